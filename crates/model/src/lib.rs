@@ -3,6 +3,7 @@
 //! Must not know: the wire, files, raft. A type enters only when two crates need it.
 mod error_code;
 mod ids;
+pub mod planted;
 mod time;
 
 pub use error_code::{ALL as ALL_ERROR_CODES, ErrorCode};

@@ -1,0 +1,67 @@
+//! Bugs planted on purpose, so that every checker of the simulation can be seen to fail.
+//!
+//! Without the feature `planted` every question answers `false` and the compiler drops the branch.
+
+/// One planted bug. Each is caught by a named checker (docs/simulation.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A group's entries count as persisted when they were written, before the sync.
+    AckBeforeSync,
+    /// State machines apply entries when they are appended, before they commit.
+    ApplyBeforeCommit,
+    /// Producer state is not rebuilt on start.
+    NoDedupeAfterRestart,
+    /// A bad checksum at or below the mark ends the log in silence.
+    TruncateBelowMark,
+    /// The high watermark is one entry too high.
+    HighWatermarkTooHigh,
+    /// The tail found above the mark is taken as durable without writing it again.
+    TailNotWrittenAgain,
+}
+
+impl Bug {
+    /// Every bug, in the order of the documentation.
+    pub const ALL: [Bug; 6] = [
+        Bug::AckBeforeSync,
+        Bug::ApplyBeforeCommit,
+        Bug::NoDedupeAfterRestart,
+        Bug::TruncateBelowMark,
+        Bug::HighWatermarkTooHigh,
+        Bug::TailNotWrittenAgain,
+    ];
+}
+
+#[cfg(feature = "planted")]
+mod switch {
+    use super::Bug;
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plants `bug` on this thread; `None` removes it.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.with(|p| p.set(bug));
+    }
+
+    /// Whether `bug` is planted on this thread.
+    pub fn planted(bug: Bug) -> bool {
+        PLANTED.with(|p| p.get() == Some(bug))
+    }
+}
+
+#[cfg(not(feature = "planted"))]
+mod switch {
+    use super::Bug;
+
+    /// Always false in a build without the feature `planted`.
+    #[inline(always)]
+    pub fn planted(_: Bug) -> bool {
+        false
+    }
+}
+
+#[cfg(feature = "planted")]
+pub use switch::plant;
+pub use switch::planted;

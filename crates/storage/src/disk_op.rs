@@ -1,0 +1,98 @@
+//! What storage asks of a disk, and what a disk answers. Nothing here touches a file.
+//!
+//! All paths are relative to the data directory and use `/`. Operations of one data directory are
+//! carried out in the order they were submitted, except that a [`DiskOp::Sync`] runs beside the
+//! writes that follow it, and reads and recoveries run beside everything.
+use crate::recovery::{RecoverJob, Recovered};
+use bytes::Bytes;
+use std::fmt;
+
+/// A file opened for writing; chosen by the core, never reused within a process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct FileId(pub u64);
+
+/// Names a completion; chosen by the core, never reused within a process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct OpToken(pub u64);
+
+/// One thing for the disk to do.
+#[derive(Debug)]
+pub enum DiskOp {
+    /// Creates `path` (with its parent directory) for writing: a recycled file of the pool is taken
+    /// where `pooled` is set and one is there. The name is durable with the next sync of the file.
+    Create { file: FileId, path: String, pooled: bool },
+    /// Opens an existing file for writing on.
+    Open { file: FileId, path: String },
+    /// Writes `bufs` one after the other from `pos` on.
+    Write { file: FileId, pos: u64, bufs: Vec<Bytes> },
+    /// Completes with [`Completion::Written`] when every write submitted before it reached the
+    /// operating system.
+    Barrier { token: OpToken },
+    /// Makes everything written to `files` before this durable, names included; completes with
+    /// [`Completion::Synced`]. Never retried after an error (the directory is fenced).
+    Sync { files: Vec<FileId>, token: OpToken },
+    /// Syncs (if dirty) and closes.
+    Close { file: FileId },
+    /// Replaces `path` by `bytes` durably: temporary file, sync, rename, directory sync. Completes
+    /// with [`Completion::Put`].
+    Put { path: String, bytes: Bytes, token: OpToken },
+    /// Removes files, into the pool where it has room and `recycle` is set (after the last reader).
+    Remove { paths: Vec<String>, recycle: bool },
+    /// Removes a directory of a deleted group with everything in it.
+    RemoveDir { path: String },
+    /// Recovers a group: runs [`crate::recovery::recover`] beside the writer; completes with
+    /// [`Completion::Recovered`].
+    Recover { job: Box<RecoverJob>, token: OpToken },
+}
+
+/// The end of an operation.
+#[derive(Debug)]
+pub enum Completion {
+    /// A [`DiskOp::Barrier`] was reached.
+    Written { token: OpToken, result: Result<(), DiskError> },
+    /// A [`DiskOp::Sync`] ended; `micros` is how long it took, for the metrics.
+    Synced { token: OpToken, result: Result<(), DiskError>, micros: u64 },
+    /// A [`DiskOp::Put`] ended.
+    Put { token: OpToken, result: Result<(), DiskError> },
+    /// A [`DiskOp::Recover`] ended.
+    Recovered { token: OpToken, result: Box<Result<Recovered, DiskError>> },
+}
+
+/// Why the disk could not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskError {
+    /// What the caller should make of it.
+    pub kind: DiskErrorKind,
+    /// Path, operation and the system's words.
+    pub detail: String,
+}
+
+/// Classes of disk errors, by what follows from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskErrorKind {
+    /// No space: refused before anything was acknowledged; heals by itself.
+    Full,
+    /// No such file.
+    NotFound,
+    /// Anything else: the directory is fenced.
+    Io,
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for DiskError {}
+
+/// Positioned reads, as recovery, cold fetches and offline tools use them. Implemented by the real
+/// directory (`disk/`), the simulated disk and in-memory test disks.
+pub trait DiskRead {
+    /// Names of the entries of a directory, sorted; empty when there is no such directory.
+    fn list(&self, dir: &str) -> Result<Vec<String>, DiskError>;
+    /// Length of a file in bytes; `None` when there is no such file.
+    fn len(&self, path: &str) -> Result<Option<u64>, DiskError>;
+    /// Up to `len` bytes from `pos`; shorter only at the end of the file.
+    fn read(&self, path: &str, pos: u64, len: usize) -> Result<Bytes, DiskError>;
+}
