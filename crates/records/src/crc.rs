@@ -2,6 +2,10 @@
 use crate::batch::{ATTRIBUTES_AT, HEADER_LEN};
 
 /// CRC-32C (Castagnoli) of `bytes`. The implementation is picked at run time for the processor.
+///
+/// Measured against the crate `crc32c` by `benches/crc.rs`: with AVX-512, 87 GB/s at 16 KiB against 19 to
+/// 23; with SSE only (an EPYC without AVX-512), 16 to 18 GB/s against 20 to 24. `crc-fast` gains four
+/// times where it wins and loses a quarter of a small cost where it does not.
 pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
