@@ -1,0 +1,298 @@
+"""The checks every Python client runs, written once over a small adapter (see README.md)."""
+
+import argparse
+import json
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+
+WAIT = 60.0
+FIRST_TIMESTAMP = 1_700_000_000_000
+
+
+@dataclass
+class Record:
+    value: bytes | None
+    key: bytes | None = None
+    headers: list = field(default_factory=list)
+    partition: int = 0
+    timestamp: int | None = None
+    offset: int | None = None
+
+    def content(self):
+        return (self.key, self.value, [(name, value) for name, value in self.headers])
+
+
+class Mismatch(Exception):
+    """What came back is not what was sent."""
+
+
+class NotSupported(Exception):
+    """The client has no way to do this; the reason is the message."""
+
+
+def expect(condition, detail):
+    if not condition:
+        raise Mismatch(detail)
+
+
+def pattern(index, length):
+    """Bytes that differ for each index and do not compress to nothing."""
+    step = (index * 2 + 1) & 0xFF
+    row = bytes((index + j * step) & 0xFF for j in range(256))
+    return (row * (length // 256 + 1))[:length]
+
+
+def text(index):
+    return (b"record %d of a compressible kind; " % index) * 8
+
+
+def same(sent, received):
+    expect(len(sent) == len(received), f"{len(sent)} records sent, {len(received)} received")
+    for index, (left, right) in enumerate(zip(sent, received)):
+        expect(
+            left.content() == right.content(),
+            f"record {index}: sent {brief(left)}, received {brief(right)}",
+        )
+
+
+def same_by_partition(sent, received):
+    """Equal bytes and order within each partition, nothing missing, nothing twice."""
+    expect(len(sent) == len(received), f"{len(sent)} records sent, {len(received)} received")
+    for partition in sorted({record.partition for record in sent}):
+        mine = [r for r in received if r.partition == partition]
+        offsets = [r.offset for r in mine]
+        expect(offsets == sorted(set(offsets)), f"partition {partition}: offsets out of order or repeated")
+        same([r for r in sent if r.partition == partition], mine)
+
+
+def brief(record):
+    def cut(value):
+        return None if value is None else f"{len(value)}:{value[:24]!r}"
+
+    return f"key={cut(record.key)} value={cut(record.value)} headers={record.headers[:6]}"
+
+
+def keys(client, topic, args):
+    sent = [Record(pattern(i, 20), key=pattern(i, i % 65)) for i in range(200)]
+    sent.append(Record(b"no key"))
+    roundtrip(client, topic, sent)
+
+
+def nulls(client, topic, args):
+    sent = [
+        Record(b"value", key=None),
+        Record(None, key=b"tombstone"),
+        Record(b"", key=b""),
+        Record(b"", key=None),
+        Record(None, key=b""),
+        Record(b"end", key=b"end"),
+    ]
+    roundtrip(client, topic, sent)
+
+
+def headers(client, topic, args):
+    sent = [
+        Record(b"none"),
+        Record(b"one", headers=[("a", b"1")]),
+        Record(b"twice", headers=[("a", b"1"), ("b", b"x"), ("a", b"2"), ("a", b"1")]),
+        Record(b"empty", headers=[("empty", b""), ("binary", bytes(range(256)))]),
+        Record(b"many", headers=[(f"h{i}", pattern(i, i)) for i in range(100)]),
+    ]
+    if client.null_headers:
+        sent.append(Record(b"null", headers=[("null", None), ("after", b"x")]))
+    roundtrip(client, topic, sent)
+
+
+def codec(client, topic, args, name):
+    sent = [Record(text(i), key=b"%d" % i, headers=[("codec", name.encode())]) for i in range(500)]
+    roundtrip(client, topic, sent, codec=name)
+
+
+def sizes(client, topic, args):
+    lengths = [0, 1, 100, 1023, 4096, 16384, 65537, 250_000, 500_000, 900_000]
+    roundtrip(client, topic, [Record(pattern(i, n), key=b"%d" % n) for i, n in enumerate(lengths)])
+
+
+def bulk(client, topic, args):
+    client.create_topic(topic, 3)
+    sent = [
+        Record(pattern(i, 10 + i * 37 % 200), key=b"%d" % i, partition=i % 3) for i in range(args.records)
+    ]
+    client.produce(topic, sent)
+    received = client.read(topic, {0: 0, 1: 0, 2: 0}, len(sent), WAIT + args.records / 500)
+    same_by_partition(sent, received)
+
+
+def assign(client, topic, args):
+    client.create_topic(topic, 3)
+    sent = [Record(pattern(i, 50), key=b"%d" % i, partition=i % 3) for i in range(300)]
+    client.produce(topic, sent)
+    received = client.read(topic, {1: 5}, 95, WAIT)
+    expect(received[0].offset == 5, f"first offset {received[0].offset}, asked for 5")
+    same([r for r in sent if r.partition == 1][5:], received)
+
+
+def subscribe(client, topic, args):
+    client.create_topic(topic, 3)
+    sent = [Record(pattern(i, 50), key=b"%d" % i, partition=i % 3) for i in range(600)]
+    client.produce(topic, sent)
+    member = client.member(topic + "-group", [topic])
+    try:
+        received = drain([member], len(sent))
+        expect(
+            sorted(member.assignment()) == [0, 1, 2], f"assigned {sorted(member.assignment())}, not all three"
+        )
+    finally:
+        member.close()
+    same_by_partition(sent, received)
+
+
+def resume(client, topic, args):
+    client.create_topic(topic, 2)
+    group = topic + "-group"
+    sent = [Record(pattern(i, 50), key=b"%d" % i, partition=i % 2) for i in range(200)]
+    client.produce(topic, sent[:80])
+    member = client.member(group, [topic])
+    first = drain([member], 80)
+    member.commit()
+    member.close()
+    client.produce(topic, sent[80:])
+    member = client.member(group, [topic])
+    try:
+        rest = drain([member], 120)
+        more = member.poll(1.0)
+        expect(not more, f"{len(more)} records beyond the last one")
+    finally:
+        member.close()
+    same_by_partition(sent, first + rest)
+
+
+def rebalance(client, topic, args):
+    client.create_topic(topic, 4)
+    group = topic + "-group"
+    first = client.member(group, [topic])
+    second = None
+    try:
+        settle([first], [4])
+        second = client.member(group, [topic])
+        settle([first, second], [2, 2])
+        overlap = set(first.assignment()) & set(second.assignment())
+        expect(not overlap, f"both members own {sorted(overlap)}")
+        sent = [Record(pattern(i, 50), key=b"%d" % i, partition=i % 4) for i in range(400)]
+        client.produce(topic, sent)
+        received = drain([first, second], 400)
+        same_by_partition(sent, received)
+        first.commit()
+        second.commit()
+        second.close()
+        second = None
+        settle([first], [4])
+        more = [Record(pattern(i, 60), key=b"%d" % i, partition=i % 4) for i in range(100)]
+        client.produce(topic, more)
+        same_by_partition(more, drain([first], 100))
+    finally:
+        if second:
+            second.close()
+        first.close()
+
+
+def times(client, topic, args):
+    sent = [Record(b"%d" % i, timestamp=FIRST_TIMESTAMP + i * 1000) for i in range(100)]
+    client.create_topic(topic, 1)
+    client.produce(topic, sent)
+    for asked, wanted in [(0, 0), (50_000, 50), (50_001, 51), (99_000, 99), (99_001, None)]:
+        found = client.offset_for_time(topic, 0, FIRST_TIMESTAMP + asked)
+        expect(found == wanted, f"offset for first+{asked} ms is {found}, not {wanted}")
+    received = client.read(topic, {0: 50}, 50, WAIT)
+    same(sent[50:], received)
+    got = [r.timestamp for r in received]
+    expect(got == [r.timestamp for r in sent[50:]], f"timestamps differ: {got[:3]}")
+
+
+def roundtrip(client, topic, sent, codec=None):
+    client.create_topic(topic, 1)
+    client.produce(topic, sent, codec)
+    same(sent, client.read(topic, {0: 0}, len(sent), WAIT))
+
+
+def drain(members, count):
+    """Polls the members in turn until `count` records have come."""
+    received = []
+    end = time.monotonic() + WAIT
+    while len(received) < count and time.monotonic() < end:
+        for member in members:
+            received.extend(member.poll(0.1))
+    return received
+
+
+def settle(members, wanted):
+    """Polls until every member owns as many partitions as wanted."""
+    end = time.monotonic() + WAIT
+    owned = []
+    while time.monotonic() < end:
+        for member in members:
+            member.poll(0.1)
+        owned = [len(member.assignment()) for member in members]
+        if owned == wanted:
+            return
+    raise Mismatch(f"members own {owned} partitions after {WAIT:.0f} s, wanted {wanted}")
+
+
+CHECKS = {
+    "keys": keys,
+    "nulls": nulls,
+    "headers": headers,
+    "codec": codec,
+    "sizes": sizes,
+    "bulk": bulk,
+    "assign": assign,
+    "subscribe": subscribe,
+    "resume": resume,
+    "rebalance": rebalance,
+    "time": times,
+}
+
+
+def report(check, codec_name, ok, detail, started):
+    line = {"check": check, "codec": codec_name, "ok": ok, "detail": detail}
+    line["seconds"] = round(time.monotonic() - started, 2)
+    print(json.dumps(line), flush=True)
+    return ok is not False
+
+
+def run_one(client, check, args, codec_name=None):
+    topic = f"{args.topic_prefix}-{check}" + (f"-{codec_name}" if codec_name else "")
+    started = time.monotonic()
+    try:
+        if codec_name:
+            CHECKS[check](client, topic, args, codec_name)
+        else:
+            CHECKS[check](client, topic, args)
+        return report(check, codec_name, True, "", started)
+    except NotSupported as reason:
+        return report(check, codec_name, None, str(reason), started)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        detail = f"{type(error).__name__}: {error} ({where.name}:{where.lineno})"
+        return report(check, codec_name, False, detail, started)
+
+
+def main(make_client):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bootstrap", required=True)
+    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--check", default="all", help="one check, or all")
+    parser.add_argument("--topic-prefix", required=True)
+    args = parser.parse_args()
+    client = make_client(args.bootstrap)
+    fine = True
+    for check in CHECKS if args.check == "all" else [args.check]:
+        if check == "codec":
+            for name in client.codecs:
+                fine &= run_one(client, check, args, name)
+        else:
+            fine &= run_one(client, check, args)
+    client.close()
+    sys.exit(0 if fine else 1)
