@@ -3,6 +3,7 @@
 //! All paths are relative to the data directory and use `/`. Operations of one data directory are
 //! carried out in the order they were submitted, except that a [`DiskOp::Sync`] runs beside the
 //! writes that follow it, and reads and recoveries run beside everything.
+use crate::error::RecoverError;
 use crate::recovery::{RecoverJob, Recovered};
 use bytes::Bytes;
 use std::fmt;
@@ -55,7 +56,7 @@ pub enum Completion {
     /// A [`DiskOp::Put`] ended.
     Put { token: OpToken, result: Result<(), DiskError> },
     /// A [`DiskOp::Recover`] ended.
-    Recovered { token: OpToken, result: Box<Result<Recovered, DiskError>> },
+    Recovered { token: OpToken, result: Box<Result<Recovered, RecoverError>> },
 }
 
 /// Why the disk could not.

@@ -1,1 +1,33 @@
-//! Placeholder: being written.
+//! One log: frames, segments, indexes, recovery, retention, checkpoints, the state log, and the disk.
+//!
+//! Everything but `disk/` is a synchronous machine: it takes inputs and emits [`DiskOp`]s. The bytes are
+//! described in `docs/log-format.md`. Must not know: raft, producers, the wire, the meaning of a command.
+//! Start reading at `log.rs` (one group) and `directory.rs` (one data directory).
+#![deny(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+pub mod checkpoint;
+mod config;
+mod directory;
+mod disk_op;
+mod epoch;
+mod error;
+pub mod frame;
+mod fx;
+mod log;
+mod read;
+pub mod recovery;
+mod tail_cache;
+
+pub use checkpoint::{AppliedPoint, BaseFile, Checkpoint, EpochStart, Replica, ReplicaKind, birth};
+pub use config::{DirectoryConfig, LogConfig};
+pub use directory::{DirEvent, Directory, GroupState, HardState, Mark};
+pub use disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, OpToken};
+pub use epoch::EpochTable;
+pub use error::{Damage, OpenError, ReadError, RecoverError};
+pub use frame::{EntryHead, EntryKind};
+pub use fx::StorageFx;
+pub use log::{FileInfo, Log, LogEnd, group_dir};
+pub use read::{
+    ExtractError, Extracted, FileRange, ReadPlan, TimestampPlan, extract, find_timestamp, read_range,
+};
+pub use recovery::{EntryBody, RecoverJob, Recovered, RecoveredBatch, RecoveredEntry};

@@ -66,6 +66,12 @@ pub struct BaseFile {
     pub max_timestamp: i64,
     #[prost(int64, tag = "11")]
     pub max_append_time: i64,
+    /// Base offset of the batch that holds max_timestamp.
+    #[prost(int64, tag = "12")]
+    pub max_timestamp_offset: i64,
+    /// Index of the first frame; 0 where the file was rewritten.
+    #[prost(uint64, tag = "13")]
+    pub first_index: u64,
 }
 impl ::prost::Name for BaseFile {
     const NAME: &'static str = "BaseFile";
@@ -75,6 +81,24 @@ impl ::prost::Name for BaseFile {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/plimsoll.storage.BaseFile".into()
+    }
+}
+/// Entries from `index` on have `term`, up to the next run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TermRun {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+}
+impl ::prost::Name for TermRun {
+    const NAME: &'static str = "TermRun";
+    const PACKAGE: &'static str = "plimsoll.storage";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.storage.TermRun".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.storage.TermRun".into()
     }
 }
 /// The state of a group at one index: see docs/log-format.md.
@@ -103,6 +127,26 @@ pub struct Checkpoint {
     /// State of the machine on this log (metadata); empty where there is none.
     #[prost(bytes = "bytes", tag = "10")]
     pub machine: ::prost::bytes::Bytes,
+    /// The window as it was: its first index and what lies before it.
+    #[prost(uint64, tag = "11")]
+    pub first_index: u64,
+    #[prost(uint64, tag = "12")]
+    pub prev_term: u64,
+    #[prost(uint32, tag = "13")]
+    pub prev_chain: u32,
+    #[prost(int64, tag = "14")]
+    pub first_offset: i64,
+    #[prost(message, repeated, tag = "15")]
+    pub terms: ::prost::alloc::vec::Vec<TermRun>,
+    /// Sealed files of the window that end at or below `index`.
+    #[prost(message, repeated, tag = "16")]
+    pub window_files: ::prost::alloc::vec::Vec<BaseFile>,
+    /// The file that was being written: all frames up to `index`. Its sparse index in the format of an
+    /// index file. Absent when `index` ends a file.
+    #[prost(message, optional, tag = "17")]
+    pub active: ::core::option::Option<BaseFile>,
+    #[prost(bytes = "bytes", tag = "18")]
+    pub active_index: ::prost::bytes::Bytes,
 }
 impl ::prost::Name for Checkpoint {
     const NAME: &'static str = "Checkpoint";
@@ -112,6 +156,27 @@ impl ::prost::Name for Checkpoint {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/plimsoll.storage.Checkpoint".into()
+    }
+}
+/// What `meta` says about a data directory.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DirectoryMeta {
+    /// 16 random bytes, chosen once.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub directory_id: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub cluster_id: ::prost::alloc::string::String,
+    #[prost(int32, tag = "3")]
+    pub node_id: i32,
+}
+impl ::prost::Name for DirectoryMeta {
+    const NAME: &'static str = "DirectoryMeta";
+    const PACKAGE: &'static str = "plimsoll.storage";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.storage.DirectoryMeta".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.storage.DirectoryMeta".into()
     }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

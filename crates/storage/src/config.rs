@@ -1,0 +1,71 @@
+//! Settings, with what each one bounds.
+
+/// Physical size of one file of the pool, and of a segment where `segment_bytes` is larger.
+pub const FILE_BYTES: u64 = 32 << 20;
+
+/// Settings of one log; changeable while it runs ([`crate::Log::set_config`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `segment.bytes`: a file is rolled at the smaller of this and `file_bytes`.
+    pub segment_bytes: u64,
+    /// Bytes of a file on disk whatever `segment_bytes` allows; pooled files have this size.
+    pub file_bytes: u64,
+    /// `segment.ms`: a file whose first entry is older is rolled at the next append.
+    pub segment_ms: i64,
+    /// `index.interval.bytes`: a row of the sparse index at least this far from the last.
+    pub index_interval_bytes: u32,
+    /// Sealed files leave the window above this many bytes (or earlier, when they are to be deleted).
+    pub window_bytes: u64,
+    /// A checkpoint is due this many bytes after the last.
+    pub checkpoint_bytes: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> LogConfig {
+        LogConfig {
+            segment_bytes: 1 << 30,
+            file_bytes: FILE_BYTES,
+            segment_ms: 7 * 24 * 3600 * 1000,
+            index_interval_bytes: 4096,
+            window_bytes: 1 << 30,
+            checkpoint_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Settings of one data directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryConfig {
+    /// Written into `meta` at the first open; another one later is refused.
+    pub cluster_id: String,
+    /// Likewise.
+    pub node_id: i32,
+    /// 16 random bytes for a new directory; ignored when it has an id.
+    pub new_directory_id: [u8; 16],
+    /// The kernel's boot id (any 16 bytes that change with each boot).
+    pub boot_id: [u8; 16],
+    /// Bytes of batches kept in memory for readers at the tail, all groups together.
+    pub tail_cache_bytes: usize,
+    /// How long entries of `write.caching` groups may wait for their sync, ms.
+    pub relaxed_sync_ms: i64,
+    /// Bytes written ahead into a new state log file.
+    pub state_log_bytes: u64,
+    /// An operator's command: go on with what precedes damage in the state log. Marks after it are lost,
+    /// so what they claimed is no longer proved.
+    pub accept_state_log_damage: bool,
+}
+
+impl Default for DirectoryConfig {
+    fn default() -> DirectoryConfig {
+        DirectoryConfig {
+            cluster_id: String::new(),
+            node_id: 0,
+            new_directory_id: [0; 16],
+            boot_id: [0; 16],
+            tail_cache_bytes: 64 << 20,
+            relaxed_sync_ms: 1000,
+            state_log_bytes: 1 << 20,
+            accept_state_log_damage: false,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Batches at the tail, kept in memory under one budget.
