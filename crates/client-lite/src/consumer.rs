@@ -1,0 +1,211 @@
+//! A consumer that reads its share of a group, or partitions of its own choice, in order.
+use crate::client::{Client, Retry};
+use crate::error::ClientError;
+use crate::fetch::{FetchFrom, FetchOptions};
+use crate::group_member::{Beat, GroupMember};
+use crate::offsets::{EARLIEST, LATEST, Place};
+use model::ErrorCode;
+use records::Record;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Where to begin in a partition without a committed offset, or with one that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Reset {
+    /// At the first record of the log.
+    Earliest,
+    /// At the next record to come.
+    #[default]
+    Latest,
+    /// Nowhere: an error.
+    Refuse,
+}
+
+/// A record and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consumed {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The record.
+    pub record: Record,
+}
+
+/// Heartbeats go out at this part of the session timeout.
+const BEATS_PER_SESSION: u32 = 6;
+
+/// Reads partitions in order and knows how far it has come.
+#[derive(Debug)]
+pub struct Consumer {
+    client: Arc<Client>,
+    member: Option<GroupMember>,
+    positions: BTreeMap<Place, i64>,
+    reset: Reset,
+    fetch: FetchOptions,
+    joined: bool,
+    beat_at: Instant,
+    /// Where the next fetch begins in the list of partitions, so that none is starved.
+    turn: usize,
+}
+
+impl Consumer {
+    /// Reads the given partitions from the given offsets, in no group.
+    pub fn assigned(client: Arc<Client>, positions: BTreeMap<Place, i64>, fetch: FetchOptions) -> Consumer {
+        let beat_at = Instant::now();
+        let reset = Reset::Refuse;
+        Consumer { client, member: None, positions, reset, fetch, joined: true, beat_at, turn: 0 }
+    }
+
+    /// Reads as `member` of its group; joins with the first poll.
+    pub fn in_group(client: Arc<Client>, member: GroupMember, reset: Reset, fetch: FetchOptions) -> Consumer {
+        let (positions, beat_at) = (BTreeMap::new(), Instant::now());
+        Consumer { client, member: Some(member), positions, reset, fetch, joined: false, beat_at, turn: 0 }
+    }
+
+    /// The next offset to be read, for each partition.
+    pub fn positions(&self) -> &BTreeMap<Place, i64> {
+        &self.positions
+    }
+
+    /// The membership, if it reads in a group.
+    pub fn member(&self) -> Option<&GroupMember> {
+        self.member.as_ref()
+    }
+
+    /// Records that are there, or come within the fetch's wait; empty if none came. Joins, beats and
+    /// rejoins on the way; positions that were not committed before a rebalance are read again.
+    pub async fn poll(&mut self) -> Result<Vec<Consumed>, ClientError> {
+        let mut retry = Retry::new(&self.client.options);
+        loop {
+            match self.poll_once().await {
+                Ok(seen) => return Ok(seen),
+                Err(error) => retry.after(error).await?,
+            }
+        }
+    }
+
+    async fn poll_once(&mut self) -> Result<Vec<Consumed>, ClientError> {
+        self.keep_membership().await?;
+        if self.positions.is_empty() {
+            tokio::time::sleep(self.fetch.max_wait).await;
+            return Ok(Vec::new());
+        }
+        let mut from: Vec<FetchFrom> = self
+            .positions
+            .iter()
+            .map(|((topic, partition), offset)| FetchFrom {
+                topic: topic.clone(),
+                partition: *partition,
+                offset: *offset,
+            })
+            .collect();
+        let turn = self.turn % from.len();
+        from.rotate_left(turn);
+        self.turn = turn + 1;
+        let mut seen = Vec::new();
+        for row in self.client.fetch(&from, &self.fetch).await? {
+            let place = (row.topic.clone(), row.partition);
+            if row.error_code == ErrorCode::OffsetOutOfRange.code() && self.reset != Reset::Refuse {
+                let offset = self.reset_offset(&place).await?;
+                self.positions.insert(place, offset);
+                continue;
+            }
+            if let Err(error) = row.check() {
+                if error.is_retriable() {
+                    continue;
+                }
+                return Err(error);
+            }
+            let (records, next) = row.decode()?;
+            let (topic, partition) = place.clone();
+            self.positions.insert(place, next);
+            seen.extend(records.into_iter().map(|record| Consumed {
+                topic: topic.clone(),
+                partition,
+                record,
+            }));
+        }
+        Ok(seen)
+    }
+
+    async fn keep_membership(&mut self) -> Result<(), ClientError> {
+        let Some(member) = &mut self.member else { return Ok(()) };
+        if self.joined && Instant::now() >= self.beat_at {
+            let due = Instant::now() + member.options().session_timeout / BEATS_PER_SESSION;
+            self.joined = member.heartbeat().await? == Beat::Steady;
+            self.beat_at = due;
+        }
+        if self.joined {
+            return Ok(());
+        }
+        let places = member.join().await?.to_vec();
+        let committed = self.client.committed(&member.options().group, Some(&places)).await?;
+        self.beat_at = Instant::now() + member.options().session_timeout / BEATS_PER_SESSION;
+        self.positions.clear();
+        for place in places {
+            let offset = match committed.get(&place) {
+                Some(committed) => committed.offset,
+                None => self.reset_offset(&place).await?,
+            };
+            self.positions.insert(place, offset);
+        }
+        self.joined = true;
+        Ok(())
+    }
+
+    async fn reset_offset(&self, place: &Place) -> Result<i64, ClientError> {
+        let timestamp = match self.reset {
+            Reset::Earliest => EARLIEST,
+            Reset::Latest => LATEST,
+            Reset::Refuse => {
+                let what = format!("an offset to begin at in {}-{}", place.0, place.1);
+                return Err(ClientError::Missing { what });
+            }
+        };
+        let at = self.client.list_offsets(std::slice::from_ref(place), timestamp, false).await?;
+        at.get(place)
+            .map(|at| at.offset)
+            .ok_or_else(|| ClientError::Missing { what: format!("{}-{}", place.0, place.1) })
+    }
+
+    /// Commits the positions of all partitions; nothing without a group. A rebalance in between is no
+    /// error: the records are read again by whoever owns the partition then.
+    pub async fn commit(&mut self) -> Result<(), ClientError> {
+        let positions = self.positions.clone();
+        self.commit_at(&positions).await
+    }
+
+    /// Commits the given next offsets, as [`Consumer::commit`].
+    pub async fn commit_at(&mut self, offsets: &BTreeMap<Place, i64>) -> Result<(), ClientError> {
+        let Some(member) = &self.member else { return Ok(()) };
+        if !self.joined || offsets.is_empty() {
+            return Ok(());
+        }
+        let done = self.client.commit(&member.options().group, member.committer(), offsets).await;
+        match done.as_ref().err().and_then(ClientError::code) {
+            Some(
+                ErrorCode::RebalanceInProgress | ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId,
+            ) => {
+                self.beat_at = Instant::now();
+                Ok(())
+            }
+            _ => done,
+        }
+    }
+
+    /// Leaves the group, if there is one.
+    pub async fn close(mut self) -> Result<(), ClientError> {
+        match &mut self.member {
+            Some(member) => member.leave().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Changes how long a poll waits.
+    pub fn set_max_wait(&mut self, wait: Duration) {
+        self.fetch.max_wait = wait;
+    }
+}
