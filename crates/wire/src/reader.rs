@@ -279,9 +279,4 @@ impl Reader {
         self.flexible = false;
         skipped
     }
-
-    pub(crate) fn into_rest(mut self) -> BytesMut {
-        self.buf.advance(self.pos);
-        self.buf
-    }
 }

@@ -45,20 +45,16 @@ pub enum RequestError {
     Malformed(#[from] DecodeError),
 }
 
-/// Decodes the headers and leaves the body: for what must be known before the body is worth its cost.
-pub fn decode_request_header(frame: BytesMut) -> Result<(RequestHeader, BytesMut), RequestError> {
-    let (header, reader) = read_header(frame)?;
-    Ok((header, reader.into_rest()))
-}
-
 /// Decodes a frame (without its length). Strings and record sets share the frame's memory.
 pub fn decode_request(frame: BytesMut) -> Result<(RequestHeader, Request), RequestError> {
-    let (header, reader) = read_header(frame)?;
+    let (header, reader) = decode_request_header(frame)?;
     let request = Request::read(header.api_key, header.api_version, reader)?;
     Ok((header, request))
 }
 
-fn read_header(frame: BytesMut) -> Result<(RequestHeader, Reader), RequestError> {
+/// Decodes the header alone: for what must be known before the body is worth its cost. The reader stands at
+/// the body, for [`Request::read`].
+pub fn decode_request_header(frame: BytesMut) -> Result<(RequestHeader, Reader), RequestError> {
     let mut reader = Reader::new(frame, "RequestHeader", REQUEST_ITEM_BYTES);
     let key = reader.i16("request_api_key")?;
     let api_version = reader.i16("request_api_version")?;

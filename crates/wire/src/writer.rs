@@ -29,11 +29,15 @@ impl Writer {
         Writer { buf, pieces: Vec::new(), piece_bytes: 0, message, version: 0, flexible: false }
     }
 
+    /// A sink for a body alone, whose message [`Writer::switch`] names.
+    pub fn body() -> Writer {
+        let buf = BytesMut::with_capacity(64);
+        Writer { buf, pieces: Vec::new(), piece_bytes: 0, message: "", version: 0, flexible: false }
+    }
+
     /// A sink for a body alone.
     pub fn of<M: Message>(version: i16) -> Result<Writer, EncodeError> {
-        let buf = BytesMut::with_capacity(64);
-        let mut writer =
-            Writer { buf, pieces: Vec::new(), piece_bytes: 0, message: M::NAME, version, flexible: false };
+        let mut writer = Writer::body();
         writer.switch::<M>(version)?;
         Ok(writer)
     }

@@ -6,34 +6,34 @@ use std::path::Path;
 
 /// A set of versions: an inclusive range; empty when `min > max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Versions {
+pub(crate) struct Versions {
     /// The lowest.
-    pub min: i16,
+    pub(crate) min: i16,
     /// The highest; `i16::MAX` for "and on".
-    pub max: i16,
+    pub(crate) max: i16,
 }
 
 impl Versions {
     /// No version at all.
-    pub const NONE: Versions = Versions { min: 1, max: 0 };
+    pub(crate) const NONE: Versions = Versions { min: 1, max: 0 };
 
     /// Whether the set has this version.
-    pub fn has(self, version: i16) -> bool {
+    pub(crate) fn has(self, version: i16) -> bool {
         self.min <= version && version <= self.max
     }
 
     /// Whether the set has no version.
-    pub fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.min > self.max
     }
 
     /// Whether the set has every version of `other`.
-    pub fn covers(self, other: Versions) -> bool {
+    pub(crate) fn covers(self, other: Versions) -> bool {
         other.is_empty() || (self.min <= other.min && other.max <= self.max)
     }
 
     /// The versions in both.
-    pub fn and(self, other: Versions) -> Versions {
+    pub(crate) fn and(self, other: Versions) -> Versions {
         Versions { min: self.min.max(other.min), max: self.max.min(other.max) }
     }
 
@@ -52,39 +52,39 @@ impl Versions {
 
 /// A field of a message or struct.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field {
+pub(crate) struct Field {
     /// Kafka's name, `PartitionIndex`.
-    pub name: String,
+    pub(crate) name: String,
     /// The type without `[]`.
-    pub ty: String,
+    pub(crate) ty: String,
     /// Whether it is an array of that type.
-    pub array: bool,
+    pub(crate) array: bool,
     /// Versions that have the field.
-    pub versions: Versions,
+    pub(crate) versions: Versions,
     /// Versions in which it may be null.
-    pub nullable: Versions,
+    pub(crate) nullable: Versions,
     /// Tag, and the versions that send the field so.
-    pub tag: Option<(u32, Versions)>,
+    pub(crate) tag: Option<(u32, Versions)>,
     /// The default as written, if any.
-    pub default: Option<String>,
+    pub(crate) default: Option<String>,
     /// A writer may drop it when the version lacks it.
-    pub ignorable: bool,
+    pub(crate) ignorable: bool,
     /// Never compact.
-    pub never_flexible: bool,
+    pub(crate) never_flexible: bool,
     /// The fields of a struct.
-    pub fields: Vec<Field>,
+    pub(crate) fields: Vec<Field>,
 }
 
 impl Field {
     /// Whether the type is a struct.
-    pub fn is_struct(&self) -> bool {
+    pub(crate) fn is_struct(&self) -> bool {
         self.ty.starts_with(|c: char| c.is_ascii_uppercase())
     }
 }
 
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A request's body.
     Request,
     /// A response's body.
@@ -97,44 +97,44 @@ pub enum Kind {
 
 /// A message.
 #[derive(Clone, Debug)]
-pub struct Message {
+pub(crate) struct Message {
     /// Kafka's name, `ProduceRequest`.
-    pub name: String,
+    pub(crate) name: String,
     /// What it is for.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// Versions that exist; reduced to those served by [`Protocol::load`].
-    pub versions: Versions,
+    pub(crate) versions: Versions,
     /// Versions with compact lengths and tagged fields.
-    pub flexible: Versions,
+    pub(crate) flexible: Versions,
     /// The fields.
-    pub fields: Vec<Field>,
+    pub(crate) fields: Vec<Field>,
 }
 
 /// A served API.
 #[derive(Clone, Debug)]
-pub struct Api {
+pub(crate) struct Api {
     /// Kafka's number.
-    pub key: i16,
+    pub(crate) key: i16,
     /// Kafka's name, `Produce`.
-    pub name: String,
+    pub(crate) name: String,
     /// Versions served.
-    pub served: Versions,
+    pub(crate) served: Versions,
     /// Versions advertised.
-    pub advertised: Versions,
+    pub(crate) advertised: Versions,
 }
 
 /// Everything in `protocol/kafka`.
 #[derive(Debug, Default)]
-pub struct Protocol {
+pub(crate) struct Protocol {
     /// By ascending key.
-    pub apis: Vec<Api>,
+    pub(crate) apis: Vec<Api>,
     /// All messages.
-    pub messages: Vec<Message>,
+    pub(crate) messages: Vec<Message>,
 }
 
 impl Protocol {
     /// Reads the directory; an error names the file and line.
-    pub fn load(dir: &Path) -> Result<Protocol, String> {
+    pub(crate) fn load(dir: &Path) -> Result<Protocol, String> {
         let read =
             |path: &Path| std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()));
         let mut protocol =
@@ -172,7 +172,7 @@ impl Protocol {
     }
 
     /// A message by Kafka's name.
-    pub fn message(&self, name: &str) -> Option<&Message> {
+    pub(crate) fn message(&self, name: &str) -> Option<&Message> {
         self.messages.iter().find(|message| message.name == name)
     }
 }
@@ -278,7 +278,7 @@ fn nest(fields: &mut Vec<Field>, depth: usize, field: Field) -> Result<(), Strin
 }
 
 /// `PartitionIndex` as `partition_index`.
-pub fn snake(name: &str) -> String {
+pub(crate) fn snake(name: &str) -> String {
     let mut out = String::new();
     let mut before = ' ';
     for c in name.chars() {

@@ -1,0 +1,11 @@
+//! The codec against the schemas, against another implementation, and against hostile bytes.
+#![allow(clippy::unwrap_used, missing_docs)]
+#[path = "../../../xtask/src/codegen_wire_schema.rs"]
+mod schema;
+
+mod arbitrary;
+mod debug_tree;
+mod differential;
+mod frames;
+mod malformed;
+mod records;
