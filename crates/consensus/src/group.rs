@@ -1,0 +1,394 @@
+//! One raft group and the order of its ready path.
+use crate::config::GroupParams;
+use crate::context::EntryContext;
+use crate::error::ProposeError;
+use crate::peer_message::PeerMessage;
+use crate::view::{EntryMeta, LogView};
+use bytes::Bytes;
+use model::{LeaderEpoch, Offset, WallMs};
+use protobuf::Message as _;
+use raft::eraftpb::{
+    ConfChangeV2, ConfState, Entry, EntryType, HardState as RaftHardState, Message, MessageType,
+};
+use raft::{RawNode, Ready, StateRole};
+use std::collections::VecDeque;
+use std::fmt;
+use storage::{EntryHead, EntryKind};
+
+/// The part of a data entry's header that its proposer decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataHead {
+    /// Frame flags.
+    pub flags: u16,
+    /// Offsets that its batches take.
+    pub offset_count: u32,
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// The leader's clock, ms.
+    pub append_time: WallMs,
+}
+
+/// An entry for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEntry {
+    /// Its frame's header.
+    pub head: EntryHead,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+/// An entry that is committed and persisted here, in index order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Its index.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// What it is.
+    pub kind: EntryKind,
+    /// The payload of a command; empty for everything else.
+    pub payload: Bytes,
+}
+
+/// What a vote binds a replica to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HardState {
+    /// The term.
+    pub term: u64,
+    /// The vote in it; 0 for none.
+    pub vote: u64,
+    /// Whether it must be durable before the group goes on: with other replicas, always. A replica that
+    /// is all of its group may let it ride with its no-op, whose frame proves the term.
+    pub must_sync: bool,
+}
+
+/// A replica's part in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Takes proposals.
+    Leader,
+    /// Everything else.
+    Follower,
+}
+
+/// What a group wants done, in the order of the fields.
+#[derive(Debug, Default)]
+pub struct GroupFx {
+    /// Messages that may leave at once.
+    pub messages: Vec<PeerMessage>,
+    /// A new term or vote, to be persisted with the entries.
+    pub hard_state: Option<HardState>,
+    /// Entries to append, in index order; persisted ones are reported by [`Group::on_persisted`].
+    pub appends: Vec<NewEntry>,
+    /// Entries to apply. They count as applied when this is returned.
+    pub committed: Vec<Committed>,
+    /// The role changed to this.
+    pub role: Option<Role>,
+}
+
+/// A Ready whose entries or vote are not persisted yet. It owns the messages that must wait for that.
+#[derive(Debug)]
+struct Unpersisted {
+    number: u64,
+    last_index: u64,
+    messages: Vec<PeerMessage>,
+}
+
+/// One replica of one raft group.
+pub struct Group {
+    node: RawNode<LogView>,
+    params: GroupParams,
+    unpersisted: VecDeque<Unpersisted>,
+    released: Vec<PeerMessage>,
+    draws: u64,
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let raft = &self.node.raft;
+        f.debug_struct("Group")
+            .field("key", &self.params.key)
+            .field("term", &raft.term)
+            .field("role", &raft.state)
+            .field("committed", &raft.raft_log.committed)
+            .field("persisted", &raft.raft_log.persisted)
+            .field("last", &raft.raft_log.last_index())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    /// A replica that restarts, or starts, from `view`; everything in the view is persisted.
+    /// Panics if the parameters contradict the view: that is lost data, never to be clamped.
+    pub fn new(params: GroupParams, mut view: LogView) -> Group {
+        let hard = RaftHardState {
+            term: params.term,
+            vote: params.vote,
+            commit: params.commit,
+            ..RaftHardState::default()
+        };
+        let conf = ConfState {
+            voters: params.voters.clone(),
+            learners: params.learners.clone(),
+            ..ConfState::default()
+        };
+        view.set_start(hard, conf);
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let node = RawNode::new(&params.raft_config(), view, &logger)
+            .unwrap_or_else(|e| panic!("group {} cannot start: {e}", params.key));
+        let mut group = Group { node, params, unpersisted: VecDeque::new(), released: Vec::new(), draws: 0 };
+        group.node.raft.maybe_free_inflight_buffers();
+        group.fix_timeout();
+        group
+    }
+
+    /// Starts an election now. A group of one is won at once; its no-op is in the next `ready`.
+    pub fn campaign(&mut self) {
+        self.draws += 1;
+        // Refused only with an unapplied configuration change; the next tick tries again.
+        let _ = self.node.campaign();
+        self.fix_timeout();
+    }
+
+    /// Lets [`crate::TICK_MS`] pass. A group of one voter needs no ticks; a sleeping leader must get none.
+    pub fn tick(&mut self) {
+        let before = self.node.raft.election_elapsed;
+        self.node.tick();
+        if self.node.raft.election_elapsed <= before {
+            self.draws += 1;
+        }
+        self.fix_timeout();
+    }
+
+    /// Takes a message from another replica. Messages that raft refuses are dropped.
+    pub fn step(&mut self, message: PeerMessage) {
+        let _ = self.node.step(message.0);
+        self.fix_timeout();
+    }
+
+    /// raft draws its timeouts from a thread's generator; ours replace them.
+    fn fix_timeout(&mut self) {
+        let timeout = self.params.election_timeout(self.node.raft.term, self.draws);
+        self.node.raft.set_randomized_election_timeout(timeout);
+    }
+
+    /// Proposes one data entry; it is in the next `ready`. Errors: see [`ProposeError`].
+    pub fn propose_data(&mut self, head: DataHead, payload: Bytes) -> Result<(), ProposeError> {
+        let context = EntryContext {
+            kind: EntryKind::Data,
+            flags: head.flags,
+            offset_count: head.offset_count,
+            base_offset: head.base_offset,
+            append_time: head.append_time,
+        };
+        self.propose(context, payload)
+    }
+
+    /// Proposes one command at offset `base_offset`, the next one. Errors: see [`ProposeError`].
+    pub fn propose_command(
+        &mut self,
+        base_offset: Offset,
+        append_time: WallMs,
+        payload: Bytes,
+    ) -> Result<(), ProposeError> {
+        let kind = EntryKind::Command;
+        self.propose(EntryContext { kind, flags: 0, offset_count: 0, base_offset, append_time }, payload)
+    }
+
+    fn propose(&mut self, context: EntryContext, data: Bytes) -> Result<(), ProposeError> {
+        self.check_budget(data.len() as u64)?;
+        let entry = Entry { data, context: context.encode(), ..Entry::default() };
+        let mut message = Message { from: self.params.replica_id, ..Message::default() };
+        message.set_msg_type(MessageType::MsgPropose);
+        message.set_entries(vec![entry].into());
+        self.node.raft.step(message).map_err(|_| ProposeError::Dropped)
+    }
+
+    /// Whether `len` more payload bytes may be proposed: one entry always may when nothing waits.
+    pub fn check_budget(&self, len: u64) -> Result<(), ProposeError> {
+        if self.node.raft.state != StateRole::Leader {
+            return Err(ProposeError::NotLeader);
+        }
+        let uncommitted = self.uncommitted_bytes();
+        let limit = self.params.max_uncommitted_bytes;
+        if uncommitted > 0 && uncommitted + len > limit {
+            return Err(ProposeError::Busy { uncommitted, limit });
+        }
+        Ok(())
+    }
+
+    /// Payload bytes appended and not yet committed.
+    pub fn uncommitted_bytes(&self) -> u64 {
+        let unstable: usize = self.node.raft.raft_log.unstable_entries().iter().map(|e| e.data.len()).sum();
+        self.node.store().unapplied_bytes() + unstable as u64
+    }
+
+    /// Drains what the group wants done. `next_offset` is the log's end: entries that raft makes itself
+    /// take it as their base offset. The caller appends `appends` before it calls anything else here.
+    pub fn ready(&mut self, next_offset: Offset, fx: &mut GroupFx) {
+        let mut next_offset = next_offset;
+        while self.node.has_ready() {
+            let mut rd = self.node.ready();
+            if let Some(ss) = rd.ss() {
+                fx.role = Some(role_of(ss.raft_state));
+            }
+            fx.messages.extend(rd.take_messages().into_iter().map(PeerMessage));
+            self.take_hard_state(&rd, fx);
+            let entries = rd.take_entries();
+            let last_index = entries.last().map(|e| e.index);
+            for entry in entries {
+                self.hand_out(entry, &mut next_offset, fx);
+            }
+            self.take_committed(&mut rd, fx);
+            self.hold(&mut rd, last_index);
+            self.node.advance_append_async(rd);
+            self.node.advance_apply();
+            self.on_persisted(0);
+        }
+        fx.messages.append(&mut self.released);
+        self.fix_timeout();
+    }
+
+    fn take_hard_state(&mut self, rd: &Ready, fx: &mut GroupFx) {
+        let Some(hs) = rd.hs() else { return };
+        let changed = fx.hard_state.is_none_or(|h| h.term != hs.term || h.vote != hs.vote);
+        if rd.must_sync() && changed {
+            fx.hard_state = Some(HardState { term: hs.term, vote: hs.vote, must_sync: !self.is_alone() });
+        }
+    }
+
+    fn hand_out(&mut self, entry: Entry, next_offset: &mut Offset, fx: &mut GroupFx) {
+        let context = EntryContext::decode(&entry.context);
+        let kind = match (&context, entry.entry_type) {
+            (Some(c), EntryType::EntryNormal) => c.kind,
+            (None, EntryType::EntryNormal) => EntryKind::NoOp,
+            (_, EntryType::EntryConfChange | EntryType::EntryConfChangeV2) => EntryKind::ConfChange,
+        };
+        // What raft makes itself has no clock; every replica must write the same header.
+        let head = EntryHead {
+            index: entry.index,
+            term: entry.term,
+            kind,
+            flags: context.map_or(0, |c| c.flags),
+            offset_count: context.map_or(0, |c| c.offset_count),
+            base_offset: context.map_or(*next_offset, |c| c.base_offset),
+            append_time: context.map_or(0, |c| c.append_time),
+        };
+        assert_eq!(head.base_offset, *next_offset, "base offsets follow the log's end");
+        *next_offset += i64::from(head.offset_count);
+        let view = self.node.mut_store();
+        if entry.index <= view.last() {
+            view.truncate_from(entry.index);
+        }
+        view.push_unapplied(EntryMeta {
+            index: entry.index,
+            term: entry.term,
+            kind,
+            len: entry.data.len() as u32,
+            payload: if kind == EntryKind::Data { Bytes::new() } else { entry.data.clone() },
+        });
+        fx.appends.push(NewEntry { head, payload: entry.data });
+    }
+
+    fn take_committed(&mut self, rd: &mut Ready, fx: &mut GroupFx) {
+        for entry in rd.take_committed_entries() {
+            let meta = self.node.mut_store().pop_applied(entry.index);
+            if meta.kind == EntryKind::ConfChange {
+                self.apply_conf_change(&meta.payload);
+            }
+            let payload = if meta.kind == EntryKind::Command { meta.payload } else { Bytes::new() };
+            fx.committed.push(Committed { index: meta.index, term: meta.term, kind: meta.kind, payload });
+        }
+    }
+
+    fn apply_conf_change(&mut self, payload: &[u8]) {
+        let mut change = ConfChangeV2::default();
+        change
+            .merge_from_bytes(payload)
+            .expect("the payload was encoded by this crate and its frame checked");
+        self.node.apply_conf_change(&change).expect("raft proposes only changes that it can apply");
+    }
+
+    /// Keeps a Ready until it is persisted; one without anything to persist rides with the last.
+    fn hold(&mut self, rd: &mut Ready, last_index: Option<u64>) {
+        let number = rd.number();
+        let messages: Vec<_> = rd.take_persisted_messages().into_iter().map(PeerMessage).collect();
+        match last_index {
+            Some(last_index) => self.unpersisted.push_back(Unpersisted { number, last_index, messages }),
+            None if rd.must_sync() && !self.is_alone() => {
+                let last_index = self.node.store().last();
+                self.unpersisted.push_back(Unpersisted { number, last_index, messages });
+            }
+            None => match self.unpersisted.back_mut() {
+                Some(open) => {
+                    open.number = number;
+                    open.messages.extend(messages);
+                }
+                None => self.unpersisted.push_back(Unpersisted { number, last_index: 0, messages }),
+            },
+        }
+    }
+
+    /// Entries up to `index`, and every hard state handed out before them, are durable. Call
+    /// [`Group::ready`] afterwards.
+    pub fn on_persisted(&mut self, index: u64) {
+        let mut newest = None;
+        while self.unpersisted.front().is_some_and(|u| u.last_index <= index) {
+            let done = self.unpersisted.pop_front().expect("looked at above");
+            newest = Some(done.number);
+            self.released.extend(done.messages);
+        }
+        if let Some(number) = newest {
+            self.node.on_persist_ready(number);
+        }
+    }
+
+    /// Entries below `first_index` left the window.
+    pub fn compact_to(&mut self, first_index: u64) {
+        self.node.mut_store().compact_to(first_index);
+    }
+
+    /// Whether this replica leads, confirmed or not.
+    pub fn is_leader(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
+    }
+
+    /// The current term.
+    pub fn term(&self) -> u64 {
+        self.node.raft.term
+    }
+
+    /// The term as Kafka's leader epoch, once an entry of it is applied here; only then may it serve.
+    pub fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        let applied = self.node.raft.raft_log.applied;
+        let confirmed = self.is_leader() && self.node.store().term_of(applied) == Some(self.term());
+        confirmed.then(|| epoch_of_term(self.term()))
+    }
+
+    /// The newest applied index.
+    pub fn applied(&self) -> u64 {
+        self.node.raft.raft_log.applied
+    }
+
+    /// Whether this replica is all of its group.
+    pub fn is_alone(&self) -> bool {
+        let conf = self.node.raft.prs();
+        conf.iter().count() == 1 && conf.get(self.params.replica_id).is_some()
+    }
+
+    /// Replica ids that vote now, in order.
+    pub fn voters(&self) -> Vec<u64> {
+        let mut ids: Vec<u64> = self.node.raft.prs().conf().voters().ids().iter().collect();
+        ids.sort_unstable();
+        ids
+    }
+}
+
+/// A term as Kafka's leader epoch. Terms stay below 2^31: one election a millisecond for 24 days.
+pub fn epoch_of_term(term: u64) -> LeaderEpoch {
+    LeaderEpoch::try_from(term).expect("a term fits an i32")
+}
+
+fn role_of(state: StateRole) -> Role {
+    if state == StateRole::Leader { Role::Leader } else { Role::Follower }
+}

@@ -1,0 +1,233 @@
+//! The window of a log as raft sees it: indexes and terms from memory, payloads never.
+use bytes::Bytes;
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot};
+use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+use std::collections::VecDeque;
+use storage::EntryKind;
+
+/// What is kept of an entry until it is applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryMeta {
+    /// Its index.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Payload bytes; what the budget of uncommitted bytes counts.
+    pub len: u32,
+    /// The payload of commands and configuration changes; empty for data.
+    pub payload: Bytes,
+}
+
+/// Indexes, terms and unapplied entries of one group's window.
+#[derive(Debug)]
+pub struct LogView {
+    first_index: u64,
+    last_index: u64,
+    /// (first index, term) of each run; the first run covers `first_index - 1`.
+    terms: Vec<(u64, u64)>,
+    unapplied: VecDeque<EntryMeta>,
+    unapplied_bytes: u64,
+    pub(crate) start: RaftState,
+}
+
+impl LogView {
+    /// A window that holds nothing yet and begins after entry `index` of `term`.
+    pub fn after(index: u64, term: u64) -> LogView {
+        LogView {
+            first_index: index + 1,
+            last_index: index,
+            terms: vec![(index, term)],
+            unapplied: VecDeque::new(),
+            unapplied_bytes: 0,
+            start: RaftState::default(),
+        }
+    }
+
+    /// Records that entry `index` has `term` and is applied; indexes must follow one another.
+    pub fn push_applied(&mut self, index: u64, term: u64) {
+        assert!(self.unapplied.is_empty(), "applied entries come before unapplied ones");
+        self.push_term(index, term);
+    }
+
+    /// Records an entry that is appended and not applied; indexes must follow one another.
+    pub fn push_unapplied(&mut self, meta: EntryMeta) {
+        self.push_term(meta.index, meta.term);
+        self.unapplied_bytes += u64::from(meta.len);
+        self.unapplied.push_back(meta);
+    }
+
+    fn push_term(&mut self, index: u64, term: u64) {
+        assert_eq!(index, self.last_index + 1, "entries are dense");
+        self.last_index = index;
+        if self.terms.last().is_none_or(|(_, last)| *last != term) {
+            self.terms.push((index, term));
+        }
+    }
+
+    /// Removes the entries from `index` on: a new leader's log differs from there.
+    pub(crate) fn truncate_from(&mut self, index: u64) {
+        self.unapplied.retain(|e| e.index < index);
+        self.unapplied_bytes = self.unapplied.iter().map(|e| u64::from(e.len)).sum();
+        while self.terms.last().is_some_and(|(first, _)| *first >= index) {
+            self.terms.pop();
+        }
+        self.last_index = self.last_index.min(index - 1);
+    }
+
+    /// Forgets what left the window; the entry before `first_index` keeps its term.
+    pub(crate) fn compact_to(&mut self, first_index: u64) {
+        if first_index <= self.first_index || first_index > self.last_index + 1 {
+            return;
+        }
+        let Some(term) = self.term_of(first_index - 1) else { return };
+        self.terms.retain(|(first, _)| *first > first_index - 1);
+        self.terms.insert(0, (first_index - 1, term));
+        self.first_index = first_index;
+    }
+
+    /// Takes the oldest unapplied entry, which must be `index`.
+    pub(crate) fn pop_applied(&mut self, index: u64) -> EntryMeta {
+        let meta = self.unapplied.pop_front().expect("committed entries were appended");
+        assert_eq!(meta.index, index, "entries are applied in order");
+        self.unapplied_bytes -= u64::from(meta.len);
+        meta
+    }
+
+    pub(crate) fn last(&self) -> u64 {
+        self.last_index
+    }
+
+    /// The term of entry `index`; `None` outside the window and the entry before it.
+    pub(crate) fn term_of(&self, index: u64) -> Option<u64> {
+        if index + 1 < self.first_index || index > self.last_index {
+            return None;
+        }
+        let at = self.terms.partition_point(|(first, _)| *first <= index);
+        at.checked_sub(1).map(|i| self.terms[i].1)
+    }
+
+    /// Payload bytes of the entries that are not applied.
+    pub(crate) fn unapplied_bytes(&self) -> u64 {
+        self.unapplied_bytes
+    }
+
+    pub(crate) fn set_start(&mut self, hard: HardState, conf: ConfState) {
+        self.start = RaftState::new(hard, conf);
+    }
+
+    fn unapplied_entry(&self, index: u64) -> Option<&EntryMeta> {
+        let front = self.unapplied.front()?.index;
+        self.unapplied.get(usize::try_from(index.checked_sub(front)?).ok()?)
+    }
+}
+
+impl Storage for LogView {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(self.start.clone())
+    }
+
+    /// Committed entries without payload. Entries for followers come from the log's tail cache, which
+    /// groups of one voter never ask for.
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        _max_size: impl Into<Option<u64>>,
+        context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        assert!(high <= self.last_index + 1, "raft asks only for entries that exist");
+        if low < self.first_index {
+            return Err(StorageError::Compacted.into());
+        }
+        if context.can_async() {
+            return Err(StorageError::LogTemporarilyUnavailable.into());
+        }
+        let mut out = Vec::with_capacity((high - low) as usize);
+        for index in low..high {
+            let Some(meta) = self.unapplied_entry(index) else {
+                return Err(StorageError::Unavailable.into());
+            };
+            let mut entry = Entry { term: meta.term, index, ..Entry::default() };
+            if meta.kind == EntryKind::ConfChange {
+                entry.set_entry_type(EntryType::EntryConfChangeV2);
+                entry.data = meta.payload.clone();
+            }
+            out.push(entry);
+        }
+        Ok(out)
+    }
+
+    fn term(&self, idx: u64) -> raft::Result<u64> {
+        self.term_of(idx).ok_or_else(|| {
+            if idx < self.first_index { StorageError::Compacted } else { StorageError::Unavailable }.into()
+        })
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.first_index)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last_index)
+    }
+
+    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_answer_for_the_window_and_the_entry_before_it() {
+        let mut view = LogView::after(1, 1);
+        view.push_applied(2, 1);
+        view.push_applied(3, 4);
+        view.push_applied(4, 4);
+        view.push_applied(5, 6);
+        let terms = |v: &LogView| (0..=6).map(|i| v.term_of(i)).collect::<Vec<_>>();
+        assert_eq!(terms(&view), [None, Some(1), Some(1), Some(4), Some(4), Some(6), None]);
+        view.compact_to(5);
+        assert_eq!(terms(&view), [None, None, None, None, Some(4), Some(6), None]);
+        view.compact_to(6);
+        assert_eq!(terms(&view), [None, None, None, None, None, Some(6), None]);
+        view.push_applied(6, 6);
+        assert_eq!(view.term_of(6), Some(6));
+    }
+
+    #[test]
+    fn a_truncated_tail_takes_its_terms_along() {
+        let mut view = LogView::after(1, 1);
+        view.push_applied(2, 1);
+        for (index, term) in [(3, 2), (4, 3)] {
+            view.push_unapplied(EntryMeta {
+                index,
+                term,
+                kind: EntryKind::Data,
+                len: 7,
+                payload: Bytes::new(),
+            });
+        }
+        assert_eq!(view.unapplied_bytes(), 14);
+        view.truncate_from(4);
+        assert_eq!((view.last(), view.term_of(4), view.unapplied_bytes()), (3, None, 7));
+        view.push_applied_after_truncation();
+    }
+
+    impl LogView {
+        fn push_applied_after_truncation(&mut self) {
+            self.push_unapplied(EntryMeta {
+                index: 4,
+                term: 5,
+                kind: EntryKind::NoOp,
+                len: 0,
+                payload: Bytes::new(),
+            });
+            assert_eq!(self.term_of(4), Some(5));
+        }
+    }
+}
