@@ -1,1 +1,64 @@
-//! Placeholder: being written.
+//! Metadata: the pure state machine behind brokers, topics, configs and producer ids.
+//!
+//! Its commands travel through the metadata raft group; [`Metadata`] applies them, publishes an
+//! immutable [`Image`] and tells what changed. The admission functions ([`create_topics`],
+//! [`delete_topics`], [`create_partitions`], [`alter_configs`], [`incremental_alter_configs`]) judge a
+//! request against an image and return commands or Kafka errors.
+//!
+//! Must not know: logs, raft, sockets, the clock.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod alter_configs;
+mod broker_config;
+mod broker_config_rules;
+mod change;
+mod collision;
+mod command;
+mod config_def;
+pub mod config_defs;
+mod config_value;
+mod cow_map;
+mod create_partitions;
+mod create_topics;
+mod delete_topics;
+mod describe_configs;
+mod entries;
+mod error;
+mod group_config_rules;
+mod image;
+mod metadata;
+mod placement;
+mod producer_ids;
+mod resolve;
+mod snapshot;
+mod topic_config;
+mod topic_config_rules;
+mod topic_name;
+
+pub use alter_configs::{
+    AlterEntry, AlterResource, IncrementalEntry, IncrementalResource, alter_configs,
+    incremental_alter_configs,
+};
+pub use broker_config::BrokerConfig;
+pub use change::Change;
+pub use command::{Command, ResourceKind, decode_command, encode_command};
+pub use config_def::{ConfigDef, ConfigType, Dynamic, Effect, Synonym, Unit, Valid};
+pub use config_value::{ConfigError, Value, parse_value};
+pub use create_partitions::{NewPartitions, create_partitions};
+pub use create_topics::{CreatedConfig, CreatedTopic, NewTopic, TopicOutcome, auto_create, create_topics};
+pub use delete_topics::{DeletedTopic, TopicRef, delete_topics};
+pub use describe_configs::{
+    DescribeResource, DescribedConfig, DescribedResource, DescribedSynonym, describe_configs,
+    list_config_resources,
+};
+pub use entries::{Entries, Entry};
+pub use error::{ApplyError, ItemError, ItemResult};
+pub use image::{Endpoint, Image, Node, Partition, Replica, ReplicaKind, Topic};
+pub use metadata::Metadata;
+pub use producer_ids::{PRODUCER_ID_BLOCK, allocate_producer_ids};
+pub use resolve::ConfigSource;
+pub use topic_config::{CleanupPolicy, CompressionType, TimestampType, TopicConfig};
+pub use topic_name::{
+    CONSUMER_OFFSETS, SHARE_GROUP_STATE, TRANSACTION_STATE, is_internal, unify_collision_chars,
+    validate_topic_name,
+};

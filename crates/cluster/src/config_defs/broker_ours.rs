@@ -1,0 +1,30 @@
+//! Broker configs that Kafka does not have, and retired ones that its older files name.
+use super::why::{RAFT, RETIRED};
+use super::{INT_MAX, LONG_MAX};
+use crate::config_def::{ConfigDef, ConfigType, Valid};
+
+#[rustfmt::skip]
+pub(super) const DEFS: &[ConfigDef] = &[
+    ConfigDef::null("cluster.id", ConfigType::String, Valid::NonEmpty, "Identity of a new cluster; drawn at random where it is not set. A cluster keeps its first one.").ours(),
+    ConfigDef::null("cluster.secret.file", ConfigType::String, Valid::NonEmpty, "File with the secret that the nodes of a cluster share.").ours(),
+    ConfigDef::new("connection.max.request.bytes", ConfigType::Long, "33554432", Valid::Range(1, LONG_MAX), "Bytes of requests of one connection that are read but not answered; beyond it reading pauses. One larger request is taken alone.").ours(),
+    ConfigDef::new("connection.max.response.bytes", ConfigType::Long, "67108864", Valid::Range(1, LONG_MAX), "Bytes of answers that may wait for a slow reader; one that does not read for a request timeout is closed.").ours(),
+    ConfigDef::new("http.listener", ConfigType::String, "127.0.0.1:9644", Valid::Any, "Address of metrics and health over HTTP; empty for none.").ours(),
+    ConfigDef::new("log.disk.min.free.bytes", ConfigType::Long, "67108864", Valid::Range(0, LONG_MAX), "With less free space than this a data directory refuses produce; fetch, commit and delete go on.").ours(),
+    ConfigDef::new("log.pool.bytes", ConfigType::Long, "268435456", Valid::Range(0, LONG_MAX), "Bytes of pre-written files that a data directory keeps ready; overwriting them halves the time of a sync.").ours(),
+    ConfigDef::new("log.tail.cache.bytes", ConfigType::Long, "67108864", Valid::Range(0, LONG_MAX), "Memory for the newest batches of all partitions, from which consumers at the tail are served.").ours(),
+    ConfigDef::new("log.window.bytes", ConfigType::Long, "1073741824", Valid::Range(1_048_576, LONG_MAX), "Bytes of a partition that stay in the raft log before its segments become base.").ours(),
+    ConfigDef::new("plimsoll.max.partitions", ConfigType::Int, "100000", Valid::Range(1, INT_MAX), "Most partitions of the cluster for each of its brokers; creating more is refused.").ours().cluster_wide(),
+    ConfigDef::new("plimsoll.validate.records", ConfigType::Boolean, "false", Valid::Any, "Whether each record of a batch is walked and checked before it is appended.").ours().cluster_wide(),
+    ConfigDef::new("socket.first.request.max.bytes", ConfigType::Int, "524288", Valid::Range(1024, INT_MAX), "Largest first request of a connection; socket.request.max.bytes holds after it.").ours(),
+    ConfigDef::new("write.caching", ConfigType::Boolean, "false", Valid::Any, "Default of the topic config write.caching for topics of users; never for internal ones.").ours().cluster_wide(),
+    ConfigDef::new("follower.replication.throttled.rate", ConfigType::Long, "9223372036854775807", Valid::Range(0, LONG_MAX), "Bytes a second for throttled replicas that fetch.").idle(RAFT).cluster_wide().hidden(),
+    ConfigDef::new("leader.replication.throttled.rate", ConfigType::Long, "9223372036854775807", Valid::Range(0, LONG_MAX), "Bytes a second for throttled replicas that serve followers.").idle(RAFT).cluster_wide().hidden(),
+    ConfigDef::new("replica.alter.log.dirs.io.max.bytes.per.second", ConfigType::Long, "9223372036854775807", Valid::Range(0, LONG_MAX), "Bytes a second for moves between data directories.").idle(RAFT).cluster_wide().hidden(),
+    ConfigDef::new("inter.broker.protocol.version", ConfigType::String, "4.4-IV2", Valid::Any, "Kafka 3's protocol level; some tools ask for it.").idle(RETIRED).hidden(),
+    ConfigDef::new("log.message.downconversion.enable", ConfigType::Boolean, "true", Valid::Any, "").idle(RETIRED).hidden(),
+    ConfigDef::new("log.message.format.version", ConfigType::String, "3.0-IV1", Valid::Any, "").idle(RETIRED).hidden(),
+    ConfigDef::new("log.message.timestamp.difference.max.ms", ConfigType::Long, "9223372036854775807", Valid::Range(0, LONG_MAX), "").idle(RETIRED).hidden(),
+    ConfigDef::null("zookeeper.connect", ConfigType::String, Valid::Any, "").idle(RETIRED).hidden(),
+    ConfigDef::null("zookeeper.connection.timeout.ms", ConfigType::Int, Valid::Any, "").idle(RETIRED).hidden(),
+];

@@ -1,0 +1,88 @@
+//! Judging CreatePartitions.
+use crate::command::Command;
+use crate::error::{ItemError, ItemResult};
+use crate::image::Image;
+use crate::placement::{check_live, check_manual, check_room, place};
+use model::{ErrorCode, NodeId};
+use proto::cluster::{CreatePartitions, ReplicaSet};
+use std::collections::BTreeMap;
+
+/// More partitions for a topic, as a client asks for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPartitions {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it is to have.
+    pub count: i32,
+    /// Nodes of each new partition; `None`: the cluster chooses.
+    pub assignments: Option<Vec<Vec<NodeId>>>,
+}
+
+/// Judges each topic of a request: its name with what to propose, or why not.
+pub fn create_partitions(
+    image: &Image,
+    topics: &[NewPartitions],
+    live: &[NodeId],
+) -> Vec<(String, ItemResult<Command>)> {
+    let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+    for topic in topics {
+        *count.entry(&topic.name).or_default() += 1;
+    }
+    let mut granted = 0;
+    let mut outcomes = Vec::new();
+    for topic in topics {
+        let result = match count.remove(topic.name.as_str()) {
+            Some(1) => grow(image, topic, live, &mut granted),
+            Some(_) => Err(ItemError::invalid_request("Duplicate topic name.")),
+            None => continue,
+        };
+        outcomes.push((topic.name.clone(), result));
+    }
+    outcomes
+}
+
+fn grow(image: &Image, request: &NewPartitions, live: &[NodeId], granted: &mut usize) -> ItemResult<Command> {
+    let Some(topic) = image.topic(&request.name) else {
+        return Err(ItemError::bare(ErrorCode::UnknownTopicOrPartition));
+    };
+    let have = topic.partitions.len();
+    let wanted = usize::try_from(request.count).unwrap_or(0);
+    let invalid = |message: String| Err(ItemError::new(ErrorCode::InvalidPartitions, message));
+    if wanted == have {
+        return invalid(format!("Topic already has {have} partition(s)."));
+    }
+    if wanted < have {
+        return invalid(format!(
+            "The topic {} currently has {have} partition(s); {} would not be an increase.",
+            request.name, request.count
+        ));
+    }
+    let more = wanted - have;
+    check_room(image, live, *granted, more)?;
+    let factor = topic.replication_factor();
+    let partitions = match &request.assignments {
+        Some(sets) if sets.len() != more => {
+            return Err(ItemError::new(
+                ErrorCode::InvalidReplicaAssignment,
+                format!(
+                    "Attempted to add {more} additional partition(s), but only {} assignment(s) were specified.",
+                    sets.len()
+                ),
+            ));
+        }
+        Some(sets) => {
+            for (i, nodes) in sets.iter().enumerate() {
+                check_manual(image, nodes, Some(factor))?;
+                check_live(nodes, live, (have + i) as i32)?;
+            }
+            sets.iter().map(|nodes| ReplicaSet { nodes: nodes.clone() }).collect()
+        }
+        None => {
+            let start = topic.partitions[0].replicas.first().map_or(0, |r| r.node.unsigned_abs() as usize);
+            place(image, live, start + have, more, factor as i32)?
+        }
+    };
+    *granted += more;
+    let topic_id = bytes::Bytes::copy_from_slice(&topic.id.0);
+    Ok(Command::CreatePartitions(CreatePartitions { topic_id, first: have as i32, partitions }))
+}

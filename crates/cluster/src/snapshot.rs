@@ -1,0 +1,142 @@
+//! The whole state as one prost message, in a fixed order.
+use crate::command::{ResourceKind, VERSION};
+use crate::entries::Entries;
+use crate::error::ApplyError;
+use crate::image::{Image, Node, Partition, Replica, ReplicaKind, Topic};
+use crate::metadata::{node_from, topic_id};
+use crate::topic_name::is_internal;
+use bytes::Bytes;
+use model::NodeId;
+use prost::Message;
+use proto::cluster as pb;
+use proto::storage as st;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn node_to(node: &Node) -> pb::RegisterNode {
+    let endpoint = |e: &crate::Endpoint| pb::Endpoint {
+        listener: e.listener.clone(),
+        host: e.host.clone(),
+        port: u32::from(e.port),
+        protocol: e.protocol.clone(),
+    };
+    pb::RegisterNode {
+        node_id: node.id,
+        incarnation: node.incarnation,
+        endpoints: node.endpoints.iter().map(endpoint).collect(),
+        rack: node.rack.clone().unwrap_or_default(),
+        directories: node.directories.iter().map(|d| Bytes::copy_from_slice(d)).collect(),
+    }
+}
+
+fn replica_to(replica: &Replica) -> st::Replica {
+    let kind = match replica.kind {
+        ReplicaKind::Voter => st::ReplicaKind::Voter,
+        ReplicaKind::Learner => st::ReplicaKind::Learner,
+        ReplicaKind::Witness => st::ReplicaKind::Witness,
+    };
+    st::Replica { id: replica.id, node_id: replica.node, kind: kind.into() }
+}
+
+fn replica_from(replica: &st::Replica) -> Result<Replica, ApplyError> {
+    let kind = match st::ReplicaKind::try_from(replica.kind) {
+        Ok(st::ReplicaKind::Voter) => ReplicaKind::Voter,
+        Ok(st::ReplicaKind::Learner) => ReplicaKind::Learner,
+        Ok(st::ReplicaKind::Witness) => ReplicaKind::Witness,
+        Err(e) => return Err(bad(format!("replica {}: {e}", replica.id))),
+    };
+    Ok(Replica { id: replica.id, node: replica.node_id, kind })
+}
+
+fn topic_to(topic: &Topic) -> pb::Topic {
+    let partition = |p: &Partition| pb::Partition { replicas: p.replicas.iter().map(replica_to).collect() };
+    pb::Topic {
+        name: topic.name.to_string(),
+        topic_id: Bytes::copy_from_slice(&topic.id.0),
+        partitions: topic.partitions.iter().map(partition).collect(),
+        configs: topic.configs.to_proto(),
+    }
+}
+
+fn bad(what: impl Into<String>) -> ApplyError {
+    ApplyError::Snapshot { what: what.into() }
+}
+
+pub(crate) fn encode(image: &Image) -> Bytes {
+    let resource = |((kind, name), entries): (&(ResourceKind, Arc<str>), &Entries)| {
+        let kind = kind.to_proto().unwrap_or(pb::ResourceKind::ResourceUnknown);
+        pb::Resource { resource: kind.into(), name: name.to_string(), entries: entries.to_proto() }
+    };
+    let feature =
+        |(name, level): (&String, &i16)| pb::UpdateFeature { name: name.clone(), level: i32::from(*level) };
+    let message = pb::Snapshot {
+        version: VERSION,
+        index: image.version,
+        cluster_id: image.cluster_id.to_string(),
+        nodes: image.nodes.values().map(|n| node_to(n)).collect(),
+        topics: image.topics().map(|t| topic_to(t)).collect(),
+        resources: image.resources.iter().map(resource).collect(),
+        next_producer_id: image.next_producer_id,
+        next_replica_id: image.next_replica_id,
+        features: image.features.iter().map(feature).collect(),
+        features_version: image.features_version,
+        tombstones: image
+            .tombstones
+            .iter()
+            .map(|(id, nodes)| pb::Tombstone {
+                topic_id: Bytes::copy_from_slice(&id.0),
+                nodes: nodes.clone(),
+            })
+            .collect(),
+    };
+    Bytes::from(message.encode_to_vec())
+}
+
+pub(crate) fn decode(
+    node_id: NodeId,
+    fixed: Arc<BTreeMap<String, String>>,
+    bytes: Bytes,
+) -> Result<Image, ApplyError> {
+    let message = pb::Snapshot::decode(bytes).map_err(|e| bad(e.to_string()))?;
+    if message.version == 0 || message.version > VERSION {
+        return Err(bad(format!("format version {}, this build knows {VERSION}", message.version)));
+    }
+    let index = message.index;
+    let mut image = Image::empty(node_id, fixed);
+    image.cluster_id = message.cluster_id.into();
+    image.next_producer_id = message.next_producer_id;
+    image.next_replica_id = message.next_replica_id;
+    image.features_version = message.features_version;
+    let nodes = message.nodes.iter().map(|n| Ok((n.node_id, Arc::new(node_from(index, n)?))));
+    image.nodes = Arc::new(nodes.collect::<Result<_, ApplyError>>()?);
+    let level = |f: pb::UpdateFeature| Ok((f.name, i16::try_from(f.level).map_err(|e| bad(e.to_string()))?));
+    image.features = Arc::new(message.features.into_iter().map(level).collect::<Result<_, ApplyError>>()?);
+    let tombstone = |t: pb::Tombstone| Ok((topic_id(index, &t.topic_id)?, t.nodes));
+    image.tombstones =
+        Arc::new(message.tombstones.into_iter().map(tombstone).collect::<Result<_, ApplyError>>()?);
+    let mut resources = BTreeMap::new();
+    for r in message.resources {
+        let kind = ResourceKind::from_proto(r.resource).ok_or_else(|| bad("configs of an unknown kind"))?;
+        resources.insert((kind, Arc::from(r.name)), Entries::from_proto(r.entries));
+    }
+    image.resources = Arc::new(resources);
+    image.resolve_broker();
+    for topic in message.topics {
+        let partition = |p: &pb::Partition| {
+            Ok(Partition {
+                replicas: p.replicas.iter().map(replica_from).collect::<Result<_, ApplyError>>()?,
+            })
+        };
+        let topic = Topic {
+            id: topic_id(index, &topic.topic_id)?,
+            partitions: topic.partitions.iter().map(partition).collect::<Result<_, ApplyError>>()?,
+            configs: Entries::from_proto(topic.configs),
+            internal: is_internal(&topic.name),
+            name: topic.name.into(),
+            resolved: None,
+        };
+        image.put_topic(topic);
+    }
+    image.version = index;
+    Ok(image)
+}
