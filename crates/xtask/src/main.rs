@@ -6,6 +6,8 @@ mod codegen_wire_check;
 mod codegen_wire_schema;
 mod codegen_wire_structs;
 mod codegen_wire_table;
+mod tidy;
+mod tidy_source;
 
 use anyhow::{Result, bail};
 
@@ -14,6 +16,7 @@ fn main() -> Result<()> {
     match args.first().map(String::as_str) {
         Some("codegen") if args.iter().any(|arg| arg == "--check") => codegen_wire_check::run(),
         Some("codegen") => codegen_proto::run().and_then(|()| codegen_wire::run()),
-        _ => bail!("usage: cargo xtask codegen [--check]"),
+        Some("tidy") => tidy::run(),
+        _ => bail!("usage: cargo xtask codegen [--check] | tidy"),
     }
 }

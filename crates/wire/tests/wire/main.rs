@@ -1,5 +1,5 @@
 //! The codec against the schemas, against another implementation, and against hostile bytes.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 #[path = "../../../xtask/src/codegen_wire_schema.rs"]
 mod schema;
 
