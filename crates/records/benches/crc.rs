@@ -1,5 +1,7 @@
 //! GB/s of CRC-32C by buffer size: the crate in use against the crate `crc32c`.
 //! Run: `cargo bench -p plimsoll-records --bench crc`.
+// A bench reads the clock; the crate must not.
+#![allow(clippy::disallowed_methods)]
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
