@@ -1,1 +1,14 @@
-//! Placeholder: being written.
+//! One partition: append decisions, producer state, watermarks, acknowledgements, read plans.
+//!
+//! A pure machine over a raft group (`consensus`) and its log (`storage`); `partition.rs` shows the order
+//! of things. Must not know: the wire, connections, topics' names, what a machine's commands mean.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+mod api;
+mod partition;
+
+pub use api::{
+    AppendError, Appended, CommittedBody, CommittedEntry, Counters, FetchError, FetchInput, FetchOk,
+    Isolation, ListOffsetAsk, ListOffsetOutcome, ListOffsetSearch, ListOffsetStep, Opened, Origin,
+    PartitionConfig, PartitionFx, ProducerInfo, Start,
+};
+pub use partition::Partition;
