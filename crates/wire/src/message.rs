@@ -1,7 +1,7 @@
 //! What generated code implements, and what every field type knows of its own bytes.
 use crate::error::{DecodeError, EncodeError};
 use crate::{Reader, Str, Writer};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use model::TopicId;
 
 /// A value that can stand in an array: a struct or a plain type.
@@ -115,10 +115,10 @@ impl Wire for TopicId {
 }
 
 /// Appends an unsigned varint: seven bits a byte, lowest first.
-pub(crate) fn put_varint(buf: &mut BytesMut, mut value: u32) {
+pub(crate) fn put_varint(buf: &mut Vec<u8>, mut value: u32) {
     while value >= 0x80 {
-        buf.put_u8(value as u8 | 0x80);
+        buf.push(value as u8 | 0x80);
         value >>= 7;
     }
-    buf.put_u8(value as u8);
+    buf.push(value as u8);
 }

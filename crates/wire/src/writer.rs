@@ -2,7 +2,7 @@
 use crate::error::{EncodeError, EncodeErrorKind as Kind};
 use crate::message::put_varint;
 use crate::{Message, Records, Str, Wire};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 /// Pieces that average less than this are gathered into one buffer: a copy is cheaper than their cost in
 /// the vectored write.
@@ -12,7 +12,7 @@ const LENGTH_PREFIX: usize = 4;
 
 /// The sink of one message.
 pub struct Writer {
-    buf: BytesMut,
+    buf: Vec<u8>,
     /// Pieces that go in at a position of `buf`, in order.
     pieces: Vec<(usize, Bytes)>,
     piece_bytes: usize,
@@ -24,14 +24,14 @@ pub struct Writer {
 impl Writer {
     /// A sink for a frame: room for its length comes first.
     pub fn frame(message: &'static str) -> Writer {
-        let mut buf = BytesMut::with_capacity(256);
-        buf.put_u32(0);
+        let mut buf = Vec::with_capacity(256);
+        buf.extend_from_slice(&[0; LENGTH_PREFIX]);
         Writer { buf, pieces: Vec::new(), piece_bytes: 0, message, version: 0, flexible: false }
     }
 
     /// A sink for a body alone, whose message [`Writer::switch`] names.
     pub fn body() -> Writer {
-        let buf = BytesMut::with_capacity(64);
+        let buf = Vec::with_capacity(64);
         Writer { buf, pieces: Vec::new(), piece_bytes: 0, message: "", version: 0, flexible: false }
     }
 
@@ -65,32 +65,32 @@ impl Writer {
 
     /// One byte.
     pub fn bool(&mut self, value: bool) {
-        self.buf.put_u8(u8::from(value));
+        self.buf.push(u8::from(value));
     }
 
     /// One byte.
     pub fn i8(&mut self, value: i8) {
-        self.buf.put_i8(value);
+        self.buf.extend_from_slice(&value.to_be_bytes());
     }
 
     /// Two bytes, big-endian.
     pub fn i16(&mut self, value: i16) {
-        self.buf.put_i16(value);
+        self.buf.extend_from_slice(&value.to_be_bytes());
     }
 
     /// Four bytes, big-endian.
     pub fn i32(&mut self, value: i32) {
-        self.buf.put_i32(value);
+        self.buf.extend_from_slice(&value.to_be_bytes());
     }
 
     /// Eight bytes, big-endian.
     pub fn i64(&mut self, value: i64) {
-        self.buf.put_i64(value);
+        self.buf.extend_from_slice(&value.to_be_bytes());
     }
 
     /// Sixteen bytes.
     pub fn uuid(&mut self, value: [u8; 16]) {
-        self.buf.put_slice(&value);
+        self.buf.extend_from_slice(&value);
     }
 
     /// Fails when a field that the version lacks is set: for what must not be dropped silently.
@@ -102,7 +102,7 @@ impl Writer {
         if !null_ok {
             return Err(self.fail(field, Kind::NullNotAllowed));
         }
-        self.buf.put_slice(if self.flexible { &[0] } else { null });
+        self.buf.extend_from_slice(if self.flexible { &[0] } else { null });
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl Writer {
         if self.flexible {
             put_varint(&mut self.buf, len as u32 + 1);
         } else {
-            self.buf.put_i32(len);
+            self.buf.extend_from_slice(&len.to_be_bytes());
         }
         Ok(())
     }
@@ -122,9 +122,9 @@ impl Writer {
         if self.flexible {
             put_varint(&mut self.buf, len as u32 + 1);
         } else {
-            self.buf.put_i16(len);
+            self.buf.extend_from_slice(&len.to_be_bytes());
         }
-        self.buf.put_slice(value.as_bytes());
+        self.buf.extend_from_slice(value.as_bytes());
         Ok(())
     }
 
@@ -144,7 +144,7 @@ impl Writer {
     /// A blob; copied.
     pub fn bytes(&mut self, value: &[u8], field: &'static str) -> Result<(), EncodeError> {
         self.long_len(value.len(), field)?;
-        self.buf.put_slice(value);
+        self.buf.extend_from_slice(value);
         Ok(())
     }
 
@@ -214,7 +214,7 @@ impl Writer {
     /// Begins a struct's tagged fields: the answer goes to [`Writer::tag`].
     pub fn begin_tags(&mut self) -> usize {
         if self.flexible {
-            self.buf.put_u8(0);
+            self.buf.push(0);
         }
         self.buf.len()
     }
@@ -241,7 +241,7 @@ impl Writer {
     /// The end of a struct without tagged fields of its own.
     pub fn end_struct(&mut self) {
         if self.flexible {
-            self.buf.put_u8(0);
+            self.buf.push(0);
         }
     }
 
@@ -254,17 +254,17 @@ impl Writer {
     /// Everything in one run of bytes, copied together where needed.
     pub fn into_bytes(self) -> Bytes {
         if self.pieces.is_empty() {
-            return self.buf.freeze();
+            return Bytes::from(self.buf);
         }
-        let mut all = BytesMut::with_capacity(self.buf.len() + self.piece_bytes);
+        let mut all = Vec::with_capacity(self.buf.len() + self.piece_bytes);
         let mut from = 0;
         for (at, piece) in &self.pieces {
-            all.put_slice(&self.buf[from..*at]);
-            all.put_slice(piece);
+            all.extend_from_slice(&self.buf[from..*at]);
+            all.extend_from_slice(piece);
             from = *at;
         }
-        all.put_slice(&self.buf[from..]);
-        all.freeze()
+        all.extend_from_slice(&self.buf[from..]);
+        Bytes::from(all)
     }
 
     /// The frame, its length in front, in pieces for one vectored write.
@@ -276,16 +276,17 @@ impl Writer {
             return Ok(vec![self.into_bytes()]);
         }
         let mut frame = Vec::with_capacity(2 * self.pieces.len() + 1);
+        let mut small = Bytes::from(self.buf);
         let mut from = 0;
         for (at, piece) in self.pieces {
             if at > from {
-                frame.push(self.buf.split_to(at - from).freeze());
+                frame.push(small.split_to(at - from));
             }
             frame.push(piece);
             from = at;
         }
-        if !self.buf.is_empty() {
-            frame.push(self.buf.freeze());
+        if !small.is_empty() {
+            frame.push(small);
         }
         Ok(frame)
     }

@@ -7,5 +7,6 @@ mod arbitrary;
 mod debug_tree;
 mod differential;
 mod frames;
+mod golden;
 mod malformed;
 mod records;
