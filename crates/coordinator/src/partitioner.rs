@@ -17,7 +17,6 @@ mod tests {
 
     #[test]
     fn agrees_with_java() {
-
         assert_eq!(coordinator_partition_for("", 50), 0);
         assert_eq!(coordinator_partition_for("a", 50), 97 % 50);
         assert_eq!(coordinator_partition_for("hello", 1_000_000_000), 99_162_322);
