@@ -22,7 +22,10 @@ pub(crate) fn run() -> Result<()> {
     if drifted.is_empty() {
         return Ok(());
     }
-    let list: Vec<String> = drifted.iter().map(|path| format!("  {}", path.display())).collect();
+    let list: Vec<String> = drifted
+        .iter()
+        .map(|path| format!("  {}", path.strip_prefix(codegen_proto::root()).unwrap_or(path).display()))
+        .collect();
     bail!("generated files differ from their schemas; run `cargo xtask codegen`:\n{}", list.join("\n"))
 }
 
