@@ -1,0 +1,83 @@
+//! Reaching the cluster, and telling people what to do when that fails.
+use anyhow::anyhow;
+use clap::Args;
+use client_lite::{Client, ClientError, ClientOptions, ConnOptions};
+use model::ErrorCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How to reach the cluster.
+#[derive(Debug, Args)]
+pub(crate) struct ConnectArgs {
+    /// Addresses of one or more brokers, host:port, with commas between them.
+    #[arg(
+        short = 'b',
+        long = "bootstrap-server",
+        visible_alias = "brokers",
+        env = "PLIMSOLL_BOOTSTRAP_SERVER",
+        default_value = "127.0.0.1:9092",
+        value_name = "HOST:PORT"
+    )]
+    bootstrap: String,
+    /// Seconds to keep trying before giving up.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+impl ConnectArgs {
+    /// Connects to the cluster.
+    pub(crate) async fn client(&self) -> anyhow::Result<Arc<Client>> {
+        let limit = Duration::from_secs(self.timeout.max(1));
+        let conn = ConnOptions {
+            client_id: "plimsoll-cli".to_owned(),
+            connect_timeout: limit.min(Duration::from_secs(5)),
+            request_timeout: limit + Duration::from_secs(5),
+            ..ConnOptions::default()
+        };
+        let options = ClientOptions { conn, retry_for: limit, ..ClientOptions::default() };
+        Client::connect(&self.bootstrap, options).await.map(Arc::new).map_err(advise)
+    }
+}
+
+/// The error, and what to do about it.
+pub(crate) fn advise(error: ClientError) -> anyhow::Error {
+    let hint = match &error {
+        ClientError::Bootstrap { .. } => {
+            "Is the broker running? Start one with `plimsoll serve`, or name another with --bootstrap-server."
+        }
+        ClientError::Connect { .. } => {
+            "The cluster names this address for one of its brokers (advertised.listeners); it must be \
+             reachable from here."
+        }
+        ClientError::NoCommonVersion { .. } => "Kafka 4.0 or newer is needed.",
+        ClientError::Timeout { .. } => "The broker may be overloaded; --timeout raises the limit.",
+        ClientError::Broker { code, .. } => advice_for(*code),
+        ClientError::Missing { .. } => "`plimsoll topic list` shows what there is.",
+        _ => "",
+    };
+    if hint.is_empty() { anyhow!(error) } else { anyhow!("{error}\n  {hint}") }
+}
+
+fn advice_for(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::UnknownTopicOrPartition => {
+            "`plimsoll topic list` shows the topics, `plimsoll topic create NAME` makes one."
+        }
+        ErrorCode::TopicAlreadyExists => {
+            "`plimsoll topic describe NAME` shows it; --if-not-exists accepts it."
+        }
+        ErrorCode::InvalidConfig => "`plimsoll topic describe NAME --configs` lists the keys of a topic.",
+        ErrorCode::InvalidReplicationFactor => "There are fewer brokers than replicas asked for.",
+        ErrorCode::GroupIdNotFound => "`plimsoll group list` shows the groups.",
+        ErrorCode::NonEmptyGroup => "`plimsoll group members NAME` shows who is in it.",
+        ErrorCode::OffsetOutOfRange => "`plimsoll topic describe NAME` shows the offsets that there are.",
+        ErrorCode::MessageTooLarge => {
+            "`plimsoll topic alter-config NAME --set max.message.bytes=BYTES` raises the limit."
+        }
+        ErrorCode::KafkaStorageError => "The broker's disk is full or has failed; its log says which.",
+        ErrorCode::NotEnoughReplicas => {
+            "Too few replicas are in sync; `plimsoll topic describe NAME` shows which."
+        }
+        _ => "",
+    }
+}

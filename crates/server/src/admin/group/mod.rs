@@ -1,0 +1,42 @@
+//! `plimsoll group`.
+mod delete;
+mod describe;
+mod list;
+mod members;
+mod reset_offsets;
+
+use clap::{Args, Subcommand};
+
+/// List and describe consumer groups, move and delete their offsets.
+#[derive(Debug, Args)]
+pub(crate) struct GroupArgs {
+    #[command(subcommand)]
+    command: GroupCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum GroupCommand {
+    /// List groups.
+    #[command(visible_alias = "ls")]
+    List(list::ListArgs),
+    /// Show state, committed offsets and lag.
+    Describe(describe::DescribeArgs),
+    /// Show members and what each reads.
+    Members(members::MembersArgs),
+    /// Delete empty groups and their offsets, or only some offsets.
+    #[command(visible_alias = "rm")]
+    Delete(delete::DeleteArgs),
+    /// Move the committed offsets of a group without members.
+    ResetOffsets(reset_offsets::ResetOffsetsArgs),
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: GroupArgs) -> anyhow::Result<()> {
+    match args.command {
+        GroupCommand::List(args) => list::run(args).await,
+        GroupCommand::Describe(args) => describe::run(args).await,
+        GroupCommand::Members(args) => members::run(args).await,
+        GroupCommand::Delete(args) => delete::run(args).await,
+        GroupCommand::ResetOffsets(args) => reset_offsets::run(args).await,
+    }
+}

@@ -1,0 +1,44 @@
+//! The admin commands: topics, groups, producing and consuming from a terminal.
+//!
+//! They speak only the Kafka protocol, so they work against any Kafka 4 cluster. Must not know: the
+//! broker's own code or files. Every command prints a table for people, or with `--format json` one
+//! JSON document (`consume`: one a line) for scripts; problems go to standard error.
+mod connect;
+mod consume;
+mod format;
+mod group;
+mod partitioner;
+mod point;
+mod produce;
+mod seek;
+mod table;
+mod topic;
+
+use clap::Subcommand;
+
+/// The admin commands of `plimsoll`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Create, list, describe, change and delete topics.
+    Topic(topic::TopicArgs),
+    /// Write records: each line of standard input is one.
+    Produce(produce::ProduceArgs),
+    /// Read records and print them.
+    Consume(consume::ConsumeArgs),
+    /// List and describe consumer groups, move and delete their offsets.
+    Group(group::GroupArgs),
+}
+
+/// Runs one command. Errors say what failed, where, and what to do about it.
+pub(crate) async fn run(command: AdminCommand) -> anyhow::Result<()> {
+    let done = match command {
+        AdminCommand::Topic(args) => topic::run(args).await,
+        AdminCommand::Produce(args) => produce::run(args).await,
+        AdminCommand::Consume(args) => consume::run(args).await,
+        AdminCommand::Group(args) => group::run(args).await,
+    };
+    match done {
+        Err(error) if format::is_broken_pipe(&error) => Ok(()),
+        done => done,
+    }
+}
