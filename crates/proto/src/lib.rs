@@ -3,6 +3,9 @@
 pub mod cluster {
     include!("generated/plimsoll.cluster.rs");
 }
+pub mod partition {
+    include!("generated/plimsoll.partition.rs");
+}
 pub mod storage {
     include!("generated/plimsoll.storage.rs");
 }
