@@ -33,6 +33,18 @@ impl GroupCoordinator {
         for after in failed.after {
             self.settle(now, after, error, fx);
         }
+        for (group, _) in &failed.places {
+            self.keep_group_of_offsets(group);
+        }
+    }
+
+    /// Offsets that an undone tombstone brought back need a group to live in.
+    fn keep_group_of_offsets(&mut self, id: &str) {
+        let has_offsets =
+            self.core.store.get(id).is_some_and(|s| s.has_meta() || !s.latest_places().is_empty());
+        if has_offsets && !self.groups.contains_key(id) {
+            self.create_group(id);
+        }
     }
 
     fn settle(&mut self, now: Now, after: After, error: ErrorCode, fx: &mut Effects) {
