@@ -365,6 +365,11 @@ impl Group {
         confirmed.then(|| epoch_of_term(self.term()))
     }
 
+    /// The newest index, proposed entries included.
+    pub fn last_index(&self) -> u64 {
+        self.node.raft.raft_log.last_index()
+    }
+
     /// The newest applied index.
     pub fn applied(&self) -> u64 {
         self.node.raft.raft_log.applied

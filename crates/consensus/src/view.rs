@@ -45,6 +45,14 @@ impl LogView {
         }
     }
 
+    /// A window from `first_index` whose entries up to `applied` are applied and are all that it holds yet.
+    /// `terms` has (first index, term) of each run, from `first_index - 1` on; later runs are ignored.
+    pub fn applied(first_index: u64, applied: u64, terms: &[(u64, u64)]) -> LogView {
+        let terms: Vec<_> = terms.iter().copied().filter(|(first, _)| *first <= applied).collect();
+        assert!(terms.first().is_some_and(|(first, _)| *first < first_index), "terms cover the window");
+        LogView { first_index, last_index: applied, terms, ..LogView::after(applied, 0) }
+    }
+
     /// Records that entry `index` has `term` and is applied; indexes must follow one another.
     pub fn push_applied(&mut self, index: u64, term: u64) {
         assert!(self.unapplied.is_empty(), "applied entries come before unapplied ones");

@@ -3,8 +3,18 @@
 //! A pure machine over a raft group (`consensus`) and its log (`storage`); `partition.rs` shows the order
 //! of things. Must not know: the wire, connections, topics' names, what a machine's commands mean.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+mod acks;
 mod api;
+mod append;
+mod apply;
+mod list_offsets;
+mod maintenance;
+mod open;
 mod partition;
+mod producer_state;
+mod read;
+mod summary;
+mod watermark;
 
 pub use api::{
     AppendError, Appended, CommittedBody, CommittedEntry, Counters, FetchError, FetchInput, FetchOk,

@@ -1,21 +1,78 @@
-//! One partition.
-use crate::api::*;
+//! One partition: a raft group, its log, and what follows from both. Every input ends in `pump`, which
+//! moves entries from the group to the log and from commit to the answers.
+use crate::acks::PendingAcks;
+use crate::api::{AppendError, Counters, Opened, Origin, PartitionConfig, PartitionFx, ProducerInfo, Start};
+use crate::producer_state::ProducerState;
+use crate::summary::{EntrySummary, Proposer};
+use crate::watermark::Watermarks;
 use bytes::{Bytes, BytesMut};
+use consensus::{Group, GroupFx};
 use model::{ErrorCode, GroupKey, LeaderEpoch, Now, Offset};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use storage::{Directory, Extracted, HardState, Log, ReadError};
+use storage::{Directory, HardState, Log, Replica};
+
+/// An append that waits for the group's start.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    pub(crate) token: u64,
+    pub(crate) records: BytesMut,
+    pub(crate) acks: i16,
+    pub(crate) origin: Origin,
+}
+
+/// Whether the partition may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The tail above the mark is being written again up to this index.
+    Rewriting { upto: u64, touched: bool },
+    /// It campaigns at the first touch, and serves when it has won.
+    Running,
+    /// Broken; everything is refused with this.
+    Failed(ErrorCode),
+}
+
+/// The newest applied entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Applied {
+    pub(crate) index: u64,
+    pub(crate) term: u64,
+    pub(crate) next_offset: Offset,
+}
 
 /// One replica of one partition.
 #[derive(Debug)]
 pub struct Partition {
-    key: GroupKey,
-    log: Log,
+    pub(crate) key: GroupKey,
+    pub(crate) cfg: Arc<PartitionConfig>,
+    pub(crate) log: Log,
+    pub(crate) group: Group,
+    pub(crate) members: Vec<Replica>,
+    pub(crate) phase: Phase,
+    pub(crate) parked: Vec<Parked>,
+    /// Proposed and not yet handed back by the group for appending.
+    pub(crate) proposed: VecDeque<EntrySummary>,
+    /// Appended and not applied.
+    pub(crate) unapplied: VecDeque<EntrySummary>,
+    pub(crate) applied: Applied,
+    /// The epoch whose `Became` was told.
+    pub(crate) announced: Option<LeaderEpoch>,
+    pub(crate) producers: ProducerState,
+    pub(crate) acks: PendingAcks,
+    pub(crate) marks: Watermarks,
+    /// The newest log start that is proposed and not committed.
+    pub(crate) proposed_log_start: Option<Offset>,
+    /// A checkpoint waits for this round of syncs; see `maintenance`.
+    pub(crate) checkpoint_round: Option<u64>,
+    pub(crate) counters: Counters,
+    pub(crate) scratch: GroupFx,
 }
 
-#[allow(unused_variables, missing_docs)]
 impl Partition {
-    /// `hard`: the state log's term and vote (default when it has none). `replica_id`: this replica's id
-    /// among the checkpoint's members. Nothing is campaigned yet; see `touch`.
+    /// Opens a replica. `hard` is the state log's term and vote (default where it has none), `replica_id`
+    /// this replica's id among the checkpoint's members, `seed` decides election timeouts. Nothing is
+    /// campaigned yet: see [`Partition::touch`]. Errors: a checkpoint or an entry that this version cannot
+    /// read; the replica is to be marked failed.
     pub fn open(
         key: GroupKey,
         start: Start,
@@ -24,36 +81,55 @@ impl Partition {
         cfg: Arc<PartitionConfig>,
         dir: &mut Directory,
         seed: u64,
-    ) -> (Partition, Opened) {
-        panic!("signature only")
+    ) -> Result<(Partition, Opened), String> {
+        crate::open::open(key, start, hard, replica_id, cfg, dir, seed)
     }
+
+    /// Changed settings apply from now on.
     pub fn set_config(&mut self, cfg: Arc<PartitionConfig>) {
-        panic!("signature only")
+        self.log.set_config(cfg.log.clone());
+        self.cfg = cfg;
     }
-    /// First touch: campaigns (once its rewritten tail is durable). `PartitionFx::Became` follows when it serves.
+
+    /// Which partition.
+    pub fn key(&self) -> GroupKey {
+        self.key
+    }
+
+    /// The first touch lets the replica campaign, once its tail is durable. `PartitionFx::Became` follows
+    /// when it serves; until then requests wait. Later touches do nothing.
     pub fn touch(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
-        panic!("signature only")
+        self.start();
+        self.pump(now, dir, fx);
     }
-    /// Whether it serves: its own no-op is applied.
+
+    /// Campaigns, unless it leads already or may not yet.
+    pub(crate) fn start(&mut self) {
+        match &mut self.phase {
+            Phase::Rewriting { touched, .. } => *touched = true,
+            Phase::Running if !self.group.is_leader() => {
+                self.group.campaign();
+            }
+            Phase::Running | Phase::Failed(_) => {}
+        }
+    }
+
+    /// The epoch under which it serves; `None` until its own no-op is applied.
     pub fn leader_epoch(&self) -> Option<LeaderEpoch> {
-        panic!("signature only")
+        match self.phase {
+            Phase::Running => self.group.leader_epoch(),
+            Phase::Rewriting { .. } | Phase::Failed(_) => None,
+        }
     }
-    /// The term of the next election's winner, for metadata of an untouched partition: term + 1; else the epoch.
+
+    /// The epoch that metadata names: the present one of a leader, else the one that a first touch brings.
     pub fn announced_epoch(&self) -> LeaderEpoch {
-        panic!("signature only")
+        let term = self.group.term();
+        consensus::epoch_of_term(if self.group.is_leader() { term } else { term + 1 })
     }
-    pub fn append(
-        &mut self,
-        now: Now,
-        token: u64,
-        records: BytesMut,
-        acks: i16,
-        origin: Origin,
-        dir: &mut Directory,
-        fx: &mut Vec<PartitionFx>,
-    ) {
-        panic!("signature only")
-    }
+
+    /// Proposes a command of the machine on this log. Committed, it comes back as
+    /// `PartitionFx::Committed` with `token`; otherwise as `PartitionFx::CommandFailed`.
     pub fn propose_command(
         &mut self,
         now: Now,
@@ -62,13 +138,20 @@ impl Partition {
         dir: &mut Directory,
         fx: &mut Vec<PartitionFx>,
     ) {
-        panic!("signature only")
+        self.start();
+        let kind = proto::partition::command::Kind::Machine(payload);
+        if let Err(code) = self.propose_kind(now, kind, Proposer::Machine(token), dir) {
+            fx.push(PartitionFx::CommandFailed { token, code });
+        }
+        self.pump(now, dir, fx);
     }
-    /// DirEvent::Written.
+
+    /// Entries up to `index` were written: acks=1 is answered.
     pub fn on_written(&mut self, index: u64, fx: &mut Vec<PartitionFx>) {
-        panic!("signature only")
+        self.acks.on_written(index, self.marks.log_start(), fx);
     }
-    /// DirEvent::Persisted.
+
+    /// Entries up to `index` are persisted, and so is what round `round` carried.
     pub fn on_persisted(
         &mut self,
         now: Now,
@@ -77,97 +160,106 @@ impl Partition {
         dir: &mut Directory,
         fx: &mut Vec<PartitionFx>,
     ) {
-        panic!("signature only")
+        match self.phase {
+            Phase::Failed(_) => return,
+            Phase::Rewriting { upto, touched } => {
+                if index < upto {
+                    return;
+                }
+                self.phase = Phase::Running;
+                if touched {
+                    self.start();
+                }
+                for p in std::mem::take(&mut self.parked) {
+                    self.append(now, p.token, p.records, p.acks, p.origin, dir, fx);
+                }
+            }
+            Phase::Running => {}
+        }
+        self.group.on_persisted(index);
+        self.pump(now, dir, fx);
+        self.checkpoint_when_durable(round, dir);
     }
-    /// DirEvent::CheckpointDone.
-    pub fn on_checkpoint_done(&mut self, index: u64, ok: bool, dir: &mut Directory) {
-        panic!("signature only")
-    }
+
     /// Answers everything that waits with `code`; every later call is refused with it.
     pub fn fail(&mut self, code: ErrorCode, fx: &mut Vec<PartitionFx>) {
-        panic!("signature only")
+        self.phase = Phase::Failed(code);
+        self.answer_all(code, fx);
     }
-    pub fn fetch(&self, input: &FetchInput) -> Result<FetchOk, FetchError> {
-        panic!("signature only")
+
+    /// What is unanswered will not be known to have happened.
+    pub(crate) fn answer_all(&mut self, code: ErrorCode, fx: &mut Vec<PartitionFx>) {
+        let error = AppendError { log_start: self.log_start(), ..AppendError::bare(code) };
+        for parked in self.parked.drain(..) {
+            fx.push(PartitionFx::AppendDone { token: parked.token, result: Err(error.clone()) });
+        }
+        self.acks.fail(&error, fx);
+        for entry in self.unapplied.iter_mut().chain(&mut self.proposed) {
+            match std::mem::replace(&mut entry.proposer, Proposer::Nobody) {
+                Proposer::Machine(token) if entry.kind == storage::EntryKind::Command => {
+                    fx.push(PartitionFx::CommandFailed { token, code });
+                }
+                Proposer::LogStart(token) => fx.push(PartitionFx::LogStartDone { token, result: Err(code) }),
+                Proposer::Machine(_) | Proposer::Nobody => {}
+            }
+        }
     }
-    /// A plan for replaying the log itself (coordinators): committed batches from `from` on, no epochs checked.
-    pub fn replay_plan(&self, from: Offset, max_bytes: usize) -> Result<storage::ReadPlan, ReadError> {
-        panic!("signature only")
-    }
-    pub fn list_offset(&self, ask: ListOffsetAsk) -> Result<ListOffsetStep, ErrorCode> {
-        panic!("signature only")
-    }
-    pub fn list_offset_read(
-        &self,
-        search: ListOffsetSearch,
-        found: &Extracted,
-    ) -> Result<ListOffsetStep, ErrorCode> {
-        panic!("signature only")
-    }
-    /// (epoch, end offset); (-1, -1) when unknown.
-    pub fn offset_for_leader_epoch(
-        &self,
-        current_leader_epoch: LeaderEpoch,
-        epoch: LeaderEpoch,
-    ) -> Result<(LeaderEpoch, Offset), ErrorCode> {
-        panic!("signature only")
-    }
-    /// -1 stands for the high watermark. Ends with `LogStartDone`.
-    pub fn delete_records(
-        &mut self,
-        now: Now,
-        token: u64,
-        offset: Offset,
-        dir: &mut Directory,
-        fx: &mut Vec<PartitionFx>,
-    ) {
-        panic!("signature only")
-    }
-    pub fn describe_producers(&self) -> Vec<ProducerInfo> {
-        panic!("signature only")
-    }
-    /// Retention, segment.ms, producer expiry, checkpoints (where no machine lives on the log). Call every few seconds.
-    pub fn tick(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
-        panic!("signature only")
-    }
-    /// For partitions with a machine: whether `checkpoint` is wanted; its bytes must stand for exactly the entries that came as `Committed`.
-    pub fn wants_checkpoint(&self) -> bool {
-        panic!("signature only")
-    }
-    /// Takes a checkpoint now (`stop`: even if only stale); true when one is being written.
-    pub fn checkpoint(&mut self, machine: Bytes, stop: bool, dir: &mut Directory) -> bool {
-        panic!("signature only")
-    }
+
+    /// Counts what was handed to readers.
     pub fn count_out(&mut self, bytes: u64, records: u64) {
-        panic!("signature only")
+        self.counters.bytes_out += bytes;
+        self.counters.records_out += records;
     }
+
+    /// Counted since the partition was opened.
     pub fn counters(&self) -> Counters {
-        panic!("signature only")
+        self.counters
     }
+
+    /// The producers that are remembered, by id.
+    pub fn describe_producers(&self) -> Vec<ProducerInfo> {
+        let rows = self.producers.rows().map(|(producer_id, epoch, last)| ProducerInfo {
+            producer_id,
+            epoch,
+            last_sequence: last.map_or(-1, |b| b.last_sequence()),
+            last_timestamp: last.map_or(-1, |b| b.timestamp),
+        });
+        rows.collect()
+    }
+
+    /// The offset up to which everything is committed and applied.
     pub fn high_watermark(&self) -> Offset {
-        panic!("signature only")
+        self.marks.high()
     }
+
+    /// The offset up to which readers of committed transactions see.
     pub fn last_stable_offset(&self) -> Offset {
-        panic!("signature only")
+        self.marks.last_stable()
     }
+
+    /// The first offset that readers see.
     pub fn log_start(&self) -> Offset {
-        panic!("signature only")
+        self.marks.log_start()
     }
+
+    /// The offset of the next record.
     pub fn log_end(&self) -> Offset {
-        panic!("signature only")
+        self.log.next_offset()
     }
+
+    /// The log, for descriptions.
     pub fn log(&self) -> &Log {
         &self.log
     }
-    /// Removes the partition's files and state (deleted topic).
+
+    /// Removes its files and its state: the topic is deleted. Answer its waiters with `fail` first.
     pub fn delete(self, dir: &mut Directory) {
-        panic!("signature only")
+        self.log.delete(dir.fx());
+        dir.forget(self.key);
     }
-    /// Closes its files; the caller has answered its waiters (`fail`).
+
+    /// Closes its files. Answer its waiters with `fail` first.
     pub fn close(self, dir: &mut Directory) {
-        panic!("signature only")
-    }
-    pub fn key(&self) -> GroupKey {
-        self.key
+        self.log.close(dir.fx());
     }
 }

@@ -1,0 +1,303 @@
+//! Appending: one decision after the other, cheapest first, in Kafka's order.
+use crate::acks::{Level, Waiter};
+use crate::api::{AppendError, Origin, PartitionConfig, PartitionFx};
+use crate::partition::{Parked, Partition, Phase};
+use crate::producer_state::Decision;
+use crate::summary::{BatchSummary, Batches, EntrySummary, Proposer};
+use bytes::BytesMut;
+use consensus::{DataHead, ProposeError};
+use model::{ErrorCode, Now, WallMs};
+use records::{
+    BatchError, BatchHeader, BatchLimits, CompressionTarget, TimestampType, WalkRules, batches,
+    check_client_batch, recompress, set_base_offset, set_log_append_time, set_partition_leader_epoch, walk,
+};
+use storage::{Directory, EntryKind};
+
+/// A record set that passed every check that needs no state.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    payload: BytesMut,
+    /// (end of the batch in `payload`, its header), in order.
+    batches: Vec<(usize, BatchHeader)>,
+    log_append_time: WallMs,
+}
+
+impl Partition {
+    /// Appends a record set and answers with `PartitionFx::AppendDone`: at once where it is refused or
+    /// `acks` is 0, when written for 1, when committed and persisted for -1. An append before the group
+    /// started waits for that and rides in the write of its no-op.
+    pub fn append(
+        &mut self,
+        now: Now,
+        token: u64,
+        records: BytesMut,
+        acks: i16,
+        origin: Origin,
+        dir: &mut Directory,
+        fx: &mut Vec<PartitionFx>,
+    ) {
+        if let Err(error) = self.try_append(now, token, records, acks, origin, dir, fx) {
+            self.counters.refused += 1;
+            let error = AppendError { log_start: self.log_start(), ..error };
+            fx.push(PartitionFx::AppendDone { token, result: Err(error) });
+        }
+        self.pump(now, dir, fx);
+    }
+
+    fn try_append(
+        &mut self,
+        now: Now,
+        token: u64,
+        records: BytesMut,
+        acks: i16,
+        origin: Origin,
+        dir: &mut Directory,
+        fx: &mut Vec<PartitionFx>,
+    ) -> Result<(), AppendError> {
+        let level = Level::of(acks).ok_or_else(|| {
+            AppendError::new(ErrorCode::InvalidRequiredAcks, format!("acks={acks} is none of -1, 0 and 1"))
+        })?;
+        self.check_accepts(origin, dir)?;
+        self.check_replicas(level)?;
+        if let Phase::Rewriting { .. } = self.phase {
+            return self.park(Parked { token, records, acks, origin });
+        }
+        self.start();
+        let prepared = match origin {
+            Origin::Client => prepare_client(&self.cfg, now, records)?,
+            Origin::Coordinator => prepare_coordinator(records)?,
+        };
+        if let Some((batch, Decision::Duplicate { batch: first, pending })) = self.judge(&prepared, origin)? {
+            return self.answer_duplicate(token, level, &batch, first, pending, fx);
+        }
+        self.commit_to_order(now, token, level, origin, prepared, fx)
+    }
+
+    /// The replica and its directory take writes at all. A full disk refuses clients only: what makes
+    /// room again goes on.
+    fn check_accepts(&self, origin: Origin, dir: &Directory) -> Result<(), AppendError> {
+        if let Phase::Failed(code) = self.phase {
+            return Err(AppendError::bare(code));
+        }
+        if let Some(why) = dir.fenced() {
+            return Err(AppendError::new(ErrorCode::KafkaStorageError, why));
+        }
+        if origin == Origin::Client && dir.full() {
+            return Err(AppendError::new(ErrorCode::KafkaStorageError, "the disk is full"));
+        }
+        Ok(())
+    }
+
+    /// acks=all promises `min.insync.replicas` copies; too few replicas refuse before the append.
+    fn check_replicas(&self, level: Level) -> Result<(), AppendError> {
+        let replicas = self.members.len() as i64;
+        let wanted = i64::from(self.cfg.min_insync_replicas);
+        if level == Level::Committed && wanted > replicas {
+            let message = format!("min.insync.replicas is {wanted}, in sync are {replicas}");
+            return Err(AppendError::new(ErrorCode::NotEnoughReplicas, message));
+        }
+        Ok(())
+    }
+
+    /// Until the tail found above the mark is durable again nothing may follow it.
+    fn park(&mut self, parked: Parked) -> Result<(), AppendError> {
+        let bytes: usize = self.parked.iter().map(|p| p.records.len()).sum();
+        if !self.parked.is_empty() && (bytes + parked.records.len()) as u64 > self.cfg.max_uncommitted_bytes {
+            return Err(AppendError::new(ErrorCode::RequestTimedOut, "the partition is starting"));
+        }
+        self.parked.push(parked);
+        Ok(())
+    }
+
+    /// Idempotence: a batch is next, or was appended before, or is refused. Transactions do not exist yet.
+    fn judge(
+        &self,
+        prepared: &Prepared,
+        origin: Origin,
+    ) -> Result<Option<(BatchSummary, Decision)>, AppendError> {
+        if origin != Origin::Client {
+            return Ok(None);
+        }
+        for (_, header) in &prepared.batches {
+            if header.is_transactional() {
+                let message = "transactions are not available on this broker";
+                return Err(AppendError::new(ErrorCode::InvalidTxnState, message));
+            }
+            let Some(batch) = BatchSummary::of(header, 0) else { continue };
+            match self.producers.decide(&batch) {
+                Decision::Append => {}
+                decision @ Decision::Duplicate { .. } => return Ok(Some((batch, decision))),
+                Decision::OldEpoch(newest) => {
+                    let message = format!(
+                        "epoch {} of producer {} is older than {newest}",
+                        batch.producer_epoch, batch.producer_id
+                    );
+                    return Err(AppendError::new(ErrorCode::InvalidProducerEpoch, message));
+                }
+                Decision::OutOfOrder(expected) => {
+                    let message = format!(
+                        "sequence {} of producer {} does not follow, expected {expected}",
+                        batch.base_sequence, batch.producer_id
+                    );
+                    return Err(AppendError::new(ErrorCode::OutOfOrderSequenceNumber, message));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A duplicate is answered with its first offsets, when they are as safe as was asked for.
+    fn answer_duplicate(
+        &mut self,
+        token: u64,
+        level: Level,
+        batch: &BatchSummary,
+        first: crate::producer_state::Remembered,
+        pending: Option<u64>,
+        fx: &mut Vec<PartitionFx>,
+    ) -> Result<(), AppendError> {
+        self.counters.duplicates += 1;
+        let append_time = self.cfg.timestamp_type == TimestampType::LogAppendTime;
+        let waiter = Waiter {
+            token,
+            index: pending.unwrap_or(0),
+            base_offset: first.base_offset,
+            last_offset: first.base_offset + i64::from(batch.last_delta),
+            log_append_time: if append_time { first.timestamp } else { -1 },
+            duplicate: true,
+        };
+        match pending {
+            Some(_) => self.acks.wait(level, waiter, self.marks.log_start(), fx),
+            None => fx.push(waiter.done(self.marks.log_start())),
+        }
+        Ok(())
+    }
+
+    /// Gives the batches their offsets and epoch, in place, and proposes them as one entry.
+    fn commit_to_order(
+        &mut self,
+        now: Now,
+        token: u64,
+        level: Level,
+        origin: Origin,
+        prepared: Prepared,
+        fx: &mut Vec<PartitionFx>,
+    ) -> Result<(), AppendError> {
+        let Prepared { mut payload, batches: headers, log_append_time } = prepared;
+        self.group.check_budget(payload.len() as u64).map_err(refused)?;
+        let epoch = consensus::epoch_of_term(self.group.term());
+        let base_offset = self.proposed.back().map_or(self.log.next_offset(), |p| p.next_offset);
+        let mut summary = EntrySummary {
+            index: 0,
+            term: 0,
+            kind: EntryKind::Data,
+            base_offset,
+            next_offset: base_offset,
+            append_time: now.wall,
+            max_timestamp: -1,
+            batches: Batches::default(),
+            proposer: if origin == Origin::Coordinator { Proposer::Machine(token) } else { Proposer::Nobody },
+        };
+        let mut at = 0;
+        for (end, mut header) in headers {
+            let bytes = &mut payload[at..end];
+            at = end;
+            set_base_offset(bytes, summary.next_offset);
+            set_partition_leader_epoch(bytes, epoch);
+            if log_append_time >= 0 {
+                header.max_timestamp = log_append_time;
+            }
+            if let Some(batch) = BatchSummary::of(&header, summary.next_offset) {
+                summary.batches.push(batch);
+            }
+            summary.max_timestamp = summary.max_timestamp.max(header.max_timestamp);
+            summary.next_offset += i64::from(header.last_offset_delta) + 1;
+        }
+        let records = summary.next_offset - base_offset;
+        let head = DataHead {
+            flags: 0,
+            offset_count: u32::try_from(records)
+                .map_err(|_| AppendError::bare(ErrorCode::RecordListTooLarge))?,
+            base_offset,
+            append_time: now.wall,
+        };
+        let bytes = payload.len() as u64;
+        self.group.propose_data(head, payload.freeze()).map_err(refused)?;
+        if origin == Origin::Client {
+            self.counters.bytes_in += bytes;
+            self.counters.records_in += records as u64;
+        }
+        let index = self.group.last_index();
+        summary.index = index;
+        let last_offset = summary.next_offset - 1;
+        self.proposed.push_back(summary);
+        let waiter = Waiter { token, index, base_offset, last_offset, log_append_time, duplicate: false };
+        self.acks.wait(level, waiter, self.marks.log_start(), fx);
+        Ok(())
+    }
+}
+
+pub(crate) fn refused(error: ProposeError) -> AppendError {
+    let code = match error {
+        ProposeError::NotLeader => ErrorCode::NotLeaderOrFollower,
+        ProposeError::Busy { .. } | ProposeError::Dropped => ErrorCode::RequestTimedOut,
+    };
+    AppendError::new(code, error.to_string())
+}
+
+/// Everything asked of a client's batch that needs no state: header, checksum, size, timestamps; its
+/// records where the topic is compacted, asks for another codec, or wants them validated.
+fn prepare_client(cfg: &PartitionConfig, now: Now, records: BytesMut) -> Result<Prepared, AppendError> {
+    if records.is_empty() {
+        return Err(BatchError::Empty.into());
+    }
+    let limits = BatchLimits {
+        max_bytes: cfg.max_message_bytes,
+        timestamp_type: cfg.timestamp_type,
+        bounds: cfg.timestamp_bounds,
+        now: now.wall,
+    };
+    let header = check_client_batch(&records, &limits)?;
+    let mut payload = records;
+    let append_time = cfg.timestamp_type == TimestampType::LogAppendTime;
+    let rules = WalkRules {
+        cap: cfg.walk_cap,
+        require_keys: cfg.compact,
+        dense_offsets: true,
+        timestamps: (!append_time).then_some((cfg.timestamp_bounds, now.wall)),
+    };
+    match cfg.compression {
+        CompressionTarget::Codec(codec, level) if cfg.compression.differs_from(&header) => {
+            payload = recompress(&payload, codec, level, &rules)?.0;
+            if payload.len() > cfg.max_message_bytes {
+                let error = BatchError::TooLarge { size: payload.len(), max: cfg.max_message_bytes };
+                return Err(error.into());
+            }
+        }
+        _ if cfg.compact || cfg.validate_records => {
+            walk(&payload, &rules)?;
+        }
+        _ => {}
+    }
+    let log_append_time = if append_time {
+        set_log_append_time(&mut payload, now.wall);
+        now.wall
+    } else {
+        -1
+    };
+    let end = payload.len();
+    Ok(Prepared { payload, batches: vec![(end, header)], log_append_time })
+}
+
+/// A coordinator's batches were built by this process; only their lengths are looked at.
+fn prepare_coordinator(records: BytesMut) -> Result<Prepared, AppendError> {
+    let mut found = Vec::new();
+    for batch in batches(&records) {
+        let (range, header) = batch?;
+        found.push((range.end, header));
+    }
+    if found.is_empty() {
+        return Err(BatchError::Empty.into());
+    }
+    Ok(Prepared { payload: records, batches: found, log_append_time: -1 })
+}

@@ -1,0 +1,213 @@
+//! From the group to the log, and from commit to the answers.
+use crate::api::{CommittedBody, CommittedEntry, PartitionFx};
+use crate::partition::{Applied, Partition, Phase};
+use crate::summary::{Batches, EntrySummary, Proposer};
+use bytes::Bytes;
+use consensus::{Committed, GroupFx, NewEntry, Role};
+use model::planted::{Bug, planted};
+use model::{ErrorCode, Now};
+use prost::Message as _;
+use proto::partition::{Command, command};
+use storage::{Directory, EntryKind};
+
+/// The format of commands that this version writes, and the newest that it reads.
+pub(crate) const COMMAND_VERSION: u32 = 1;
+
+/// The kind of an encoded command. Errors: it cannot be read, and must not be skipped.
+pub(crate) fn decode_command(payload: Bytes) -> Result<command::Kind, String> {
+    let command = Command::decode(payload).map_err(|e| format!("command: {e}"))?;
+    if command.version > COMMAND_VERSION {
+        return Err(format!(
+            "a command needs format {}, this version reads {COMMAND_VERSION}",
+            command.version
+        ));
+    }
+    command.kind.ok_or_else(|| "a command of an unknown kind".to_owned())
+}
+
+impl Partition {
+    /// Does what the group wants done: hard state and entries to the directory, committed entries to the
+    /// producers, watermarks, machines and answers.
+    pub(crate) fn pump(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
+        if let Phase::Failed(_) = self.phase {
+            return;
+        }
+        let mut group_fx = std::mem::take(&mut self.scratch);
+        self.group.ready(self.log.next_offset(), &mut group_fx);
+        self.take_effects(now, &mut group_fx, dir, fx);
+        self.scratch = group_fx;
+    }
+
+    fn take_effects(
+        &mut self,
+        now: Now,
+        group_fx: &mut GroupFx,
+        dir: &mut Directory,
+        fx: &mut Vec<PartitionFx>,
+    ) {
+        // Messages to peers: a group of one has none.
+        group_fx.messages.clear();
+        if let Some(hard) = group_fx.hard_state.take() {
+            let state = storage::HardState { term: hard.term, vote: hard.vote };
+            dir.set_hard_state(self.key, state, hard.must_sync);
+        }
+        let serving = self.leader_epoch();
+        if !group_fx.appends.is_empty() {
+            for entry in group_fx.appends.drain(..) {
+                self.append_entry(now, entry, dir);
+            }
+            // The first write of a term is synced even with write.caching: the term must not be used twice.
+            let confirmed = serving.is_some() && self.applied.term == self.group.term();
+            let relaxed = self.cfg.write_caching && confirmed && self.checkpoint_round.is_none();
+            dir.dirty(&self.log, relaxed);
+        }
+        if planted(Bug::ApplyBeforeCommit) {
+            self.apply_what_is_only_appended(fx);
+        }
+        if !group_fx.committed.is_empty() {
+            for entry in group_fx.committed.drain(..) {
+                self.apply(entry, dir, fx);
+            }
+            self.log.set_commit(self.applied.index.min(self.group.applied()));
+            dir.set_commit(self.key, self.group.applied());
+            self.publish(fx);
+        }
+        match group_fx.role.take() {
+            Some(Role::Follower) => self.resign(fx),
+            Some(Role::Leader) | None => {}
+        }
+        if let Some(epoch) = self.group.leader_epoch()
+            && self.announced != Some(epoch)
+        {
+            self.announced = Some(epoch);
+            fx.push(PartitionFx::Became(epoch));
+        }
+    }
+
+    fn append_entry(&mut self, now: Now, entry: NewEntry, dir: &mut Directory) {
+        let NewEntry { head, payload } = entry;
+        let ours = self.proposed.front().is_some_and(|p| p.index == head.index);
+        let mut summary = match self.proposed.pop_front().filter(|_| ours) {
+            Some(summary) => summary,
+            None => EntrySummary {
+                index: head.index,
+                term: head.term,
+                kind: head.kind,
+                base_offset: head.base_offset,
+                next_offset: head.next_offset(),
+                append_time: head.append_time,
+                max_timestamp: -1,
+                batches: Batches::default(),
+                proposer: Proposer::Nobody,
+            },
+        };
+        summary.term = head.term;
+        assert_eq!(summary.next_offset, head.next_offset(), "a summary stands for its entry");
+        self.log.append(now, &head, payload, summary.max_timestamp, dir.fx());
+        self.producers.push_pending(head.index, summary.batches.iter());
+        self.unapplied.push_back(summary);
+    }
+
+    /// Applies one committed entry: everything that is derived from the log moves here and nowhere else.
+    fn apply(&mut self, entry: Committed, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
+        if entry.index <= self.applied.index {
+            return;
+        }
+        let summary = self.unapplied.pop_front().expect("committed entries were appended");
+        assert_eq!((summary.index, summary.term), (entry.index, entry.term), "entries are applied in order");
+        self.producers.apply(summary.index, summary.append_time, summary.batches.iter());
+        self.applied = Applied { index: summary.index, term: summary.term, next_offset: summary.next_offset };
+        match entry.kind {
+            EntryKind::Data => self.tell_machine(
+                &summary,
+                CommittedBody::Data { base_offset: summary.base_offset, next_offset: summary.next_offset },
+                fx,
+            ),
+            EntryKind::Command => match decode_command(entry.payload) {
+                Ok(kind) => self.apply_command(&summary, kind, dir, fx),
+                Err(why) => {
+                    self.fail(ErrorCode::KafkaStorageError, fx);
+                    fx.push(PartitionFx::Failed(format!("entry {} of {}: {why}", summary.index, self.key)));
+                }
+            },
+            EntryKind::NoOp | EntryKind::ConfChange => {}
+        }
+        self.acks.on_committed(summary.index, self.marks.log_start(), fx);
+    }
+
+    fn tell_machine(&self, summary: &EntrySummary, body: CommittedBody, fx: &mut Vec<PartitionFx>) {
+        if !self.cfg.machine {
+            return;
+        }
+        let token = match summary.proposer {
+            Proposer::Machine(token) => Some(token),
+            Proposer::Nobody | Proposer::LogStart(_) => None,
+        };
+        fx.push(PartitionFx::Committed(CommittedEntry { index: summary.index, token, body }));
+    }
+
+    fn apply_command(
+        &mut self,
+        summary: &EntrySummary,
+        kind: command::Kind,
+        dir: &mut Directory,
+        fx: &mut Vec<PartitionFx>,
+    ) {
+        match kind {
+            command::Kind::Machine(payload) => {
+                self.tell_machine(summary, CommittedBody::Command(payload), fx)
+            }
+            command::Kind::LogStart(to) => {
+                // An entry below may have raised the high watermark in this very batch of commits.
+                self.marks.advance(self.applied.next_offset.max(self.marks.high()));
+                if self.marks.move_log_start(to.offset) {
+                    self.log.apply_log_start(self.marks.log_start(), dir.fx());
+                    fx.push(PartitionFx::LogStart(self.marks.log_start()));
+                }
+                if self.proposed_log_start.is_some_and(|p| p <= self.marks.log_start()) {
+                    self.proposed_log_start = None;
+                }
+                if let Proposer::LogStart(token) = summary.proposer {
+                    fx.push(PartitionFx::LogStartDone { token, result: Ok(self.marks.log_start()) });
+                }
+            }
+        }
+    }
+
+    /// Makes the applied position visible.
+    fn publish(&mut self, fx: &mut Vec<PartitionFx>) {
+        self.producers.bound(self.cfg.max_producers);
+        let mut high = self.applied.next_offset;
+        if planted(Bug::HighWatermarkTooHigh) {
+            high = self.unapplied.front().map_or(high, |next| next.next_offset);
+        }
+        if self.marks.advance(high.max(self.marks.high())) {
+            fx.push(PartitionFx::HighWatermark(self.marks.high()));
+        }
+    }
+
+    fn apply_what_is_only_appended(&mut self, fx: &mut Vec<PartitionFx>) {
+        while let Some(summary) = self.unapplied.pop_front() {
+            self.producers.apply(summary.index, summary.append_time, summary.batches.iter());
+            self.applied =
+                Applied { index: summary.index, term: summary.term, next_offset: summary.next_offset };
+            let body =
+                CommittedBody::Data { base_offset: summary.base_offset, next_offset: summary.next_offset };
+            if summary.kind == EntryKind::Data {
+                self.tell_machine(&summary, body, fx);
+            }
+        }
+        self.publish(fx);
+    }
+
+    /// Leads no more: all that is pending is dropped, with every unanswered request.
+    fn resign(&mut self, fx: &mut Vec<PartitionFx>) {
+        self.answer_all(ErrorCode::NotLeaderOrFollower, fx);
+        self.proposed.clear();
+        self.producers.drop_pending();
+        self.proposed_log_start = None;
+        if self.announced.take().is_some() {
+            fx.push(PartitionFx::Resigned);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What a reader may see, and where it lies.
+use crate::api::{FetchError, FetchInput, FetchOk, Isolation};
+use crate::partition::{Partition, Phase};
+use model::{ErrorCode, LeaderEpoch, Offset};
+use storage::{ReadError, ReadPlan};
+
+impl Partition {
+    /// Plans a fetch. The caller touches the partition first and waits for `PartitionFx::Became`; an
+    /// offset at the bound gives an empty plan, to be planned again at `PartitionFx::HighWatermark`.
+    pub fn fetch(&self, input: &FetchInput) -> Result<FetchOk, FetchError> {
+        self.try_fetch(input).map_err(|code| FetchError {
+            code,
+            high_watermark: self.high_watermark(),
+            log_start: self.log_start(),
+        })
+    }
+
+    fn try_fetch(&self, input: &FetchInput) -> Result<FetchOk, ErrorCode> {
+        self.check_epoch(input.current_leader_epoch)?;
+        let mut ok = FetchOk {
+            plan: ReadPlan::Empty,
+            high_watermark: self.high_watermark(),
+            last_stable_offset: self.last_stable_offset(),
+            log_start: self.log_start(),
+            aborted: Vec::new(),
+            diverging: None,
+        };
+        if input.offset < self.log_start() || input.offset > self.log_end() {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        if input.last_fetched_epoch >= 0 {
+            ok.diverging = self.divergence(input.offset, input.last_fetched_epoch)?;
+        }
+        let upto = self.bound(input.isolation);
+        if ok.diverging.is_none() && input.offset < upto {
+            ok.plan = self.log.read_plan(input.offset, upto, input.max_bytes).map_err(code_of)?;
+        }
+        Ok(ok)
+    }
+
+    /// The offset below which a reader sees.
+    pub(crate) fn bound(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark(),
+            Isolation::ReadCommitted => self.last_stable_offset(),
+        }
+    }
+
+    /// Leader fencing (KIP-320): the client's epoch is ours, or it names none.
+    pub(crate) fn check_epoch(&self, current: LeaderEpoch) -> Result<(), ErrorCode> {
+        if let Phase::Failed(code) = self.phase {
+            return Err(code);
+        }
+        match self.leader_epoch() {
+            None => Err(ErrorCode::NotLeaderOrFollower),
+            Some(ours) if current >= 0 && current < ours => Err(ErrorCode::FencedLeaderEpoch),
+            Some(ours) if current > ours => Err(ErrorCode::UnknownLeaderEpoch),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Where the log of a reader at `offset`, whose last record is of `epoch`, parts from ours (KIP-595).
+    fn divergence(
+        &self,
+        offset: Offset,
+        epoch: LeaderEpoch,
+    ) -> Result<Option<(LeaderEpoch, Offset)>, ErrorCode> {
+        let (found, end) =
+            self.log.epochs().end_offset_for(epoch, self.log_end()).ok_or(ErrorCode::OffsetOutOfRange)?;
+        Ok((found < epoch || end < offset).then_some((found, end)))
+    }
+
+    /// OffsetForLeaderEpoch: the largest epoch not above `epoch` and where it ends; (-1, -1) when unknown.
+    /// Errors: NOT_LEADER_OR_FOLLOWER, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH.
+    pub fn offset_for_leader_epoch(
+        &self,
+        current_leader_epoch: LeaderEpoch,
+        epoch: LeaderEpoch,
+    ) -> Result<(LeaderEpoch, Offset), ErrorCode> {
+        self.check_epoch(current_leader_epoch)?;
+        if epoch < 0 {
+            return Ok((-1, -1));
+        }
+        Ok(self.log.epochs().end_offset_for(epoch, self.log_end()).unwrap_or((-1, -1)))
+    }
+
+    /// A plan for a machine that reads its log back: committed batches from `from` on, at least one where
+    /// there is any. No epoch is checked.
+    pub fn replay_plan(&self, from: Offset, max_bytes: usize) -> Result<ReadPlan, ReadError> {
+        let from = from.max(self.log_start());
+        if from >= self.high_watermark() {
+            return Ok(ReadPlan::Empty);
+        }
+        self.log.read_plan(from, self.high_watermark(), max_bytes)
+    }
+}
+
+/// Kafka's code for a range that cannot be read.
+pub(crate) fn code_of(error: ReadError) -> ErrorCode {
+    match error {
+        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Damaged(_) => ErrorCode::CorruptMessage,
+    }
+}

@@ -1,0 +1,78 @@
+//! What is kept of an entry between its append and its commit, and all that apply needs of it.
+use model::{Offset, ProducerEpoch, ProducerId, WallMs};
+use records::BatchHeader;
+use storage::EntryKind;
+
+/// One batch of a producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BatchSummary {
+    pub(crate) producer_id: ProducerId,
+    pub(crate) producer_epoch: ProducerEpoch,
+    pub(crate) base_sequence: i32,
+    /// Records less one.
+    pub(crate) last_delta: i32,
+    pub(crate) base_offset: Offset,
+    /// Largest timestamp, ms; the append time where the topic uses it.
+    pub(crate) timestamp: WallMs,
+}
+
+impl BatchSummary {
+    /// Of a batch at `base_offset`; `None` where no producer numbered it.
+    pub(crate) fn of(header: &BatchHeader, base_offset: Offset) -> Option<BatchSummary> {
+        let numbered = header.has_producer() && !header.is_control() && header.base_sequence >= 0;
+        numbered.then_some(BatchSummary {
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+            last_delta: header.last_offset_delta,
+            base_offset,
+            timestamp: header.max_timestamp,
+        })
+    }
+}
+
+/// The producers' batches of an entry: almost always none or one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Batches {
+    first: Option<BatchSummary>,
+    more: Vec<BatchSummary>,
+}
+
+impl Batches {
+    pub(crate) fn push(&mut self, batch: BatchSummary) {
+        match self.first {
+            None => self.first = Some(batch),
+            Some(_) => self.more.push(batch),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &BatchSummary> {
+        self.first.iter().chain(&self.more)
+    }
+}
+
+/// Who is told of an entry's commit, besides those who wait for acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proposer {
+    /// Nobody of this process, or somebody who only waits for acknowledgement.
+    Nobody,
+    /// The machine on this log, under its token.
+    Machine(u64),
+    /// A caller of DeleteRecords.
+    LogStart(u64),
+}
+
+/// An entry that is appended and not applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EntrySummary {
+    pub(crate) index: u64,
+    pub(crate) term: u64,
+    pub(crate) kind: EntryKind,
+    pub(crate) base_offset: Offset,
+    pub(crate) next_offset: Offset,
+    pub(crate) append_time: WallMs,
+    /// Largest timestamp of its batches, ms; -1 unless data.
+    pub(crate) max_timestamp: WallMs,
+    pub(crate) batches: Batches,
+    pub(crate) proposer: Proposer,
+}
