@@ -1,0 +1,62 @@
+//! The flags that touch the configuration.
+use super::ConfigErrors;
+use std::path::PathBuf;
+
+/// Flags of `plimsoll serve`. Each stands above the environment, which stands above the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ConfigArgs {
+    /// Configuration file: Kafka's server.properties, or TOML with the same keys (name ends in .toml)
+    #[arg(long, short = 'c', value_name = "FILE", env = "PLIMSOLL_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Take unknown keys, and Kafka's keys without effect here, for errors
+    #[arg(long)]
+    pub strict: bool,
+    /// Set any key, for example --set num.partitions=3
+    #[arg(long = "set", alias = "override", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Data directory (log.dirs)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<String>,
+    /// Where Kafka clients connect, host:port or NAME://host:port (listeners)
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// What clients are told to connect to (advertised.listeners)
+    #[arg(long, value_name = "ADDRESS")]
+    pub advertise: Option<String>,
+    /// Where metrics and health are served; empty for none (http.listener)
+    #[arg(long, value_name = "ADDRESS")]
+    pub http: Option<String>,
+    /// This node's number (node.id)
+    #[arg(long, value_name = "N")]
+    pub node_id: Option<i32>,
+}
+
+fn with_scheme(address: &str) -> String {
+    let one = |a: &str| if a.contains("://") { a.to_owned() } else { format!("PLAINTEXT://{a}") };
+    address.split(',').map(|a| one(a.trim())).collect::<Vec<_>>().join(",")
+}
+
+impl ConfigArgs {
+    /// The flags as keys and values.
+    pub(super) fn overrides(&self) -> Result<Vec<(String, String)>, ConfigErrors> {
+        let mut pairs = Vec::new();
+        for text in &self.set {
+            let Some((key, value)) = text.split_once('=') else {
+                return Err(ConfigErrors::one(format!("--set {text}: KEY=VALUE is expected")));
+            };
+            pairs.push((key.trim().to_owned(), value.to_owned()));
+        }
+        let mut put = |key: &str, value: Option<String>| {
+            if let Some(value) = value {
+                pairs.push((key.to_owned(), value));
+            }
+        };
+        put("log.dirs", self.data.clone());
+        put("listeners", self.listen.as_deref().map(with_scheme));
+        put("advertised.listeners", self.advertise.as_deref().map(with_scheme));
+        put("http.listener", self.http.clone());
+        put("node.id", self.node_id.map(|n| n.to_string()));
+        put("broker.id", self.node_id.map(|n| n.to_string()));
+        Ok(pairs)
+    }
+}

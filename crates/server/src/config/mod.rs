@@ -1,0 +1,174 @@
+//! Configuration: Kafka's `server.properties` or TOML with the same keys, below environment and flags.
+//!
+//! Every key is one of `cluster::config_defs::broker_defs`; what each does is in docs/configuration.md.
+mod args;
+mod error;
+mod keys;
+mod listeners;
+mod nearest;
+mod properties;
+mod toml_file;
+
+pub use args::ConfigArgs;
+pub use error::{ConfigErrors, Notice};
+pub use listeners::{Address, Advertised, Listener};
+
+use keys::{Origin, Settings};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Prefix of environment variables: `PLIMSOLL_NODE_ID` is `node.id`.
+const ENV_PREFIX: &str = "PLIMSOLL_";
+/// Variables with the prefix that stand for flags of the program, not for keys.
+const NOT_KEYS: [&str; 3] = ["CONFIG", "LOG", "STRICT"];
+
+/// All that the broker needs to know before it starts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerConfig {
+    /// `node.id`.
+    pub node_id: i32,
+    /// `cluster.id`: identity of a new cluster; `None`: drawn at random.
+    pub cluster_id: Option<String>,
+    /// What clients connect to. Controller listeners of a node that is its own only voter are left out.
+    pub listeners: Vec<Listener>,
+    /// What clients are told: one for each listener, or for those that advertised.listeners names.
+    pub advertised: Vec<Advertised>,
+    /// Metrics and health; `None`: not served.
+    pub http_listener: Option<Address>,
+    /// `log.dirs`, never empty.
+    pub data_dirs: Vec<PathBuf>,
+    /// `cluster.secret.file`.
+    pub secret_file: Option<PathBuf>,
+    /// Everything that was set, by Kafka's names: the static layer of the broker's configs.
+    pub static_broker_configs: BTreeMap<String, String>,
+}
+
+/// A configuration and what its author should know about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: ServerConfig,
+    /// Keys without effect, unknown keys.
+    pub notices: Vec<Notice>,
+}
+
+/// What is outside the file and the flags.
+pub struct Surroundings {
+    /// Environment variables.
+    pub variables: Vec<(String, String)>,
+    /// This machine's name, for listeners without a host.
+    pub hostname: String,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub fn of_process() -> Surroundings {
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let hostname = hostname.trim().to_owned();
+        Surroundings {
+            variables: std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
+            hostname: if hostname.is_empty() { "localhost".to_owned() } else { hostname },
+        }
+    }
+}
+
+/// Reads the file that the flags name, lays environment and flags over it, and checks the whole. All
+/// problems are reported together.
+pub fn load(args: &ConfigArgs, around: &Surroundings) -> Result<Loaded, ConfigErrors> {
+    let mut settings = Settings::default();
+    let mut is_toml = false;
+    if let Some(path) = &args.config {
+        is_toml = path.extension().is_some_and(|e| e == "toml");
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| ConfigErrors::one(format!("{}: {e}", path.display())))?;
+        read_text(&mut settings, path, &text, is_toml)?;
+    }
+    for (name, value) in &around.variables {
+        if let Some(key) = name.strip_prefix(ENV_PREFIX).filter(|k| !NOT_KEYS.contains(k)) {
+            settings.set(key.to_ascii_lowercase().replace('_', "."), value.clone(), Origin::Variable);
+        }
+    }
+    for (key, value) in args.overrides()? {
+        settings.set(key, value, Origin::Flag);
+    }
+    let notices = settings.judge(is_toml, args.strict)?;
+    Ok(Loaded { config: resolve(settings.into_values(), &around.hostname)?, notices })
+}
+
+fn read_text(settings: &mut Settings, path: &Path, text: &str, is_toml: bool) -> Result<(), ConfigErrors> {
+    let file = path.display();
+    if is_toml {
+        let pairs = toml_file::flatten(text).map_err(|e| ConfigErrors::one(format!("{file}: {e}")))?;
+        for (key, value) in pairs {
+            settings.set(key, value, Origin::File { line: None });
+        }
+    } else {
+        let pairs = properties::parse(text).map_err(|e| ConfigErrors::one(format!("{file}: {e}")))?;
+        for pair in pairs {
+            settings.set(pair.key, pair.value, Origin::File { line: Some(pair.line) });
+        }
+    }
+    Ok(())
+}
+
+fn resolve(mut values: BTreeMap<String, String>, hostname: &str) -> Result<ServerConfig, ConfigErrors> {
+    let mut errors = ConfigErrors::default();
+    let node_id = errors.take(node_id(&mut values));
+    let node_id = node_id.unwrap_or_default();
+    let text = |key: &str| {
+        let default = cluster::config_defs::broker_def(key).and_then(|d| d.default).unwrap_or_default();
+        values.get(key).map_or(default, String::as_str).trim().to_owned()
+    };
+    let some = |key: &str| Some(text(key)).filter(|t| !t.is_empty());
+    let endpoints = errors.take(listeners::resolve(&text, hostname));
+    if let Some(endpoints) = &endpoints {
+        errors.take(listeners::check_quorum(&text, node_id, &endpoints.controllers));
+    }
+    let http_listener = some("http.listener").and_then(|t| {
+        let address = Address::parse(&t).ok_or_else(|| format!("http.listener: {t:?} is not host:port"));
+        errors.take(address)
+    });
+    let dirs = some("log.dirs").unwrap_or_else(|| text("log.dir"));
+    let data_dirs: Vec<PathBuf> =
+        dirs.split(',').map(str::trim).filter(|d| !d.is_empty()).map(PathBuf::from).collect();
+    if data_dirs.is_empty() {
+        errors.push("log.dirs: at least one directory is needed".to_owned());
+    }
+    let (cluster_id, secret_file) = (some("cluster.id"), some("cluster.secret.file").map(PathBuf::from));
+    errors.check()?;
+    let endpoints = endpoints.unwrap_or_default();
+    Ok(ServerConfig {
+        node_id,
+        cluster_id,
+        listeners: endpoints.listeners,
+        advertised: endpoints.advertised,
+        http_listener,
+        data_dirs,
+        secret_file,
+        static_broker_configs: values,
+    })
+}
+
+/// `node.id`, or Kafka's older `broker.id`; what is set for one holds for both.
+fn node_id(values: &mut BTreeMap<String, String>) -> Result<i32, String> {
+    let (node, broker) = (values.get("node.id").cloned(), values.get("broker.id").cloned());
+    let broker = broker.filter(|b| b.trim() != "-1");
+    if let (Some(node), Some(broker)) = (&node, &broker)
+        && node.trim() != broker.trim()
+    {
+        return Err(format!(
+            "node.id is {node} and broker.id is {broker}: they must be the same, or leave one out"
+        ));
+    }
+    let Some(id) = node.or(broker) else { return Ok(1) };
+    for key in ["node.id", "broker.id"] {
+        values.insert(key.to_owned(), id.trim().to_owned());
+    }
+    id.trim()
+        .parse()
+        .ok()
+        .filter(|n| *n >= 0)
+        .ok_or_else(|| format!("node.id: {id} is not a number from 0 up"))
+}

@@ -1,0 +1,242 @@
+//! What a configuration comes to: Kafka's own files, TOML, flags, mistakes.
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+#[path = "../src/config/mod.rs"]
+mod config;
+
+use config::{Address, ConfigArgs, ConfigErrors, Loaded, Notice, Surroundings, load};
+use std::path::PathBuf;
+
+/// The settings of Apache Kafka's own config/server.properties (KRaft, both roles).
+const STOCK: &str = "\
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=localhost:9093
+listeners=PLAINTEXT://:9092,CONTROLLER://:9093
+inter.broker.listener.name=PLAINTEXT
+advertised.listeners=PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+num.network.threads=3
+num.io.threads=8
+socket.send.buffer.bytes=102400
+socket.receive.buffer.bytes=102400
+socket.request.max.bytes=104857600
+log.dirs=/tmp/kraft-combined-logs
+num.partitions=1
+num.recovery.threads.per.data.dir=2
+offsets.topic.replication.factor=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+log.retention.hours=168
+log.segment.bytes=1073741824
+log.retention.check.interval.ms=300000
+";
+
+struct Case {
+    dir: tempfile::TempDir,
+    args: ConfigArgs,
+    around: Surroundings,
+}
+
+impl Case {
+    fn new() -> Case {
+        let around = Surroundings { variables: vec![], hostname: "here".into() };
+        Case { dir: tempfile::tempdir().unwrap(), args: ConfigArgs::default(), around }
+    }
+
+    fn file(mut self, name: &str, text: &str) -> Case {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        self.args.config = Some(path);
+        self
+    }
+
+    fn set(mut self, pairs: &[&str]) -> Case {
+        self.args.set = pairs.iter().map(|p| p.to_string()).collect();
+        self
+    }
+
+    fn variable(mut self, name: &str, value: &str) -> Case {
+        self.around.variables.push((name.into(), value.into()));
+        self
+    }
+
+    fn strict(mut self) -> Case {
+        self.args.strict = true;
+        self
+    }
+
+    fn load(&self) -> Result<Loaded, ConfigErrors> {
+        load(&self.args, &self.around)
+    }
+
+    fn refusal(&self) -> String {
+        self.load().unwrap_err().to_string()
+    }
+}
+
+fn at(host: &str, port: u16) -> Address {
+    Address { host: host.into(), port }
+}
+
+#[test]
+fn without_a_file_a_node_serves_loopback() {
+    let Loaded { config, notices } = Case::new().load().unwrap();
+    assert_eq!((config.node_id, notices.len()), (1, 0));
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].address, at("127.0.0.1", 9092));
+    assert_eq!(config.advertised[0].address, at("127.0.0.1", 9092));
+    assert_eq!(config.http_listener, Some(at("127.0.0.1", 9644)));
+    assert_eq!(config.data_dirs, vec![PathBuf::from("./plimsoll-data")]);
+    assert!(config.static_broker_configs.is_empty());
+}
+
+#[test]
+fn kafkas_stock_file_starts_one_node_without_a_controller_listener() {
+    let Loaded { config, notices } = Case::new().file("server.properties", STOCK).load().unwrap();
+    assert_eq!(config.node_id, 1);
+    let listeners: Vec<_> = config.listeners.iter().map(|l| (l.name.as_str(), l.address.clone())).collect();
+    assert_eq!(listeners, vec![("PLAINTEXT", at("", 9092))]);
+    let told: Vec<_> = config.advertised.iter().map(|l| (l.name.as_str(), l.address.clone())).collect();
+    assert_eq!(told, vec![("PLAINTEXT", at("localhost", 9092))]);
+    assert_eq!(config.data_dirs, vec![PathBuf::from("/tmp/kraft-combined-logs")]);
+    assert_eq!(config.static_broker_configs["log.retention.hours"], "168");
+    let [Notice::NoEffect(idle)] = notices.as_slice() else { panic!("{notices:?}") };
+    assert!(idle.contains(&"num.network.threads".to_owned()) && !idle.contains(&"num.partitions".to_owned()));
+}
+
+#[test]
+fn every_key_of_the_stock_file_is_known() {
+    for line in STOCK.lines() {
+        let key = line.split_once('=').unwrap().0;
+        assert!(cluster::config_defs::broker_def(key).is_some(), "{key}");
+    }
+}
+
+#[test]
+fn properties_are_read_as_java_does() {
+    let text = "# note\n! note\n\n  num.partitions : 3\nlog.dirs = /a,\\\n    /b\nbroker.rack=a\\u00e9\\tb\\=c\r\n\
+                offsets.topic.num.partitions 7\ncluster.id=x\\\\\nauto.create.topics.enable=true\n\
+                auto.create.topics.enable=false\n";
+    let config = Case::new().file("a.properties", text).load().unwrap().config;
+    let set = &config.static_broker_configs;
+    assert_eq!(set["num.partitions"], "3");
+    assert_eq!(config.data_dirs, vec![PathBuf::from("/a"), PathBuf::from("/b")]);
+    assert_eq!(set["broker.rack"], "aé\tb=c");
+    assert_eq!((set["offsets.topic.num.partitions"].as_str(), set["cluster.id"].as_str()), ("7", "x\\"));
+    assert_eq!(set["auto.create.topics.enable"], "false");
+    assert!(Case::new().file("a.properties", "a=\\u12").refusal().contains("line 1"));
+}
+
+#[test]
+fn toml_has_the_same_keys_dotted_or_nested() {
+    let text = "num.partitions = 3\n\"max.connections\" = 5\n\"max.connections.per.ip\" = 6\n\
+                log.dirs = [\"/a\", \"/b\"]\n[log.retention]\nms = 7\n[auto.create.topics]\nenable = false\n";
+    let config = Case::new().file("a.toml", text).load().unwrap().config;
+    let set = &config.static_broker_configs;
+    assert_eq!((set["num.partitions"].as_str(), set["log.retention.ms"].as_str()), ("3", "7"));
+    assert_eq!((set["max.connections"].as_str(), set["max.connections.per.ip"].as_str()), ("5", "6"));
+    assert_eq!((set["log.dirs"].as_str(), set["auto.create.topics.enable"].as_str()), ("/a,/b", "false"));
+}
+
+#[test]
+fn unknown_keys_are_errors_in_toml_and_words_in_properties() {
+    let error = Case::new().file("a.toml", "num.partition = 3\nlog.dir = 'x'\n").refusal();
+    assert_eq!(error, "file: unknown key num.partition; did you mean num.partitions?");
+    let Loaded { config, notices } =
+        Case::new().file("a.properties", "\nnum.partition=3\nxyzzy=1\n").load().unwrap();
+    assert!(config.static_broker_configs.is_empty());
+    let words: Vec<String> = notices.iter().map(Notice::to_string).collect();
+    assert_eq!(
+        words,
+        vec!["line 2: unknown key num.partition; did you mean num.partitions?", "line 3: unknown key xyzzy"]
+    );
+    assert!(Case::new().set(&["num.partition=3"]).refusal().starts_with("command line: unknown key"));
+}
+
+#[test]
+fn strict_makes_errors_of_words() {
+    let strict = |text: &str| Case::new().file("a.properties", text).strict().load();
+    let error = strict("num.io.threads=3\nnope.nope.nope=1\n").unwrap_err();
+    assert_eq!(
+        error.0,
+        vec!["line 2: unknown key nope.nope.nope", "keys without effect here: num.io.threads"]
+    );
+    assert!(strict("num.partitions=3\n").is_ok());
+}
+
+#[test]
+fn flags_stand_above_variables_and_these_above_the_file() {
+    let case = || Case::new().file("a.properties", "num.partitions=1\nmax.connections=1\nnode.id=1\n");
+    let case = case()
+        .variable("PLIMSOLL_NUM_PARTITIONS", "2")
+        .variable("PLIMSOLL_MAX_CONNECTIONS", "2")
+        .variable("PLIMSOLL_LOG", "debug")
+        .variable("HOME", "/")
+        .set(&["num.partitions=3"]);
+    let Loaded { config, notices } = case.load().unwrap();
+    assert_eq!(notices, vec![]);
+    let set = &config.static_broker_configs;
+    assert_eq!((set["num.partitions"].as_str(), set["max.connections"].as_str()), ("3", "2"));
+    assert_eq!((set["node.id"].as_str(), set["broker.id"].as_str()), ("1", "1"));
+    let mut flags = Case::new();
+    flags.args.listen = Some("127.0.0.1:0".into());
+    flags.args.http = Some(String::new());
+    flags.args.data = Some("/d".into());
+    flags.args.node_id = Some(4);
+    let config = flags.load().unwrap().config;
+    assert_eq!((config.listeners[0].address.clone(), config.http_listener), (at("127.0.0.1", 0), None));
+    assert_eq!((config.node_id, config.data_dirs), (4, vec![PathBuf::from("/d")]));
+}
+
+#[test]
+fn all_mistakes_are_told_together_with_their_places() {
+    let error = Case::new().file("a.properties", "num.partitions=many\nlog.segment.bytes=5\n").refusal();
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(
+        lines,
+        vec![
+            "line 2: Invalid value 5 for configuration log.segment.bytes: Value must be at least 1048576",
+            "line 1: Invalid value many for configuration num.partitions: Not a number of type INT",
+        ]
+    );
+}
+
+#[test]
+fn listeners_are_checked() {
+    for (pairs, part) in [
+        (vec!["listeners=PLAINTEXT:9092"], "is not NAME://host:port"),
+        (vec!["listeners=SSL://:9092"], "SSL asks for SSL, which is not served yet"),
+        (vec!["listeners=INSIDE://:9092"], "add INSIDE:PLAINTEXT to listener.security.protocol.map"),
+        (vec!["listeners=PLAINTEXT://a:1,PLAINTEXT://b:2"], "PLAINTEXT is there twice"),
+        (
+            vec!["listeners=A://:1,B://:1", "listener.security.protocol.map=A:PLAINTEXT,B:PLAINTEXT"],
+            "B and A have the same port 1",
+        ),
+        (vec!["advertised.listeners=PLAINTEXT://0.0.0.0:9092"], "clients cannot connect to 0.0.0.0"),
+        (vec!["advertised.listeners=OTHER://a:1"], "OTHER is not among the listeners"),
+        (vec!["inter.broker.listener.name=OTHER"], "OTHER is not among the listeners"),
+        (vec!["http.listener=nowhere"], "is not host:port"),
+        (vec!["controller.quorum.voters=1@a:1,2@b:1"], "names 2@b:1: this release runs single nodes"),
+        (vec!["controller.quorum.bootstrap.servers=a:1,b:1"], "names a:1: this release runs single nodes"),
+        (vec!["process.roles=broker"], "lacks controller"),
+        (vec!["node.id=1", "broker.id=2"], "they must be the same"),
+        (vec!["log.dirs=,"], "at least one directory"),
+    ] {
+        let error = Case::new().set(&pairs).refusal();
+        assert!(error.contains(part), "{pairs:?}: {error}");
+    }
+}
+
+#[test]
+fn clients_are_told_of_a_reachable_name() {
+    let told = |pairs: &[&str]| Case::new().set(pairs).load().unwrap().config.advertised;
+    assert_eq!(told(&["listeners=PLAINTEXT://:9092"])[0].address, at("here", 9092));
+    assert_eq!(told(&["listeners=PLAINTEXT://0.0.0.0:9092"])[0].address, at("here", 9092));
+    assert_eq!(told(&["listeners=PLAINTEXT://[::1]:9092"])[0].address, at("::1", 9092));
+    let map = "listener.security.protocol.map=IN:PLAINTEXT,OUT:PLAINTEXT";
+    let two = told(&["listeners=IN://:1,OUT://:2", map, "advertised.listeners=OUT://far:3"]);
+    assert_eq!((two.len(), two[0].address.clone()), (1, at("far", 3)));
+}
