@@ -1,0 +1,200 @@
+//! Changes of the metadata: decided on the pending image, answered when they are applied.
+use crate::api::{AdminReply, AdminRequest, Effect, Reply, Token};
+use crate::node::Node;
+use cluster::{Command, Image, ItemError, ItemResult, TopicOutcome};
+use coordinator::BatchId;
+use model::{ErrorCode, GroupKey, Now, TopicId};
+use partition::{AppendError, Appended};
+
+/// Who waits for a proposal of this node.
+#[derive(Debug)]
+pub(crate) enum Internal {
+    /// Nobody: another command of the same request follows.
+    Part,
+    /// A client.
+    Admin(Token, AdminReply),
+    /// This node's registration.
+    Register,
+    /// A block of producer ids.
+    ProducerIds,
+    /// A coordinator's batch.
+    Batch { partition: i32, batch: BatchId },
+}
+
+/// Tokens of this node have the highest bit set, those of the shell do not.
+const INTERNAL_BIT: u64 = 1 << 63;
+
+impl Node {
+    pub(crate) fn new_internal(&mut self, who: Internal) -> u64 {
+        self.next_internal += 1;
+        let token = self.next_internal | INTERNAL_BIT;
+        self.internal.insert(token, who);
+        token
+    }
+
+    /// Changes the metadata. Ends with [`Reply::Admin`].
+    pub fn admin(&mut self, now: Now, token: Token, request: AdminRequest) {
+        let leads = self.open_group(GroupKey::METADATA).is_some_and(|o| o.partition.leader_epoch().is_some());
+        if !leads {
+            let code = if self.dir.fenced().is_some() {
+                ErrorCode::KafkaStorageError
+            } else {
+                ErrorCode::NotController
+            };
+            return self.fx.push(Effect::Reply(token, Reply::Admin(AdminReply::Refused(code))));
+        }
+        let (reply, mut commands) = self.admit(&request);
+        let last = commands.pop();
+        for command in &commands {
+            self.propose(now, command, Internal::Part);
+        }
+        match last {
+            Some(command) => {
+                self.propose(now, &command, Internal::Admin(token, reply));
+            }
+            None => self.fx.push(Effect::Reply(token, Reply::Admin(reply))),
+        }
+        self.settle(now);
+    }
+
+    fn admit(&mut self, request: &AdminRequest) -> (AdminReply, Vec<Command>) {
+        let image = self.metadata.pending();
+        let live = [self.cfg.node_id];
+        match request {
+            AdminRequest::CreateTopics { topics, validate_only } => {
+                let seed = self.cfg.seed;
+                let count = &mut self.next_internal;
+                let outcomes =
+                    cluster::create_topics(&image, topics, &live, &mut || new_topic_id(seed, count));
+                created(outcomes, *validate_only)
+            }
+            AdminRequest::AutoCreate(names) => {
+                let (seed, count) = (self.cfg.seed, &mut self.next_internal);
+                let make = |name: &String| TopicOutcome {
+                    name: name.clone(),
+                    result: cluster::auto_create(&image, name, &live, &mut || new_topic_id(seed, count)),
+                };
+                created(names.iter().map(make).collect(), false)
+            }
+            AdminRequest::DeleteTopics(topics) => {
+                let deleted = cluster::delete_topics(&image, topics);
+                let commands = deleted.iter().filter_map(|d| d.result.as_ref().ok().cloned()).collect();
+                (AdminReply::Deleted(deleted), commands)
+            }
+            AdminRequest::CreatePartitions { topics, validate_only } => {
+                let results = cluster::create_partitions(&image, topics, &live);
+                done(results.into_iter().map(|(_, r)| r.map(Some)).collect(), *validate_only)
+            }
+            AdminRequest::AlterConfigs { resources, validate_only } => {
+                done(cluster::alter_configs(&image, resources), *validate_only)
+            }
+            AdminRequest::IncrementalAlterConfigs { resources, validate_only } => {
+                done(cluster::incremental_alter_configs(&image, resources), *validate_only)
+            }
+        }
+    }
+
+    /// A command of this node is applied.
+    pub(crate) fn command_done(&mut self, now: Now, token: u64) {
+        match self.internal.remove(&token) {
+            Some(Internal::Admin(token, reply)) => self.fx.push(Effect::Reply(token, Reply::Admin(reply))),
+            Some(Internal::Register) => self.registered(now),
+            _ => {}
+        }
+    }
+
+    /// A command of this node is lost, or may be.
+    pub(crate) fn command_failed(&mut self, now: Now, token: u64, code: ErrorCode) {
+        self.metadata.drop_pending();
+        match self.internal.remove(&token) {
+            Some(Internal::Admin(token, _)) => {
+                self.fx.push(Effect::Reply(token, Reply::Admin(AdminReply::Refused(code))));
+            }
+            Some(Internal::ProducerIds) => {
+                for token in std::mem::take(&mut self.waiting_for_ids) {
+                    let reply = Reply::ProducerId(Err(ErrorCode::CoordinatorLoadInProgress));
+                    self.fx.push(Effect::Reply(token, reply));
+                }
+            }
+            Some(Internal::Batch { partition, batch }) => {
+                self.batch_done(now, partition, batch, Err(code));
+            }
+            Some(Internal::Part | Internal::Register) | None => {}
+        }
+    }
+
+    /// An append ended: a client's or a coordinator's.
+    pub(crate) fn append_done(&mut self, now: Now, token: u64, result: Result<Appended, AppendError>) {
+        if token & INTERNAL_BIT == 0 {
+            return self.fx.push(Effect::Reply(Token(token), Reply::Produce(result)));
+        }
+        if let Some(Internal::Batch { partition, batch }) = self.internal.remove(&token) {
+            self.batch_done(now, partition, batch, result.map(|_| ()).map_err(|e| e.code));
+        }
+    }
+
+    /// A producer id for an idempotent producer, epoch 0. Ends with [`Reply::ProducerId`].
+    pub fn init_producer_id(&mut self, now: Now, token: Token) {
+        self.waiting_for_ids.push_back(token);
+        self.hand_out_ids(now);
+        self.settle(now);
+    }
+
+    pub(crate) fn hand_out_ids(&mut self, now: Now) {
+        while self.producer_ids.1 > 0
+            && let Some(token) = self.waiting_for_ids.pop_front()
+        {
+            let id = self.producer_ids.0;
+            self.producer_ids = (id + 1, self.producer_ids.1 - 1);
+            self.fx.push(Effect::Reply(token, Reply::ProducerId(Ok((id, 0)))));
+        }
+        let asked = self.internal.values().any(|i| matches!(i, Internal::ProducerIds));
+        if self.waiting_for_ids.is_empty() || asked {
+            return;
+        }
+        let command = cluster::allocate_producer_ids(&self.metadata.pending(), self.cfg.node_id);
+        let proposed = command.is_ok_and(|c| self.propose(now, &c, Internal::ProducerIds));
+        if !proposed {
+            for token in std::mem::take(&mut self.waiting_for_ids) {
+                let reply = Reply::ProducerId(Err(ErrorCode::CoordinatorLoadInProgress));
+                self.fx.push(Effect::Reply(token, reply));
+            }
+        }
+    }
+
+    /// Configs of resources as DescribeConfigs shows them.
+    pub fn describe_image(&self) -> std::sync::Arc<Image> {
+        self.metadata.image()
+    }
+}
+
+/// Never zero, never Kafka's reserved ids; the same seed gives the same ids.
+fn new_topic_id(seed: u64, count: &mut u64) -> TopicId {
+    *count += 1;
+    let mut id = [0u8; 16];
+    let mut state = seed ^ count.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for half in id.chunks_mut(8) {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        half.copy_from_slice(&(z ^ (z >> 31)).to_be_bytes());
+    }
+    // The version bits of a random UUID, as Kafka's own ids have them.
+    id[6] = (id[6] & 0x0f) | 0x40;
+    id[8] = (id[8] & 0x3f) | 0x80;
+    TopicId(id)
+}
+
+fn created(outcomes: Vec<TopicOutcome>, validate_only: bool) -> (AdminReply, Vec<Command>) {
+    let commands = outcomes.iter().filter_map(|o| o.result.as_ref().ok().map(|c| c.command.clone()));
+    let commands = if validate_only { Vec::new() } else { commands.collect() };
+    (AdminReply::Topics(outcomes), commands)
+}
+
+fn done(results: Vec<ItemResult<Option<Command>>>, validate_only: bool) -> (AdminReply, Vec<Command>) {
+    let commands = results.iter().filter_map(|r| r.as_ref().ok().cloned().flatten());
+    let commands = if validate_only { Vec::new() } else { commands.collect() };
+    let items: Vec<Result<(), ItemError>> = results.into_iter().map(|r| r.map(|_| ())).collect();
+    (AdminReply::Done(items), commands)
+}

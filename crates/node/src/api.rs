@@ -1,0 +1,203 @@
+//! What goes into a node and what comes out. Calls are methods of [`crate::Node`]; answers that must
+//! wait come as [`Effect::Reply`] under the caller's token.
+use cluster::{
+    AlterResource, DeletedTopic, IncrementalResource, ItemResult, NewPartitions, NewTopic, TopicOutcome,
+    TopicRef,
+};
+use model::{ErrorCode, GroupKey, NodeId, ProducerEpoch, ProducerId};
+use partition::{AppendError, Appended, ListOffsetOutcome};
+use std::collections::BTreeMap;
+use storage::{DirectoryConfig, DiskOp, FileRange};
+
+/// Names a request of the shell; opaque here, echoed in the answer. The highest bit stays 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Token(pub u64);
+
+/// Names a read that the node asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ReadToken(pub u64);
+
+/// Something for the shell to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// For the disk.
+    Disk(DiskOp),
+    /// Read this range (`storage::read_range`) and hand the result to [`crate::Node::on_read`].
+    Read(ReadToken, FileRange),
+    /// The answer to a call.
+    Reply(Token, Reply),
+    /// Something worth a log line or a counter.
+    Event(Event),
+}
+
+/// Answers by kind of call.
+#[derive(Debug)]
+pub enum Reply {
+    /// To [`crate::Node::produce`].
+    Produce(Result<Appended, AppendError>),
+    /// To [`crate::Node::watch`]: plan the fetch again.
+    Watched,
+    /// To [`crate::Node::list_offset`].
+    ListOffset(Result<ListOffsetOutcome, ErrorCode>),
+    /// To [`crate::Node::epoch_end`]: epoch and its end offset, -1 and -1 when unknown.
+    EpochEnd(Result<(i32, i64), ErrorCode>),
+    /// To [`crate::Node::delete_records`]: the new log start.
+    DeleteRecords(Result<i64, ErrorCode>),
+    /// To [`crate::Node::admin`].
+    Admin(AdminReply),
+    /// To [`crate::Node::init_producer_id`].
+    ProducerId(Result<(ProducerId, ProducerEpoch), ErrorCode>),
+    /// To [`crate::Node::group`].
+    Group(coordinator::Reply),
+    /// To [`crate::Node::group`]: descriptions, in the order asked.
+    GroupsDescribed(Vec<coordinator::DescribedGroup>),
+    /// To [`crate::Node::group`]: there is no coordinator that could answer.
+    GroupRefused(ErrorCode),
+}
+
+/// A change of the metadata, as a client asks for it.
+#[derive(Debug, Clone)]
+pub enum AdminRequest {
+    /// Creates topics.
+    CreateTopics {
+        /// What to create.
+        topics: Vec<NewTopic>,
+        /// Only check.
+        validate_only: bool,
+    },
+    /// Creates topics with the broker's defaults: a client asked for metadata of them.
+    AutoCreate(Vec<String>),
+    /// Deletes topics.
+    DeleteTopics(Vec<TopicRef>),
+    /// Raises partition counts.
+    CreatePartitions {
+        /// What to add.
+        topics: Vec<NewPartitions>,
+        /// Only check.
+        validate_only: bool,
+    },
+    /// Replaces all dynamic configs of resources.
+    AlterConfigs {
+        /// Resources with their new configs.
+        resources: Vec<AlterResource>,
+        /// Only check.
+        validate_only: bool,
+    },
+    /// Edits single configs.
+    IncrementalAlterConfigs {
+        /// Resources with their edits.
+        resources: Vec<IncrementalResource>,
+        /// Only check.
+        validate_only: bool,
+    },
+}
+
+/// The outcome of an [`AdminRequest`], item by item in the order asked.
+#[derive(Debug)]
+pub enum AdminReply {
+    /// Of CreateTopics and AutoCreate.
+    Topics(Vec<TopicOutcome>),
+    /// Of DeleteTopics.
+    Deleted(Vec<DeletedTopic>),
+    /// Of the rest: nothing but success or failure an item.
+    Done(Vec<ItemResult<()>>),
+    /// Nothing was decided: the metadata group cannot take it now.
+    Refused(ErrorCode),
+}
+
+/// A request to the coordinator of one group.
+#[derive(Debug, Clone)]
+pub enum GroupRequest {
+    /// JoinGroup.
+    Join(coordinator::JoinRequest),
+    /// SyncGroup.
+    Sync(coordinator::SyncRequest),
+    /// Heartbeat.
+    Heartbeat(coordinator::HeartbeatRequest),
+    /// LeaveGroup.
+    Leave(coordinator::LeaveRequest),
+    /// OffsetCommit.
+    Commit(coordinator::CommitRequest),
+    /// OffsetFetch of one group.
+    Fetch(coordinator::FetchRequest),
+    /// OffsetDelete.
+    DeleteOffsets(coordinator::DeleteOffsetsRequest),
+    /// DeleteGroups, all of one coordinator.
+    DeleteGroups(Vec<String>),
+    /// DescribeGroups, all of one coordinator.
+    Describe(Vec<String>),
+}
+
+/// What is worth a log line or a counter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The directory takes no writes any more; the text says why.
+    Fenced(String),
+    /// The disk is full (true) or has room again (false).
+    DiskFull(bool),
+    /// A group found damage or could not be opened; it stays offline.
+    GroupFailed {
+        /// Which.
+        key: GroupKey,
+        /// File, offset and what to do.
+        detail: String,
+    },
+    /// A sync ended.
+    Synced {
+        /// How long it took, microseconds.
+        micros: u64,
+        /// Files that it covered.
+        files: u32,
+        /// Groups that it made durable.
+        groups: u32,
+    },
+    /// The group leads from now on.
+    Leads {
+        /// Which.
+        key: GroupKey,
+        /// Its confirmed epoch.
+        epoch: i32,
+    },
+    /// A consumer group's coordinator says something of note.
+    Group(coordinator::GroupEvent),
+}
+
+/// What a node is told at its start.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// `node.id`.
+    pub node_id: NodeId,
+    /// The id that a new cluster takes; an existing one keeps its own.
+    pub fresh_cluster_id: String,
+    /// This process's endpoints, as clients are told.
+    pub endpoints: Vec<cluster::Endpoint>,
+    /// `broker.rack`.
+    pub rack: Option<String>,
+    /// Broker configs of the file, the environment and the flags.
+    pub static_configs: BTreeMap<String, String>,
+    /// Rises with each start of this node.
+    pub incarnation: u64,
+    /// The data directory.
+    pub directory: DirectoryConfig,
+    /// Feeds everything that chance decides.
+    pub seed: u64,
+}
+
+/// What is known of a partition held here without touching it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionInfo {
+    /// The confirmed leader epoch.
+    pub leader_epoch: i32,
+    /// High watermark.
+    pub high_watermark: i64,
+    /// Last stable offset.
+    pub last_stable_offset: i64,
+    /// Log start offset.
+    pub log_start: i64,
+    /// Log end offset.
+    pub log_end: i64,
+    /// Bytes on disk.
+    pub size_bytes: u64,
+    /// What was appended and read since the partition was opened.
+    pub counters: partition::Counters,
+}

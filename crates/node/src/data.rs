@@ -1,0 +1,224 @@
+//! Produce, fetch and offsets.
+use crate::api::{Effect, PartitionInfo, ReadToken, Reply, Token};
+use crate::groups::{Slot, Touch};
+use crate::node::Node;
+use bytes::BytesMut;
+use model::{ErrorCode, GroupKey, LeaderEpoch, Now, Offset};
+use partition::{
+    FetchError, FetchInput, FetchOk, ListOffsetAsk, ListOffsetSearch, ListOffsetStep, ProducerInfo,
+};
+use storage::{ExtractError, Extracted, FileInfo};
+
+/// A fetch of one partition.
+#[derive(Debug)]
+pub enum FetchResult {
+    /// Read this.
+    Ok(Box<FetchOk>),
+    /// Refused.
+    Err(FetchError),
+    /// It is being opened: watch it and ask again.
+    NotReady,
+}
+
+/// Who waits for a read.
+#[derive(Debug)]
+pub(crate) enum ReadFor {
+    ListOffset { token: Token, key: GroupKey, search: ListOffsetSearch },
+    Load { partition: i32 },
+}
+
+impl Node {
+    /// Appends the record set of one partition. Ends with [`Reply::Produce`]; with acks 0, too.
+    pub fn produce(&mut self, now: Now, token: Token, key: GroupKey, records: BytesMut, acks: i16) {
+        self.touch(now, key, Touch::Produce { token, records, acks });
+        self.settle(now);
+    }
+
+    /// What a fetch may read now. Touches the partition.
+    pub fn fetch(&mut self, now: Now, key: GroupKey, input: &FetchInput) -> FetchResult {
+        let refused = |code| FetchResult::Err(FetchError { code, high_watermark: -1, log_start: -1 });
+        match self.groups.get(&key) {
+            Some(Slot::Open(open)) if open.partition.leader_epoch().is_some() => {
+                return match open.partition.fetch(input) {
+                    Ok(ok) => FetchResult::Ok(Box::new(ok)),
+                    Err(error) => FetchResult::Err(error),
+                };
+            }
+            Some(Slot::Failed(_)) => return refused(ErrorCode::KafkaStorageError),
+            _ => {}
+        }
+        if self.dir.fenced().is_some() {
+            return refused(ErrorCode::KafkaStorageError);
+        }
+        if !self.holds(key) {
+            return refused(ErrorCode::UnknownTopicOrPartition);
+        }
+        self.touch(now, key, Touch::Open);
+        self.settle(now);
+        FetchResult::NotReady
+    }
+
+    fn holds(&self, key: GroupKey) -> bool {
+        let image = self.metadata.image();
+        let topic = image.topic_by_id(key.topic);
+        topic
+            .and_then(|t| t.partition(key.partition))
+            .is_some_and(|p| p.replicas.iter().any(|r| r.node == self.cfg.node_id))
+    }
+
+    /// Bytes and records of a fetch that were handed to a reader.
+    pub fn count_out(&mut self, key: GroupKey, bytes: u64, records: u64) {
+        self.with(key, |p, _, _| p.count_out(bytes, records));
+    }
+
+    /// [`Reply::Watched`] when one of `keys` moves: one shot.
+    pub fn watch(&mut self, token: Token, keys: &[GroupKey]) {
+        self.watches.watch(token, keys);
+    }
+
+    /// `token` watches no more.
+    pub fn unwatch(&mut self, token: Token) {
+        self.watches.unwatch(token);
+    }
+
+    /// Fetches that wait.
+    pub fn watching(&self) -> usize {
+        self.watches.len()
+    }
+
+    /// ListOffsets of one partition; ends with [`Reply::ListOffset`].
+    pub fn list_offset(&mut self, now: Now, token: Token, key: GroupKey, ask: ListOffsetAsk) {
+        self.touch(now, key, Touch::ListOffset { token, ask });
+        self.settle(now);
+    }
+
+    /// OffsetForLeaderEpoch of one partition; ends with [`Reply::EpochEnd`].
+    pub fn epoch_end(
+        &mut self,
+        now: Now,
+        token: Token,
+        key: GroupKey,
+        current_leader_epoch: LeaderEpoch,
+        leader_epoch: LeaderEpoch,
+    ) {
+        self.touch(now, key, Touch::EpochEnd { token, current_leader_epoch, leader_epoch });
+        self.settle(now);
+    }
+
+    /// Moves the log start; ends with [`Reply::DeleteRecords`]. -1 stands for the high watermark.
+    pub fn delete_records(&mut self, now: Now, token: Token, key: GroupKey, offset: Offset) {
+        self.touch(now, key, Touch::DeleteRecords { token, offset });
+        self.settle(now);
+    }
+
+    /// Serves a request on a group that leads.
+    pub(crate) fn serve(&mut self, now: Now, key: GroupKey, touch: Touch) {
+        match touch {
+            Touch::Produce { token, records, acks } => {
+                self.touch(now, key, Touch::Produce { token, records, acks });
+            }
+            Touch::ListOffset { token, ask } => {
+                let step = match self.open_group(key) {
+                    Some(open) => open.partition.list_offset(ask),
+                    None => Err(ErrorCode::NotLeaderOrFollower),
+                };
+                self.list_offset_step(token, key, step);
+            }
+            Touch::EpochEnd { token, current_leader_epoch, leader_epoch } => {
+                let end = match self.open_group(key) {
+                    Some(open) => open.partition.offset_for_leader_epoch(current_leader_epoch, leader_epoch),
+                    None => Err(ErrorCode::NotLeaderOrFollower),
+                };
+                self.fx.push(Effect::Reply(token, Reply::EpochEnd(end)));
+            }
+            Touch::DeleteRecords { token, offset } => {
+                self.with(key, |p, dir, fx| p.delete_records(now, token.0, offset, dir, fx));
+            }
+            Touch::Open => {}
+        }
+    }
+
+    fn list_offset_step(&mut self, token: Token, key: GroupKey, step: Result<ListOffsetStep, ErrorCode>) {
+        let reply = match step {
+            Ok(ListOffsetStep::Read { range, search }) => {
+                let read = self.new_read(ReadFor::ListOffset { token, key, search });
+                self.fx.push(Effect::Read(read, range));
+                return;
+            }
+            Ok(ListOffsetStep::Done(outcome)) => Ok(outcome),
+            Err(code) => Err(code),
+        };
+        self.fx.push(Effect::Reply(token, Reply::ListOffset(reply)));
+    }
+
+    pub(crate) fn new_read(&mut self, who: ReadFor) -> ReadToken {
+        self.next_read += 1;
+        let token = ReadToken(self.next_read);
+        self.reads.insert(token, who);
+        token
+    }
+
+    /// A range that the node asked for was read.
+    pub fn on_read(&mut self, now: Now, token: ReadToken, result: Result<Extracted, ExtractError>) {
+        match self.reads.remove(&token) {
+            Some(ReadFor::ListOffset { token, key, search }) => {
+                let step = match (self.open_group(key), result) {
+                    (Some(open), Ok(found)) => open.partition.list_offset_read(search, &found),
+                    (None, _) => Err(ErrorCode::NotLeaderOrFollower),
+                    (_, Err(ExtractError::Damaged(_))) => Err(ErrorCode::CorruptMessage),
+                    (_, Err(ExtractError::Disk(_))) => Err(ErrorCode::KafkaStorageError),
+                };
+                self.list_offset_step(token, key, step);
+            }
+            Some(ReadFor::Load { partition }) => self.load_read(now, partition, result),
+            None => {}
+        }
+        self.settle(now);
+    }
+
+    /// Idempotent producers of a partition; `None` where it is not open.
+    pub fn describe_producers(&self, key: GroupKey) -> Option<Vec<ProducerInfo>> {
+        self.open_group(key).map(|open| open.partition.describe_producers())
+    }
+
+    /// The leader epoch to tell in metadata. Touches nothing: an untouched group will have its stored term
+    /// and one when it elects.
+    pub fn leader_epoch(&self, key: GroupKey) -> LeaderEpoch {
+        match self.groups.get(&key) {
+            Some(Slot::Open(open)) => open.partition.announced_epoch(),
+            _ => {
+                let term = self.states.get(&key).map_or(1, |s| s.hard.term.max(1));
+                i32::try_from(term + 1).unwrap_or(i32::MAX)
+            }
+        }
+    }
+
+    /// Whether the partition is offline: damaged, or its directory is fenced.
+    pub fn is_offline(&self, key: GroupKey) -> bool {
+        self.dir.fenced().is_some() || matches!(self.groups.get(&key), Some(Slot::Failed(_)))
+    }
+
+    /// Facts of an open partition, without touching it.
+    pub fn partition_info(&self, key: GroupKey) -> Option<PartitionInfo> {
+        let partition = &self.open_group(key)?.partition;
+        Some(PartitionInfo {
+            leader_epoch: partition.announced_epoch(),
+            high_watermark: partition.high_watermark(),
+            last_stable_offset: partition.last_stable_offset(),
+            log_start: partition.log_start(),
+            log_end: partition.log_end(),
+            size_bytes: partition.log().size_bytes(),
+            counters: partition.counters(),
+        })
+    }
+
+    /// Data files of an open partition.
+    pub fn files(&self, key: GroupKey) -> Option<Vec<FileInfo>> {
+        self.open_group(key).map(|open| open.partition.log().files())
+    }
+
+    /// Groups that are open.
+    pub fn open_keys(&self) -> impl Iterator<Item = GroupKey> + '_ {
+        self.groups.iter().filter(|(_, slot)| matches!(slot, Slot::Open(_))).map(|(key, _)| *key)
+    }
+}

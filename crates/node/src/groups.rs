@@ -1,0 +1,306 @@
+//! Groups held here: opened at first touch, holding what touches them until they lead.
+use crate::api::{Effect, Event, Reply, Token};
+use crate::configs::partition_config;
+use crate::node::{Node, replica};
+use bytes::BytesMut;
+use model::{ErrorCode, GroupKey, Now};
+use partition::{AppendError, ListOffsetAsk, Origin, Partition, PartitionFx, Start};
+use std::sync::Arc;
+use storage::{Directory, RecoverError, RecoverJob, Recovered, birth, group_dir};
+
+/// A group's place in the node.
+#[derive(Debug)]
+pub(crate) enum Slot {
+    /// Its files are being read back.
+    Opening(Vec<Touch>),
+    /// It runs.
+    Open(Open),
+    /// It is damaged and stays closed; the text says where and what to do.
+    Failed(String),
+}
+
+/// A group that runs.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) partition: Box<Partition>,
+    /// What waits until it leads.
+    pub(crate) waiting: Vec<Touch>,
+}
+
+impl Open {
+    pub(crate) fn new(partition: Partition) -> Open {
+        Open { partition: Box::new(partition), waiting: Vec::new() }
+    }
+}
+
+/// A request that touches a group. Appends need not wait for leadership: they ride with the no-op.
+#[derive(Debug)]
+pub(crate) enum Touch {
+    Produce {
+        token: Token,
+        records: BytesMut,
+        acks: i16,
+    },
+    ListOffset {
+        token: Token,
+        ask: ListOffsetAsk,
+    },
+    EpochEnd {
+        token: Token,
+        current_leader_epoch: i32,
+        leader_epoch: i32,
+    },
+    DeleteRecords {
+        token: Token,
+        offset: i64,
+    },
+    /// Only to open it: a coordinator loads, a fetch waits.
+    Open,
+}
+
+impl Node {
+    pub(crate) fn open_group(&self, key: GroupKey) -> Option<&Open> {
+        match self.groups.get(&key) {
+            Some(Slot::Open(open)) => Some(open),
+            _ => None,
+        }
+    }
+
+    /// Calls a running group and keeps what it says for [`Node::settle`].
+    pub(crate) fn with<R>(
+        &mut self,
+        key: GroupKey,
+        call: impl FnOnce(&mut Partition, &mut Directory, &mut Vec<PartitionFx>) -> R,
+    ) -> Option<R> {
+        let Some(Slot::Open(open)) = self.groups.get_mut(&key) else { return None };
+        let result = call(&mut open.partition, &mut self.dir, &mut self.scratch);
+        self.said.extend(self.scratch.drain(..).map(|said| (key, said)));
+        Some(result)
+    }
+
+    /// Hands a request to its group, opening the group first where need be.
+    pub(crate) fn touch(&mut self, now: Now, key: GroupKey, touch: Touch) {
+        if self.dir.fenced().is_some() {
+            return self.refuse(key, touch, ErrorCode::KafkaStorageError);
+        }
+        match self.groups.get_mut(&key) {
+            Some(Slot::Open(_)) => self.run(now, key, touch),
+            Some(Slot::Opening(waiting)) => waiting.push(touch),
+            Some(Slot::Failed(_)) => self.refuse(key, touch, ErrorCode::KafkaStorageError),
+            None => self.open_slot(now, key, touch),
+        }
+    }
+
+    fn run(&mut self, now: Now, key: GroupKey, touch: Touch) {
+        let Some(Slot::Open(open)) = self.groups.get_mut(&key) else { return };
+        let leads = open.partition.leader_epoch().is_some();
+        match touch {
+            Touch::Produce { token, records, acks } => {
+                self.active.insert(key);
+                self.with(key, |p, dir, fx| p.append(now, token.0, records, acks, Origin::Client, dir, fx));
+            }
+            touch if !leads => {
+                open.waiting.push(touch);
+                self.with(key, |p, dir, fx| p.touch(now, dir, fx));
+            }
+            touch => self.serve(now, key, touch),
+        }
+    }
+
+    fn open_slot(&mut self, now: Now, key: GroupKey, touch: Touch) {
+        let image = self.metadata.image();
+        let held = image.topic_by_id(key.topic).and_then(|topic| {
+            let replicas = &topic.partition(key.partition)?.replicas;
+            replicas.iter().find(|r| r.node == self.cfg.node_id).map(|r| (topic.clone(), r.id))
+        });
+        let Some((topic, id)) = held else {
+            return self.refuse(key, touch, ErrorCode::UnknownTopicOrPartition);
+        };
+        let config = self
+            .topic_configs
+            .entry(key.topic)
+            .or_insert_with(|| Arc::new(partition_config(&image, &topic)))
+            .clone();
+        let birth = birth(key, vec![replica(id, self.cfg.node_id)]);
+        match self.states.get(&key) {
+            Some(state) if state.failed.is_some() => {
+                let why = state.failed.clone().unwrap_or_default();
+                self.group_failed(key, why);
+                self.refuse(key, touch, ErrorCode::KafkaStorageError);
+            }
+            Some(state) => {
+                let job = RecoverJob { key, dir: group_dir(key), mark: state.mark, birth };
+                self.dir.recover(job);
+                self.groups.insert(key, Slot::Opening(vec![touch]));
+            }
+            None => {
+                let start = Start::Born(birth);
+                let seed = self.cfg.seed;
+                let (partition, _) =
+                    Partition::open(key, start, Default::default(), id, config, &mut self.dir, seed);
+                self.groups.insert(key, Slot::Open(Open::new(partition)));
+                self.run(now, key, touch);
+            }
+        }
+    }
+
+    pub(crate) fn on_recovered(&mut self, now: Now, key: GroupKey, result: Result<Recovered, RecoverError>) {
+        let Some(Slot::Opening(waiting)) = self.groups.remove(&key) else { return };
+        let recovered = match result {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                for touch in waiting {
+                    self.refuse(key, touch, ErrorCode::KafkaStorageError);
+                }
+                // A disk that could not be read may be read later; damage stays.
+                match error {
+                    RecoverError::Disk(error) => self.fx.push(Effect::Event(Event::GroupFailed {
+                        key,
+                        detail: format!("cannot be read, the next request tries again: {error}"),
+                    })),
+                    RecoverError::Damaged(damage) => self.group_failed(key, damage.to_string()),
+                }
+                return;
+            }
+        };
+        let image = self.metadata.image();
+        let held = image.topic_by_id(key.topic).and_then(|topic| {
+            let replicas = &topic.partition(key.partition)?.replicas;
+            replicas.iter().find(|r| r.node == self.cfg.node_id).map(|r| (topic.clone(), r.id))
+        });
+        // The topic was deleted while its files were read.
+        let Some((topic, id)) = held else { return self.remove_unopened(key, waiting) };
+        for damage in &recovered.base_damage {
+            self.fx.push(Effect::Event(Event::GroupFailed {
+                key,
+                detail: format!("fetches of the damaged range fail: {damage}"),
+            }));
+        }
+        let config = self
+            .topic_configs
+            .entry(key.topic)
+            .or_insert_with(|| Arc::new(partition_config(&image, &topic)))
+            .clone();
+        let hard = self.states.get(&key).map(|s| s.hard).unwrap_or_default();
+        let start = Start::Recovered(Box::new(recovered));
+        let (partition, opened) = Partition::open(key, start, hard, id, config, &mut self.dir, self.cfg.seed);
+        self.groups.insert(key, Slot::Open(Open::new(partition)));
+        self.machine_opened(key, opened);
+        for touch in waiting {
+            self.run(now, key, touch);
+        }
+    }
+
+    fn group_failed(&mut self, key: GroupKey, detail: String) {
+        self.fx.push(Effect::Event(Event::GroupFailed { key, detail: detail.clone() }));
+        self.groups.insert(key, Slot::Failed(detail));
+        self.wake(key);
+    }
+
+    fn remove_unopened(&mut self, key: GroupKey, waiting: Vec<Touch>) {
+        for touch in waiting {
+            self.refuse(key, touch, ErrorCode::UnknownTopicOrPartition);
+        }
+        self.remove_group(key);
+    }
+
+    /// Removes what is here of a deleted group.
+    pub(crate) fn remove_group(&mut self, key: GroupKey) {
+        match self.groups.remove(&key) {
+            Some(Slot::Open(mut open)) => {
+                let mut said = Vec::new();
+                open.partition.fail(ErrorCode::UnknownTopicOrPartition, &mut said);
+                self.said.extend(said.into_iter().map(|s| (key, s)));
+                for touch in open.waiting {
+                    self.refuse(key, touch, ErrorCode::UnknownTopicOrPartition);
+                }
+                open.partition.delete(&mut self.dir);
+            }
+            // Files are still being read: `on_recovered` finds the topic gone and comes back here.
+            Some(opening @ Slot::Opening(_)) => {
+                self.groups.insert(key, opening);
+                return;
+            }
+            Some(Slot::Failed(_)) | None if self.was_touched(key) => {
+                let fx = self.dir.fx();
+                fx.ops.push(storage::DiskOp::RemoveDir { path: group_dir(key) });
+                self.dir.forget(key);
+            }
+            Some(Slot::Failed(_)) | None => {}
+        }
+        self.states.remove(&key);
+        self.active.remove(&key);
+        self.wake(key);
+    }
+
+    /// Answers every request that waits for `key` to lead.
+    pub(crate) fn refuse_touches(&mut self, key: GroupKey, code: ErrorCode) {
+        let waiting = match self.groups.get_mut(&key) {
+            Some(Slot::Open(open)) => std::mem::take(&mut open.waiting),
+            Some(Slot::Opening(waiting)) => std::mem::take(waiting),
+            _ => Vec::new(),
+        };
+        for touch in waiting {
+            self.refuse(key, touch, code);
+        }
+    }
+
+    fn refuse(&mut self, key: GroupKey, touch: Touch, code: ErrorCode) {
+        let (token, reply) = match touch {
+            Touch::Produce { token, .. } => {
+                let error = AppendError { code, message: None, issues: Vec::new(), log_start: -1 };
+                (token, Reply::Produce(Err(error)))
+            }
+            Touch::ListOffset { token, .. } => (token, Reply::ListOffset(Err(code))),
+            Touch::EpochEnd { token, .. } => (token, Reply::EpochEnd(Err(code))),
+            Touch::DeleteRecords { token, .. } => (token, Reply::DeleteRecords(Err(code))),
+            Touch::Open => return self.wake(key),
+        };
+        self.fx.push(Effect::Reply(token, reply));
+    }
+
+    /// The group leads: what waited for that is served.
+    pub(crate) fn serve_waiting(&mut self, now: Now, key: GroupKey) {
+        let Some(Slot::Open(open)) = self.groups.get_mut(&key) else { return };
+        for touch in std::mem::take(&mut open.waiting) {
+            self.serve(now, key, touch);
+        }
+        self.wake(key);
+    }
+
+    /// Fetches that wait for `key` plan again.
+    pub(crate) fn wake(&mut self, key: GroupKey) {
+        let mut woken = Vec::new();
+        self.watches.moved(key, &mut woken);
+        self.fx.extend(woken.into_iter().map(|token| Effect::Reply(token, Reply::Watched)));
+    }
+
+    /// Carries what partitions said to where it belongs, until nothing is left unsaid.
+    pub(crate) fn settle(&mut self, now: Now) {
+        while let Some((key, said)) = self.said.pop_front() {
+            match said {
+                PartitionFx::AppendDone { token, result } => self.append_done(now, token, result),
+                PartitionFx::CommandFailed { token, code } => self.command_failed(now, token, code),
+                PartitionFx::LogStartDone { token, result } => {
+                    self.fx.push(Effect::Reply(Token(token), Reply::DeleteRecords(result)));
+                }
+                PartitionFx::Committed(entry) => self.committed(now, key, entry),
+                PartitionFx::HighWatermark(_) | PartitionFx::LogStart(_) => self.wake(key),
+                PartitionFx::Became(epoch) => {
+                    self.fx.push(Effect::Event(Event::Leads { key, epoch }));
+                    self.serve_waiting(now, key);
+                    self.became(now, key);
+                }
+                PartitionFx::Resigned => self.resigned(now, key),
+                PartitionFx::Failed(detail) => {
+                    self.dir.set_failed(key, Some(detail.clone()));
+                    self.refuse_touches(key, ErrorCode::KafkaStorageError);
+                    if let Some(Slot::Open(open)) = self.groups.remove(&key) {
+                        open.partition.close(&mut self.dir);
+                    }
+                    self.group_failed(key, detail);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The node: what it owns, how it starts, and how completions and time reach it.
+use crate::admin::Internal;
+use crate::api::{Effect, Event, NodeConfig, ReadToken, Token};
+use crate::configs::metadata_config;
+use crate::coordinators::Host;
+use crate::data::ReadFor;
+use crate::groups::{Open, Slot};
+use crate::watches::Watches;
+use cluster::{Image, Metadata};
+use model::{ErrorCode, GroupKey, Mono, Now, ProducerId, TopicId};
+use partition::{Partition, PartitionConfig, PartitionFx, Start};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use storage::{
+    Completion, DirEvent, Directory, DiskRead, GroupState, RecoverError, RecoverJob, Replica, ReplicaKind,
+    birth, group_dir,
+};
+
+/// How often partitions that were appended to are looked at (segment.ms, checkpoints).
+const ACTIVE_TICK_MS: i64 = 1_000;
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] storage::OpenError),
+    /// The metadata log is damaged or cannot be read.
+    #[error("the metadata log: {0}")]
+    Metadata(#[from] RecoverError),
+    /// The metadata log holds what this build cannot apply.
+    #[error("the metadata log: {0}")]
+    Apply(#[from] cluster::ApplyError),
+}
+
+/// One broker, as far as it can be simulated.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) cfg: NodeConfig,
+    pub(crate) dir: Directory,
+    pub(crate) metadata: Metadata,
+    /// Rows of the state log for groups that are not open yet.
+    pub(crate) states: BTreeMap<GroupKey, GroupState>,
+    pub(crate) groups: BTreeMap<GroupKey, Slot>,
+    pub(crate) topic_configs: BTreeMap<TopicId, Arc<PartitionConfig>>,
+    pub(crate) hosts: BTreeMap<i32, Host>,
+    pub(crate) watches: Watches,
+    pub(crate) internal: BTreeMap<u64, Internal>,
+    pub(crate) next_internal: u64,
+    pub(crate) reads: BTreeMap<ReadToken, ReadFor>,
+    pub(crate) next_read: u64,
+    /// Producer ids of this node that were not handed out yet: next, and how many are left.
+    pub(crate) producer_ids: (ProducerId, i32),
+    pub(crate) waiting_for_ids: VecDeque<Token>,
+    /// What partitions said and nobody has heard yet.
+    pub(crate) said: VecDeque<(GroupKey, PartitionFx)>,
+    pub(crate) scratch: Vec<PartitionFx>,
+    /// Partitions appended to since the last tick.
+    pub(crate) active: BTreeSet<GroupKey>,
+    next_active_tick: Mono,
+    next_sweep: Mono,
+    pub(crate) registered: bool,
+    stop: Stop,
+    pub(crate) fx: Vec<Effect>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    No,
+    /// Checkpoints are being written.
+    Begun,
+    /// The directory syncs for the last time.
+    Directory,
+    Done,
+}
+
+impl Node {
+    /// Opens the data directory and recovers the metadata group. The node is [`Node::ready`] when its own
+    /// registration is committed, which takes effects and completions.
+    pub fn open(cfg: NodeConfig, disk: &dyn DiskRead, now: Now) -> Result<Node, OpenError> {
+        let (mut dir, states) = Directory::open(disk, cfg.directory.clone(), now)?;
+        let states: BTreeMap<GroupKey, GroupState> = states.into_iter().map(|s| (s.key, s)).collect();
+        let mut metadata = Metadata::new(cfg.node_id, cfg.static_configs.clone());
+        let key = GroupKey::METADATA;
+        let members = vec![replica(1, cfg.node_id)];
+        let (start, hard) = match states.get(&key) {
+            None => (Start::Born(birth(key, members)), Default::default()),
+            Some(state) => {
+                let job =
+                    RecoverJob { key, dir: group_dir(key), mark: state.mark, birth: birth(key, members) };
+                (Start::Recovered(Box::new(storage::recovery::recover(&job, disk)?)), state.hard)
+            }
+        };
+        let config = Arc::new(metadata_config());
+        let (partition, opened) = Partition::open(key, start, hard, 1, config, &mut dir, cfg.seed);
+        if !opened.machine.is_empty() {
+            metadata.restore(opened.machine)?;
+        }
+        for (index, payload) in opened.commands {
+            metadata.apply(index, &cluster::decode_command(index, payload)?)?;
+        }
+        let mut node = Node {
+            dir,
+            metadata,
+            states,
+            groups: BTreeMap::from([(key, Slot::Open(Open::new(partition)))]),
+            topic_configs: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            watches: Watches::default(),
+            internal: BTreeMap::new(),
+            next_internal: 0,
+            reads: BTreeMap::new(),
+            next_read: 0,
+            producer_ids: (0, 0),
+            waiting_for_ids: VecDeque::new(),
+            said: VecDeque::new(),
+            scratch: Vec::new(),
+            active: BTreeSet::new(),
+            next_active_tick: now.mono.after_ms(ACTIVE_TICK_MS),
+            next_sweep: now.mono.after_ms(ACTIVE_TICK_MS),
+            registered: false,
+            stop: Stop::No,
+            fx: Vec::new(),
+            cfg,
+        };
+        node.with(key, |p, dir, fx| p.touch(now, dir, fx));
+        node.settle(now);
+        Ok(node)
+    }
+
+    /// Moves everything that the shell is to do to `out`.
+    pub fn take_effects(&mut self, out: &mut Vec<Effect>) {
+        out.extend(self.dir.fx().ops.drain(..).map(Effect::Disk));
+        out.append(&mut self.fx);
+    }
+
+    /// What clients are told of the cluster.
+    pub fn image(&self) -> Arc<Image> {
+        self.metadata.image()
+    }
+
+    /// Whether clients can be served: this node's registration is committed.
+    pub fn ready(&self) -> bool {
+        self.registered && self.dir.fenced().is_none()
+    }
+
+    /// Why the data directory takes no writes any more.
+    pub fn fenced(&self) -> Option<&str> {
+        self.dir.fenced()
+    }
+
+    /// Ends a turn of the shell's loop: what was appended in it goes to the disk as one round.
+    pub fn end_turn(&mut self, now: Now) {
+        self.dir.pump(now);
+    }
+
+    /// A disk operation ended.
+    pub fn on_disk(&mut self, now: Now, completion: Completion) {
+        let mut events = Vec::new();
+        self.dir.on_completion(now, completion, &mut events);
+        for event in events {
+            self.on_directory(now, event);
+        }
+        self.settle(now);
+        self.advance_stop();
+    }
+
+    fn on_directory(&mut self, now: Now, event: DirEvent) {
+        match event {
+            DirEvent::Written { key, index } => {
+                self.with(key, |p, _, fx| p.on_written(index, fx));
+            }
+            DirEvent::Persisted { key, index, round } => {
+                self.with(key, |p, dir, fx| p.on_persisted(now, index, round, dir, fx));
+            }
+            DirEvent::CheckpointDone { key, index, ok } => {
+                self.with(key, |p, dir, _| p.on_checkpoint_done(index, ok, dir));
+            }
+            DirEvent::Recovered { key, result } => self.on_recovered(now, key, *result),
+            DirEvent::Fenced { detail } => self.on_fenced(detail),
+            DirEvent::DiskFull(full) => self.fx.push(Effect::Event(Event::DiskFull(full))),
+            DirEvent::SyncStats { micros, files, groups } => {
+                self.fx.push(Effect::Event(Event::Synced { micros, files, groups }));
+            }
+            DirEvent::Stopped => self.stop = Stop::Done,
+        }
+    }
+
+    /// Every waiting request gets KAFKA_STORAGE_ERROR; nothing was acknowledged that is not on disk.
+    fn on_fenced(&mut self, detail: String) {
+        self.fx.push(Effect::Event(Event::Fenced(detail)));
+        let keys: Vec<GroupKey> = self.groups.keys().copied().collect();
+        for key in keys {
+            self.with(key, |p, _, fx| p.fail(ErrorCode::KafkaStorageError, fx));
+            self.refuse_touches(key, ErrorCode::KafkaStorageError);
+        }
+    }
+
+    /// Time passes: call at [`Node::next_deadline`] or later.
+    pub fn tick(&mut self, now: Now) {
+        if now.mono >= self.next_active_tick {
+            self.next_active_tick = now.mono.after_ms(ACTIVE_TICK_MS);
+            for key in std::mem::take(&mut self.active) {
+                self.tick_partition(now, key);
+            }
+        }
+        if now.mono >= self.next_sweep {
+            let interval = self.metadata.image().broker_config().log_retention_check_interval_ms;
+            self.next_sweep = now.mono.after_ms(interval.max(1));
+            let keys: Vec<GroupKey> = self.groups.keys().copied().collect();
+            for key in keys {
+                self.tick_partition(now, key);
+            }
+        }
+        self.tick_hosts(now);
+        self.settle(now);
+        self.dir.pump(now);
+    }
+
+    fn tick_partition(&mut self, now: Now, key: GroupKey) {
+        self.with(key, |p, dir, fx| p.tick(now, dir, fx));
+        let wants = self.open_group(key).is_some_and(|open| open.partition.wants_checkpoint());
+        if wants && let Some(machine) = self.machine_bytes(key) {
+            self.with(key, |p, dir, _| p.checkpoint(machine, false, dir));
+        }
+    }
+
+    /// When [`Node::tick`] has something to do.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let mut next = self.next_sweep;
+        if !self.active.is_empty() {
+            next = next.min(self.next_active_tick);
+        }
+        let hosts = self.hosts.values().filter_map(Host::next_deadline).min();
+        [Some(next), hosts, self.dir.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Begins a clean stop: a checkpoint of every open group, then a last sync. [`Node::stopped`] tells when.
+    pub fn begin_stop(&mut self, now: Now) {
+        if self.stop != Stop::No {
+            return;
+        }
+        self.stop = Stop::Begun;
+        let keys: Vec<GroupKey> = self.groups.keys().copied().collect();
+        for key in keys {
+            if let Some(machine) = self.machine_bytes(key) {
+                self.with(key, |p, dir, _| p.checkpoint(machine, true, dir));
+            }
+        }
+        self.settle(now);
+        self.advance_stop();
+        self.dir.pump(now);
+    }
+
+    fn advance_stop(&mut self) {
+        if self.stop == Stop::Begun {
+            self.stop = Stop::Directory;
+            self.dir.clean_stop();
+        }
+    }
+
+    /// Whether a clean stop is complete.
+    pub fn stopped(&self) -> bool {
+        self.stop == Stop::Done
+    }
+
+    /// Rows of the state log: which groups have something on this disk.
+    pub(crate) fn was_touched(&self, key: GroupKey) -> bool {
+        self.states.contains_key(&key)
+    }
+}
+
+/// A voter of this node.
+pub(crate) fn replica(id: u64, node_id: i32) -> Replica {
+    Replica { id, node_id, kind: ReplicaKind::Voter as i32 }
+}
