@@ -85,6 +85,9 @@ pub struct Opened {
     pub machine: Bytes,
     /// Payloads of the machine's commands with their indexes, in order.
     pub commands: Vec<(u64, Bytes)>,
+    /// The checkpoint or an entry that this version cannot read. The partition refuses everything; mark the
+    /// replica failed in the directory.
+    pub failed: Option<String>,
 }
 
 /// Who appends.

@@ -23,7 +23,7 @@ impl Partition {
         }
         self.retain(now, dir, fx);
         if !self.cfg.machine && self.log.wants_checkpoint() {
-            self.checkpoint(Bytes::new(), dir);
+            self.checkpoint(Bytes::new(), false, dir);
         }
     }
 
@@ -132,9 +132,13 @@ impl Partition {
     }
 
     /// Takes a checkpoint at the applied position. `machine` stands for exactly the entries that were
-    /// told as `PartitionFx::Committed`. Whether one is being written; ask again later otherwise.
-    pub fn checkpoint(&mut self, machine: Bytes, dir: &mut Directory) -> bool {
+    /// told as `PartitionFx::Committed`. With `stop` (a clean stop) only where anything was appended since
+    /// the last. Whether one is being written; ask again later otherwise.
+    pub fn checkpoint(&mut self, machine: Bytes, stop: bool, dir: &mut Directory) -> bool {
         if self.phase != Phase::Running || self.checkpoint_round.is_some() {
+            return false;
+        }
+        if stop && !self.log.checkpoint_is_stale() {
             return false;
         }
         if self.cfg.write_caching {

@@ -8,8 +8,8 @@ use crate::summary::{BatchSummary, Batches, EntrySummary, Proposer};
 use crate::watermark::Watermarks;
 use bytes::Bytes;
 use consensus::{EntryMeta, Group, GroupFx, GroupParams, LogView};
-use model::GroupKey;
 use model::planted::{Bug, planted};
+use model::{ErrorCode, GroupKey};
 use proto::partition::command;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,16 +36,16 @@ pub(crate) fn open(
     cfg: Arc<PartitionConfig>,
     dir: &mut Directory,
     seed: u64,
-) -> Result<(Partition, Opened), String> {
+) -> (Partition, Opened) {
     match start {
         Start::Born(birth) => {
-            let replay = Replay::after(&birth)?;
+            let replay = Replay::after(&birth);
             let members = birth.members.clone();
             let log = Log::born(key, group_dir(key), birth, cfg.log.clone());
-            Ok(assemble(key, log, members, hard, replica_id, cfg, seed, replay, Phase::Running))
+            assemble(key, log, members, hard, replica_id, cfg, seed, replay, Phase::Running)
         }
         Start::Recovered(recovered) => {
-            let replay = replay(&recovered)?;
+            let replay = replay(&recovered);
             let members = recovered.checkpoint.members.clone();
             let term = hard.term.max(recovered.last_term);
             let hard = HardState { term, vote: if term == hard.term { hard.vote } else { 0 } };
@@ -55,7 +55,7 @@ pub(crate) fn open(
             } else {
                 Phase::Running
             };
-            Ok(assemble(key, log, members, hard, replica_id, cfg, seed, replay, phase))
+            assemble(key, log, members, hard, replica_id, cfg, seed, replay, phase)
         }
     }
 }
@@ -87,6 +87,7 @@ fn assemble(
         max_uncommitted_bytes: cfg.max_uncommitted_bytes,
         seed,
     };
+    let phase = if opened.failed.is_some() { Phase::Failed(ErrorCode::KafkaStorageError) } else { phase };
     let partition = Partition {
         key,
         cfg,
@@ -111,14 +112,15 @@ fn assemble(
 }
 
 impl Replay {
-    fn after(checkpoint: &Checkpoint) -> Result<Replay, String> {
-        let producers = if planted(Bug::NoDedupeAfterRestart) {
+    fn after(checkpoint: &Checkpoint) -> Replay {
+        let mut failed = None;
+        let producers = ProducerState::decode(&checkpoint.producers).unwrap_or_else(|why| {
+            failed = Some(why);
             ProducerState::default()
-        } else {
-            ProducerState::decode(&checkpoint.producers)?
-        };
-        Ok(Replay {
-            producers,
+        });
+        let forget = planted(Bug::NoDedupeAfterRestart);
+        Replay {
+            producers: if forget { ProducerState::default() } else { producers },
             applied: Applied {
                 index: checkpoint.index,
                 term: checkpoint.term,
@@ -127,8 +129,8 @@ impl Replay {
             log_start: checkpoint.log_start,
             unapplied: VecDeque::new(),
             metas: Vec::new(),
-            opened: Opened { machine: checkpoint.machine.clone(), commands: Vec::new() },
-        })
+            opened: Opened { machine: checkpoint.machine.clone(), commands: Vec::new(), failed },
+        }
     }
 
     /// An entry up to the commit index: applied here.
@@ -171,19 +173,22 @@ impl Replay {
     }
 }
 
-fn replay(recovered: &Recovered) -> Result<Replay, String> {
-    let mut replay = Replay::after(&recovered.checkpoint)?;
+fn replay(recovered: &Recovered) -> Replay {
+    let mut replay = Replay::after(&recovered.checkpoint);
     for entry in &recovered.entries {
         if entry.head.index <= replay.applied.index {
             continue;
         }
         if entry.head.index <= recovered.commit {
-            replay.apply(entry)?;
+            if let Err(why) = replay.apply(entry) {
+                replay.opened.failed = Some(why);
+                break;
+            }
         } else {
             replay.keep(entry);
         }
     }
-    Ok(replay)
+    replay
 }
 
 fn summarise(entry: &RecoveredEntry) -> EntrySummary {

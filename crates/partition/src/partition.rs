@@ -71,8 +71,7 @@ pub struct Partition {
 impl Partition {
     /// Opens a replica. `hard` is the state log's term and vote (default where it has none), `replica_id`
     /// this replica's id among the checkpoint's members, `seed` decides election timeouts. Nothing is
-    /// campaigned yet: see [`Partition::touch`]. Errors: a checkpoint or an entry that this version cannot
-    /// read; the replica is to be marked failed.
+    /// campaigned yet: see [`Partition::touch`]. Look at [`Opened::failed`].
     pub fn open(
         key: GroupKey,
         start: Start,
@@ -81,7 +80,7 @@ impl Partition {
         cfg: Arc<PartitionConfig>,
         dir: &mut Directory,
         seed: u64,
-    ) -> Result<(Partition, Opened), String> {
+    ) -> (Partition, Opened) {
         crate::open::open(key, start, hard, replica_id, cfg, dir, seed)
     }
 
