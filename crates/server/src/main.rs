@@ -1,1 +1,42 @@
-fn main() {}
+//! The `plimsoll` binary: one command line for the broker and for those who use it.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+mod admin;
+mod bench;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A Kafka-compatible replicated log.
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Admin(admin::AdminCommand),
+    /// Measure a broker, this one or any other.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Admin(command) => run_admin(command),
+        Command::Bench(command) => bench::run(command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_admin(command: admin::AdminCommand) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(admin::run(command))
+}
