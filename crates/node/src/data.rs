@@ -198,6 +198,14 @@ impl Node {
         self.dir.fenced().is_some() || matches!(self.groups.get(&key), Some(Slot::Failed(_)))
     }
 
+    /// Why the partition is offline by damage: file, position, what to do.
+    pub fn failure(&self, key: GroupKey) -> Option<&str> {
+        match self.groups.get(&key) {
+            Some(Slot::Failed(why)) => Some(why),
+            _ => None,
+        }
+    }
+
     /// Facts of an open partition, without touching it.
     pub fn partition_info(&self, key: GroupKey) -> Option<PartitionInfo> {
         let partition = &self.open_group(key)?.partition;
