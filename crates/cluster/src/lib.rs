@@ -16,6 +16,7 @@ mod collision;
 mod command;
 mod config_def;
 pub mod config_defs;
+pub mod config_docs;
 mod config_value;
 mod cow_map;
 mod create_partitions;

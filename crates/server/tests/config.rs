@@ -240,3 +240,26 @@ fn clients_are_told_of_a_reachable_name() {
     let two = told(&["listeners=IN://:1,OUT://:2", map, "advertised.listeners=OUT://far:3"]);
     assert_eq!((two.len(), two[0].address.clone()), (1, at("far", 3)));
 }
+
+#[test]
+fn the_samples_say_what_holds_anyway() {
+    let bare = Case::new().load().unwrap().config;
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../config");
+    for name in ["server.properties", "plimsoll.toml"] {
+        let Ok(text) = std::fs::read_to_string(root.join(name)) else { panic!("{name} is missing") };
+        let live: String = text
+            .lines()
+            .map(|l| {
+                l.strip_prefix('#').filter(|l| !l.starts_with([' ', '-'])).unwrap_or(l).to_owned() + "\n"
+            })
+            .collect();
+        for text in [text, live] {
+            let config = Case::new().file(name, &text).strict().load().unwrap().config;
+            assert_eq!(
+                config::ServerConfig { static_broker_configs: Default::default(), ..config },
+                bare,
+                "{name}"
+            );
+        }
+    }
+}

@@ -6,7 +6,7 @@ use crate::config_def::{ConfigDef, ConfigType, Valid};
 #[rustfmt::skip]
 pub(super) const DEFS: &[ConfigDef] = &[
     ConfigDef::null("cluster.id", ConfigType::String, Valid::NonEmpty, "Identity of a new cluster; drawn at random where it is not set. A cluster keeps its first one.").ours(),
-    ConfigDef::null("cluster.secret.file", ConfigType::String, Valid::NonEmpty, "File with the secret that the nodes of a cluster share.").ours(),
+    ConfigDef::null("cluster.secret.file", ConfigType::String, Valid::NonEmpty, "File with the secret that the nodes of a cluster share.").idle(RAFT).ours(),
     ConfigDef::new("connection.max.request.bytes", ConfigType::Long, "33554432", Valid::Range(1, LONG_MAX), "Bytes of requests of one connection that are read but not answered; beyond it reading pauses. One larger request is taken alone.").ours(),
     ConfigDef::new("connection.max.response.bytes", ConfigType::Long, "67108864", Valid::Range(1, LONG_MAX), "Bytes of answers that may wait for a slow reader; one that does not read for a request timeout is closed.").ours(),
     ConfigDef::new("http.listener", ConfigType::String, "127.0.0.1:9644", Valid::Any, "Address of metrics and health over HTTP; empty for none.").ours(),
