@@ -184,6 +184,9 @@ impl Node {
         let hard = self.states.get(&key).map(|s| s.hard).unwrap_or_default();
         let start = Start::Recovered(Box::new(recovered));
         let (partition, opened) = Partition::open(key, start, hard, id, config, &mut self.dir, self.cfg.seed);
+        if let Some(detail) = &opened.failed {
+            self.said.push_back((key, PartitionFx::Failed(detail.clone())));
+        }
         self.groups.insert(key, Slot::Open(Open::new(partition)));
         self.machine_opened(key, opened);
         for touch in waiting {

@@ -28,6 +28,9 @@ pub enum OpenError {
     /// The metadata log is damaged or cannot be read.
     #[error("the metadata log: {0}")]
     Metadata(#[from] RecoverError),
+    /// The metadata log's checkpoint or an entry is of a version that this build cannot read.
+    #[error("the metadata log: {0}")]
+    Unreadable(String),
     /// The metadata log holds what this build cannot apply.
     #[error("the metadata log: {0}")]
     Apply(#[from] cluster::ApplyError),
@@ -93,6 +96,9 @@ impl Node {
         };
         let config = Arc::new(metadata_config());
         let (partition, opened) = Partition::open(key, start, hard, 1, config, &mut dir, cfg.seed);
+        if let Some(detail) = opened.failed {
+            return Err(OpenError::Unreadable(detail));
+        }
         if !opened.machine.is_empty() {
             metadata.restore(opened.machine)?;
         }
