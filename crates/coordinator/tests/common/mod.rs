@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use coordinator::*;
 use model::{ErrorCode, Mono, Now};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub const START: i64 = 1_700_000_000_000;
 
@@ -12,6 +12,8 @@ pub struct Bench {
     pub now_ms: i64,
     pub next_token: u64,
     pub replies: BTreeMap<Token, Reply>,
+    /// All tokens that have had their answer.
+    pub answered: BTreeSet<Token>,
     pub events: Vec<GroupEvent>,
     /// Appends not decided yet.
     pub open: Vec<(BatchId, Vec<Record>)>,
@@ -40,6 +42,7 @@ impl Bench {
             now_ms: 0,
             next_token: 0,
             replies: BTreeMap::new(),
+            answered: BTreeSet::new(),
             events: Vec::new(),
             open: Vec::new(),
             log: Vec::new(),
@@ -60,7 +63,8 @@ impl Bench {
         for effect in fx {
             match effect {
                 Effect::Reply { token, reply } => {
-                    assert!(self.replies.insert(token, reply).is_none(), "{token:?} answered twice");
+                    assert!(self.answered.insert(token), "{token:?} answered twice");
+                    self.replies.insert(token, reply);
                 }
                 Effect::Append { batch, records } => {
                     assert!(!records.is_empty());
