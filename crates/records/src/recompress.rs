@@ -30,7 +30,8 @@ impl CompressionTarget {
 }
 
 /// The batch with its records under another codec; offsets, timestamps and producer stay. The records
-/// are walked by `rules` first, so what is written is well-formed. `batch` is one whole batch.
+/// are walked by `rules` first, so what is written is well-formed. `batch` is one whole batch. The result
+/// may be larger than `max.message.bytes`: the caller checks that again, as Kafka does.
 pub fn recompress(
     batch: &[u8],
     codec: Codec,

@@ -118,7 +118,11 @@ pub(crate) async fn run(args: ProduceArgs) -> anyhow::Result<()> {
     let mut work = Work { args: &args, headers, topic, sender, open, sent: 0, turn: 0, progress };
     let sent = work.send_lines(read_lines()).await;
     let records = work.sent;
-    sent.with_context(|| format!("{records} records were sent before this"))?;
+    if records > 0 {
+        sent.with_context(|| format!("{records} records were sent, then"))?;
+    } else {
+        sent?;
+    }
     if args.acks == AcksArg::None {
         // Only an answered request shows that the broker has read what came before it.
         client.refresh(&[]).await.map_err(advise)?;
