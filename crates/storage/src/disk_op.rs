@@ -8,6 +8,9 @@ use crate::recovery::{RecoverJob, Recovered};
 use bytes::Bytes;
 use std::fmt;
 
+/// No index file is larger.
+pub(crate) const MAX_INDEX_BYTES: usize = 1 << 20;
+
 /// A file opened for writing; chosen by the core, never reused within a process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct FileId(pub u64);
@@ -96,4 +99,15 @@ pub trait DiskRead {
     fn len(&self, path: &str) -> Result<Option<u64>, DiskError>;
     /// Up to `len` bytes from `pos`; shorter only at the end of the file.
     fn read(&self, path: &str, pos: u64, len: usize) -> Result<Bytes, DiskError>;
+
+    /// The bytes of an index file that passed [`crate::index_is_whole`]; `None` when it is missing or
+    /// damaged (it is rebuilt from the log). A real disk maps it and checks it once.
+    fn index(&self, path: &str) -> Option<Bytes> {
+        let len = usize::try_from(self.len(path).ok()??).ok()?;
+        let bytes = self.read(path, 0, len.min(MAX_INDEX_BYTES)).ok()?;
+        crate::index_is_whole(&bytes).then_some(bytes)
+    }
+
+    /// Takes a rebuilt index in place of a missing or damaged one, or ignores it.
+    fn offer_index(&self, _path: &str, _bytes: Bytes) {}
 }

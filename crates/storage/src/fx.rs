@@ -1,19 +1,78 @@
 //! What logs of one directory share: the list of operations, names for files, buffers, the cache budget.
 use crate::disk_op::{DiskOp, FileId, OpToken};
+use crate::frame::FRAME_HEADER;
+use crate::tail_cache::TailCache;
+use bytes::{Bytes, BytesMut};
+use model::GroupKey;
+use std::collections::BTreeMap;
+
+const SLAB: usize = 64 << 10;
+
+/// What a [`DiskOp::Put`] was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PutKind {
+    Checkpoint(GroupKey, u64),
+    /// An index or `meta`: nobody waits for it.
+    Hint,
+}
+
+/// A write that has not passed its barrier: written again when the disk was full.
+#[derive(Clone, Debug)]
+pub(crate) struct Retained {
+    pub(crate) file: FileId,
+    pub(crate) pos: u64,
+    pub(crate) bufs: [Bytes; 2],
+}
+
+/// Where the last write of a log stands in `ops`, so that the next one can join it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WriteRun {
+    op: usize,
+    generation: u64,
+    next_pos: u64,
+}
 
 /// Effects and allocators of one data directory. `ops` is drained by the caller after every call.
 #[derive(Debug)]
 pub struct StorageFx {
     /// What the disk is to do, in this order.
     pub ops: Vec<DiskOp>,
+    pub(crate) cache: TailCache,
+    pub(crate) puts: BTreeMap<OpToken, PutKind>,
+    /// Written files that no sync covers yet.
+    pub(crate) dirty: BTreeMap<GroupKey, Vec<FileId>>,
+    /// Files that the running sync covers.
+    pub(crate) syncing: Vec<FileId>,
+    /// Files to close as soon as they are not dirty.
+    pub(crate) retired: Vec<(GroupKey, FileId)>,
+    pub(crate) unwritten: Vec<Retained>,
+    slab: BytesMut,
+    generation: u64,
     next_file: u64,
     next_token: u64,
 }
 
 impl StorageFx {
     /// An empty one with `tail_cache_bytes` of cache; for tests and tools (a [`crate::Directory`] has one).
-    pub fn new(_tail_cache_bytes: usize) -> StorageFx {
-        StorageFx { ops: Vec::new(), next_file: 1, next_token: 1 }
+    pub fn new(tail_cache_bytes: usize) -> StorageFx {
+        StorageFx {
+            ops: Vec::new(),
+            cache: TailCache::new(tail_cache_bytes),
+            puts: BTreeMap::new(),
+            dirty: BTreeMap::new(),
+            syncing: Vec::new(),
+            retired: Vec::new(),
+            unwritten: Vec::new(),
+            slab: BytesMut::new(),
+            generation: 1,
+            next_file: 0,
+            next_token: 0,
+        }
+    }
+
+    /// Bytes of batches held for readers at the tail.
+    pub fn cached_bytes(&self) -> usize {
+        self.cache.used()
     }
 
     pub(crate) fn file(&mut self) -> FileId {
@@ -24,5 +83,81 @@ impl StorageFx {
     pub(crate) fn token(&mut self) -> OpToken {
         self.next_token += 1;
         OpToken(self.next_token)
+    }
+
+    /// A header as `Bytes` without an allocation of its own.
+    pub(crate) fn header(&mut self, header: &[u8; FRAME_HEADER]) -> Bytes {
+        if self.slab.capacity() < FRAME_HEADER {
+            self.slab = BytesMut::with_capacity(SLAB);
+        }
+        self.slab.extend_from_slice(header);
+        self.slab.split().freeze()
+    }
+
+    /// Emits a write of `bufs`, joined to the log's last one where nothing came between.
+    pub(crate) fn write(&mut self, run: &mut WriteRun, file: FileId, pos: u64, bufs: [Bytes; 2]) {
+        let end = pos + (bufs[0].len() + bufs[1].len()) as u64;
+        self.unwritten.push(Retained { file, pos, bufs: bufs.clone() });
+        let bufs = bufs.into_iter().filter(|b| !b.is_empty());
+        if run.generation == self.generation
+            && run.next_pos == pos
+            && let Some(DiskOp::Write { file: last, bufs: joined, .. }) = self.ops.get_mut(run.op)
+            && *last == file
+        {
+            joined.extend(bufs);
+            run.next_pos = end;
+            return;
+        }
+        *run = WriteRun { op: self.ops.len(), generation: self.generation, next_pos: end };
+        self.ops.push(DiskOp::Write { file, pos, bufs: bufs.collect() });
+    }
+
+    /// Notes that `file` holds bytes of `key` that no sync covers.
+    pub(crate) fn note_dirty(&mut self, key: GroupKey, file: FileId) {
+        let files = self.dirty.entry(key).or_default();
+        if !files.contains(&file) {
+            files.push(file);
+        }
+    }
+
+    /// Closes `file` now, or after the sync that covers it.
+    pub(crate) fn retire(&mut self, key: GroupKey, file: FileId) {
+        let dirty = self.dirty.get(&key).is_some_and(|files| files.contains(&file));
+        if dirty || self.syncing.contains(&file) {
+            self.retired.push((key, file));
+        } else {
+            self.ops.push(DiskOp::Close { file });
+        }
+    }
+
+    pub(crate) fn put(&mut self, path: String, bytes: Bytes, kind: PutKind) -> OpToken {
+        let token = self.token();
+        self.puts.insert(token, kind);
+        self.ops.push(DiskOp::Put { path, bytes, token });
+        token
+    }
+
+    /// A barrier after all writes so far, with what it covers.
+    pub(crate) fn barrier(&mut self) -> (OpToken, Vec<Retained>) {
+        let token = self.token();
+        self.generation += 1;
+        self.ops.push(DiskOp::Barrier { token });
+        (token, std::mem::take(&mut self.unwritten))
+    }
+
+    /// Closes what was retired and is not dirty any more.
+    pub(crate) fn close_retired(&mut self) {
+        for (key, file) in std::mem::take(&mut self.retired) {
+            self.retire(key, file);
+        }
+    }
+
+    /// Forgets what a group had in hand: it is deleted or failed.
+    pub(crate) fn drop_group(&mut self, key: GroupKey) {
+        self.dirty.remove(&key);
+        let (gone, kept) = std::mem::take(&mut self.retired).into_iter().partition(|(k, _)| *k == key);
+        self.retired = kept;
+        let gone: Vec<(GroupKey, FileId)> = gone;
+        self.ops.extend(gone.into_iter().map(|(_, file)| DiskOp::Close { file }));
     }
 }

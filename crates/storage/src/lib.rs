@@ -10,13 +10,21 @@ mod config;
 mod directory;
 mod disk_op;
 mod epoch;
+mod frame_reader;
 mod error;
 pub mod frame;
 mod fx;
 mod log;
+mod log_checkpoint;
+mod log_read;
 mod read;
 pub mod recovery;
+mod scan;
+mod segment;
+mod sparse_index;
 mod tail_cache;
+#[cfg(test)]
+mod test_data;
 
 pub use checkpoint::{AppliedPoint, BaseFile, Checkpoint, EpochStart, Replica, ReplicaKind, birth};
 pub use config::{DirectoryConfig, LogConfig};
@@ -30,4 +38,5 @@ pub use log::{FileInfo, Log, LogEnd, group_dir};
 pub use read::{
     ExtractError, Extracted, FileRange, ReadPlan, TimestampPlan, extract, find_timestamp, read_range,
 };
+pub use sparse_index::index_is_whole;
 pub use recovery::{EntryBody, RecoverJob, Recovered, RecoveredBatch, RecoveredEntry};

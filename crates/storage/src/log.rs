@@ -1,14 +1,22 @@
 //! One group's log on one data directory: base, window, active file, tail.
-use crate::checkpoint::{AppliedPoint, Checkpoint, Replica};
+//!
+//! `segments` holds every sealed file, base first; the window begins at `first_index`. The active file, if
+//! there is one, follows. Reading is in `log_read.rs`, checkpoints and deletion in `log_checkpoint.rs`.
+use crate::checkpoint::Checkpoint;
 use crate::config::LogConfig;
+use crate::disk_op::DiskOp;
 use crate::epoch::EpochTable;
-use crate::error::ReadError;
-use crate::frame::EntryHead;
-use crate::fx::StorageFx;
-use crate::read::{ReadPlan, TimestampPlan};
+use crate::error::Damage;
+use crate::frame::{EntryHead, EntryKind, FRAME_HEADER, encode_header};
+use crate::fx::{PutKind, StorageFx, WriteRun};
+use crate::log_checkpoint::PendingCheckpoint;
 use crate::recovery::Recovered;
+use crate::segment::{Active, Segment, index_name, log_name};
+use crate::tail_cache::TailSlot;
 use bytes::Bytes;
+use model::planted::{Bug, planted};
 use model::{GroupKey, Now};
+use std::collections::VecDeque;
 
 /// The directory of a group's files, relative to the data directory.
 pub fn group_dir(key: GroupKey) -> String {
@@ -30,7 +38,7 @@ pub struct LogEnd {
     pub index: u64,
     /// Chain value of the last entry.
     pub chain: u32,
-    /// First index of the file that holds it (the file's name).
+    /// First index of the file that holds it (the file's name); 0 where there is no file.
     pub segment: u64,
     /// Bytes of that file up to its end.
     pub pos: u64,
@@ -56,78 +64,212 @@ pub struct FileInfo {
 /// One group's log. All methods are synchronous; what must happen on disk goes to `fx.ops`.
 #[derive(Debug)]
 pub struct Log {
-    key: GroupKey,
-    epochs: EpochTable,
+    pub(crate) key: GroupKey,
+    pub(crate) dir: String,
+    pub(crate) cfg: LogConfig,
+    pub(crate) log_start: i64,
+    pub(crate) next_offset: i64,
+    pub(crate) first_index: u64,
+    pub(crate) first_offset: i64,
+    pub(crate) prev_chain: u32,
+    pub(crate) last_index: u64,
+    pub(crate) last_chain: u32,
+    pub(crate) commit: u64,
+    /// (first index, term); the first row stands at first_index - 1.
+    pub(crate) terms: Vec<(u64, u64)>,
+    pub(crate) epochs: EpochTable,
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) active: Option<Box<Active>>,
+    /// The active file as it was after each entry from the commit index on: where a checkpoint may be taken.
+    pub(crate) points: VecDeque<Segment>,
+    pub(crate) tail: Option<TailSlot>,
+    pub(crate) uncheckpointed_bytes: u64,
+    pub(crate) checkpoint_index: u64,
+    /// Checkpoint files on disk, oldest first; the birth checkpoint has none.
+    pub(crate) checkpoint_files: Vec<u64>,
+    pub(crate) pending_checkpoint: Option<PendingCheckpoint>,
+    pub(crate) base_damage: Vec<Damage>,
+    /// The tail above the mark is being written again.
+    pub(crate) rewriting: bool,
 }
 
-#[allow(unused_variables)]
 impl Log {
     /// A group never touched on this disk: nothing is on disk until the first append.
     pub fn born(key: GroupKey, dir: String, birth: Checkpoint, cfg: LogConfig) -> Log {
-        panic!("signature only")
+        Log {
+            key,
+            dir,
+            cfg,
+            log_start: birth.log_start,
+            next_offset: birth.next_offset,
+            first_index: birth.index + 1,
+            first_offset: birth.next_offset,
+            prev_chain: birth.chain,
+            last_index: birth.index,
+            last_chain: birth.chain,
+            commit: birth.index,
+            terms: vec![(birth.index, birth.term)],
+            epochs: EpochTable::default(),
+            segments: Vec::new(),
+            active: None,
+            points: VecDeque::new(),
+            tail: None,
+            uncheckpointed_bytes: 0,
+            checkpoint_index: birth.index,
+            checkpoint_files: Vec::new(),
+            pending_checkpoint: None,
+            base_damage: Vec::new(),
+            rewriting: false,
+        }
     }
 
     /// From recovery. Where [`Recovered::needs_rewrite`], emits the writes; call
     /// [`crate::Directory::reopened`] next and start the group at its `Persisted`.
     pub fn from_recovered(r: Recovered, cfg: LogConfig, fx: &mut StorageFx) -> Log {
-        panic!("signature only")
+        let checkpoint = &r.checkpoint;
+        let mut log = Log::born(r.key, r.found.dir.clone(), checkpoint.clone(), cfg);
+        log.next_offset = r.next_offset;
+        log.first_index = r.found.first_index;
+        log.first_offset = r.found.first_offset;
+        log.prev_chain = r.found.prev_chain;
+        log.last_index = r.last_index;
+        log.last_chain = r.found.chain;
+        log.commit = r.commit;
+        log.terms = r.found.terms;
+        log.epochs = r.found.epochs;
+        log.segments = r.found.segments;
+        log.active = r.found.active.map(Box::new);
+        log.points = r.found.points;
+        log.checkpoint_files = r.found.checkpoint_files;
+        log.uncheckpointed_bytes = r.found.scanned_bytes;
+        log.base_damage = r.base_damage;
+        if r.needs_rewrite && !planted(Bug::TailNotWrittenAgain) {
+            log.rewrite(r.found.rewrite, fx);
+        }
+        for (segment, index) in r.found.lost_indexes {
+            let path = log.path(&index_name(segment.first_index));
+            fx.put(path, index.encode(segment.first_index, segment.first_offset), PutKind::Hint);
+        }
+        if !r.found.orphans.is_empty() {
+            let paths = r.found.orphans.iter().map(|name| log.path(name)).collect();
+            fx.ops.push(DiskOp::Remove { paths, recycle: false });
+        }
+        log
+    }
+
+    /// Writes the bytes that were kept above the mark again, in place: they may be in no more than the page
+    /// cache of a process that died.
+    fn rewrite(&mut self, parts: Vec<(u64, u64, Vec<Bytes>)>, fx: &mut StorageFx) {
+        self.rewriting = true;
+        for (segment, mut pos, frames) in parts {
+            let file = fx.file();
+            fx.ops.push(DiskOp::Open { file, path: self.path(&log_name(segment)) });
+            let mut run = WriteRun::default();
+            for frame in frames {
+                let len = frame.len() as u64;
+                fx.write(&mut run, file, pos, [frame, Bytes::new()]);
+                pos += len;
+            }
+            fx.note_dirty(self.key, file);
+            match self.active.as_deref_mut().filter(|a| a.segment.first_index == segment) {
+                Some(active) => active.file = Some(file),
+                None => fx.retire(self.key, file),
+            }
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.dir)
     }
 
     /// The group.
     pub fn key(&self) -> GroupKey {
         self.key
     }
+
     /// First index of the window.
     pub fn first_index(&self) -> u64 {
-        panic!("signature only")
+        self.first_index
     }
+
     /// Last index.
     pub fn last_index(&self) -> u64 {
-        panic!("signature only")
+        self.last_index
     }
+
     /// Term of the last entry.
     pub fn last_term(&self) -> u64 {
-        panic!("signature only")
+        self.terms.last().map_or(0, |(_, term)| *term)
     }
+
     /// Term of the entry at `index`: from first_index - 1 to last_index.
     pub fn term(&self, index: u64) -> Option<u64> {
-        panic!("signature only")
+        if index > self.last_index {
+            return None;
+        }
+        let upto = self.terms.partition_point(|(first, _)| *first <= index);
+        upto.checked_sub(1).map(|i| self.terms[i].1)
     }
+
     /// (first index, term) of each run in the window; the first row is at first_index - 1.
     pub fn term_runs(&self) -> &[(u64, u64)] {
-        panic!("signature only")
+        &self.terms
     }
+
     /// Chain value of the last entry.
     pub fn chain(&self) -> u32 {
-        panic!("signature only")
+        self.last_chain
     }
+
     /// The offset of the next record.
     pub fn next_offset(&self) -> i64 {
-        panic!("signature only")
+        self.next_offset
     }
+
     /// The committed log start.
     pub fn log_start(&self) -> i64 {
-        panic!("signature only")
+        self.log_start
     }
+
     /// Bytes of all data files, headers of frames included.
     pub fn size_bytes(&self) -> u64 {
-        panic!("signature only")
+        self.all_segments().map(|s| s.size).sum()
     }
+
     /// Where it ends.
     pub fn end(&self) -> LogEnd {
-        panic!("signature only")
+        let last = self.all_segments().last();
+        let (segment, pos) = last.map_or((0, 0), |s| (s.first_index, s.size));
+        LogEnd { index: self.last_index, chain: self.last_chain, segment, pos }
     }
+
     /// Leader epochs; kept by `append`, a row for each new term (the epoch is the term).
     pub fn epochs(&self) -> &EpochTable {
         &self.epochs
     }
+
     /// Records an epoch that has no entry yet.
     pub fn record_epoch(&mut self, epoch: i32, start_offset: i64) {
         self.epochs.record_epoch(epoch, start_offset);
     }
+
     /// Changed settings apply from the next append on.
     pub fn set_config(&mut self, cfg: LogConfig) {
-        panic!("signature only")
+        self.cfg = cfg;
+    }
+
+    /// Whether the tail is being written again: see [`crate::Directory::reopened`].
+    pub fn rewriting(&self) -> bool {
+        self.rewriting
+    }
+
+    /// Damaged ranges of the base.
+    pub fn base_damage(&self) -> &[Damage] {
+        &self.base_damage
+    }
+
+    pub(crate) fn all_segments(&self) -> impl DoubleEndedIterator<Item = &Segment> {
+        self.segments.iter().chain(self.active.as_deref().map(|a| &a.segment))
     }
 
     /// Appends one entry at last_index + 1 (asserted, as is base_offset == next_offset). Rolls the file when
@@ -155,100 +297,145 @@ impl Log {
         allocation: usize,
         fx: &mut StorageFx,
     ) {
-        panic!("signature only")
+        assert_eq!(head.index, self.last_index + 1, "indexes are dense");
+        assert_eq!(head.base_offset, self.next_offset, "offsets are dense");
+        assert!(head.term >= self.last_term(), "terms never go back");
+        let bytes = (FRAME_HEADER + payload.len()) as u64;
+        if self.must_roll(now, head, bytes) {
+            self.roll(fx);
+        }
+        let (header, chain) = encode_header(head, &payload, self.last_chain);
+        let header = fx.header(&header);
+        let interval = self.cfg.index_interval_bytes;
+        let (key, file) = (self.key, self.open_active(fx));
+        let Some(active) = self.active.as_deref_mut() else { return };
+        fx.write(&mut active.run, file, active.segment.size, [header, payload.clone()]);
+        fx.note_dirty(key, file);
+        active.add(interval, head, chain, bytes, max_timestamp);
+        self.points.push_back(active.segment.clone());
+        self.last_index = head.index;
+        self.last_chain = chain;
+        self.next_offset = head.next_offset();
+        self.uncheckpointed_bytes += bytes;
+        self.note_term(head);
+        if head.kind == EntryKind::Data {
+            let tail = self.tail.get_or_insert_with(|| fx.cache.slot());
+            tail.admit(head.base_offset, head.next_offset(), payload, allocation);
+        }
     }
 
-    /// The commit index, for marks, sealing and checkpoints. Never goes back.
-    pub fn set_commit(&mut self, index: u64) {
-        panic!("signature only")
+    fn note_term(&mut self, head: &EntryHead) {
+        if self.last_term() == head.term {
+            return;
+        }
+        self.terms.push((head.index, head.term));
+        if let Ok(epoch) = i32::try_from(head.term) {
+            self.epochs.record_epoch(epoch, head.base_offset);
+        }
     }
 
-    /// Plan for reading batches from `from` up to (excluding) `upto`, at least one batch if there is any.
-    pub fn read_plan(&self, from: i64, upto: i64, max_bytes: usize) -> Result<ReadPlan, ReadError> {
-        panic!("signature only")
-    }
-
-    /// Plan for finding the first record at or above `from` and below `upto` with a timestamp of at least
-    /// `ts`.
-    pub fn offset_for_timestamp(&self, ts: i64, from: i64, upto: i64) -> TimestampPlan {
-        panic!("signature only")
-    }
-
-    /// The largest timestamp below `upto` and the base offset of the first batch that has it (read that
-    /// batch to find the record).
-    pub fn max_timestamp(&self, upto: i64) -> Option<(i64, i64)> {
-        panic!("signature only")
-    }
-
-    /// The log start that retention wants (a committed command should set it): whole files only, below
-    /// `upto`. -1 stands for no limit.
-    pub fn retention_start(
-        &self,
-        now: Now,
-        retention_ms: i64,
-        retention_bytes: i64,
-        upto: i64,
-    ) -> Option<i64> {
-        panic!("signature only")
-    }
-
-    /// A committed move of the log start. Files wholly below go after the next checkpoint is durable;
-    /// `wants_checkpoint` says so.
-    pub fn apply_log_start(&mut self, offset: i64, fx: &mut StorageFx) {
-        panic!("signature only")
-    }
-
-    /// Whether a checkpoint is due: enough bytes, files to let go, or the window too large.
-    pub fn wants_checkpoint(&self) -> bool {
-        panic!("signature only")
-    }
-
-    /// Whether anything was appended since the last checkpoint (for a clean stop).
-    pub fn checkpoint_is_stale(&self) -> bool {
-        panic!("signature only")
-    }
-
-    /// Takes a checkpoint at `at` (whose index is at or below the durable index). `false`: one is being
-    /// written, or `at` lies below the commit index; ask again later. The end is
-    /// [`crate::DirEvent::CheckpointDone`]; hand it to `checkpoint_done`.
-    pub fn checkpoint(
-        &mut self,
-        producers: Bytes,
-        machine: Bytes,
-        members: Vec<Replica>,
-        at: AppliedPoint,
-        fx: &mut StorageFx,
-    ) -> bool {
-        panic!("signature only")
-    }
-
-    /// The checkpoint at `index` is durable (`ok`) or failed: files that it lets go are removed.
-    pub fn checkpoint_done(&mut self, index: u64, ok: bool, fx: &mut StorageFx) {
-        panic!("signature only")
-    }
-
-    /// Seals the active file, when it holds anything.
-    pub fn roll(&mut self, fx: &mut StorageFx) {
-        panic!("signature only")
+    fn must_roll(&self, now: Now, head: &EntryHead, bytes: u64) -> bool {
+        let Some(active) = self.active.as_deref().filter(|a| a.segment.size > 0) else { return false };
+        let limit = self.cfg.segment_bytes.min(self.cfg.file_bytes).min(u64::from(u32::MAX));
+        let span = head.next_offset() - active.segment.first_offset;
+        active.segment.size + bytes > limit || span > i64::from(i32::MAX) || self.roll_due(now)
     }
 
     /// Whether `segment.ms` says that the active file is to be rolled.
     pub fn roll_due(&self, now: Now) -> bool {
-        panic!("signature only")
+        self.active.as_deref().is_some_and(|a| {
+            a.segment.has_data() && a.since >= 0 && now.wall.saturating_sub(a.since) >= self.cfg.segment_ms
+        })
+    }
+
+    /// The active file, open for writing: created, or opened at the first append after a start.
+    fn open_active(&mut self, fx: &mut StorageFx) -> crate::FileId {
+        let (index, offset) = (self.last_index + 1, self.next_offset);
+        let (term, chain, hot) = (self.last_term(), self.last_chain, !self.segments.is_empty());
+        let dir = &self.dir;
+        let path = |index| format!("{dir}/{}", log_name(index));
+        match self.active.as_deref_mut() {
+            Some(Active { file: Some(file), .. }) => *file,
+            Some(active) => {
+                let file = fx.file();
+                fx.ops.push(DiskOp::Open { file, path: path(active.segment.first_index) });
+                active.file = Some(file);
+                file
+            }
+            None => {
+                let file = fx.file();
+                fx.ops.push(DiskOp::Create { file, path: path(index), pooled: hot });
+                let mut active = Active::new(Segment::new(index, offset, term, chain));
+                active.file = Some(file);
+                self.active = Some(Box::new(active));
+                file
+            }
+        }
+    }
+
+    /// Seals the active file, when it holds anything: its sparse index goes to disk and out of memory.
+    pub fn roll(&mut self, fx: &mut StorageFx) {
+        let Some(active) = self.active.take_if(|a| a.segment.size > 0) else { return };
+        let segment = active.segment;
+        if let Some(file) = active.file {
+            fx.retire(self.key, file);
+        }
+        let bytes = active.index.encode(segment.first_index, segment.first_offset);
+        fx.put(self.path(&index_name(segment.first_index)), bytes, PutKind::Hint);
+        self.segments.push(segment);
+    }
+
+    /// The commit index, for marks, sealing and checkpoints. Never goes back.
+    pub fn set_commit(&mut self, index: u64) {
+        self.commit = self.commit.max(index.min(self.last_index));
+        while self.points.front().is_some_and(|p| p.end_index < self.commit) {
+            self.points.pop_front();
+        }
+        if self.points.len() < 8 && self.points.capacity() > 64 {
+            self.points.shrink_to(8);
+        }
+    }
+
+    /// The commit index last told.
+    pub fn commit(&self) -> u64 {
+        self.commit
     }
 
     /// The data files, oldest first.
     pub fn files(&self) -> Vec<FileInfo> {
-        panic!("signature only")
+        let active = self.active.as_deref().map(|a| a.segment.first_index);
+        let info = |s: &Segment| FileInfo {
+            path: self.path(&log_name(s.first_index)),
+            first_offset: s.first_offset,
+            next_offset: s.next_offset,
+            bytes: s.size,
+            max_timestamp: s.max_timestamp,
+            active: active == Some(s.first_index),
+        };
+        self.all_segments().map(info).collect()
     }
 
     /// Removes everything (the group is deleted); [`crate::Directory::forget`] too.
-    pub fn delete(self, fx: &mut StorageFx) {
-        panic!("signature only")
+    pub fn delete(mut self, fx: &mut StorageFx) {
+        let paths: Vec<String> =
+            self.all_segments().map(|s| self.path(&log_name(s.first_index))).collect();
+        let dir = self.dir.clone();
+        fx.drop_group(self.key);
+        self.close_active(fx);
+        if !paths.is_empty() {
+            fx.ops.push(DiskOp::Remove { paths, recycle: true });
+        }
+        fx.ops.push(DiskOp::RemoveDir { path: dir });
     }
 
     /// Closes its file without a trace (the partition failed or stops).
-    pub fn close(self, fx: &mut StorageFx) {
-        panic!("signature only")
+    pub fn close(mut self, fx: &mut StorageFx) {
+        self.close_active(fx);
+    }
+
+    fn close_active(&mut self, fx: &mut StorageFx) {
+        if let Some(file) = self.active.as_deref_mut().and_then(|a| a.file.take()) {
+            fx.retire(self.key, file);
+        }
     }
 }

@@ -1,6 +1,11 @@
 //! Read plans, and what turns bytes of a file back into whole batches.
 use crate::disk_op::{DiskError, DiskRead};
 use crate::error::Damage;
+use crate::frame::{self, EntryKind, FRAME_HEADER, FrameError};
+use crate::frame_reader::{FrameReader, Next};
+use crate::segment::{Active, Segment, number_of};
+use crate::sparse_index::IndexView;
+use crate::tail_cache::whole_batches;
 use bytes::Bytes;
 use model::GroupKey;
 
@@ -37,7 +42,7 @@ pub struct FileRange {
     pub max_bytes: u32,
     /// Index file that knows a better `pos`; `None` where `pos` is the best.
     pub index: Option<String>,
-    /// Only batches whose largest timestamp is at least this.
+    /// Only the first batch whose largest timestamp is at least this.
     pub min_timestamp: Option<i64>,
 }
 
@@ -58,7 +63,7 @@ pub struct Extracted {
     pub batches: Vec<Bytes>,
     /// Where to go on reading.
     pub next_offset: i64,
-    /// `Some(bytes)`: not even the first batch fitted; read so many from the range's `pos` instead.
+    /// `Some(bytes)`: the range ended before the first wanted batch did; read so many from `pos` on.
     pub need_more: Option<u32>,
 }
 
@@ -73,18 +78,221 @@ pub enum ExtractError {
     Disk(#[from] DiskError),
 }
 
-/// Cuts whole batches out of `data`, read at `range.pos`; checks frames, their chain and every batch's CRC.
-pub fn extract(_range: &FileRange, _data: Bytes) -> Result<Extracted, ExtractError> {
-    panic!("signature only")
+struct Walk<'a> {
+    range: &'a FileRange,
+    data: &'a Bytes,
+    /// Position of `data` in the file, and of the next frame in `data`.
+    base: u64,
+    at: usize,
+    prev_crc: Option<u32>,
+    next_offset: i64,
+    size: usize,
+    batches: Vec<Bytes>,
+    done: bool,
 }
 
-/// Reads a range: finds the position by the index file, reads, extracts, reads more where needed.
-/// Blocks: for reader threads, the simulator and tools.
-pub fn read_range(_disk: &dyn DiskRead, _range: &FileRange) -> Result<Extracted, ExtractError> {
-    panic!("signature only")
+impl<'a> Walk<'a> {
+    fn new(range: &'a FileRange, data: &'a Bytes, base: u64) -> Walk<'a> {
+        Walk {
+            range,
+            data,
+            base,
+            at: 0,
+            prev_crc: None,
+            next_offset: range.from,
+            size: 0,
+            batches: Vec::new(),
+            done: false,
+        }
+    }
+
+    fn damaged(&self, why: impl std::fmt::Display) -> ExtractError {
+        let detail = format!(
+            "{why}; the range cannot be served until it is repaired, nothing was changed \
+             (`plimsoll log verify` shows its extent)"
+        );
+        ExtractError::Damaged(Damage { file: self.range.path.clone(), pos: self.base + self.at as u64, detail })
+    }
+
+    /// Takes whole frames out of the data; `Ok(Some(bytes))` when the next one is cut off after so many.
+    fn run(&mut self) -> Result<Option<usize>, ExtractError> {
+        while !self.done && self.at < self.data.len() {
+            if let Some(needed) = self.frame()? {
+                return Ok(Some(needed));
+            }
+        }
+        Ok(None)
+    }
+
+    fn frame(&mut self) -> Result<Option<usize>, ExtractError> {
+        let bytes = &self.data[self.at..];
+        let left = self.range.file_end.saturating_sub(self.base + self.at as u64);
+        let header = match frame::parse_header(bytes) {
+            Ok(header) => header,
+            Err(FrameError::Short { needed }) if needed as u64 <= left => return Ok(Some(needed)),
+            Err(_) => return Err(self.damaged("no frame where one must be")),
+        };
+        let size = FRAME_HEADER + header.length as usize;
+        if size as u64 > left {
+            return Err(self.damaged("a frame that is longer than its file"));
+        }
+        if self.prev_crc.is_some_and(|prev| prev != header.prev_crc) {
+            return Err(self.damaged("a frame that does not follow the one before"));
+        }
+        let wanted = header.head.kind == EntryKind::Data && header.head.next_offset() > self.range.from;
+        if wanted && header.head.base_offset >= self.range.upto {
+            self.done = true;
+            return Ok(None);
+        }
+        if size > bytes.len() {
+            return Ok(Some(size));
+        }
+        if wanted {
+            frame::check(bytes).map_err(|e| self.damaged(e))?;
+            self.take(self.data.slice(self.at + FRAME_HEADER..self.at + size));
+        }
+        if !self.done {
+            self.prev_crc = Some(header.crc);
+            self.at += size;
+            self.next_offset = self.next_offset.max(header.head.next_offset());
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self, payload: Bytes) {
+        let range = self.range;
+        if let Some(ts) = range.min_timestamp {
+            for (at, header) in records::batches(&payload).flatten() {
+                if header.next_offset() > range.from && header.base_offset < range.upto && header.max_timestamp >= ts
+                {
+                    self.batches.push(payload.slice(at));
+                    self.next_offset = header.next_offset();
+                    self.done = true;
+                    return;
+                }
+            }
+            return;
+        }
+        let max = range.max_bytes as usize;
+        let (part, complete) = whole_batches(&payload, range.from, range.upto, max, &mut self.size);
+        if let Some(Ok((_, last))) = records::batches(&part).last() {
+            self.next_offset = last.next_offset();
+            self.batches.push(part);
+        }
+        self.done = !complete;
+    }
+
+    fn finish(self, need_more: Option<u32>) -> Extracted {
+        Extracted { batches: self.batches, next_offset: self.next_offset, need_more }
+    }
 }
+
+/// Cuts whole batches out of `data`, read at `range.pos`; checks frames, their chain and every batch's CRC.
+/// A batch that the data cuts off is left for the next read, unless it is the first.
+pub fn extract(range: &FileRange, data: Bytes) -> Result<Extracted, ExtractError> {
+    let mut walk = Walk::new(range, &data, range.pos);
+    let cut = walk.run()?;
+    let ended = walk.done || !walk.batches.is_empty() || walk.base + walk.at as u64 >= range.file_end;
+    let needed = cut.map_or(FRAME_HEADER, |n| n).saturating_add(walk.at);
+    Ok(walk.finish(if ended { None } else { Some(u32::try_from(needed).unwrap_or(u32::MAX)) }))
+}
+
+/// Bytes read at once while skipping to the first wanted batch.
+const STEP: u64 = 1 << 20;
+
+/// Reads a range: finds the position by the index file, reads, extracts, reads on until the first wanted
+/// batch is whole. Blocks: for reader threads, the simulator and tools.
+pub fn read_range(disk: &dyn DiskRead, range: &FileRange) -> Result<Extracted, ExtractError> {
+    let mut range = range.clone();
+    if let Some(path) = range.index.take() {
+        let pos = seek_by_index(disk, &range, &path)?;
+        range.seek(pos);
+    }
+    let (mut pos, mut len) = (range.pos, u64::from(range.len));
+    let mut prev_crc = None;
+    let mut next_offset = range.from;
+    loop {
+        let want = len.min(range.file_end - pos);
+        let data = disk.read(&range.path, pos, usize::try_from(want).unwrap_or(usize::MAX))?;
+        let mut walk = Walk::new(&range, &data, pos);
+        walk.prev_crc = prev_crc;
+        walk.next_offset = next_offset;
+        let cut = walk.run()?;
+        let reached = pos + walk.at as u64;
+        if (data.len() as u64) < want && !walk.done {
+            return Err(walk.damaged("the file is shorter than its frames"));
+        }
+        if walk.done || !walk.batches.is_empty() || reached >= range.file_end {
+            return Ok(walk.finish(None));
+        }
+        (prev_crc, next_offset) = (walk.prev_crc, walk.next_offset);
+        pos = reached;
+        len = (cut.unwrap_or(0) as u64).max(STEP);
+    }
+}
+
+fn seek_by_index(disk: &dyn DiskRead, range: &FileRange, path: &str) -> Result<u64, ExtractError> {
+    let name = range.path.rsplit('/').next().unwrap_or_default();
+    let first_index = number_of(name, ".log").unwrap_or(0);
+    let bytes = match disk.index(path).filter(|b| IndexView::open(b, first_index).is_some()) {
+        Some(bytes) => bytes,
+        None => {
+            let Some(bytes) = rebuild_index(disk, range, first_index)? else { return Ok(0) };
+            disk.offer_index(path, bytes.clone());
+            bytes
+        }
+    };
+    let Some(view) = IndexView::open(&bytes, first_index) else { return Ok(0) };
+    let by_offset = view.seek_offset(range.from);
+    let pos = range.min_timestamp.map_or(by_offset, |ts| by_offset.max(view.seek_timestamp(ts)));
+    Ok(if pos < range.file_end { pos } else { 0 })
+}
+
+/// Walks a whole sealed file. `None` when it is damaged: reading finds out where.
+fn rebuild_index(
+    disk: &dyn DiskRead,
+    range: &FileRange,
+    first_index: u64,
+) -> Result<Option<Bytes>, ExtractError> {
+    let mut reader = FrameReader::new(disk, range.path.clone(), 0, range.file_end);
+    let mut active: Option<Active> = None;
+    while reader.pos() < range.file_end {
+        let Next::Frame(frame) = reader.next()? else { return Ok(None) };
+        let head = frame.header.head;
+        let active = active
+            .get_or_insert_with(|| Active::new(Segment::new(first_index.max(1), head.base_offset, 0, 0)));
+        if head.index != active.segment.end_index + 1 || head.base_offset != active.segment.next_offset {
+            return Ok(None);
+        }
+        active.add(REBUILT_INTERVAL, &head, frame.header.crc, frame.raw.len() as u64, frame.max_timestamp());
+    }
+    Ok(active.map(|a| a.index.encode(first_index, a.segment.first_offset)))
+}
+
+const REBUILT_INTERVAL: u32 = 4096;
 
 /// The first record in `batches` with a timestamp of at least `ts`: (timestamp, offset, leader epoch).
-pub fn find_timestamp(_batches: &[Bytes], _ts: i64) -> Option<(i64, i64, i32)> {
-    panic!("signature only")
+pub fn find_timestamp(batches: &[Bytes], ts: i64) -> Option<(i64, i64, i32)> {
+    for bytes in batches {
+        for (range, header) in records::batches(bytes).flatten() {
+            if header.max_timestamp < ts {
+                continue;
+            }
+            let batch = bytes.slice(range);
+            let epoch = header.partition_leader_epoch;
+            if header.timestamp_type() == records::TimestampType::LogAppendTime {
+                return Some((header.max_timestamp, header.base_offset, epoch));
+            }
+            let Ok(walk) = records::records(&batch, TIMESTAMP_SEARCH_CAP) else {
+                return Some((header.max_timestamp, header.base_offset, epoch));
+            };
+            if let Some(record) = walk.flatten().find(|r| r.timestamp >= ts) {
+                return Some((record.timestamp, record.offset, epoch));
+            }
+        }
+    }
+    None
 }
+
+/// A batch that decompresses to more is answered by its first offset.
+const TIMESTAMP_SEARCH_CAP: usize = 256 << 20;

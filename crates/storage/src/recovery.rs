@@ -1,12 +1,20 @@
 //! Reads a group's files back into memory: what is good, what is above the mark, what is damaged.
-use crate::checkpoint::Checkpoint;
+//!
+//! The case analysis is in docs/log-format.md, "Recovery of a group".
+use crate::checkpoint::{self, Checkpoint};
 use crate::directory::Mark;
 use crate::disk_op::DiskRead;
+use crate::epoch::EpochTable;
 use crate::error::{Damage, RecoverError};
 use crate::frame::EntryHead;
+use crate::scan::Scan;
+use crate::segment::{Active, Segment, log_name, number_of};
+use crate::sparse_index::SparseIndex;
 use bytes::Bytes;
 use model::GroupKey;
+use model::planted::{Bug, planted};
 use records::BatchHeader;
+use std::collections::{BTreeSet, VecDeque};
 
 /// What [`recover`] needs to know.
 #[derive(Clone, Debug)]
@@ -68,6 +76,29 @@ pub struct Recovered {
     /// Damage in the base: only reads of these ranges fail.
     pub base_damage: Vec<Damage>,
     pub(crate) needs_rewrite: bool,
+    pub(crate) found: Found,
+}
+
+/// What only [`crate::Log`] needs.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) dir: String,
+    pub(crate) first_index: u64,
+    pub(crate) first_offset: i64,
+    pub(crate) prev_chain: u32,
+    pub(crate) chain: u32,
+    pub(crate) terms: Vec<(u64, u64)>,
+    pub(crate) epochs: EpochTable,
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) active: Option<Active>,
+    pub(crate) points: VecDeque<Segment>,
+    pub(crate) checkpoint_files: Vec<u64>,
+    pub(crate) scanned_bytes: u64,
+    /// (file, position, frames) of what was kept above the mark.
+    pub(crate) rewrite: Vec<(u64, u64, Vec<Bytes>)>,
+    pub(crate) lost_indexes: Vec<(Segment, SparseIndex)>,
+    /// Names of files that no checkpoint and no frame leads to.
+    pub(crate) orphans: Vec<String>,
 }
 
 impl Recovered {
@@ -78,7 +109,102 @@ impl Recovered {
     }
 }
 
-/// Recovers one group from its mark, its newest checkpoint and its files.
-pub fn recover(_job: &RecoverJob, _disk: &dyn DiskRead) -> Result<Recovered, RecoverError> {
-    panic!("signature only")
+/// Recovers one group from its mark, its newest checkpoint and its files. Changes nothing.
+pub fn recover(job: &RecoverJob, disk: &dyn DiskRead) -> Result<Recovered, RecoverError> {
+    let names: BTreeSet<String> = disk.list(&job.dir)?.into_iter().collect();
+    let (checkpoint, checkpoint_files) = newest_checkpoint(job, disk, &names)?;
+    let mut scan = Scan::begin(job, disk, &names, &checkpoint)?;
+    scan.run()?;
+    let marked = job.mark.map_or(0, |m| m.durable_index);
+    if scan.index < marked && !planted(Bug::TruncateBelowMark) {
+        return Err(RecoverError::Damaged(scan.ends_below(marked)));
+    }
+    let commit = job.mark.map_or(0, |m| m.commit.min(m.durable_index)).max(checkpoint.index).min(scan.index);
+    let mut points = std::mem::take(&mut scan.points);
+    while points.front().is_some_and(|p| p.end_index < commit) {
+        points.pop_front();
+    }
+    let orphans = orphans(&names, &scan, &checkpoint_files);
+    Ok(Recovered {
+        key: job.key,
+        commit,
+        last_index: scan.index,
+        last_term: scan.last_term(),
+        next_offset: scan.next_offset,
+        base_damage: scan.base_damage,
+        needs_rewrite: !scan.rewrite.is_empty(),
+        entries: scan.entries,
+        found: Found {
+            dir: job.dir.clone(),
+            first_index: checkpoint.first_index,
+            first_offset: checkpoint.first_offset,
+            prev_chain: checkpoint.prev_chain,
+            chain: scan.chain,
+            terms: scan.terms,
+            epochs: scan.epochs,
+            segments: scan.segments,
+            active: scan.active,
+            points,
+            checkpoint_files,
+            scanned_bytes: scan.scanned_bytes,
+            rewrite: scan.rewrite,
+            lost_indexes: scan.lost_indexes,
+            orphans,
+        },
+        checkpoint,
+    })
+}
+
+/// The newest checkpoint that is whole, and the numbers of all that are, oldest first. A damaged one is
+/// rebuilt from an older one and the frames since.
+fn newest_checkpoint(
+    job: &RecoverJob,
+    disk: &dyn DiskRead,
+    names: &BTreeSet<String>,
+) -> Result<(Checkpoint, Vec<u64>), RecoverError> {
+    let mut newest = None;
+    let mut files = Vec::new();
+    let mut damage = None;
+    for name in names.iter().rev() {
+        let Some(index) = number_of(name, ".ckpt") else { continue };
+        let path = format!("{}/{name}", job.dir);
+        let len = usize::try_from(disk.len(&path)?.unwrap_or(0)).unwrap_or(usize::MAX);
+        let decoded = checkpoint::decode(job.key, &disk.read(&path, 0, len)?);
+        match decoded {
+            Ok(checkpoint) if checkpoint.index == index => {
+                files.insert(0, index);
+                newest.get_or_insert(checkpoint);
+            }
+            Ok(_) => _ = damage.get_or_insert((path, "its name is not its index")),
+            Err(why) => _ = damage.get_or_insert((path, why)),
+        }
+    }
+    match (newest, damage) {
+        (Some(checkpoint), _) => Ok((checkpoint, files)),
+        (None, Some((file, why))) if !names.contains(&log_name(job.birth.first_index)) => {
+            let detail = format!(
+                "the only checkpoint is damaged ({why}) and the frames before it are gone: restore the file or \
+                 the group from a replica or a backup; nothing was changed"
+            );
+            Err(RecoverError::Damaged(Damage { file, pos: 0, detail }))
+        }
+        (None, _) => Ok((job.birth.clone(), files)),
+    }
+}
+
+fn orphans(names: &BTreeSet<String>, scan: &Scan<'_>, checkpoints: &[u64]) -> Vec<String> {
+    let active = scan.active.as_ref().map(|a| a.segment.first_index);
+    let sealed: BTreeSet<u64> = scan.segments.iter().map(|s| s.first_index).collect();
+    let orphan = |name: &&String| {
+        if let Some(index) = number_of(name, ".log") {
+            active != Some(index) && !sealed.contains(&index)
+        } else if let Some(index) = number_of(name, ".idx") {
+            !sealed.contains(&index)
+        } else if let Some(index) = number_of(name, ".ckpt") {
+            !checkpoints.contains(&index)
+        } else {
+            name.ends_with(".tmp")
+        }
+    };
+    names.iter().filter(orphan).cloned().collect()
 }

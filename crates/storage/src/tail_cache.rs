@@ -1,1 +1,222 @@
-//! Batches at the tail, kept in memory under one budget.
+//! Batches at the tail, kept in memory for readers, all groups of a directory under one byte budget.
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+#[derive(Debug)]
+struct Cached {
+    base_offset: i64,
+    next_offset: i64,
+    charge: usize,
+    bytes: Bytes,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    entries: VecDeque<Cached>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    limit: usize,
+    used: usize,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Oldest first: whose oldest entry goes next. Rows of freed slots are stale by their generation.
+    order: VecDeque<(u32, u32)>,
+}
+
+/// The cache of one directory; clones are handles.
+#[derive(Clone, Debug)]
+pub(crate) struct TailCache {
+    inner: Arc<Mutex<Inner>>,
+}
+
+/// One log's part of the cache: contiguous offsets, oldest evicted first.
+#[derive(Debug)]
+pub(crate) struct TailSlot {
+    cache: TailCache,
+    slot: u32,
+}
+
+impl TailCache {
+    pub(crate) fn new(limit: usize) -> TailCache {
+        TailCache { inner: Arc::new(Mutex::new(Inner { limit, ..Inner::default() })) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn slot(&self) -> TailSlot {
+        let mut inner = self.lock();
+        let slot = inner.free.pop().unwrap_or_else(|| {
+            inner.slots.push(Slot::default());
+            u32::try_from(inner.slots.len() - 1).expect("fewer logs than 2^32")
+        });
+        drop(inner);
+        TailSlot { cache: self.clone(), slot }
+    }
+
+    /// Bytes charged.
+    pub(crate) fn used(&self) -> usize {
+        self.lock().used
+    }
+}
+
+impl Inner {
+    fn evict(&mut self) {
+        while self.used > self.limit {
+            let Some((slot, generation)) = self.order.pop_front() else { return };
+            let Some(slot) = self.slots.get_mut(slot as usize) else { continue };
+            if slot.generation == generation
+                && let Some(gone) = slot.entries.pop_front()
+            {
+                self.used -= gone.charge;
+            }
+        }
+    }
+
+    fn clear(&mut self, slot: u32) {
+        let Some(slot) = self.slots.get_mut(slot as usize) else { return };
+        self.used -= slot.entries.iter().map(|e| e.charge).sum::<usize>();
+        slot.entries = VecDeque::new();
+        slot.generation = slot.generation.wrapping_add(1);
+    }
+}
+
+impl TailSlot {
+    /// Admits the batches of one entry. `allocation` bytes of memory live as long as `bytes`; below a quarter
+    /// of it a copy is kept instead.
+    pub(crate) fn admit(&self, base_offset: i64, next_offset: i64, bytes: Bytes, allocation: usize) {
+        let copied = bytes.len() < allocation / 4;
+        let bytes = if copied { Bytes::copy_from_slice(&bytes) } else { bytes };
+        let charge = if copied { bytes.len() } else { allocation.max(bytes.len()) };
+        let mut inner = self.cache.lock();
+        let slot = &mut inner.slots[self.slot as usize];
+        if slot.entries.back().is_some_and(|last| last.next_offset != base_offset) {
+            inner.clear(self.slot);
+        }
+        let slot = &mut inner.slots[self.slot as usize];
+        slot.entries.push_back(Cached { base_offset, next_offset, charge, bytes });
+        let generation = slot.generation;
+        inner.order.push_back((self.slot, generation));
+        inner.used += charge;
+        inner.evict();
+    }
+
+    /// Whole batches from the one that holds `from` up to `upto`, at least one, then up to `max_bytes`;
+    /// `None` when `from` is not in memory.
+    pub(crate) fn read(&self, from: i64, upto: i64, max_bytes: usize) -> Option<Vec<Bytes>> {
+        let inner = self.cache.lock();
+        let entries = &inner.slots[self.slot as usize].entries;
+        let first = entries.partition_point(|e| e.next_offset <= from);
+        if entries.get(first)?.base_offset > from {
+            return None;
+        }
+        let mut out = Vec::new();
+        let mut size = 0;
+        for entry in entries.range(first..) {
+            let (part, complete) = whole_batches(&entry.bytes, from, upto, max_bytes, &mut size);
+            if !part.is_empty() {
+                out.push(part);
+            }
+            if !complete {
+                break;
+            }
+        }
+        Some(out)
+    }
+
+    pub(crate) fn clear(&self) {
+        self.cache.lock().clear(self.slot);
+    }
+}
+
+impl Drop for TailSlot {
+    fn drop(&mut self) {
+        let mut inner = self.cache.lock();
+        inner.clear(self.slot);
+        inner.free.push(self.slot);
+    }
+}
+
+/// The part of `payload` (whole batches) that overlaps [from, upto) and fits, and whether its end was
+/// reached; `size` counts over calls, and the first batch fits always.
+pub(crate) fn whole_batches(
+    payload: &Bytes,
+    from: i64,
+    upto: i64,
+    max_bytes: usize,
+    size: &mut usize,
+) -> (Bytes, bool) {
+    let (mut start, mut end, mut complete) = (None, 0, true);
+    for batch in records::batches(payload) {
+        let Ok((range, header)) = batch else { break };
+        if header.next_offset() <= from {
+            continue;
+        }
+        if header.base_offset >= upto || (*size > 0 && *size + range.len() > max_bytes) {
+            complete = false;
+            break;
+        }
+        *size += range.len();
+        start.get_or_insert(range.start);
+        end = range.end;
+    }
+    (start.map_or_else(Bytes::new, |start| payload.slice(start..end)), complete)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_data::batch;
+
+    fn entry(base: i64) -> Bytes {
+        Bytes::from([batch(base, 2, 0), batch(base + 2, 1, 0)].concat())
+    }
+
+    #[test]
+    fn gives_whole_batches_and_at_least_one() {
+        let slot = TailCache::new(1 << 20).slot();
+        (0..4).for_each(|n| slot.admit(n * 3, n * 3 + 3, entry(n * 3), 0));
+        let one = batch(0, 2, 0).len();
+        assert_eq!(slot.read(1, 99, 1).unwrap().concat(), batch(0, 2, 0));
+        assert_eq!(slot.read(2, 5, 1 << 20).unwrap().concat(), [batch(2, 1, 0), batch(3, 2, 0)].concat());
+        assert_eq!(slot.read(2, 99, one * 2 + 1).unwrap().concat().len(), one * 2);
+        assert_eq!(slot.read(12, 99, 1), None);
+    }
+
+    #[test]
+    fn the_oldest_entry_of_any_log_goes_first() {
+        let size = entry(0).len();
+        let cache = TailCache::new(size * 3);
+        let (a, b) = (cache.slot(), cache.slot());
+        a.admit(0, 3, entry(0), 0);
+        b.admit(0, 3, entry(0), 0);
+        a.admit(3, 6, entry(3), 0);
+        b.admit(3, 6, entry(3), 0);
+        assert!(a.read(0, 9, 1).is_none() && a.read(3, 9, 1).is_some() && b.read(0, 9, 1).is_some());
+        drop(b);
+        assert_eq!(cache.used(), size);
+    }
+
+    #[test]
+    fn a_small_part_of_a_large_buffer_is_copied() {
+        let cache = TailCache::new(1 << 20);
+        let slot = cache.slot();
+        slot.admit(0, 3, entry(0), 1 << 16);
+        assert_eq!(cache.used(), entry(0).len());
+        slot.admit(3, 6, entry(3), entry(3).len() * 3);
+        assert_eq!(cache.used(), entry(0).len() * 4);
+    }
+
+    #[test]
+    fn a_gap_in_offsets_empties_a_log_before() {
+        let slot = TailCache::new(1 << 20).slot();
+        slot.admit(0, 3, entry(0), 0);
+        slot.admit(6, 9, entry(6), 0);
+        assert!(slot.read(0, 9, 1).is_none() && slot.read(6, 9, 1).is_some());
+    }
+}

@@ -1,0 +1,160 @@
+//! One data file: what is known about it without reading it.
+use crate::checkpoint::BaseFile;
+use crate::fx::WriteRun;
+use crate::sparse_index::{IndexRow, SparseIndex};
+use crate::{EntryHead, EntryKind, FileId};
+
+/// Summary of the frames of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// Index of its first frame: its name.
+    pub(crate) first_index: u64,
+    pub(crate) end_index: u64,
+    pub(crate) end_term: u64,
+    pub(crate) end_chain: u32,
+    pub(crate) first_offset: i64,
+    pub(crate) next_offset: i64,
+    /// Bytes of frames.
+    pub(crate) size: u64,
+    /// Largest timestamp; -1 without data.
+    pub(crate) max_timestamp: i64,
+    /// Base offset of the data entry that has it.
+    pub(crate) max_timestamp_offset: i64,
+    pub(crate) max_append_time: i64,
+}
+
+/// Name of the file whose first frame has `index`.
+pub(crate) fn log_name(index: u64) -> String {
+    format!("{index:020}.log")
+}
+
+/// Name of its index file.
+pub(crate) fn index_name(index: u64) -> String {
+    format!("{index:020}.idx")
+}
+
+/// The number in a name with this ending.
+pub(crate) fn number_of(name: &str, ending: &str) -> Option<u64> {
+    let digits = name.strip_suffix(ending)?;
+    if digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
+}
+
+impl Segment {
+    /// A file that begins after (`index` - 1, `offset`).
+    pub(crate) fn new(index: u64, offset: i64, prev_term: u64, prev_chain: u32) -> Segment {
+        Segment {
+            first_index: index,
+            end_index: index - 1,
+            end_term: prev_term,
+            end_chain: prev_chain,
+            first_offset: offset,
+            next_offset: offset,
+            size: 0,
+            max_timestamp: -1,
+            max_timestamp_offset: -1,
+            max_append_time: 0,
+        }
+    }
+
+    /// Takes in the next frame of `bytes` bytes.
+    pub(crate) fn add(&mut self, head: &EntryHead, chain: u32, bytes: u64, max_timestamp: i64) {
+        self.end_index = head.index;
+        self.end_term = head.term;
+        self.end_chain = chain;
+        self.next_offset = head.next_offset();
+        self.size += bytes;
+        self.max_append_time = self.max_append_time.max(head.append_time);
+        if head.kind == EntryKind::Data && max_timestamp > self.max_timestamp {
+            self.max_timestamp = max_timestamp;
+            self.max_timestamp_offset = head.base_offset;
+        }
+    }
+
+    pub(crate) fn has_data(&self) -> bool {
+        self.next_offset > self.first_offset
+    }
+
+    /// The time that retention compares: a client's timestamp in the future does not keep data for ever.
+    pub(crate) fn retention_time(&self) -> i64 {
+        if self.max_timestamp < 0 {
+            self.max_append_time
+        } else {
+            self.max_timestamp.min(self.max_append_time)
+        }
+    }
+
+    pub(crate) fn to_row(&self) -> BaseFile {
+        BaseFile {
+            name: log_name(self.first_index),
+            first_offset: self.first_offset,
+            last_offset: self.next_offset - 1,
+            clean_generation: 0,
+            size: self.size,
+            hash: 0,
+            end_index: self.end_index,
+            end_term: self.end_term,
+            end_chain: self.end_chain,
+            max_timestamp: self.max_timestamp,
+            max_append_time: self.max_append_time,
+            max_timestamp_offset: self.max_timestamp_offset,
+            first_index: self.first_index,
+        }
+    }
+
+    /// `None` for a row that contradicts itself.
+    pub(crate) fn from_row(row: &BaseFile) -> Option<Segment> {
+        let next_offset = row.last_offset.checked_add(1)?;
+        let good = row.first_index > 0
+            && row.end_index >= row.first_index
+            && row.first_offset >= 0
+            && next_offset >= row.first_offset
+            && number_of(&row.name, ".log") == Some(row.first_index);
+        good.then_some(Segment {
+            first_index: row.first_index,
+            end_index: row.end_index,
+            end_term: row.end_term,
+            end_chain: row.end_chain,
+            first_offset: row.first_offset,
+            next_offset,
+            size: row.size,
+            max_timestamp: row.max_timestamp,
+            max_timestamp_offset: row.max_timestamp_offset,
+            max_append_time: row.max_append_time,
+        })
+    }
+}
+
+/// The file that is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Active {
+    pub(crate) segment: Segment,
+    pub(crate) index: SparseIndex,
+    /// Append time of its first entry, ms.
+    pub(crate) since: i64,
+    /// Open for writing; `None` until the first append after a start.
+    pub(crate) file: Option<FileId>,
+    pub(crate) run: WriteRun,
+}
+
+impl Active {
+    pub(crate) fn new(segment: Segment) -> Active {
+        Active { segment, index: SparseIndex::default(), since: -1, file: None, run: WriteRun::default() }
+    }
+
+    /// Takes in the next frame.
+    pub(crate) fn add(&mut self, interval: u32, head: &EntryHead, chain: u32, bytes: u64, max_timestamp: i64) {
+        let segment = &mut self.segment;
+        if self.since < 0 {
+            self.since = head.append_time;
+        }
+        if let (Ok(rel_offset), Ok(rel_index), Ok(pos)) = (
+            u32::try_from(head.base_offset - segment.first_offset),
+            u32::try_from(head.index - segment.first_index),
+            u32::try_from(segment.size),
+        ) {
+            let row = IndexRow { rel_offset, rel_index, pos, max_timestamp: segment.max_timestamp };
+            self.index.note(interval, row);
+        }
+        segment.add(head, chain, bytes, max_timestamp);
+    }
+}
