@@ -19,8 +19,10 @@ fn golden() -> Vec<(Codec, Bytes)> {
 
 type Headers = &'static [(&'static [u8], Option<&'static [u8]>)];
 
-/// Key, value and headers of each record.
-const ROWS: [(Option<&[u8]>, Option<&[u8]>, Headers); 3] = [
+/// Key, value and headers of a record.
+type Row = (Option<&'static [u8]>, Option<&'static [u8]>, Headers);
+
+const ROWS: [Row; 3] = [
     (Some(b"k1"), Some(b"value one value one value one"), &[(b"h", Some(b"1")), (b"h", Some(b""))]),
     (None, Some(b"value two value two"), &[(b"h", Some(b"\xc3\xbc"))]),
     (Some(b"k3"), None, &[(b"x", Some(b"y"))]),
