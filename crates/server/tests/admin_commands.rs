@@ -1,0 +1,149 @@
+//! The admin commands as a user runs them, against Plimsoll or Apache Kafka:
+//! `ADMIN_BOOTSTRAP=127.0.0.1:9092 cargo test -p plimsoll-server --test admin_commands -- --ignored`.
+#![allow(clippy::unwrap_used, missing_docs)]
+use serde_json::{Value, json};
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Runs `plimsoll` with these arguments and this standard input.
+fn plimsoll(args: &[&str], input: &str) -> Output {
+    let bootstrap = std::env::var("ADMIN_BOOTSTRAP").expect("ADMIN_BOOTSTRAP names the broker");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_plimsoll"))
+        .args(args)
+        .env("PLIMSOLL_BOOTSTRAP_SERVER", bootstrap)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    let feeding = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    // A command that does not read its input may have ended before all of it was written.
+    let _ = feeding.join().unwrap();
+    output
+}
+
+fn text(args: &[&str], input: &str) -> String {
+    let output = plimsoll(args, input);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "plimsoll {args:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn document(args: &[&str]) -> Value {
+    let args = [args, &["--format", "json"]].concat();
+    serde_json::from_str(&text(&args, "")).unwrap()
+}
+
+fn refusal(args: &[&str], input: &str) -> String {
+    let output = plimsoll(args, input);
+    assert!(!output.status.success(), "plimsoll {args:?} should fail");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// A name that no earlier run has used.
+fn fresh(what: &str) -> String {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    format!("admin-{what}-{nanos}")
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn topics_are_created_changed_listed_and_deleted() {
+    let topic = fresh("topic");
+    let made = document(&["topic", "create", &topic, "-p", "2", "-c", "retention.ms=86400000"]);
+    assert_eq!((&made[0]["result"], &made[0]["partitions"]), (&json!("created"), &json!(2)));
+    assert!(refusal(&["topic", "create", &topic], "").contains("TOPIC_ALREADY_EXISTS"));
+    assert_eq!(document(&["topic", "create", &topic, "--if-not-exists"])[0]["result"], "exists");
+    let listed = document(&["topic", "list"]);
+    assert!(listed.as_array().unwrap().iter().any(|row| row["topic"] == topic.as_str()));
+
+    let described = document(&["topic", "describe", &topic]);
+    assert_eq!(described[0]["configs"][0]["key"], "retention.ms");
+    assert_eq!(described[0]["partitions"].as_array().unwrap().len(), 2);
+    let all = document(&["topic", "describe", &topic, "--configs"]);
+    assert!(all[0]["configs"].as_array().unwrap().len() > 20);
+
+    let changed = document(&["topic", "alter-config", &topic, "--delete", "retention.ms"]);
+    assert_eq!(changed[0]["source"], "DEFAULT_CONFIG");
+    let unknown = refusal(&["topic", "alter-config", &topic, "--set", "no.such.key=1"], "");
+    assert!(unknown.contains("INVALID_CONFIG") && unknown.contains("--configs"), "{unknown}");
+
+    assert_eq!(document(&["topic", "add-partitions", &topic, "--num", "1"])["partitions"], 3);
+    assert!(refusal(&["topic", "add-partitions", &topic, "--to", "1"], "").contains("only be raised"));
+    assert_eq!(document(&["topic", "delete", &topic])["deleted"], json!([topic]));
+    assert!(refusal(&["topic", "delete", &topic], "").contains("UNKNOWN_TOPIC_OR_PARTITION"));
+    assert_eq!(document(&["topic", "delete", &topic, "--if-exists"])["deleted"], json!([]));
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn lines_are_produced_and_consumed_in_every_codec() {
+    let topic = fresh("lines");
+    text(&["topic", "create", &topic, "-p", "1"], "");
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let lines: String = (0..500).map(|i| format!("k{i}:{codec} {i}\n")).collect();
+        let said = text(&["produce", &topic, "-k", ":", "-z", codec, "-H", "h=1", "-H", "h=2"], &lines);
+        assert_eq!(said, format!("500 records to {topic}\n"));
+    }
+    let expected: String = ["none", "gzip", "snappy", "lz4", "zstd"]
+        .iter()
+        .flat_map(|codec| (0..500).map(move |i| format!("k{i}={codec} {i} h=1,h=2\n")))
+        .collect();
+    assert_eq!(text(&["consume", &topic, "-e", "-f", "%k=%v %h\\n"], ""), expected);
+    assert_eq!(text(&["consume", &topic, "-o", "-1", "-e"], ""), "zstd 499\n");
+    assert_eq!(text(&["consume", &topic, "-o", "@-1h", "-n", "1"], ""), "none 0\n");
+    assert_eq!(text(&["consume", &topic, "-o", "latest", "-e"], ""), "");
+
+    text(&["produce", &topic, "-k", ":", "-Z", "--acks", "1"], "gone:\n");
+    let last: Value =
+        serde_json::from_str(&text(&["consume", &topic, "-o", "-1", "-e", "--format", "json"], "")).unwrap();
+    assert_eq!((&last["key"], &last["value"], &last["offset"]), (&json!("gone"), &Value::Null, &json!(2500)));
+
+    text(&["produce", &topic, "--acks", "0"], "unheard\n");
+    assert_eq!(text(&["consume", &topic, "-o", "2501", "-n", "1"], ""), "unheard\n");
+    assert!(refusal(&["produce", &topic, "-k", ":"], "no key here\n").contains("has no key"));
+
+    let trimmed = document(&["topic", "trim", &topic, "--before", "2000"]);
+    assert_eq!((&trimmed[0]["before"], &trimmed[0]["now"]), (&json!(0), &json!(2000)));
+    assert_eq!(text(&["consume", &topic, "-n", "1"], ""), "zstd 0\n");
+    text(&["topic", "delete", &topic], "");
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn a_group_reads_on_and_is_moved_back() {
+    let (topic, group) = (fresh("grouped"), fresh("group"));
+    text(&["topic", "create", &topic, "-p", "1"], "");
+    text(&["produce", &topic], "a\nb\nc\nd\n");
+    assert_eq!(text(&["consume", &topic, "-g", &group, "-n", "3"], ""), "a\nb\nc\n");
+    let described = document(&["group", "describe", &group]);
+    assert_eq!((&described[0]["state"], &described[0]["totalLag"]), (&json!("Empty"), &json!(1)));
+    assert_eq!(text(&["consume", &topic, "-g", &group, "-n", "1"], ""), "d\n");
+    assert!(text(&["group", "list"], "").contains(&group));
+    assert_eq!(document(&["group", "members", &group]), json!([]));
+
+    let planned = document(&["group", "reset-offsets", &group, "--shift", "-2"]);
+    assert_eq!((&planned[0]["before"], &planned[0]["new"]), (&json!(4), &json!(2)));
+    assert_eq!(document(&["group", "describe", &group])[0]["totalLag"], 0);
+    document(&["group", "reset-offsets", &group, "--shift", "-2", "--execute"]);
+    assert_eq!(text(&["consume", &topic, "-g", &group, "-e"], ""), "c\nd\n");
+    document(&["group", "reset-offsets", &group, "--to", "earliest", "-t", &topic, "--execute"]);
+    assert_eq!(document(&["group", "describe", &group])[0]["totalLag"], 4);
+
+    document(&["group", "delete", &group, "-t", &topic]);
+    assert_eq!(document(&["group", "describe", &group])[0]["partitions"], json!([]));
+    text(&["group", "delete", &group], "");
+    assert!(refusal(&["group", "describe", &group], "").contains("GROUP_ID_NOT_FOUND"));
+    text(&["topic", "delete", &topic], "");
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn a_wrong_address_says_what_to_do() {
+    let said = refusal(&["topic", "list", "-b", "127.0.0.1:1", "--timeout", "1"], "");
+    assert!(said.contains("127.0.0.1:1") && said.contains("plimsoll serve"), "{said}");
+}
