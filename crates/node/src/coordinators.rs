@@ -173,6 +173,15 @@ impl Node {
         let mut fx = Vec::new();
         match result {
             Ok(()) => host.coordinator.on_committed(now, batch, &mut fx),
+            // Whether it was written is unknown: what is pending is dropped and the log is read again.
+            Err(code) if code.is_retriable() => {
+                host.coordinator.unload(now, &mut fx);
+                host.coordinator.reset();
+                host.coordinator.begin_loading();
+                host.loading = Some(0);
+                self.perform(now, partition, fx);
+                return self.load(now, partition);
+            }
             Err(code) => host.coordinator.on_append_failed(now, batch, code, &mut fx),
         }
         self.perform(now, partition, fx);

@@ -1,0 +1,369 @@
+//! A disk that loses, tears and reorders what was not synced, fails, fills up and rots.
+//!
+//! Assumed of the medium (docs/log-format.md): a 512-byte sector is written whole or not at all, names
+//! become durable in the order in which they were changed, and a completed sync is kept.
+use crate::rng::Rng;
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use storage::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, OpToken};
+
+const SECTOR: usize = 512;
+
+#[derive(Clone, Debug)]
+struct PendingWrite {
+    seq: u64,
+    pos: usize,
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inode {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<PendingWrite>,
+}
+
+#[derive(Clone, Debug)]
+enum NameOp {
+    Link(String, u64),
+    Unlink(String),
+}
+
+#[derive(Debug)]
+struct RunningSync {
+    token: OpToken,
+    inodes: Vec<u64>,
+    up_to: u64,
+    names: usize,
+}
+
+/// What went wrong on this disk so far, for the report and for "did the rare path run".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskFaults {
+    /// Crashes with unsynced data.
+    pub crashes: u64,
+    /// Unsynced writes lost whole.
+    pub lost: u64,
+    /// Unsynced writes kept in part.
+    pub torn: u64,
+    /// Syncs that failed.
+    pub failed_syncs: u64,
+    /// Writes refused for lack of space.
+    pub full: u64,
+    /// Bits flipped in synced data.
+    pub flips: u64,
+}
+
+/// The simulated disk of one data directory.
+#[derive(Debug, Default)]
+pub struct SimDisk {
+    inodes: BTreeMap<u64, Inode>,
+    names: BTreeMap<String, u64>,
+    durable_names: BTreeMap<String, u64>,
+    journal: Vec<NameOp>,
+    open: BTreeMap<FileId, u64>,
+    queue: VecDeque<DiskOp>,
+    syncs: VecDeque<RunningSync>,
+    next_inode: u64,
+    seq: u64,
+    pool: Vec<u64>,
+    write_error: Option<DiskErrorKind>,
+    /// Counters of the faults that happened.
+    pub faults: DiskFaults,
+    /// The next sync fails.
+    pub fail_next_sync: bool,
+    /// Writes are refused for lack of space while set.
+    pub full: bool,
+}
+
+impl SimDisk {
+    /// An empty disk.
+    pub fn new() -> SimDisk {
+        SimDisk::default()
+    }
+
+    /// Queues an operation.
+    pub fn submit(&mut self, op: DiskOp) {
+        self.queue.push_back(op);
+    }
+
+    /// Whether anything waits to be carried out.
+    pub fn busy(&self) -> bool {
+        !self.queue.is_empty() || !self.syncs.is_empty()
+    }
+
+    /// Carries out one thing, chosen by chance among those that may come next.
+    pub fn step(&mut self, rng: &mut Rng) -> Option<Completion> {
+        let finish = !self.syncs.is_empty() && (self.queue.is_empty() || rng.chance(1, 3));
+        if finish { self.finish_sync() } else { self.execute() }
+    }
+
+    fn execute(&mut self) -> Option<Completion> {
+        match self.queue.pop_front()? {
+            DiskOp::Create { file, path, pooled } => {
+                let inode = self.take_inode(pooled);
+                self.open.insert(file, inode);
+                self.link(path, inode);
+                None
+            }
+            DiskOp::Open { file, path } => {
+                match self.names.get(&path) {
+                    Some(inode) => {
+                        self.open.insert(file, *inode);
+                    }
+                    None => self.write_error = Some(DiskErrorKind::NotFound),
+                }
+                None
+            }
+            DiskOp::Write { file, pos, bufs } => {
+                self.write(file, pos as usize, &bufs);
+                None
+            }
+            DiskOp::Barrier { token } => {
+                let result = match self.write_error.take() {
+                    Some(kind) => Err(error(kind, "write")),
+                    None => Ok(()),
+                };
+                Some(Completion::Written { token, result })
+            }
+            DiskOp::Sync { files, token } => {
+                let inodes = files.iter().filter_map(|f| self.open.get(f).copied()).collect();
+                let sync = RunningSync { token, inodes, up_to: self.seq, names: self.journal.len() };
+                self.syncs.push_back(sync);
+                None
+            }
+            DiskOp::Close { file } => {
+                if let Some(inode) = self.open.remove(&file) {
+                    self.make_durable(&[inode], u64::MAX);
+                }
+                None
+            }
+            DiskOp::Put { path, bytes, token } => Some(self.put(path, &bytes, token)),
+            DiskOp::Remove { paths, recycle } => {
+                for path in paths {
+                    self.remove(&path, recycle);
+                }
+                None
+            }
+            DiskOp::RemoveDir { path } => {
+                let prefix = format!("{path}/");
+                let inside: Vec<String> =
+                    self.names.keys().filter(|n| n.starts_with(&prefix)).cloned().collect();
+                for name in inside {
+                    self.remove(&name, false);
+                }
+                None
+            }
+            DiskOp::Recover { job, token } => {
+                let result = Box::new(storage::recovery::recover(&job, self));
+                Some(Completion::Recovered { token, result })
+            }
+        }
+    }
+
+    fn take_inode(&mut self, pooled: bool) -> u64 {
+        if pooled && let Some(inode) = self.pool.pop() {
+            return inode;
+        }
+        self.next_inode += 1;
+        self.inodes.insert(self.next_inode, Inode::default());
+        self.next_inode
+    }
+
+    fn link(&mut self, path: String, inode: u64) {
+        self.names.insert(path.clone(), inode);
+        self.journal.push(NameOp::Link(path, inode));
+    }
+
+    fn remove(&mut self, path: &str, recycle: bool) {
+        if let Some(inode) = self.names.remove(path) {
+            self.journal.push(NameOp::Unlink(path.to_string()));
+            if recycle && self.pool.len() < 8 {
+                self.pool.push(inode);
+            }
+        }
+    }
+
+    fn write(&mut self, file: FileId, pos: usize, bufs: &[Bytes]) {
+        let Some(inode) = self.open.get(&file).and_then(|i| self.inodes.get_mut(i)) else {
+            self.write_error = Some(DiskErrorKind::Io);
+            return;
+        };
+        let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
+        if self.full && pos + bytes.len() > inode.live.len() {
+            self.faults.full += 1;
+            self.write_error = Some(DiskErrorKind::Full);
+            return;
+        }
+        self.seq += 1;
+        overlay(&mut inode.live, pos, &bytes);
+        inode.pending.push(PendingWrite { seq: self.seq, pos, bytes });
+    }
+
+    fn put(&mut self, path: String, bytes: &Bytes, token: OpToken) -> Completion {
+        if self.full {
+            self.faults.full += 1;
+            return Completion::Put { token, result: Err(error(DiskErrorKind::Full, &path)) };
+        }
+        self.next_inode += 1;
+        let inode = Inode { live: bytes.to_vec(), durable: bytes.to_vec(), pending: Vec::new() };
+        self.inodes.insert(self.next_inode, inode);
+        self.link(path, self.next_inode);
+        self.flush_names(self.journal.len());
+        Completion::Put { token, result: Ok(()) }
+    }
+
+    fn finish_sync(&mut self) -> Option<Completion> {
+        let sync = self.syncs.pop_front()?;
+        if self.fail_next_sync {
+            self.fail_next_sync = false;
+            self.faults.failed_syncs += 1;
+            self.forget_dirty(&sync.inodes, sync.up_to);
+            let result = Err(error(DiskErrorKind::Io, "sync"));
+            return Some(Completion::Synced { token: sync.token, result, micros: 100 });
+        }
+        self.make_durable(&sync.inodes, sync.up_to);
+        self.flush_names(sync.names);
+        Some(Completion::Synced { token: sync.token, result: Ok(()), micros: 100 })
+    }
+
+    fn make_durable(&mut self, inodes: &[u64], up_to: u64) {
+        for id in inodes {
+            let Some(inode) = self.inodes.get_mut(id) else { continue };
+            let pending = std::mem::take(&mut inode.pending);
+            for write in pending {
+                if write.seq <= up_to {
+                    overlay(&mut inode.durable, write.pos, &write.bytes);
+                } else {
+                    inode.pending.push(write);
+                }
+            }
+        }
+    }
+
+    /// After a failed sync the kernel takes the pages for clean: readers still see them, no later sync
+    /// writes them, and a power cut loses them.
+    fn forget_dirty(&mut self, inodes: &[u64], up_to: u64) {
+        for id in inodes {
+            if let Some(inode) = self.inodes.get_mut(id) {
+                inode.pending.retain(|write| write.seq > up_to);
+            }
+        }
+    }
+
+    fn flush_names(&mut self, count: usize) {
+        let count = count.min(self.journal.len());
+        for op in self.journal.drain(..count) {
+            match op {
+                NameOp::Link(path, inode) => self.durable_names.insert(path, inode),
+                NameOp::Unlink(path) => self.durable_names.remove(&path),
+            };
+        }
+        for sync in &mut self.syncs {
+            sync.names = sync.names.saturating_sub(count);
+        }
+    }
+
+    /// The machine dies. With `power` everything unsynced is lost, torn or kept by chance; without, only
+    /// the process dies and what was written stays written.
+    pub fn crash(&mut self, rng: &mut Rng, power: bool) {
+        self.queue.clear();
+        self.syncs.clear();
+        self.open.clear();
+        self.pool.clear();
+        self.write_error = None;
+        self.fail_next_sync = false;
+        if !power {
+            return;
+        }
+        self.faults.crashes += 1;
+        let kept = rng.below(self.journal.len() as u64 + 1) as usize;
+        self.flush_names(kept);
+        self.journal.clear();
+        self.names = self.durable_names.clone();
+        for inode in self.inodes.values_mut() {
+            for write in std::mem::take(&mut inode.pending) {
+                match rng.below(10) {
+                    0..=2 => self.faults.lost += 1,
+                    3..=6 => overlay(&mut inode.durable, write.pos, &write.bytes),
+                    _ => {
+                        self.faults.torn += 1;
+                        tear(&mut inode.durable, &write, rng);
+                    }
+                }
+            }
+            inode.live = inode.durable.clone();
+        }
+    }
+
+    /// Flips one bit of synced data in a file whose name `wanted` accepts, below `limit(path)` bytes.
+    /// Returns the path and position.
+    pub fn flip_bit(&mut self, rng: &mut Rng, wanted: impl Fn(&str) -> Option<u64>) -> Option<(String, u64)> {
+        let candidates: Vec<(String, u64)> =
+            self.names.keys().filter_map(|n| wanted(n).filter(|l| *l > 0).map(|l| (n.clone(), l))).collect();
+        let (path, limit) = rng.pick(&candidates)?.clone();
+        let inode = self.inodes.get_mut(self.names.get(&path)?)?;
+        let limit = limit.min(inode.durable.len() as u64);
+        let at = rng.below(limit) as usize;
+        let bit = 1u8 << rng.below(8);
+        *inode.durable.get_mut(at)? ^= bit;
+        if let Some(byte) = inode.live.get_mut(at) {
+            *byte ^= bit;
+        }
+        self.faults.flips += 1;
+        Some((path, at as u64))
+    }
+}
+
+impl DiskRead for SimDisk {
+    fn list(&self, dir: &str) -> Result<Vec<String>, DiskError> {
+        let prefix = if dir.is_empty() { String::new() } else { format!("{dir}/") };
+        let mut found: Vec<String> = self
+            .names
+            .keys()
+            .filter_map(|n| n.strip_prefix(&prefix))
+            .map(|rest| rest.split('/').next().unwrap_or(rest).to_string())
+            .collect();
+        found.dedup();
+        Ok(found)
+    }
+
+    fn len(&self, path: &str) -> Result<Option<u64>, DiskError> {
+        Ok(self.names.get(path).and_then(|i| self.inodes.get(i)).map(|i| i.live.len() as u64))
+    }
+
+    fn read(&self, path: &str, pos: u64, len: usize) -> Result<Bytes, DiskError> {
+        let inode = self
+            .names
+            .get(path)
+            .and_then(|i| self.inodes.get(i))
+            .ok_or_else(|| error(DiskErrorKind::NotFound, path))?;
+        let from = (pos as usize).min(inode.live.len());
+        let to = from.saturating_add(len).min(inode.live.len());
+        Ok(Bytes::copy_from_slice(&inode.live[from..to]))
+    }
+}
+
+fn error(kind: DiskErrorKind, detail: &str) -> DiskError {
+    DiskError { kind, detail: format!("simulated {kind:?}: {detail}") }
+}
+
+fn overlay(file: &mut Vec<u8>, pos: usize, bytes: &[u8]) {
+    if file.len() < pos + bytes.len() {
+        file.resize(pos + bytes.len(), 0);
+    }
+    file[pos..pos + bytes.len()].copy_from_slice(bytes);
+}
+
+/// Keeps some sectors of a write: the boundaries are those of the file, not of the write.
+fn tear(file: &mut Vec<u8>, write: &PendingWrite, rng: &mut Rng) {
+    let mut at = 0;
+    while at < write.bytes.len() {
+        let sector_end = ((write.pos + at) / SECTOR + 1) * SECTOR - write.pos;
+        let end = sector_end.min(write.bytes.len());
+        if rng.chance(1, 2) {
+            overlay(file, write.pos + at, &write.bytes[at..end]);
+        }
+        at = end;
+    }
+}

@@ -1,0 +1,187 @@
+//! The node, its disk, the clock and the queue of reads.
+use crate::disk::SimDisk;
+use crate::rng::Rng;
+use crate::trace::Trace;
+use model::{GroupKey, Mono, Now};
+use node::{Effect, Event, Node, NodeConfig, OpenError, ReadToken, Reply, Token};
+use std::collections::{BTreeMap, VecDeque};
+use storage::{DirectoryConfig, FileRange};
+
+pub(crate) struct World {
+    pub(crate) disk: SimDisk,
+    pub(crate) node: Option<Node>,
+    pub(crate) now: Now,
+    pub(crate) rng: Rng,
+    pub(crate) trace: Trace,
+    pub(crate) replies: VecDeque<(Token, Reply)>,
+    /// Groups that the node reported as damaged since the start.
+    pub(crate) failed: Vec<(GroupKey, String)>,
+    reads: VecDeque<(ReadToken, FileRange)>,
+    effects: Vec<Effect>,
+    incarnation: u64,
+    boots: u64,
+    seed: u64,
+    dirty: bool,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> World {
+        World {
+            disk: SimDisk::new(),
+            node: None,
+            now: Now { mono: Mono(1_000_000), wall: 1_700_000_000_000 },
+            rng: Rng::new(seed, 1),
+            trace: Trace::new(),
+            replies: VecDeque::new(),
+            failed: Vec::new(),
+            reads: VecDeque::new(),
+            effects: Vec::new(),
+            incarnation: 0,
+            boots: 1,
+            seed,
+            dirty: false,
+        }
+    }
+
+    fn config(&self) -> NodeConfig {
+        let configs = [
+            ("offsets.topic.num.partitions", "2"),
+            ("offsets.topic.replication.factor", "1"),
+            ("log.segment.bytes", "1048576"),
+            ("log.retention.check.interval.ms", "1000"),
+            ("group.initial.rebalance.delay.ms", "0"),
+        ];
+        let mut boot_id = [0u8; 16];
+        boot_id[..8].copy_from_slice(&self.boots.to_be_bytes());
+        NodeConfig {
+            node_id: 1,
+            fresh_cluster_id: "simulated-cluster-id00".to_owned(),
+            endpoints: Vec::new(),
+            rack: None,
+            static_configs: configs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            incarnation: self.incarnation,
+            directory: DirectoryConfig {
+                cluster_id: "simulated-cluster-id00".to_owned(),
+                node_id: 1,
+                new_directory_id: [7; 16],
+                boot_id,
+                tail_cache_bytes: 1 << 20,
+                state_log_bytes: 64 << 10,
+                ..DirectoryConfig::default()
+            },
+            seed: self.seed,
+        }
+    }
+
+    /// Starts the node. An error is a refusal to start, which damage of the directory's own files allows.
+    pub(crate) fn start(&mut self) -> Result<(), OpenError> {
+        self.incarnation += 1;
+        let node = Node::open(self.config(), &self.disk, self.now)?;
+        self.trace.add(format_args!("start {}", self.incarnation));
+        self.node = Some(node);
+        self.dirty = true;
+        self.drain();
+        Ok(())
+    }
+
+    /// The process dies; with `power` the machine does.
+    pub(crate) fn crash(&mut self, power: bool) {
+        self.trace.add(format_args!("crash power={power}"));
+        self.node = None;
+        self.reads.clear();
+        self.replies.clear();
+        self.failed.clear();
+        self.disk.crash(&mut self.rng, power);
+        self.boots += u64::from(power);
+    }
+
+    /// Calls the node and takes what it wants done.
+    pub(crate) fn call<R>(&mut self, call: impl FnOnce(&mut Node, Now) -> R) -> Option<R> {
+        let node = self.node.as_mut()?;
+        let result = call(node, self.now);
+        self.dirty = true;
+        self.drain();
+        Some(result)
+    }
+
+    fn drain(&mut self) {
+        let Some(node) = &mut self.node else { return };
+        node.take_effects(&mut self.effects);
+        for effect in self.effects.drain(..) {
+            match effect {
+                Effect::Disk(op) => self.disk.submit(op),
+                Effect::Read(token, range) => self.reads.push_back((token, range)),
+                Effect::Reply(token, reply) => self.replies.push_back((token, reply)),
+                Effect::Event(Event::GroupFailed { key, detail }) => {
+                    self.trace.add(format_args!("failed {key} {detail}"));
+                    self.failed.push((key, detail));
+                }
+                Effect::Event(event) => self.trace.add(format_args!("{event:?}")),
+            }
+        }
+    }
+
+    /// The disk does one thing.
+    pub(crate) fn step_disk(&mut self) -> bool {
+        let busy = self.disk.busy();
+        if let Some(completion) = self.disk.step(&mut self.rng) {
+            self.trace.add(format_args!("disk {}", kind_of(&completion)));
+            self.call(|node, now| node.on_disk(now, completion));
+        }
+        busy
+    }
+
+    /// One read that the node asked for is done.
+    pub(crate) fn step_read(&mut self) -> bool {
+        let Some((token, range)) = self.reads.pop_front() else { return false };
+        let result = storage::read_range(&self.disk, &range);
+        self.call(|node, now| node.on_read(now, token, result));
+        true
+    }
+
+    /// The end of a turn of the shell's loop.
+    pub(crate) fn end_turn(&mut self) {
+        if std::mem::take(&mut self.dirty) {
+            self.call(|node, now| node.end_turn(now));
+            self.dirty = false;
+        }
+    }
+
+    /// Time passes, and the node's timers with it.
+    pub(crate) fn pass(&mut self, ms: i64) {
+        self.now.mono = self.now.mono.after_ms(ms);
+        self.now.wall += ms;
+        let due = self.node.as_ref().and_then(Node::next_deadline).is_some_and(|at| at <= self.now.mono);
+        if due {
+            self.call(|node, now| node.tick(now));
+        }
+    }
+
+    /// Runs the disk and the timers until nothing is left to do.
+    pub(crate) fn quiesce(&mut self) {
+        for _ in 0..100_000 {
+            self.end_turn();
+            let moved = self.step_disk() | self.step_read();
+            if !moved {
+                self.pass(100);
+                self.end_turn();
+                if !self.disk.busy() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn kind_of(completion: &storage::Completion) -> &'static str {
+    match completion {
+        storage::Completion::Written { result: Ok(()), .. } => "written",
+        storage::Completion::Synced { result: Ok(()), .. } => "synced",
+        storage::Completion::Put { result: Ok(()), .. } => "put",
+        storage::Completion::Recovered { .. } => "recovered",
+        _ => "error",
+    }
+}
+
+/// Replies by token, for whoever asked.
+pub(crate) type Waiting<T> = BTreeMap<Token, T>;
