@@ -70,7 +70,7 @@ pub fn parse_value(def: &ConfigDef, text: &str) -> Result<Value, ConfigError> {
             Err(_) => return Err(invalid(def, trimmed, "Not a number of type DOUBLE")),
         },
         ConfigType::String | ConfigType::Class | ConfigType::Password => Value::Text(trimmed.to_owned()),
-        ConfigType::List => Value::List(split_list(trimmed)),
+        ConfigType::List => Value::List(distinct(split_list(trimmed))),
     };
     check(def, &value, trimmed)?;
     Ok(value)
@@ -91,6 +91,17 @@ pub(crate) fn split_list(text: &str) -> Vec<String> {
     text.split(',').map(|p| p.trim().to_owned()).collect()
 }
 
+/// Kafka drops repeated parts of a list.
+fn distinct(parts: Vec<String>) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::with_capacity(parts.len());
+    for part in parts {
+        if !kept.contains(&part) {
+            kept.push(part);
+        }
+    }
+    kept
+}
+
 fn check(def: &ConfigDef, value: &Value, text: &str) -> Result<(), ConfigError> {
     match (def.valid, value) {
         (Valid::Range(min, _), Value::Int(n)) if *n < min => {
@@ -100,10 +111,10 @@ fn check(def: &ConfigDef, value: &Value, text: &str) -> Result<(), ConfigError> 
             Err(invalid(def, text, &format!("Value must be no more than {max}")))
         }
         (Valid::Decimal(min, _), Value::Double(d)) if *d < min || d.is_nan() => {
-            Err(invalid(def, text, &format!("Value must be at least {min}")))
+            Err(invalid(def, &java_double(*d), &format!("Value must be at least {min}")))
         }
         (Valid::Decimal(_, max), Value::Double(d)) if *d > max => {
-            Err(invalid(def, text, &format!("Value must be no more than {max}")))
+            Err(invalid(def, &java_double(*d), &format!("Value must be no more than {max}")))
         }
         (Valid::OneOf(words), Value::Text(s)) if !words.contains(&s.as_str()) => {
             Err(invalid(def, text, &format!("String must be one of: {}", words.join(", "))))
@@ -123,29 +134,29 @@ fn check(def: &ConfigDef, value: &Value, text: &str) -> Result<(), ConfigError> 
             Err(invalid(def, text, "String must be non-empty"))
         }
         (Valid::ThrottledReplicas, Value::List(parts)) if !throttled_replicas(parts) => {
-            Err(ConfigError(format!(
+            let list = format!("[{}]", parts.join(", "));
+            let why = format!(
                 "{} must be the literal '*' or a list of replicas in the following format: \
                  [partitionId]:[brokerId],[partitionId]:[brokerId],...",
                 def.name
-            )))
+            );
+            Err(invalid(def, &list, &why))
         }
-        (Valid::OffsetReset, Value::Text(s)) if !offset_reset(s) => Err(invalid(
-            def,
-            text,
-            "must be `earliest`, `latest` or of the form `by_duration:PnDTnHnMn.nS` with a duration that is not negative",
-        )),
+        (Valid::OffsetReset, Value::Text(s)) if !offset_reset(s) => {
+            let why = format!(
+                "Invalid value `{text}` for configuration {}. The value must be either 'earliest', 'latest' or of \
+                 the format 'by_duration:<PnDTnHnMn.nS>'.",
+                def.name
+            );
+            Err(invalid(def, text, &why))
+        }
         _ => Ok(()),
     }
 }
 
 fn check_list(def: &ConfigDef, words: &[&str], parts: &[String]) -> Result<(), ConfigError> {
-    for (i, part) in parts.iter().enumerate() {
-        if part.is_empty() {
-            return Err(ConfigError(format!("Configuration '{}' values must not be empty.", def.name)));
-        }
-        if parts[..i].contains(part) {
-            return Err(ConfigError(format!("Configuration '{}' values must not be duplicated.", def.name)));
-        }
+    if parts.iter().any(String::is_empty) {
+        return Err(ConfigError(format!("Configuration '{}' values must not be empty.", def.name)));
     }
     match parts.iter().find(|p| !words.contains(&p.as_str())) {
         Some(bad) => Err(invalid(def, bad, &format!("String must be one of: {}", words.join(", ")))),

@@ -8,8 +8,8 @@ use crate::placement::{check_live, check_manual, check_room, place};
 use crate::resolve::ConfigSource;
 use crate::topic_config_rules::check_topic_configs;
 use crate::topic_name::{
-    CLUSTER_METADATA, CONSUMER_OFFSETS, SHARE_GROUP_STATE, TRANSACTION_STATE, unify_collision_chars,
-    validate_topic_name,
+    CLUSTER_METADATA, CONSUMER_OFFSETS, SHARE_GROUP_STATE, TRANSACTION_STATE, is_internal,
+    unify_collision_chars, validate_topic_name,
 };
 use model::{ErrorCode, NodeId, TopicId};
 use proto::cluster::{ConfigEntry, CreateTopic, ReplicaSet};
@@ -147,7 +147,7 @@ fn create_topic(
         id,
         num_partitions: partitions.len() as i32,
         replication_factor: partitions.first().map_or(0, |p| p.nodes.len() as i16),
-        configs: effective(image, &own),
+        configs: effective(image, &topic.name, &own),
         command: Command::CreateTopic(CreateTopic {
             name: topic.name.clone(),
             topic_id: bytes::Bytes::copy_from_slice(&id.0),
@@ -243,11 +243,12 @@ fn chosen_by_client(image: &Image, topic: &NewTopic, live: &[NodeId]) -> ItemRes
     Ok(by_number.into_values().collect())
 }
 
-fn effective(image: &Image, own: &Entries) -> Vec<CreatedConfig> {
+fn effective(image: &Image, name: &str, own: &Entries) -> Vec<CreatedConfig> {
+    let internal = is_internal(name);
     let visible = topic_defs().iter().filter(|d| !d.internal || own.get(d.name).is_some());
     visible
         .map(|def| {
-            let described = crate::describe_configs::topic_config(image, own, def, false, false);
+            let described = crate::describe_configs::topic_config(image, internal, own, def, false, false);
             CreatedConfig { name: def.name, value: described.value, source: described.source }
         })
         .collect()

@@ -101,7 +101,9 @@ fn describe(
                 return Err(ItemError::bare(ErrorCode::UnknownTopicOrPartition));
             };
             let shown = topic_defs().iter().filter(|d| !d.internal || topic.configs.get(d.name).is_some());
-            Ok(shown.map(|d| topic_config(image, &topic.configs, d, synonyms, documentation)).collect())
+            Ok(shown
+                .map(|d| topic_config(image, topic.internal, &topic.configs, d, synonyms, documentation))
+                .collect())
         }
         Some(ResourceKind::Broker) if name.is_empty() => {
             let set =
@@ -110,8 +112,7 @@ fn describe(
         }
         Some(ResourceKind::Broker) => {
             check_this_node(image, name)?;
-            let shown =
-                broker_defs().iter().filter(|d| !d.internal || image.layers.synonyms(&[d.name]).len() > 1);
+            let shown = broker_defs().iter().filter(|d| !d.internal || image.layers.is_set(d.name));
             Ok(shown.map(|d| broker_config(image, d, true, synonyms, documentation)).collect())
         }
         Some(ResourceKind::BrokerLogger) if name.is_empty() => {
@@ -186,27 +187,34 @@ fn own_value(own: &Entries, def: &ConfigDef) -> Option<String> {
     own.get(def.name).map(|text| parse_value(def, text).map_or_else(|_| text.to_owned(), |v| v.to_text()))
 }
 
-fn inherited_layers(image: &Image, def: &'static ConfigDef, first_only: bool) -> Vec<Layered> {
+/// As Kafka tells them: only from the first layer on that sets the first broker config of the family.
+fn inherited_layers(image: &Image, def: &'static ConfigDef) -> Vec<Layered> {
     let names: Vec<&'static str> = def.synonyms.iter().map(|s| s.name).collect();
     let mut layers = image.layers.synonyms(&names);
-    if first_only {
-        // Kafka drops what comes before the first name of the family.
-        let skip = layers.iter().position(|l| Some(&l.name) == names.first()).unwrap_or(0);
-        layers.drain(..skip);
-    }
+    let skip = layers.iter().position(|l| Some(&l.name) == names.first()).unwrap_or(layers.len());
+    layers.drain(..skip);
     layers
+}
+
+/// A broker's `write.caching` is for topics of users alone.
+fn is_inherited(internal: bool, def: &ConfigDef) -> bool {
+    !internal || def.name != "write.caching"
 }
 
 pub(crate) fn topic_config(
     image: &Image,
+    internal: bool,
     own: &Entries,
     def: &'static ConfigDef,
     synonyms: bool,
     documentation: bool,
 ) -> DescribedConfig {
     let set = own_value(own, def);
-    let value = set.clone().or_else(|| image.layers.inherited(def).map(|v| v.to_text()));
-    let mut layers = inherited_layers(image, def, false);
+    let (below, mut layers) = match is_inherited(internal, def) {
+        true => (image.layers.inherited(def).map(|v| v.to_text()), inherited_layers(image, def)),
+        false => (def.default.map(str::to_owned), Vec::new()),
+    };
+    let value = set.clone().or(below);
     if let Some(value) = set {
         let top = Layered { name: def.name, value: Some(value), source: ConfigSource::DynamicTopic };
         layers.insert(0, top);
@@ -223,7 +231,7 @@ fn group_config(
 ) -> DescribedConfig {
     let set = own_value(own, def);
     let value = set.clone().or_else(|| image.layers.inherited(def).map(|v| v.to_text()));
-    let mut layers = inherited_layers(image, def, true);
+    let mut layers = inherited_layers(image, def);
     if def.synonyms.is_empty() {
         let default = def.default.map(str::to_owned);
         layers.extend(default.map(|v| Layered {

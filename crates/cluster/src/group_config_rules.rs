@@ -75,7 +75,7 @@ fn check_bounds(image: &Image, name: &str, family: &str, rest: &str, n: i64) -> 
         (Some(min), Some(max)) if n < min || n > max => {
             format!("{name} must be in the range {min} to {max} inclusive.")
         }
-        (None, Some(max)) if n > max => format!("{name} must be less than or equal to {most}"),
+        (None, Some(max)) if n > max => format!("{name} must be less than or equal to {max}"),
         (Some(min), None) if n < min => format!("{name} must be greater than or equal to {min}"),
         _ => return Ok(()),
     };

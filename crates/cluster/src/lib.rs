@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod alter_configs;
+mod bootstrap;
 mod broker_config;
 mod broker_config_rules;
 mod change;
@@ -40,6 +41,7 @@ pub use alter_configs::{
     AlterEntry, AlterResource, IncrementalEntry, IncrementalResource, alter_configs,
     incremental_alter_configs,
 };
+pub use bootstrap::{Registration, start_commands};
 pub use broker_config::BrokerConfig;
 pub use change::Change;
 pub use command::{Command, ResourceKind, decode_command, encode_command};

@@ -44,7 +44,9 @@ impl Metadata {
         self.committed.version
     }
 
-    /// Applies the committed entry at `index`. On an error nothing changed and the replica must stop.
+    /// Applies the committed entry at `index`. On an error nothing changed and the replica must stop. A
+    /// command that lost a race (a name that exists by now, a topic that is gone) changes nothing: who waits
+    /// for it finds no change with its topic id.
     pub fn apply(&mut self, index: u64, command: &Command) -> Result<Vec<Change>, ApplyError> {
         let (image, changes) = step(&self.committed, index, command)?;
         self.committed = Arc::new(image);
@@ -62,7 +64,8 @@ impl Metadata {
         }
     }
 
-    /// Lays a proposed command over the pending state. Each staged command is applied or dropped later.
+    /// Lays a proposed command over the pending state. A leader stages every command that it proposes, in
+    /// their order; each is applied later, or all are dropped with the leadership.
     pub fn stage(&mut self, command: &Command) -> Result<(), ApplyError> {
         let base = self.pending();
         let (image, _) = step(&base, base.version + 1, command)?;

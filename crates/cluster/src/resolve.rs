@@ -73,7 +73,12 @@ impl BrokerLayers {
         self.fixed.get(name).map(|v| (v.as_str(), ConfigSource::StaticBroker))
     }
 
-    /// The text that holds for the broker config `def`, without its default. What does not parse is
+    /// Whether any layer above the default sets the broker config.
+    pub(crate) fn is_set(&self, name: &str) -> bool {
+        self.explicit(name).is_some()
+    }
+
+    /// What is set for the broker configs that stand in for `def`. What does not parse is
     /// passed over: admission let none in, and a file of another release must not stop a node.
     fn set(&self, def: &ConfigDef) -> Option<Value> {
         let family =
@@ -95,10 +100,8 @@ impl BrokerLayers {
 
     /// The value that a topic or group config has below its own layer.
     pub(crate) fn inherited(&self, def: &ConfigDef) -> Option<Value> {
-        if let Some(value) = self.set(def).filter(|_| !def.synonyms.is_empty()) {
-            return Some(value);
-        }
-        def.default.and_then(|d| parse_value(def, d).ok())
+        let default = || def.default.or_else(|| broker_def(def.synonyms.first()?.name)?.default);
+        self.set(def).or_else(|| parse_value(def, default()?).ok())
     }
 
     /// Every layer's value of the given broker configs, in the order of DescribeConfigs.

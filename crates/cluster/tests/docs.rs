@@ -1,5 +1,6 @@
 //! The generated files are those that the tables give. `PLIMSOLL_WRITE_DOCS=1` writes them.
-#![allow(clippy::unwrap_used)]
+// The rule against files is for the crate, not for the comparison with what is checked in.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use cluster::config_defs::broker_def;
 use cluster::config_docs::{configuration_page, sample_properties, sample_toml};
