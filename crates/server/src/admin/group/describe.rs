@@ -1,14 +1,15 @@
 //! `plimsoll group describe`.
 use super::super::connect::{ConnectArgs, advise};
 use super::super::format::FormatArgs;
+use super::super::point::show_point;
 use super::super::table::Table;
 use super::members::{Member, members_of};
 use clap::Args;
-use client_lite::{Client, Committed, LATEST, Place};
+use client_lite::{Client, Committed, LATEST, Place, Rebalance, parse_rebalance_log};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Show state, committed offsets and lag.
+/// Show state, committed offsets and lag, and (from a Plimsoll broker) why the group rebalanced.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   plimsoll group describe billing
@@ -49,6 +50,7 @@ pub(crate) async fn run(args: DescribeArgs) -> anyhow::Result<()> {
     args.format.print_or(&text, &json!(documents))
 }
 
+/// Text and document of one group.
 async fn describe(client: &Client, name: &str) -> anyhow::Result<(String, Value)> {
     let group = client.describe_group(name).await.map_err(advise)?;
     let members = members_of(&group)?;
@@ -79,6 +81,8 @@ async fn describe(client: &Client, name: &str) -> anyhow::Result<(String, Value)
     }
     text.push_str(&if rows.is_empty() { "No committed offsets.\n".to_owned() } else { table.to_string() });
     text.push('\n');
+    let log = parse_rebalance_log(group.error_message.as_deref().unwrap_or_default());
+    text.push_str(&show_rebalances(&log));
     let partitions = rows.iter().map(|row| {
         json!({
             "topic": row.place.0,
@@ -99,8 +103,32 @@ async fn describe(client: &Client, name: &str) -> anyhow::Result<(String, Value)
         "members": members.len(),
         "totalLag": total,
         "partitions": partitions.collect::<Vec<_>>(),
+        "rebalances": log.iter().map(rebalance_json).collect::<Vec<_>>(),
     });
     Ok((text, document))
+}
+
+fn show_rebalances(log: &[Rebalance]) -> String {
+    if log.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&["REBALANCED AT", "#GENERATION", "WHY", "MEMBER", "REASON"]);
+    for event in log {
+        let member = event.member.clone().unwrap_or_else(|| "-".to_owned());
+        let (at, generation) = (show_point(event.at), event.generation.to_string());
+        table.push([at, generation, event.kind.clone(), member, event.reason.clone()]);
+    }
+    format!("{table}\n")
+}
+
+fn rebalance_json(event: &Rebalance) -> Value {
+    json!({
+        "at": event.at,
+        "generation": event.generation,
+        "kind": event.kind,
+        "member": event.member,
+        "reason": event.reason,
+    })
 }
 
 async fn rows(

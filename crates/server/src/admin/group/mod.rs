@@ -9,6 +9,10 @@ use clap::{Args, Subcommand};
 
 /// List and describe consumer groups, move and delete their offsets.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  plimsoll group list
+  plimsoll group describe billing                          state, offsets, lag
+  plimsoll group reset-offsets billing --to earliest       shows what would change")]
 pub(crate) struct GroupArgs {
     #[command(subcommand)]
     command: GroupCommand,

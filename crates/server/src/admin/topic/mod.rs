@@ -11,6 +11,10 @@ use clap::{Args, Subcommand};
 
 /// Create, list, describe, change and delete topics.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  plimsoll topic create orders -p 12
+  plimsoll topic describe orders
+  plimsoll topic alter-config orders --set retention.ms=86400000")]
 pub(crate) struct TopicArgs {
     #[command(subcommand)]
     command: TopicCommand,
