@@ -1,11 +1,22 @@
 //! One data directory: its state log, the rounds of sync and mark, the fence.
+//!
+//! A *round* is one record of the state log and one sync over it and the dirty files of the groups that the
+//! round takes. At most one runs: its length is the batching timer. When it is durable its groups are
+//! persisted, and their marks ride in the next round's record. `rounds.rs` holds the machine.
 use crate::config::DirectoryConfig;
-use crate::disk_op::{Completion, DiskRead};
-use crate::error::{OpenError, RecoverError};
-use crate::fx::StorageFx;
+use crate::disk_op::{Completion, DiskErrorKind, DiskOp, DiskRead, OpToken};
+use crate::error::{Damage, OpenError, RecoverError};
+use crate::fx::{PutKind, StorageFx};
 use crate::log::Log;
 use crate::recovery::{RecoverJob, Recovered};
+use crate::rounds::Rounds;
+use crate::state_log::{self, FILES, StateLog};
+use crate::state_record::{GroupRow, Item};
+use bytes::Bytes;
 use model::{GroupKey, Mono, Now};
+use prost::Message;
+use proto::storage::DirectoryMeta;
+use std::collections::BTreeMap;
 
 /// Up to where a group's log is durable: never that it ends there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +66,12 @@ pub enum DirEvent {
         index: u64,
     },
     /// Entries up to `index` count as persisted (synced; or written, for relaxed groups), and hard state
-    /// handed over with a number of at most `round` is synced.
+    /// handed over with a number of at most `round` is synced. For a group in [`Directory::reopened`]:
+    /// synced and marked.
     Persisted {
         /// Group.
         key: GroupKey,
-        /// Index.
+        /// Index; 0 when the round had no entries of the group.
         index: u64,
         /// Number, see [`Directory::set_hard_state`].
         round: u64,
@@ -103,18 +115,145 @@ pub enum DirEvent {
 /// One data directory.
 #[derive(Debug)]
 pub struct Directory {
-    fx: StorageFx,
+    pub(crate) fx: StorageFx,
+    pub(crate) cfg: DirectoryConfig,
+    pub(crate) state: StateLog,
+    pub(crate) groups: BTreeMap<GroupKey, GroupRow>,
+    pub(crate) rounds: Rounds,
+    pub(crate) directory_id: [u8; 16],
+    recovers: BTreeMap<OpToken, GroupKey>,
+    pub(crate) fenced: Option<String>,
+    space_low: bool,
+    /// What [`DirEvent::DiskFull`] said last.
+    pub(crate) told_full: bool,
+    was_clean: bool,
+    was_other_boot: bool,
 }
 
-#[allow(unused_variables)]
+const META: &str = "meta";
+
+fn encode_meta(meta: &DirectoryMeta) -> Bytes {
+    let body = meta.encode_to_vec();
+    let mut out = Vec::with_capacity(12 + body.len());
+    out.extend(b"PLMETA01");
+    out.extend(records::crc32c(&body).to_le_bytes());
+    out.extend(body);
+    Bytes::from(out)
+}
+
+/// Reads `meta`; `None` when there is none.
+/// Errors: [`OpenError::Damaged`], [`OpenError::Foreign`] for a newer version, [`OpenError::Disk`].
+pub fn read_meta(disk: &dyn DiskRead) -> Result<Option<DirectoryMeta>, OpenError> {
+    let Some(len) = disk.len(META)? else { return Ok(None) };
+    let bytes = disk.read(META, 0, usize::try_from(len.min(1 << 20)).unwrap_or(0))?;
+    let damaged = || {
+        let detail = "checksum mismatch: restore the file from a backup; nothing was changed".to_string();
+        OpenError::Damaged(Damage { file: META.to_string(), pos: 0, detail })
+    };
+    if bytes.starts_with(b"PLMETA") && !bytes.starts_with(b"PLMETA01") {
+        let text = "the data directory has a format this program does not know: use the version that wrote it";
+        return Err(OpenError::Foreign(text.to_string()));
+    }
+    let body = bytes.get(12..).filter(|_| bytes.starts_with(b"PLMETA01")).ok_or_else(damaged)?;
+    if bytes[8..12] != records::crc32c(body).to_le_bytes() {
+        return Err(damaged());
+    }
+    DirectoryMeta::decode(body).map(Some).map_err(|_| damaged())
+}
+
 impl Directory {
-    /// Reads `meta` and the state log and begins a fresh state log file (through `fx().ops`). Refuses damage.
+    /// Reads `meta` and the state log; the first round begins a fresh state log file. A new directory gets
+    /// both at once (through `fx().ops`). Refuses damage, and a directory of another cluster or node.
     pub fn open(
         disk: &dyn DiskRead,
         cfg: DirectoryConfig,
         now: Now,
     ) -> Result<(Directory, Vec<GroupState>), OpenError> {
-        panic!("signature only")
+        match read_meta(disk)? {
+            None => Directory::create(disk, cfg, now).map(|d| (d, Vec::new())),
+            Some(meta) => Directory::reopen(disk, cfg, now, &meta),
+        }
+    }
+
+    fn create(disk: &dyn DiskRead, cfg: DirectoryConfig, now: Now) -> Result<Directory, OpenError> {
+        let leftovers = disk.list("groups")?;
+        if !leftovers.is_empty() {
+            let detail = format!(
+                "`meta` is missing but there are {} groups: restore `meta` and the state log from a backup",
+                leftovers.len()
+            );
+            return Err(OpenError::Damaged(Damage { file: META.to_string(), pos: 0, detail }));
+        }
+        let id = cfg.new_directory_id;
+        let meta = DirectoryMeta {
+            directory_id: Bytes::copy_from_slice(&id),
+            cluster_id: cfg.cluster_id.clone(),
+            node_id: cfg.node_id,
+        };
+        let (bytes, state) = StateLog::create(vec![Item::Identity(id, cfg.boot_id)], cfg.state_log_bytes);
+        let mut dir = Directory::assemble(cfg, state, now);
+        dir.directory_id = id;
+        // In this order: `meta` says that the state log was durable before it.
+        dir.fx.put(FILES[0].to_string(), bytes, PutKind::Hint);
+        dir.fx.put(META.to_string(), encode_meta(&meta), PutKind::Hint);
+        Ok(dir)
+    }
+
+    fn reopen(
+        disk: &dyn DiskRead,
+        cfg: DirectoryConfig,
+        now: Now,
+        meta: &DirectoryMeta,
+    ) -> Result<(Directory, Vec<GroupState>), OpenError> {
+        if meta.cluster_id != cfg.cluster_id || meta.node_id != cfg.node_id {
+            return Err(OpenError::Foreign(format!(
+                "the data directory belongs to node {} of cluster '{}', this is node {} of cluster '{}'",
+                meta.node_id, meta.cluster_id, cfg.node_id, cfg.cluster_id
+            )));
+        }
+        let Some(read) = state_log::read(disk, cfg.accept_state_log_damage)? else {
+            let detail = "the state log is missing or empty, but `meta` says that it was written: restore it \
+                          from a backup"
+                .to_string();
+            return Err(OpenError::Damaged(Damage { file: FILES[0].to_string(), pos: 0, detail }));
+        };
+        let id: [u8; 16] = meta.directory_id[..].try_into().unwrap_or_default();
+        if read.image.directory_id != id {
+            let text = format!("`{}` belongs to another data directory", FILES[read.file]);
+            return Err(OpenError::Foreign(text));
+        }
+        let state = StateLog::resume(read.file, read.number, read.exists, cfg.state_log_bytes);
+        let mut dir = Directory::assemble(cfg, state, now);
+        dir.directory_id = id;
+        dir.was_clean = read.image.clean;
+        dir.was_other_boot = read.image.boot_id != dir.cfg.boot_id;
+        dir.groups = read.image.groups;
+        dir.rounds.want_now();
+        let states = dir.groups.iter().map(|(key, row)| GroupState {
+            key: *key,
+            hard: row.hard,
+            mark: row.mark,
+            failed: row.failed.clone(),
+        });
+        let states = states.collect();
+        Ok((dir, states))
+    }
+
+    fn assemble(cfg: DirectoryConfig, state: StateLog, now: Now) -> Directory {
+        Directory {
+            fx: StorageFx::new(cfg.tail_cache_bytes),
+            cfg,
+            state,
+            groups: BTreeMap::new(),
+            rounds: Rounds::new(now.mono),
+            directory_id: [0; 16],
+            recovers: BTreeMap::new(),
+            fenced: None,
+            space_low: false,
+            told_full: false,
+            was_clean: false,
+            was_other_boot: false,
+        }
     }
 
     /// Effects and allocators; drain `fx().ops` after every call.
@@ -124,79 +263,133 @@ impl Directory {
 
     /// Starts the recovery of a group; ends with [`DirEvent::Recovered`].
     pub fn recover(&mut self, job: RecoverJob) {
-        panic!("signature only")
+        let token = self.fx.token();
+        self.recovers.insert(token, job.key);
+        self.fx.ops.push(DiskOp::Recover { job: Box::new(job), token });
     }
 
     /// Entries of `log` up to its last index were appended. `relaxed`: they count as persisted once written.
     /// Returns the number of the round that will carry them.
     pub fn dirty(&mut self, log: &Log, relaxed: bool) -> u64 {
-        panic!("signature only")
+        self.rounds.dirty(log.key(), log.end(), log.commit(), relaxed)
     }
 
     /// After [`Log::from_recovered`]: `true` when the tail is being written again, and the group may start
     /// only at its [`DirEvent::Persisted`], which here means synced and marked.
     pub fn reopened(&mut self, log: &Log) -> bool {
-        panic!("signature only")
+        if log.rewriting() {
+            self.rounds.dirty(log.key(), log.end(), log.commit(), false);
+            self.rounds.withhold(log.key());
+        }
+        log.rewriting()
     }
 
     /// Records term and vote. With `must_sync` a round is due at once; otherwise it rides along. Returns the
     /// round's number: durable at the first [`DirEvent::Persisted`] of the group whose `round` reaches it.
     pub fn set_hard_state(&mut self, key: GroupKey, hard: HardState, must_sync: bool) -> u64 {
-        panic!("signature only")
+        self.groups.entry(key).or_default().hard = hard;
+        self.rounds.changed(key, must_sync)
     }
 
     /// Tells the commit index for the next mark.
     pub fn set_commit(&mut self, key: GroupKey, index: u64) {
-        panic!("signature only")
+        if let Some(mark) = self.groups.get_mut(&key).and_then(|row| row.mark.as_mut()) {
+            mark.commit = mark.commit.max(index.min(mark.durable_index));
+        }
+        self.rounds.set_commit(key, index);
     }
 
     /// Marks a replica failed (not opened again without a command) or, with `None`, well again.
     pub fn set_failed(&mut self, key: GroupKey, why: Option<String>) {
-        panic!("signature only")
+        self.groups.entry(key).or_default().failed = why;
+        self.rounds.changed(key, true);
     }
 
     /// Forgets a deleted group.
     pub fn forget(&mut self, key: GroupKey) {
-        panic!("signature only")
-    }
-
-    /// Ends a turn: a barrier for new writes; a sync round when one is due and none runs.
-    pub fn pump(&mut self, now: Now) {
-        panic!("signature only")
+        self.fx.drop_group(key);
+        if self.groups.remove(&key).is_some() {
+            self.rounds.forget(key);
+        }
     }
 
     /// Feeds a completion; pushes what became true. Call `pump` afterwards.
     pub fn on_completion(&mut self, now: Now, c: Completion, out: &mut Vec<DirEvent>) {
-        panic!("signature only")
+        if self.fenced.is_some() {
+            return;
+        }
+        match c {
+            Completion::Written { token, result } => self.on_written(now, token, result, out),
+            Completion::Synced { token, result, micros } => self.on_synced(now, token, result, micros, out),
+            Completion::Put { token, result } => {
+                let kind = self.fx.puts.remove(&token);
+                let ok = match result {
+                    Err(e) if e.kind != DiskErrorKind::Full => return self.fence(e.detail, out),
+                    result => result.is_ok(),
+                };
+                if let Some(PutKind::Checkpoint(key, index)) = kind {
+                    out.push(DirEvent::CheckpointDone { key, index, ok });
+                }
+            }
+            Completion::Recovered { token, result } => {
+                if let Some(key) = self.recovers.remove(&token) {
+                    out.push(DirEvent::Recovered { key, result });
+                }
+            }
+            Completion::Space { low } => {
+                self.space_low = low;
+                self.tell_full(out);
+            }
+        }
     }
 
-    /// When `pump` wants to be called next.
-    pub fn next_deadline(&self) -> Option<Mono> {
-        panic!("signature only")
+    pub(crate) fn tell_full(&mut self, out: &mut Vec<DirEvent>) {
+        if self.full() != self.told_full {
+            self.told_full = self.full();
+            out.push(DirEvent::DiskFull(self.told_full));
+        }
+    }
+
+    pub(crate) fn fence(&mut self, detail: String, out: &mut Vec<DirEvent>) {
+        if self.fenced.is_none() {
+            self.fenced = Some(detail.clone());
+            self.fx.ops.clear();
+            out.push(DirEvent::Fenced { detail });
+        }
     }
 
     /// Why the directory is fenced.
     pub fn fenced(&self) -> Option<&str> {
-        panic!("signature only")
+        self.fenced.as_deref()
     }
 
     /// Whether appends of clients are to be refused for lack of space.
     pub fn full(&self) -> bool {
-        panic!("signature only")
+        self.space_low || self.rounds.stalled()
     }
 
     /// Whether the previous stop was clean.
     pub fn was_clean(&self) -> bool {
-        panic!("signature only")
+        self.was_clean
+    }
+
+    /// Whether the machine was started anew since the directory was last open: what was only written is lost.
+    pub fn was_other_boot(&self) -> bool {
+        self.was_other_boot
     }
 
     /// 16 bytes that name this directory.
     pub fn directory_id(&self) -> [u8; 16] {
-        panic!("signature only")
+        self.directory_id
+    }
+
+    /// When `pump` wants to be called next.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        if self.fenced.is_some() { None } else { self.rounds.next_deadline(self.cfg.relaxed_sync_ms) }
     }
 
     /// Syncs and marks everything handed over; [`DirEvent::Stopped`] when done.
     pub fn clean_stop(&mut self) {
-        panic!("signature only")
+        self.rounds.stop();
     }
 }

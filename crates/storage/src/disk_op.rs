@@ -60,6 +60,8 @@ pub enum Completion {
     Put { token: OpToken, result: Result<(), DiskError> },
     /// A [`DiskOp::Recover`] ended.
     Recovered { token: OpToken, result: Box<Result<Recovered, RecoverError>> },
+    /// Free space fell below the reserve (`low`) or rose above it. Unasked.
+    Space { low: bool },
 }
 
 /// Why the disk could not.

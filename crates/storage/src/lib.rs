@@ -19,16 +19,19 @@ mod log_checkpoint;
 mod log_read;
 mod read;
 pub mod recovery;
+mod rounds;
 mod scan;
 mod segment;
 mod sparse_index;
+mod state_log;
+mod state_record;
 mod tail_cache;
 #[cfg(test)]
 mod test_data;
 
 pub use checkpoint::{AppliedPoint, BaseFile, Checkpoint, EpochStart, Replica, ReplicaKind, birth};
 pub use config::{DirectoryConfig, LogConfig};
-pub use directory::{DirEvent, Directory, GroupState, HardState, Mark};
+pub use directory::{DirEvent, Directory, GroupState, HardState, Mark, read_meta};
 pub use disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, OpToken};
 pub use epoch::EpochTable;
 pub use error::{Damage, OpenError, ReadError, RecoverError};

@@ -128,10 +128,6 @@ impl TailSlot {
         }
         Some(out)
     }
-
-    pub(crate) fn clear(&self) {
-        self.cache.lock().clear(self.slot);
-    }
 }
 
 impl Drop for TailSlot {

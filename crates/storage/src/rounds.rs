@@ -1,0 +1,419 @@
+//! The rounds of a directory: what waits, what is written, what is being synced, what is to be marked.
+use crate::directory::{DirEvent, Directory, Mark};
+use crate::disk_op::{DiskError, DiskErrorKind, DiskOp, FileId, OpToken};
+use crate::fx::{Retained, WriteRun};
+use crate::log::LogEnd;
+use crate::state_record::{Item, RecordKind};
+use model::planted::{Bug, planted};
+use model::{GroupKey, Mono, Now};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// A mark that found no round to ride in is written alone after this, ms.
+const QUIET_MS: i64 = 50;
+/// A write that found no space is tried again after this, ms.
+const RETRY_MS: i64 = 200;
+
+/// What a group has waiting for a round.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    end: LogEnd,
+    commit: u64,
+    relaxed: bool,
+}
+
+/// Writes up to one barrier.
+#[derive(Debug)]
+struct Barrier {
+    token: OpToken,
+    groups: Vec<(GroupKey, u64, bool)>,
+    writes: Vec<Retained>,
+    /// Found no space: to be written again.
+    failed: bool,
+}
+
+#[derive(Debug)]
+struct Running {
+    token: OpToken,
+    number: u64,
+    /// Number of its record in the state log; 0 where it has none.
+    record: u64,
+    /// All barriers up to this one must have passed.
+    barrier: OpToken,
+    groups: BTreeMap<GroupKey, Waiting>,
+    changed: BTreeSet<GroupKey>,
+    files: Vec<FileId>,
+    /// Groups whose mark the record holds, and that are told at last.
+    marked: Vec<(GroupKey, u64)>,
+    clean: bool,
+    /// A write of it failed for lack of space: sync again when that is made good.
+    again: bool,
+}
+
+/// The machine's state.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    /// Number of the round that is being gathered.
+    number: u64,
+    waiting: BTreeMap<GroupKey, Waiting>,
+    /// Appended since the last barrier.
+    unwritten: Vec<(GroupKey, u64, bool)>,
+    barriers: VecDeque<Barrier>,
+    running: Option<Running>,
+    /// Groups whose row goes into the next record: new hard state, new mark, failed.
+    changed: BTreeSet<GroupKey>,
+    forgotten: BTreeSet<GroupKey>,
+    /// Reopened groups: told when marked.
+    withheld: BTreeSet<GroupKey>,
+    /// Synced, not marked, withheld: (group, index).
+    to_mark: Vec<(GroupKey, u64)>,
+    now_due: bool,
+    /// Marks wait for a round since.
+    marks_since: Option<Mono>,
+    relaxed_since: Option<Mono>,
+    retry_at: Option<Mono>,
+    /// Highest record of the state log known to be synced by this process.
+    synced_record: u64,
+    last_durable: u64,
+    clock: Mono,
+    stopping: bool,
+    stopped: bool,
+}
+
+impl Rounds {
+    pub(crate) fn new(now: Mono) -> Rounds {
+        Rounds {
+            number: 1,
+            waiting: BTreeMap::new(),
+            unwritten: Vec::new(),
+            barriers: VecDeque::new(),
+            running: None,
+            changed: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
+            withheld: BTreeSet::new(),
+            to_mark: Vec::new(),
+            now_due: false,
+            marks_since: None,
+            relaxed_since: None,
+            retry_at: None,
+            synced_record: 0,
+            last_durable: 0,
+            clock: now,
+            stopping: false,
+            stopped: false,
+        }
+    }
+
+    pub(crate) fn want_now(&mut self) {
+        self.now_due = true;
+    }
+
+    pub(crate) fn dirty(&mut self, key: GroupKey, end: LogEnd, commit: u64, relaxed: bool) -> u64 {
+        self.waiting.insert(key, Waiting { end, commit, relaxed });
+        match self.unwritten.last_mut().filter(|(last, _, _)| *last == key) {
+            Some(last) => *last = (key, end.index, relaxed),
+            None => self.unwritten.push((key, end.index, relaxed)),
+        }
+        if relaxed {
+            self.relaxed_since.get_or_insert(self.clock);
+        }
+        self.number
+    }
+
+    pub(crate) fn withhold(&mut self, key: GroupKey) {
+        self.withheld.insert(key);
+        self.now_due = true;
+    }
+
+    pub(crate) fn changed(&mut self, key: GroupKey, must_sync: bool) -> u64 {
+        self.changed.insert(key);
+        self.forgotten.remove(&key);
+        self.now_due |= must_sync;
+        self.number
+    }
+
+    pub(crate) fn set_commit(&mut self, key: GroupKey, index: u64) {
+        let running = self.running.as_mut().and_then(|r| r.groups.get_mut(&key));
+        for waiting in self.waiting.get_mut(&key).into_iter().chain(running) {
+            waiting.commit = waiting.commit.max(index);
+        }
+    }
+
+    pub(crate) fn forget(&mut self, key: GroupKey) {
+        self.waiting.remove(&key);
+        self.changed.remove(&key);
+        self.withheld.remove(&key);
+        self.unwritten.retain(|(k, _, _)| *k != key);
+        self.to_mark.retain(|(k, _)| *k != key);
+        self.barriers.iter_mut().for_each(|b| b.groups.retain(|(k, _, _)| *k != key));
+        if let Some(running) = &mut self.running {
+            running.groups.remove(&key);
+            running.changed.remove(&key);
+            running.marked.retain(|(k, _)| *k != key);
+        }
+        self.forgotten.insert(key);
+        self.marks_since.get_or_insert(self.clock);
+    }
+
+    pub(crate) fn stalled(&self) -> bool {
+        self.barriers.iter().any(|b| b.failed)
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    fn relaxed_due(&self, now: Mono, relaxed_sync_ms: i64) -> bool {
+        self.stopping || self.relaxed_since.is_some_and(|s| s.after_ms(relaxed_sync_ms) <= now)
+    }
+
+    fn due(&self, now: Mono, relaxed_sync_ms: i64) -> bool {
+        self.now_due
+            || (self.stopping && !self.stopped)
+            || self.waiting.values().any(|w| !w.relaxed)
+            || !self.to_mark.is_empty()
+            || self.marks_since.is_some_and(|s| s.after_ms(QUIET_MS) <= now)
+            || self.relaxed_due(now, relaxed_sync_ms)
+    }
+
+    pub(crate) fn next_deadline(&self, relaxed_sync_ms: i64) -> Option<Mono> {
+        if self.stalled() {
+            return self.retry_at;
+        }
+        if self.running.is_some() {
+            return None;
+        }
+        let marks = self.marks_since.map(|s| s.after_ms(QUIET_MS));
+        let relaxed = self.relaxed_since.map(|s| s.after_ms(relaxed_sync_ms));
+        let now = self.due(self.clock, relaxed_sync_ms).then_some(self.clock);
+        [marks, relaxed, now].into_iter().flatten().min()
+    }
+
+    /// Takes what the next round makes durable.
+    fn gather(&mut self, with_relaxed: bool) -> BTreeMap<GroupKey, Waiting> {
+        if with_relaxed {
+            self.relaxed_since = None;
+            return std::mem::take(&mut self.waiting);
+        }
+        let all = std::mem::take(&mut self.waiting);
+        let (later, now) = all.into_iter().partition(|(_, w)| w.relaxed);
+        self.waiting = later;
+        now
+    }
+}
+
+impl Directory {
+    /// Ends a turn: a barrier for new writes; a sync round when one is due and none runs.
+    pub fn pump(&mut self, now: Now) {
+        self.rounds.clock = now.mono;
+        if self.fenced.is_some() {
+            return;
+        }
+        if self.rounds.stalled() {
+            if self.rounds.retry_at.is_some_and(|at| at <= now.mono) {
+                self.write_again(now.mono);
+            }
+            return;
+        }
+        if self.rounds.running.is_none() && self.rounds.due(now.mono, self.cfg.relaxed_sync_ms) {
+            self.begin_round(now.mono);
+        } else if !self.rounds.unwritten.is_empty() {
+            self.barrier();
+        }
+    }
+
+    fn barrier(&mut self) -> OpToken {
+        let (token, writes) = self.fx.barrier();
+        let groups = std::mem::take(&mut self.rounds.unwritten);
+        self.rounds.barriers.push_back(Barrier { token, groups, writes, failed: false });
+        token
+    }
+
+    fn begin_round(&mut self, now: Mono) {
+        let groups = self.rounds.gather(self.rounds.relaxed_due(now, self.cfg.relaxed_sync_ms));
+        let mut files = Vec::new();
+        for key in groups.keys() {
+            files.extend(self.fx.dirty.remove(key).unwrap_or_default());
+        }
+        let clean = self.rounds.stopping && groups.is_empty() && self.rounds.waiting.is_empty();
+        let (record, changed) = self.write_record(clean, &mut files);
+        let barrier = self.barrier();
+        let token = self.fx.token();
+        self.fx.syncing.clone_from(&files);
+        self.fx.ops.push(DiskOp::Sync { files: files.clone(), token });
+        let rounds = &mut self.rounds;
+        let marked = std::mem::take(&mut rounds.to_mark);
+        let number = rounds.number;
+        rounds.number += 1;
+        (rounds.now_due, rounds.marks_since) = (false, None);
+        let running =
+            Running { token, number, record, barrier, groups, changed, files, marked, clean, again: false };
+        rounds.running = Some(running);
+    }
+
+    /// One record with all rows that changed; a snapshot where the file is to be begun.
+    fn write_record(&mut self, clean: bool, files: &mut Vec<FileId>) -> (u64, BTreeSet<GroupKey>) {
+        let changed = std::mem::take(&mut self.rounds.changed);
+        let forgotten = std::mem::take(&mut self.rounds.forgotten);
+        let snapshot = self.state.wants_snapshot();
+        if changed.is_empty() && forgotten.is_empty() && !snapshot && !clean {
+            return (0, changed);
+        }
+        let claim = self.rounds.synced_record;
+        if snapshot {
+            let mut items = vec![Item::Identity(self.directory_id, self.cfg.boot_id)];
+            items.extend(self.groups.iter().map(|(key, row)| Item::Group(*key, row.clone())));
+            files.push(self.state.write(RecordKind::Snapshot, claim, items, &mut self.fx));
+        }
+        if !snapshot || clean {
+            let row = |key: &GroupKey| Some(Item::Group(*key, self.groups.get(key)?.clone()));
+            let mut items: Vec<Item> = changed.iter().filter_map(row).collect();
+            items.extend(forgotten.into_iter().map(Item::Forget));
+            let kind = if clean { RecordKind::CleanStop } else { RecordKind::Update };
+            let file = self.state.write(kind, claim, items, &mut self.fx);
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+        (self.state.number(), changed)
+    }
+
+    pub(crate) fn on_written(
+        &mut self,
+        now: Now,
+        token: OpToken,
+        result: Result<(), DiskError>,
+        out: &mut Vec<DirEvent>,
+    ) {
+        match result {
+            Ok(()) => {
+                let upto = self.rounds.barriers.iter().position(|b| b.token == token);
+                let passed = upto.filter(|_| !self.rounds.stalled_before(token)).map_or(0, |i| i + 1);
+                for barrier in self.rounds.barriers.drain(..passed).collect::<Vec<_>>() {
+                    self.passed(barrier, out);
+                }
+                self.sync_again();
+            }
+            Err(e) if e.kind == DiskErrorKind::Full => {
+                self.rounds.retry_at = Some(now.mono.after_ms(RETRY_MS));
+                if let Some(barrier) = self.rounds.barriers.iter_mut().find(|b| b.token == token) {
+                    barrier.failed = true;
+                }
+            }
+            Err(e) => return self.fence(e.detail, out),
+        }
+        self.tell_full(out);
+    }
+
+    fn passed(&mut self, barrier: Barrier, out: &mut Vec<DirEvent>) {
+        for (key, index, relaxed) in barrier.groups {
+            out.push(DirEvent::Written { key, index });
+            let withheld = self.rounds.withheld.contains(&key);
+            if (relaxed && !withheld) || planted(Bug::AckBeforeSync) {
+                out.push(DirEvent::Persisted { key, index, round: self.rounds.last_durable });
+            }
+        }
+    }
+
+    /// All writes since the first that failed, once more and in order.
+    fn write_again(&mut self, now: Mono) {
+        self.rounds.retry_at = Some(now.after_ms(RETRY_MS));
+        let failed = std::mem::take(&mut self.rounds.barriers);
+        let mut again = Barrier { token: OpToken(0), groups: Vec::new(), writes: Vec::new(), failed: false };
+        for barrier in failed {
+            again.groups.extend(barrier.groups);
+            again.writes.extend(barrier.writes);
+        }
+        for write in &again.writes {
+            let bufs = write.bufs.clone();
+            self.fx.write(&mut WriteRun::default(), write.file, write.pos, bufs);
+        }
+        // What was written meanwhile is in `unwritten` behind these, and passes the same barrier.
+        let (token, writes) = self.fx.barrier();
+        again.groups.extend(std::mem::take(&mut self.rounds.unwritten));
+        if let Some(running) = &mut self.rounds.running {
+            running.barrier = token;
+            running.again = true;
+        }
+        self.rounds.barriers.push_back(Barrier { token, writes, ..again });
+    }
+
+    /// The running round's writes are good at last: sync them (whatever an earlier sync said, it was without
+    /// them).
+    fn sync_again(&mut self) {
+        let barriers = &self.rounds.barriers;
+        let passed = |r: &&mut Running| r.again && !barriers.iter().any(|b| b.token <= r.barrier);
+        let Some(running) = self.rounds.running.as_mut().filter(passed) else { return };
+        running.again = false;
+        running.token = self.fx.token();
+        self.fx.ops.push(DiskOp::Sync { files: running.files.clone(), token: running.token });
+    }
+
+    pub(crate) fn on_synced(
+        &mut self,
+        now: Now,
+        token: OpToken,
+        result: Result<(), DiskError>,
+        micros: u64,
+        out: &mut Vec<DirEvent>,
+    ) {
+        if let Err(e) = result {
+            return self.fence(e.detail, out);
+        }
+        let Some(running) = self.rounds.running.as_mut().filter(|r| r.token == token) else { return };
+        let unpassed = self.rounds.barriers.iter().any(|b| b.token <= running.barrier);
+        if unpassed || running.again {
+            running.again = true;
+            return;
+        }
+        let Some(running) = self.rounds.running.take() else { return };
+        self.fx.syncing.clear();
+        self.fx.close_retired();
+        let (files, groups) = (running.files.len() as u32, running.groups.len() as u32);
+        out.push(DirEvent::SyncStats { micros, files, groups });
+        self.finish_round(now, running, out);
+    }
+
+    fn finish_round(&mut self, now: Now, running: Running, out: &mut Vec<DirEvent>) {
+        let round = running.number;
+        let rounds = &mut self.rounds;
+        rounds.last_durable = round;
+        rounds.synced_record = rounds.synced_record.max(running.record);
+        if !running.groups.is_empty() {
+            rounds.marks_since.get_or_insert(now.mono);
+        }
+        for (key, w) in &running.groups {
+            let row = self.groups.entry(*key).or_default();
+            row.mark = Some(Mark {
+                durable_index: w.end.index,
+                chain: w.end.chain,
+                segment: w.end.segment,
+                pos: w.end.pos,
+                commit: w.commit.min(w.end.index),
+            });
+            rounds.changed.insert(*key);
+            if rounds.withheld.contains(key) {
+                rounds.to_mark.push((*key, w.end.index));
+            } else {
+                out.push(DirEvent::Persisted { key: *key, index: w.end.index, round });
+            }
+        }
+        for key in running.changed.iter().filter(|k| !running.groups.contains_key(k)) {
+            out.push(DirEvent::Persisted { key: *key, index: 0, round });
+        }
+        for (key, index) in running.marked {
+            rounds.withheld.remove(&key);
+            out.push(DirEvent::Persisted { key, index, round });
+        }
+        if running.clean {
+            rounds.stopped = true;
+            out.push(DirEvent::Stopped);
+        }
+    }
+}
+
+impl Rounds {
+    /// Whether a barrier at or before `token` failed.
+    fn stalled_before(&self, token: OpToken) -> bool {
+        self.barriers.iter().any(|b| b.failed && b.token <= token)
+    }
+}
