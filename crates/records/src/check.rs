@@ -8,7 +8,7 @@ use crate::crc::batch_crc;
 use crate::error::BatchError;
 use crate::read_batches::batches;
 use bytes::BytesMut;
-use model::WallMs;
+use model::{ErrorCode, WallMs};
 
 /// The first Produce version that may carry zstd.
 pub const ZSTD_SINCE: i16 = 7;
@@ -73,7 +73,7 @@ pub fn only_batch_of(version: i16, mut records: BytesMut) -> Result<BytesMut, Ba
     };
     match found.next() {
         None | Some(Err(BatchError::Truncated { .. } | BatchError::ShortHeader { .. })) => {}
-        Some(Err(error @ BatchError::BadLength { .. })) => return Err(error),
+        Some(Err(error)) if error.code() == ErrorCode::CorruptMessage => return Err(error),
         Some(_) => return Err(BatchError::MoreThanOne),
     }
     if version < ZSTD_SINCE && header.codec() == Ok(Codec::Zstd) {

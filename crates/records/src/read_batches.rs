@@ -4,8 +4,17 @@ use crate::error::BatchError;
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 
+/// The smallest length field of any format: below it the bytes are no batch at all, whatever the magic.
+const LEGACY_MIN_LENGTH: i32 = 14;
+
 /// Bytes of the batch at the start of `bytes`, all of them present.
 fn measure(bytes: &[u8]) -> Result<(usize, BatchHeader), BatchError> {
+    if bytes.len() >= LENGTH_PREFIX {
+        let length = i32::from_be_bytes(field(bytes, LENGTH_AT));
+        if length < LEGACY_MIN_LENGTH {
+            return Err(BatchError::BadLength { length });
+        }
+    }
     if bytes.len() > MAGIC_AT {
         let magic = bytes[MAGIC_AT] as i8;
         if magic != MAGIC {

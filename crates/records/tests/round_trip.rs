@@ -310,6 +310,10 @@ fn a_produce_partition_carries_exactly_one_batch_of_format_two() {
     assert_eq!(error.code().name(), "INVALID_RECORD");
     old[16] = 3;
     assert_eq!(records::only_batch_of(9, old).unwrap_err().code().name(), "CORRUPT_MESSAGE");
+    let mut garbage = batch.clone();
+    garbage.extend_from_slice(&[0; 40]);
+    assert_eq!(records::only_batch_of(9, garbage).unwrap_err().code().name(), "CORRUPT_MESSAGE");
+    assert_eq!(records::only_batch_of(9, BytesMut::zeroed(70)), Err(BatchError::BadLength { length: 0 }));
     let zstd = small(|b| b.codec(Codec::Zstd, None));
     assert_eq!(records::only_batch_of(6, zstd.clone()), Err(BatchError::ZstdTooOld { version: 6 }));
     assert!(records::only_batch_of(7, zstd).is_ok());
