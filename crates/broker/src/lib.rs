@@ -1,1 +1,31 @@
-//! Placeholder: being written.
+//! The async shell around the pure node: sockets, decoding, handlers, files, threads, metrics.
+//!
+//! Owns: listeners, connections, one handler file an API, the reactor that feeds the node, budgets,
+//! fetch sessions, HTTP. Must not know: raft, segments, how a topic is placed or a group rebalanced.
+//! Start at `listener.rs`, then `connection.rs`, `dispatch.rs`, `handlers/`, `core/`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+mod broker;
+mod budget;
+mod clock;
+mod connection;
+mod connections;
+mod context;
+mod core;
+mod dispatch;
+mod error_map;
+mod fetch_session;
+mod frame_reader;
+mod handlers;
+mod http;
+mod listener;
+pub mod metrics;
+mod observe;
+mod reader_pool;
+mod real_disk;
+mod settings;
+mod shared;
+mod slots;
+
+pub use broker::{Addresses, Broker, RunError, Stopped};
+pub use node::NodeConfig;
+pub use settings::{Listener, Settings};

@@ -1,0 +1,244 @@
+//! Puts a broker together, runs it, and stops it.
+use crate::clock::Clock;
+use crate::core::{Core, DiskQueue};
+use crate::error_map::ReadFailure;
+use crate::http;
+use crate::listener;
+use crate::metrics::handles::Closed;
+use crate::metrics::{self, BrokerMetrics};
+use crate::observe;
+use crate::reader_pool::ReaderPool;
+use crate::settings::{Listener, Settings};
+use crate::shared::{Parts, Shared};
+use node::{Event, Node, NodeConfig, ReadToken};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use crate::real_disk::RealDisk;
+use storage::{Completion, DiskOp, FileRange};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{LocalSet, spawn_local};
+
+/// How often limits, idle connections and overdue answers are looked at.
+const SWEEP: Duration = Duration::from_millis(500);
+/// Questions of the HTTP thread that may wait.
+const ASKS: usize = 16;
+
+/// Why a broker did not start or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data directory cannot be used; the text says why and what to do.
+    #[error("{0}")]
+    Directory(String),
+    /// A socket, thread or runtime could not be made.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// How a broker ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// As asked; everything is on disk.
+    Clean,
+    /// The data directory failed: the process must not pretend otherwise.
+    Fenced(String),
+}
+
+/// A broker that is ready to run.
+pub struct Broker {
+    settings: Settings,
+    node: NodeConfig,
+}
+
+/// Where a running broker is reached.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// Each listener's name and bound address.
+    pub listeners: Vec<(String, SocketAddr)>,
+    /// The HTTP listener.
+    pub http: Option<SocketAddr>,
+}
+
+impl Broker {
+    /// A broker of these settings. The node's endpoints are filled in from the bound listeners.
+    pub fn new(settings: Settings, node: NodeConfig) -> Broker {
+        Broker { settings, node }
+    }
+
+    /// Runs until `stop` is notified or the directory fails; `started` learns the addresses. Blocks the
+    /// calling thread, which becomes the broker thread.
+    pub fn run(self, stop: Arc<Notify>, started: impl FnOnce(&Addresses)) -> Result<Stopped, RunError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let local = LocalSet::new();
+        local.block_on(&runtime, self.run_local(stop, started))
+    }
+
+    async fn run_local(mut self, stop: Arc<Notify>, started: impl FnOnce(&Addresses)) -> Result<Stopped, RunError> {
+        let bound = bind_all(&self.settings).await?;
+        self.node.endpoints = bound.iter().map(|(l, s)| endpoint(l, s)).collect::<io::Result<_>>()?;
+        let (done, completions) = mpsc::unbounded_channel();
+        let disk = RealDisk::open(
+            &self.settings.data_dir,
+            Box::new(move |completion| {
+                // The receiver goes last, when nobody waits for completions any more.
+                let _ = done.send(completion);
+            }),
+        )
+        .map_err(|e| RunError::Directory(e.to_string()))?;
+        let (clock, seed) = (Clock::new(), self.node.seed);
+        let reader = disk.reader();
+        let node = Node::open(self.node, &*reader, clock.now()).map_err(|e| RunError::Directory(e.to_string()))?;
+        let (wanted, reads) = mpsc::unbounded_channel();
+        let core = Core::new(node, Box::new(Queue(disk)), wanted, clock);
+        let apis: Vec<_> = wire::served().iter().map(|api| (api.key.code(), api.name)).collect();
+        let shared = Shared::new(Parts {
+            readers: ReaderPool::new(self.settings.reader_threads)?,
+            metrics: BrokerMetrics::new(metrics::install(), &apis),
+            settings: self.settings,
+            core,
+            disk: reader,
+            seed,
+        });
+        let fenced = Rc::new(Notify::new());
+        spawn_local(complete(shared.clone(), completions));
+        spawn_local(read_for_node(shared.clone(), reads));
+        spawn_local(react(shared.clone(), fenced.clone()));
+        ready(&shared).await?;
+        shared.refresh_settings();
+        let addresses = start(&shared, bound)?;
+        spawn_local(sweep(shared.clone()));
+        started(&addresses);
+        tokio::select! {
+            () = stop.notified() => {}
+            () = fenced.notified() => {}
+        }
+        Ok(end(&shared).await)
+    }
+}
+
+struct Queue(RealDisk);
+
+impl DiskQueue for Queue {
+    fn submit(&self, op: DiskOp) {
+        self.0.submit(op);
+    }
+}
+
+async fn bind_all(settings: &Settings) -> io::Result<Vec<(Listener, TcpListener)>> {
+    let mut bound = Vec::with_capacity(settings.listeners.len());
+    for l in &settings.listeners {
+        bound.push((l.clone(), listener::bind(&l.host, l.port, settings.backlog).await?));
+    }
+    Ok(bound)
+}
+
+/// What clients are told of a bound listener.
+fn endpoint(listener: &Listener, socket: &TcpListener) -> io::Result<cluster::Endpoint> {
+    let bound = socket.local_addr()?;
+    let host = match (&listener.advertised_host, listener.host.as_str()) {
+        (Some(host), _) => host.clone(),
+        (None, "" | "0.0.0.0" | "::") => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        (None, host) => host.to_owned(),
+    };
+    Ok(cluster::Endpoint {
+        listener: listener.name.clone(),
+        host,
+        port: listener.advertised_port.unwrap_or(bound.port()),
+        protocol: "PLAINTEXT".to_owned(),
+    })
+}
+
+fn start(shared: &Rc<Shared>, bound: Vec<(Listener, TcpListener)>) -> io::Result<Addresses> {
+    let mut listeners = Vec::with_capacity(bound.len());
+    let http = match shared.settings().http {
+        Some(address) => {
+            let (send, receive) = mpsc::channel(ASKS);
+            spawn_local(observe::answer(shared.clone(), receive));
+            Some(http::start(address, shared.metrics.registry().clone(), send, shared.stop.subscribe())?)
+        }
+        None => None,
+    };
+    for (listener, socket) in bound {
+        listeners.push((listener.name.clone(), socket.local_addr()?));
+        spawn_local(listener::accept(shared.clone(), socket, listener.name.into()));
+    }
+    Ok(Addresses { listeners, http })
+}
+
+/// Waits until the metadata is loaded.
+async fn ready(shared: &Rc<Shared>) -> Result<(), RunError> {
+    while !shared.core.ready() {
+        if let Some(why) = shared.core.fenced() {
+            return Err(RunError::Directory(why));
+        }
+        shared.core.turned().await;
+    }
+    Ok(())
+}
+
+/// Feeds completions to the node, as many as there are in one turn.
+async fn complete(shared: Rc<Shared>, mut completions: mpsc::UnboundedReceiver<Completion>) {
+    while let Some(completion) = completions.recv().await {
+        shared.core.on_disk(completion);
+    }
+}
+
+/// Reads what the node asks for, each on its own: loading a group does not wait for another.
+async fn read_for_node(shared: Rc<Shared>, mut reads: mpsc::UnboundedReceiver<(ReadToken, FileRange)>) {
+    while let Some((token, range)) = reads.recv().await {
+        let shared = shared.clone();
+        spawn_local(async move {
+            match shared.read_file(range).await {
+                Ok(extracted) => shared.core.with_node(|node, now| node.on_read(now, token, Ok(extracted))),
+                Err(ReadFailure::Extract(error)) => {
+                    shared.core.with_node(|node, now| node.on_read(now, token, Err(error)));
+                }
+                Err(ReadFailure::Stopped) => {}
+            }
+        });
+    }
+}
+
+async fn react(shared: Rc<Shared>, fenced: Rc<Notify>) {
+    let on_event = |event| {
+        if let Event::Fenced(_) = &event {
+            fenced.notify_one();
+        }
+        observe::on_event(&shared, event);
+    };
+    shared.core.clone().run(shared.clone(), on_event).await;
+}
+
+async fn sweep(shared: Rc<Shared>) {
+    let mut beat = tokio::time::interval(SWEEP);
+    loop {
+        beat.tick().await;
+        shared.refresh_settings();
+        shared.connections.sweep(&shared.settings(), shared.core.uptime(), Instant::now());
+    }
+}
+
+/// Ends a broker: no new connections, requests in progress are answered, then the node puts everything
+/// on disk.
+async fn end(shared: &Rc<Shared>) -> Stopped {
+    tracing::info!("stopping");
+    shared.stop.send_replace(true);
+    let patience = Instant::now() + shared.settings().stop_patience;
+    while shared.connections.len() > 0 && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    shared.connections.close_all(Closed::Shutdown);
+    if shared.core.fenced().is_none() {
+        shared.core.with_node(|node, now| node.begin_stop(now));
+        while !shared.core.look(Node::stopped) && shared.core.fenced().is_none() {
+            shared.core.turned().await;
+        }
+    }
+    match shared.core.fenced() {
+        Some(why) => Stopped::Fenced(why),
+        None => Stopped::Clean,
+    }
+}

@@ -1,0 +1,382 @@
+//! One connection: reads requests, answers them in order.
+//!
+//! Reading and writing are two halves of one task. Produce requests overlap: each is handed to the node
+//! as it is read and answered when its turn comes. Any other request waits for the answers before it
+//! and holds up what follows, as in Apache Kafka.
+use crate::budget::Held;
+use crate::connections::Handle;
+use crate::context::{RequestContext, Software};
+use crate::dispatch::{self, Outcome};
+use crate::frame_reader::{FrameReader, ReadEnd};
+use crate::handlers::produce::ProduceCall;
+use crate::metrics::handles::Closed;
+use crate::shared::Shared;
+use bytes::{Bytes, BytesMut};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+/// Pieces of one vectored write.
+const MAX_PIECES: usize = 64;
+/// Answers that are ready are gathered into one write up to this many bytes.
+const GATHER_BYTES: usize = 256 << 10;
+
+/// An answer that is due, in the order of the requests.
+struct Answer {
+    body: AnswerBody,
+    /// Request bytes that count until the answer is sent.
+    memory: Held,
+    bytes: usize,
+}
+
+enum AnswerBody {
+    Produce(Box<ProduceCall>),
+    Frame { pieces: Vec<Bytes>, memory: Option<Held> },
+}
+
+/// What the two halves share.
+struct Pipeline {
+    answers: RefCell<VecDeque<Answer>>,
+    /// Request bytes of unsent answers.
+    bytes: Cell<usize>,
+    reader: RefCell<Option<Waker>>,
+    writer: RefCell<Option<Waker>>,
+    handle: Rc<Handle>,
+}
+
+impl Pipeline {
+    fn push(&self, answer: Answer) {
+        self.bytes.set(self.bytes.get() + answer.bytes);
+        self.handle.unanswered.set(self.handle.unanswered.get() + 1);
+        self.answers.borrow_mut().push_back(answer);
+        wake(&self.writer);
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() - bytes);
+        self.handle.unanswered.set(self.handle.unanswered.get() - 1);
+        wake(&self.reader);
+    }
+
+    /// Waits until at most `count` answers with at most `bytes` request bytes are due.
+    async fn at_most(&self, count: usize, bytes: usize) {
+        poll_fn(|cx| {
+            let due = self.handle.unanswered.get();
+            if due <= count && (self.bytes.get() <= bytes || due == 0) {
+                return Poll::Ready(());
+            }
+            remember(&self.reader, cx);
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+fn wake(slot: &RefCell<Option<Waker>>) {
+    if let Some(waker) = slot.borrow_mut().take() {
+        waker.wake();
+    }
+}
+
+fn remember(slot: &RefCell<Option<Waker>>, cx: &Context<'_>) {
+    let mut slot = slot.borrow_mut();
+    if !slot.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+        *slot = Some(cx.waker().clone());
+    }
+}
+
+/// Serves a connection to its end; says why it ended.
+pub(crate) async fn serve(shared: Rc<Shared>, mut stream: TcpStream, handle: Rc<Handle>) -> Closed {
+    let (mut read, mut write) = stream.split();
+    let pipeline = Pipeline {
+        answers: RefCell::new(VecDeque::new()),
+        bytes: Cell::new(0),
+        reader: RefCell::new(None),
+        writer: RefCell::new(None),
+        handle: handle.clone(),
+    };
+    let reason = tokio::select! {
+        biased;
+        reason = handle.closing() => reason,
+        reason = write_loop(&shared, &pipeline, &mut write) => reason,
+        reason = read_loop(&shared, &pipeline, &mut read) => reason,
+    };
+    if reason != Closed::Io && reason != Closed::SlowReader {
+        // The peer may be gone already; there is nobody left to tell.
+        let _ = write.shutdown().await;
+    }
+    reason
+}
+
+/// State of the reading half between requests.
+struct Reading {
+    frames: FrameReader,
+    /// A valid request was seen: the large limit applies.
+    trusted: bool,
+    software: Rc<Software>,
+    client_id: Rc<str>,
+}
+
+async fn read_loop(shared: &Rc<Shared>, pipeline: &Pipeline, socket: &mut ReadHalf<'_>) -> Closed {
+    let mut reading = Reading {
+        frames: FrameReader::new(),
+        trusted: false,
+        software: Rc::new(Software::default()),
+        client_id: "".into(),
+    };
+    loop {
+        let (frame, memory) = match next_frame(shared, pipeline, &mut reading, socket).await {
+            Ok(next) => next,
+            Err(reason) => return reason,
+        };
+        let bytes = frame.len();
+        if let Err(reason) = take_request(shared, pipeline, &mut reading, frame, memory, bytes).await {
+            return reason;
+        }
+    }
+}
+
+/// The next frame and the request memory that it holds.
+async fn next_frame(
+    shared: &Rc<Shared>,
+    pipeline: &Pipeline,
+    reading: &mut Reading,
+    socket: &mut ReadHalf<'_>,
+) -> Result<(BytesMut, Held), Closed> {
+    let limit = {
+        let settings = shared.settings.borrow();
+        if reading.trusted { settings.request_max_bytes } else { settings.first_request_max_bytes }
+    };
+    let mut early: Option<Held> = None;
+    loop {
+        match reading.frames.buffered(limit) {
+            Ok(Some(frame)) => {
+                pipeline.handle.frame_since.set(None);
+                let memory = match early.take() {
+                    Some(held) => held,
+                    None => request_memory(shared, frame.len()).await,
+                };
+                return Ok((frame, memory));
+            }
+            Ok(None) => {}
+            Err(end) => return Err(refused(shared, pipeline, &end)),
+        }
+        if let Some(expected) = reading.frames.expected()
+            && early.is_none()
+        {
+            early = Some(request_memory(shared, expected).await);
+        }
+        if shared.stopping() && !reading.frames.mid_frame() {
+            pipeline.at_most(0, 0).await;
+            return Err(Closed::Shutdown);
+        }
+        let begun = reading.frames.mid_frame().then(|| (Instant::now(), reading.frames.expected().unwrap_or(0)));
+        if pipeline.handle.frame_since.get().is_none() || begun.is_none() {
+            pipeline.handle.frame_since.set(begun);
+        }
+        tokio::select! {
+            biased;
+            filled = reading.frames.fill(socket) => match filled {
+                Ok(()) => pipeline.handle.touch(shared.core.uptime()),
+                Err(end) => return Err(refused(shared, pipeline, &end)),
+            },
+            () = shared.stop_begun() => {}
+        }
+    }
+}
+
+async fn request_memory(shared: &Shared, bytes: usize) -> Held {
+    match shared.request_memory.try_take(bytes as u64) {
+        Some(held) => held,
+        None => shared.request_memory.take(bytes as u64).await,
+    }
+}
+
+fn refused(shared: &Shared, pipeline: &Pipeline, end: &ReadEnd) -> Closed {
+    let peer = pipeline.handle.info.peer;
+    match end {
+        ReadEnd::Closed => Closed::Peer,
+        ReadEnd::Io(error) => {
+            tracing::debug!(%peer, %error, "connection lost");
+            Closed::Io
+        }
+        ReadEnd::TooLarge(length) => {
+            shared.complain(|| tracing::warn!(%peer, length, "frame over the limit: connection closed"));
+            Closed::TooLarge
+        }
+        ReadEnd::Negative(length) => {
+            shared.complain(|| tracing::warn!(%peer, length, "frame of negative length: connection closed"));
+            Closed::TooLarge
+        }
+    }
+}
+
+/// Decodes one frame and sees to its answer.
+async fn take_request(
+    shared: &Rc<Shared>,
+    pipeline: &Pipeline,
+    reading: &mut Reading,
+    frame: BytesMut,
+    memory: Held,
+    bytes: usize,
+) -> Result<(), Closed> {
+    let received = Instant::now();
+    let request = match dispatch::decode(frame) {
+        Ok(request) => request,
+        Err(dispatch::Refusal::Answer(pieces)) => {
+            pipeline.at_most(0, 0).await;
+            let body = AnswerBody::Frame { pieces, memory: None };
+            pipeline.push(Answer { body, memory, bytes });
+            return Ok(());
+        }
+        Err(dispatch::Refusal::Close(reason, why)) => {
+            let peer = pipeline.handle.info.peer;
+            shared.complain(|| tracing::warn!(%peer, why, "connection closed"));
+            return Err(reason);
+        }
+    };
+    reading.trusted = true;
+    let (header, request) = request;
+    let client_id = header.client_id.as_deref().unwrap_or("");
+    if *reading.client_id != *client_id {
+        reading.client_id = client_id.into();
+    }
+    let ctx = RequestContext {
+        connection: pipeline.handle.info.clone(),
+        client_id: reading.client_id.clone(),
+        software: reading.software.clone(),
+        api_key: header.api_key.code(),
+        api_version: header.api_version,
+        correlation_id: header.correlation_id,
+        received,
+        request_bytes: bytes,
+    };
+    let limits = {
+        let settings = shared.settings.borrow();
+        (settings.connection_requests, settings.connection_request_bytes)
+    };
+    if !dispatch::overlaps(&request) {
+        pipeline.at_most(0, 0).await;
+    } else if pipeline.handle.unanswered.get() >= limits.0 || pipeline.bytes.get() > limits.1 {
+        shared.metrics.pipeline_full.increment(1);
+        pipeline.at_most(limits.0 - 1, limits.1).await;
+    }
+    match dispatch::begin(shared, ctx, request) {
+        Outcome::Produce(call) => {
+            let body = AnswerBody::Produce(call);
+            pipeline.push(Answer { body, memory, bytes });
+        }
+        Outcome::Wait(answer) => {
+            let mut answer = answer;
+            pipeline.handle.in_handler.set(true);
+            let done = answer.as_mut().await;
+            pipeline.handle.in_handler.set(false);
+            if let Some(software) = done.software {
+                reading.software = software;
+            }
+            let body = AnswerBody::Frame { pieces: done.pieces, memory: done.memory };
+            pipeline.push(Answer { body, memory, bytes });
+        }
+    }
+    Ok(())
+}
+
+async fn write_loop(shared: &Rc<Shared>, pipeline: &Pipeline, socket: &mut WriteHalf<'_>) -> Closed {
+    let mut pieces: VecDeque<Bytes> = VecDeque::new();
+    loop {
+        let taken = match poll_fn(|cx| poll_answers(shared, pipeline, &mut pieces, cx)).await {
+            Ok(taken) => taken,
+            Err(reason) => return reason,
+        };
+        if !pieces.is_empty()
+            && let Err(error) = write_all(pipeline, socket, &mut pieces).await
+        {
+            tracing::debug!(peer = %pipeline.handle.info.peer, %error, "connection lost while answering");
+            return Closed::Io;
+        }
+        for bytes in taken.iter().map(|(bytes, ..)| *bytes) {
+            pipeline.sent(bytes);
+        }
+        pipeline.handle.touch(shared.core.uptime());
+    }
+}
+
+type Taken = Vec<(usize, Held, Option<Held>)>;
+
+/// Takes the answers at the front that are ready; their memory counts until they are written.
+fn poll_answers(
+    shared: &Rc<Shared>,
+    pipeline: &Pipeline,
+    pieces: &mut VecDeque<Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Taken, Closed>> {
+    let mut taken: Taken = Vec::new();
+    let mut gathered = 0;
+    let mut answers = pipeline.answers.borrow_mut();
+    while gathered < GATHER_BYTES {
+        let Some(front) = answers.front_mut() else { break };
+        if let AnswerBody::Produce(call) = &mut front.body {
+            if call.poll_done(cx).is_pending() {
+                break;
+            }
+            match call.finish(shared) {
+                Ok(frame) => {
+                    gathered += frame.iter().map(Bytes::len).sum::<usize>();
+                    pieces.extend(frame);
+                }
+                Err(reason) => return Poll::Ready(Err(reason)),
+            }
+        }
+        let Some(answer) = answers.pop_front() else { break };
+        let mut held = None;
+        if let AnswerBody::Frame { pieces: frame, memory } = answer.body {
+            gathered += frame.iter().map(Bytes::len).sum::<usize>();
+            pieces.extend(frame);
+            held = memory;
+        }
+        taken.push((answer.bytes, answer.memory, held));
+    }
+    if taken.is_empty() {
+        drop(answers);
+        remember(&pipeline.writer, cx);
+        return Poll::Pending;
+    }
+    Poll::Ready(Ok(taken))
+}
+
+/// Writes everything; the connection counts as stalled from the last progress on.
+async fn write_all(pipeline: &Pipeline, socket: &mut WriteHalf<'_>, pieces: &mut VecDeque<Bytes>) -> std::io::Result<()> {
+    pipeline.handle.writing_since.set(Some(Instant::now()));
+    while !pieces.is_empty() {
+        let mut slices = [IoSlice::new(&[]); MAX_PIECES];
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(pieces.iter()) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        let mut written = socket.write_vectored(&slices[..count]).await?;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        while let Some(front) = pieces.front_mut() {
+            if front.len() > written {
+                bytes::Buf::advance(front, written);
+                break;
+            }
+            written -= front.len();
+            pieces.pop_front();
+        }
+        if !pieces.is_empty() {
+            pipeline.handle.writing_since.set(Some(Instant::now()));
+        }
+    }
+    pipeline.handle.writing_since.set(None);
+    Ok(())
+}

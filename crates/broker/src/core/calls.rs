@@ -1,0 +1,161 @@
+//! One function a call of the node, typed as the handlers want it.
+use super::{Call, Core, FetchInput, Isolation, Reply};
+use crate::handlers::fetch::Planned;
+use bytes::BytesMut;
+use coordinator::{DescribedGroup, ListRequest, ListedGroup};
+use model::{ErrorCode, GroupKey, Now};
+use node::{AdminReply, AdminRequest, FetchResult, GroupRequest, Node, PartitionInfo};
+use partition::{FetchOk, ListOffsetAsk, ListOffsetOutcome, ProducerInfo};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What a fetch may read of one partition.
+pub(crate) type FetchPlan = FetchOk;
+/// An offset found by ListOffsets.
+pub(crate) type Offset = ListOffsetOutcome;
+
+/// A client's address as Java prints it.
+pub(crate) fn java_host(peer: IpAddr) -> String {
+    format!("/{peer}")
+}
+
+impl Core {
+    /// Appends record sets; answer n is that of append n.
+    pub(crate) fn produce(self: &Rc<Self>, appends: Vec<(GroupKey, BytesMut)>, acks: i16) -> Call {
+        let call = self.call(appends.len());
+        self.with_node(|node, now| {
+            for (item, (key, records)) in appends.into_iter().enumerate() {
+                node.produce(now, call.token(item), key, records, acks);
+            }
+        });
+        call
+    }
+
+    /// Plans the read of one partition.
+    pub(crate) fn plan_fetch(node: &mut Node, now: Now, key: GroupKey, input: &FetchInput) -> Planned {
+        match node.fetch(now, key, input) {
+            FetchResult::Ok(plan) => Planned::Read(plan),
+            FetchResult::Err(error) => Planned::Failed(error),
+            FetchResult::NotReady => Planned::Opening,
+        }
+    }
+
+    /// Resolves when one of `keys` moves.
+    pub(crate) fn watch(self: &Rc<Self>, keys: &[GroupKey]) -> Call {
+        let mut call = self.call(1);
+        call.watching = true;
+        let token = call.token(0);
+        self.with_node(|node, _| node.watch(token, keys));
+        call
+    }
+
+    /// Asks for offsets; answer n is that of ask n.
+    pub(crate) fn list_offsets(self: &Rc<Self>, asks: &[(GroupKey, ListOffsetAsk)]) -> Call {
+        let call = self.call(asks.len());
+        self.with_node(|node, now| {
+            for (item, (key, ask)) in asks.iter().enumerate() {
+                node.list_offset(now, call.token(item), *key, *ask);
+            }
+        });
+        call
+    }
+
+    /// Asks where epochs end: (key, current leader epoch, epoch).
+    pub(crate) fn epoch_ends(self: &Rc<Self>, asks: &[(GroupKey, i32, i32)]) -> Call {
+        let call = self.call(asks.len());
+        self.with_node(|node, now| {
+            for (item, (key, current, epoch)) in asks.iter().enumerate() {
+                node.epoch_end(now, call.token(item), *key, *current, *epoch);
+            }
+        });
+        call
+    }
+
+    /// Moves log starts.
+    pub(crate) fn delete_records(self: &Rc<Self>, moves: &[(GroupKey, i64)]) -> Call {
+        let call = self.call(moves.len());
+        self.with_node(|node, now| {
+            for (item, (key, offset)) in moves.iter().enumerate() {
+                node.delete_records(now, call.token(item), *key, *offset);
+            }
+        });
+        call
+    }
+
+    /// A producer id.
+    pub(crate) async fn init_producer_id(self: &Rc<Self>) -> Option<Reply> {
+        let call = self.call(1);
+        self.with_node(|node, now| node.init_producer_id(now, call.token(0)));
+        call.one().await
+    }
+
+    /// Changes the metadata; REQUEST_TIMED_OUT when it takes longer than `patience`, though it may
+    /// still happen.
+    pub(crate) async fn admin(self: &Rc<Self>, request: AdminRequest, patience: Duration) -> Result<AdminReply, ErrorCode> {
+        let call = self.call(1);
+        self.with_node(|node, now| node.admin(now, call.token(0), request));
+        match call.one_within(patience).await {
+            Some(Reply::Admin(AdminReply::Refused(code))) => Err(code),
+            Some(Reply::Admin(reply)) => Ok(reply),
+            Some(_) => Err(ErrorCode::UnknownServerError),
+            None => Err(ErrorCode::RequestTimedOut),
+        }
+    }
+
+    /// Creates topics with the broker's defaults and waits until they are there or refused.
+    pub(crate) async fn auto_create(self: &Rc<Self>, names: Vec<String>) {
+        let patience = Duration::from_millis(self.broker_config().request_timeout_ms.max(0) as u64);
+        if let Err(code) = self.admin(AdminRequest::AutoCreate(names), patience).await {
+            tracing::warn!(%code, "topics were not created on demand");
+        }
+    }
+
+    /// Asks a group's coordinator and waits for its answer.
+    pub(crate) async fn group(
+        self: &Rc<Self>,
+        group: &str,
+        request: GroupRequest,
+    ) -> Result<coordinator::Reply, ErrorCode> {
+        match self.ask_group(group, request).await {
+            Some(Reply::Group(reply)) => Ok(reply),
+            Some(Reply::GroupRefused(code)) => Err(code),
+            _ => Err(ErrorCode::UnknownServerError),
+        }
+    }
+
+    async fn ask_group(self: &Rc<Self>, group: &str, request: GroupRequest) -> Option<Reply> {
+        let call = self.call(1);
+        self.with_node(|node, now| node.group(now, call.token(0), group, request));
+        call.one().await
+    }
+
+    /// A group's state.
+    pub(crate) async fn describe_group(self: &Rc<Self>, group: &str) -> Result<DescribedGroup, ErrorCode> {
+        match self.ask_group(group, GroupRequest::Describe(vec![group.to_owned()])).await {
+            Some(Reply::GroupsDescribed(mut groups)) => groups.pop().ok_or(ErrorCode::UnknownServerError),
+            Some(Reply::GroupRefused(code)) => Err(code),
+            _ => Err(ErrorCode::UnknownServerError),
+        }
+    }
+
+    /// Every group that fits.
+    pub(crate) async fn list_groups(self: &Rc<Self>, request: ListRequest) -> Result<Vec<ListedGroup>, ErrorCode> {
+        self.with_node(|node, now| node.list_groups(now, &request))
+    }
+
+    /// Producers of a partition.
+    pub(crate) fn describe_producers(&self, key: GroupKey) -> Option<Vec<ProducerInfo>> {
+        self.look(|node| node.describe_producers(key))
+    }
+
+    /// What is known of a partition without touching it.
+    pub(crate) fn partition_info(&self, key: GroupKey) -> Option<PartitionInfo> {
+        self.look(|node| node.partition_info(key))
+    }
+
+    /// Which records a reader may see, by the request's isolation level.
+    pub(crate) fn isolation(level: i8) -> Isolation {
+        if level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted }
+    }
+}

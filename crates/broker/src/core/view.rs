@@ -1,0 +1,143 @@
+//! Reading the metadata image as handlers answer from it.
+use super::Core;
+use cluster::{BrokerConfig, Image, Topic};
+use model::{ErrorCode, GroupKey, NodeId, TopicId};
+use std::sync::Arc;
+
+/// Where a broker can be reached on one listener.
+pub(crate) struct EndpointView {
+    pub(crate) node: NodeId,
+    pub(crate) host: String,
+    pub(crate) port: i32,
+    pub(crate) rack: Option<String>,
+}
+
+/// A partition as Metadata answers it.
+pub(crate) struct PartitionView {
+    pub(crate) error: ErrorCode,
+    pub(crate) leader: NodeId,
+    pub(crate) leader_epoch: i32,
+    pub(crate) replicas: Vec<NodeId>,
+    pub(crate) in_sync: Vec<NodeId>,
+    pub(crate) offline: Vec<NodeId>,
+}
+
+/// The group of a topic's partition, if there is such a partition.
+pub(crate) fn group_key(topic: &Topic, partition: i32) -> Option<GroupKey> {
+    topic.partition(partition).map(|_| GroupKey { topic: topic.id, partition })
+}
+
+impl Core {
+    /// The metadata now.
+    pub(crate) fn image(&self) -> Arc<Image> {
+        self.look(|node| node.image())
+    }
+
+    /// This node.
+    pub(crate) fn node_id(&self) -> NodeId {
+        self.image().node_id
+    }
+
+    /// The cluster's id.
+    pub(crate) fn cluster_id(&self) -> Arc<str> {
+        self.image().cluster_id.clone()
+    }
+
+    /// Who is told to be the controller: any live broker takes admin requests, this one for sure.
+    pub(crate) fn controller_id(&self) -> NodeId {
+        self.node_id()
+    }
+
+    /// The resolved broker configs.
+    pub(crate) fn broker_config(&self) -> Arc<BrokerConfig> {
+        self.image().broker_config().clone()
+    }
+
+    /// A topic by name.
+    pub(crate) fn topic_by_name(&self, name: &str) -> Option<Arc<Topic>> {
+        self.image().topic(name).cloned()
+    }
+
+    /// A topic by id.
+    pub(crate) fn topic_by_id(&self, id: TopicId) -> Option<Arc<Topic>> {
+        self.image().topic_by_id(id).cloned()
+    }
+
+    /// All topics in order of their names.
+    pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
+        self.image().topics().cloned().collect()
+    }
+
+    /// Every broker that has the listener.
+    pub(crate) fn endpoints(&self, listener: &str) -> Vec<EndpointView> {
+        let image = self.image();
+        let of = |n: &cluster::Node| {
+            let endpoint = n.endpoints.iter().find(|e| e.listener == listener)?;
+            let (host, port) = (endpoint.host.clone(), i32::from(endpoint.port));
+            Some(EndpointView { node: n.id, host, port, rack: n.rack.clone() })
+        };
+        image.nodes.values().filter_map(|n| of(n)).collect()
+    }
+
+    /// The node that coordinates a group.
+    pub(crate) fn group_node(&self, _group: &str) -> NodeId {
+        self.node_id()
+    }
+
+    /// Leader and epoch of a partition.
+    pub(crate) fn leader(&self, topic: &Topic, partition: i32) -> Option<(NodeId, i32)> {
+        group_key(topic, partition).and_then(|key| self.leader_of(key))
+    }
+
+    /// Leader and epoch of a group.
+    pub(crate) fn leader_of(&self, key: GroupKey) -> Option<(NodeId, i32)> {
+        Some((self.node_id(), self.look(|node| node.leader_epoch(key))))
+    }
+
+    /// A partition as Metadata answers it.
+    pub(crate) fn partition_view(&self, topic: &Topic, partition: i32) -> PartitionView {
+        let replicas: Vec<NodeId> =
+            topic.partition(partition).map_or_else(Vec::new, |p| p.replicas.iter().map(|r| r.node).collect());
+        let failed = group_key(topic, partition).is_some_and(|key| self.look(|node| node.is_offline(key)));
+        if failed {
+            let offline = replicas.clone();
+            return PartitionView {
+                error: ErrorCode::LeaderNotAvailable,
+                leader: -1,
+                leader_epoch: -1,
+                in_sync: Vec::new(),
+                offline,
+                replicas,
+            };
+        }
+        let (leader, leader_epoch) = self.leader(topic, partition).unwrap_or((-1, -1));
+        PartitionView {
+            error: ErrorCode::None,
+            leader,
+            leader_epoch,
+            in_sync: replicas.clone(),
+            offline: Vec::new(),
+            replicas,
+        }
+    }
+
+    /// Why the data directory takes no writes any more.
+    pub(crate) fn fenced(&self) -> Option<String> {
+        self.look(|node| node.fenced().map(str::to_owned))
+    }
+}
+
+impl Core {
+    /// Whether the metadata is loaded and this node registered.
+    pub(crate) fn ready(&self) -> bool {
+        self.look(|node| node.ready())
+    }
+
+    /// Committed offsets of groups that this node coordinates: group, topic, partition, offset.
+    pub(crate) fn committed_offsets(&self, most: usize) -> Vec<(String, String, i32, i64)> {
+        self.look(|node| {
+            let offsets = node.coordinators().flat_map(|c| c.committed_offsets());
+            offsets.take(most).map(|(group, topic, partition, value)| (group.to_owned(), topic.to_owned(), partition, value.offset)).collect()
+        })
+    }
+}

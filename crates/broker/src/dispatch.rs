@@ -1,0 +1,155 @@
+//! From a frame to its handler, and from a handler's answer to bytes.
+use crate::budget::Held;
+use crate::context::{Charge, RequestContext, Software};
+use crate::handlers::{self, produce::ProduceCall};
+use crate::metrics::handles::Closed;
+use crate::shared::Shared;
+use bytes::{Bytes, BytesMut};
+use model::ErrorCode;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use wire::{ApiKey, Request, RequestError, RequestHeader, ResponseBody};
+
+/// Why a frame reaches no handler.
+pub(crate) enum Refusal {
+    /// An answer is due all the same.
+    Answer(Vec<Bytes>),
+    /// The connection is to be closed; the text says why.
+    Close(Closed, String),
+}
+
+/// What becomes of a request.
+pub(crate) enum Outcome {
+    /// A produce that waits in the pipeline.
+    Produce(Box<ProduceCall>),
+    /// A handler at work.
+    Wait(Pin<Box<dyn Future<Output = Finished>>>),
+}
+
+/// An encoded answer.
+pub(crate) struct Finished {
+    /// The frame.
+    pub(crate) pieces: Vec<Bytes>,
+    /// Memory that counts until the frame is sent.
+    pub(crate) memory: Option<Held>,
+    /// What the client told of itself.
+    pub(crate) software: Option<Rc<Software>>,
+}
+
+/// What a handler hands back.
+pub(crate) struct Done {
+    body: ResponseBody,
+    memory: Option<Held>,
+    software: Option<Rc<Software>>,
+}
+
+impl Done {
+    /// An answer that says what its client told of itself.
+    pub(crate) fn with_software(body: ResponseBody, software: Rc<Software>) -> Done {
+        Done { body, memory: None, software: Some(software) }
+    }
+
+    /// An answer that holds memory until it is sent.
+    pub(crate) fn with_memory(body: ResponseBody, memory: Option<Held>) -> Done {
+        Done { body, memory, software: None }
+    }
+}
+
+impl From<ResponseBody> for Done {
+    fn from(body: ResponseBody) -> Done {
+        Done { body, memory: None, software: None }
+    }
+}
+
+/// Decodes a frame, or says what becomes of it.
+pub(crate) fn decode(frame: BytesMut) -> Result<(RequestHeader, Request), Refusal> {
+    wire::decode_request(frame).map_err(|error| match error {
+        RequestError::UnservedVersion { api_key: ApiKey::ApiVersions, correlation_id, .. } => {
+            let mut table = wire::api_versions_response();
+            table.error_code = ErrorCode::UnsupportedVersion.code();
+            let frame = wire::encode_response(0, correlation_id, &ResponseBody::ApiVersions(table))
+                .expect("the table of served APIs fits version 0");
+            Refusal::Answer(frame)
+        }
+        RequestError::UnknownApi { .. } | RequestError::UnservedVersion { .. } => {
+            Refusal::Close(Closed::UnknownApi, error.to_string())
+        }
+        RequestError::Malformed(_) => Refusal::Close(Closed::Malformed, error.to_string()),
+    })
+}
+
+/// Whether the request may be taken in while earlier ones of its connection are unanswered.
+pub(crate) fn overlaps(request: &Request) -> bool {
+    matches!(request, Request::Produce(_))
+}
+
+/// Hands a request to its handler.
+pub(crate) fn begin(shared: &Rc<Shared>, ctx: RequestContext, request: Request) -> Outcome {
+    if let Some(api) = shared.metrics.api(ctx.api_key) {
+        api.requests.increment(1);
+        api.request_bytes.increment(ctx.request_bytes as u64);
+    }
+    ctx.charge(Charge::Decode(ctx.request_bytes));
+    match request {
+        Request::Produce(request) => Outcome::Produce(Box::new(handlers::produce::begin(shared, ctx, request))),
+        request => Outcome::Wait(Box::pin(run(shared.clone(), ctx, request))),
+    }
+}
+
+async fn run(shared: Rc<Shared>, ctx: RequestContext, request: Request) -> Finished {
+    let done = answer(&shared, &ctx, request).await;
+    Finished {
+        pieces: encode(&shared, &ctx, &done.body),
+        memory: done.memory,
+        software: done.software,
+    }
+}
+
+/// Encodes an answer and counts it.
+pub(crate) fn encode(shared: &Shared, ctx: &RequestContext, body: &ResponseBody) -> Vec<Bytes> {
+    let frame = wire::encode_response(ctx.api_version, ctx.correlation_id, body)
+        .expect("handlers set only fields that the version has");
+    if let Some(api) = shared.metrics.api(ctx.api_key) {
+        let bytes: usize = frame.iter().map(Bytes::len).sum();
+        api.response_bytes.increment(bytes as u64);
+        api.seconds.record(ctx.received.elapsed().as_secs_f64());
+    }
+    frame
+}
+
+async fn answer(shared: &Rc<Shared>, ctx: &RequestContext, request: Request) -> Done {
+    use handlers as h;
+    match request {
+        Request::Produce(_) => unreachable!("produce goes through the pipeline"),
+        Request::Fetch(r) => h::fetch::handle(shared, ctx, r).await,
+        Request::ListOffsets(r) => h::list_offsets::handle(shared, ctx, r).await.into(),
+        Request::Metadata(r) => h::metadata::handle(shared, ctx, r).await.into(),
+        Request::OffsetCommit(r) => h::offset_commit::handle(shared, ctx, r).await.into(),
+        Request::OffsetFetch(r) => h::offset_fetch::handle(shared, ctx, r).await.into(),
+        Request::FindCoordinator(r) => h::find_coordinator::handle(shared, ctx, r).await.into(),
+        Request::JoinGroup(r) => h::join_group::handle(shared, ctx, r).await.into(),
+        Request::Heartbeat(r) => h::heartbeat::handle(shared, ctx, r).await.into(),
+        Request::LeaveGroup(r) => h::leave_group::handle(shared, ctx, r).await.into(),
+        Request::SyncGroup(r) => h::sync_group::handle(shared, ctx, r).await.into(),
+        Request::DescribeGroups(r) => h::describe_groups::handle(shared, ctx, r).await.into(),
+        Request::ListGroups(r) => h::list_groups::handle(shared, ctx, r).await.into(),
+        Request::ApiVersions(r) => h::api_versions::handle(shared, ctx, r),
+        Request::CreateTopics(r) => h::create_topics::handle(shared, ctx, r).await.into(),
+        Request::DeleteTopics(r) => h::delete_topics::handle(shared, ctx, r).await.into(),
+        Request::DeleteRecords(r) => h::delete_records::handle(shared, ctx, r).await.into(),
+        Request::InitProducerId(r) => h::init_producer_id::handle(shared, ctx, r).await.into(),
+        Request::OffsetForLeaderEpoch(r) => h::offset_for_leader_epoch::handle(shared, ctx, r).await.into(),
+        Request::DescribeConfigs(r) => h::describe_configs::handle(shared, ctx, r).into(),
+        Request::AlterConfigs(r) => h::alter_configs::handle(shared, ctx, r).await.into(),
+        Request::DescribeLogDirs(r) => h::describe_log_dirs::handle(shared, ctx, r).into(),
+        Request::CreatePartitions(r) => h::create_partitions::handle(shared, ctx, r).await.into(),
+        Request::DeleteGroups(r) => h::delete_groups::handle(shared, ctx, r).await.into(),
+        Request::IncrementalAlterConfigs(r) => h::incremental_alter_configs::handle(shared, ctx, r).await.into(),
+        Request::OffsetDelete(r) => h::offset_delete::handle(shared, ctx, r).await.into(),
+        Request::DescribeCluster(r) => h::describe_cluster::handle(shared, ctx, r).into(),
+        Request::DescribeProducers(r) => h::describe_producers::handle(shared, ctx, r).into(),
+        Request::ListConfigResources(r) => h::list_config_resources::handle(shared, ctx, r).into(),
+        Request::DescribeTopicPartitions(r) => h::describe_topic_partitions::handle(shared, ctx, r).into(),
+    }
+}

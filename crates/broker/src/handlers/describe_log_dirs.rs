@@ -1,0 +1,66 @@
+//! DescribeLogDirs: the data directory, its partitions and its room.
+use crate::context::{Operation, RequestContext, Resource, authorize};
+use crate::core::{self, Topic};
+use crate::shared::Shared;
+use model::ErrorCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use wire::describe_log_dirs_response::{DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic};
+use wire::{DescribeLogDirsRequest, DescribeLogDirsResponse, ResponseBody, Str};
+
+/// First version with an error of the whole.
+const ERROR_FROM: i16 = 3;
+
+pub(crate) fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: DescribeLogDirsRequest) -> ResponseBody {
+    if !authorize(ctx, Operation::Describe, Resource::Cluster) {
+        let code = shared.code(ctx, ErrorCode::ClusterAuthorizationFailed);
+        let error_code = if ctx.api_version >= ERROR_FROM { code } else { 0 };
+        return ResponseBody::DescribeLogDirs(DescribeLogDirsResponse { error_code, ..Default::default() });
+    }
+    let mut topics: Vec<DescribeLogDirsTopic> = Vec::new();
+    match request.topics {
+        None => {
+            for topic in shared.core.topics() {
+                let all: Vec<i32> = (0..topic.partitions.len() as i32).collect();
+                topics.extend(describe(shared, &topic, &all));
+            }
+        }
+        Some(asked) => {
+            for one in asked {
+                if let Some(topic) = shared.core.topic_by_name(&one.topic) {
+                    topics.extend(describe(shared, &topic, &one.partitions));
+                }
+            }
+        }
+    }
+    let (total_bytes, usable_bytes) = shared.disk_room();
+    let fenced = shared.core.fenced().is_some();
+    let code = if fenced { ErrorCode::KafkaStorageError } else { ErrorCode::None };
+    let directory = DescribeLogDirsResult {
+        error_code: shared.code(ctx, code),
+        log_dir: Str::from(shared.settings().data_dir.to_string_lossy().as_ref()),
+        topics,
+        total_bytes,
+        usable_bytes,
+        is_cordoned: false,
+    };
+    ResponseBody::DescribeLogDirs(DescribeLogDirsResponse { results: vec![directory], ..Default::default() })
+}
+
+fn describe(shared: &Shared, topic: &Arc<Topic>, partitions: &[i32]) -> Option<DescribeLogDirsTopic> {
+    let rows: Vec<DescribeLogDirsPartition> = partitions
+        .iter()
+        .filter_map(|index| {
+            let key = core::group_key(topic, *index)?;
+            // A partition that was never touched has no files.
+            let size = shared.core.partition_info(key).map_or(0, |info| info.size_bytes);
+            Some(DescribeLogDirsPartition {
+                partition_index: *index,
+                partition_size: size.try_into().unwrap_or(i64::MAX),
+                offset_lag: 0,
+                is_future_key: false,
+            })
+        })
+        .collect();
+    (!rows.is_empty()).then(|| DescribeLogDirsTopic { name: Str::from(&*topic.name), partitions: rows })
+}

@@ -1,0 +1,87 @@
+//! FindCoordinator: where a group lives.
+use crate::context::{Operation, RequestContext, Resource, authorize};
+use crate::shared::Shared;
+use model::ErrorCode;
+use std::rc::Rc;
+use wire::find_coordinator_response::Coordinator;
+use wire::{FindCoordinatorRequest, FindCoordinatorResponse, ResponseBody, Str};
+
+/// First version with several keys in a request.
+const BATCHED_FROM: i16 = 4;
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: FindCoordinatorRequest,
+) -> ResponseBody {
+    if request.key_type == GROUP && shared.core.topic_by_name(cluster::CONSUMER_OFFSETS).is_none() {
+        // The first group of a cluster makes the topic that groups live in.
+        shared.core.auto_create(vec![cluster::CONSUMER_OFFSETS.to_owned()]).await;
+    }
+    if ctx.api_version >= BATCHED_FROM {
+        let find = |key: &Str| find(shared, ctx, request.key_type, key);
+        let coordinators = request.coordinator_keys.iter().map(find).collect();
+        return ResponseBody::FindCoordinator(FindCoordinatorResponse { coordinators, ..Default::default() });
+    }
+    let found = find(shared, ctx, request.key_type, &request.key);
+    ResponseBody::FindCoordinator(FindCoordinatorResponse {
+        error_code: found.error_code,
+        error_message: found.error_message,
+        node_id: found.node_id,
+        host: found.host,
+        port: found.port,
+        ..Default::default()
+    })
+}
+
+fn find(shared: &Shared, ctx: &RequestContext, key_type: i8, key: &Str) -> Coordinator {
+    match coordinator(shared, ctx, key_type, key) {
+        Ok(found) => found,
+        Err((code, message)) => Coordinator {
+            key: key.clone(),
+            node_id: -1,
+            port: -1,
+            error_code: shared.code(ctx, code),
+            error_message: Some(message.map_or_else(|| Str::from_static(code.name()), Str::from_static)),
+            ..Default::default()
+        },
+    }
+}
+
+fn coordinator(
+    shared: &Shared,
+    ctx: &RequestContext,
+    key_type: i8,
+    key: &Str,
+) -> Result<Coordinator, (ErrorCode, Option<&'static str>)> {
+    match key_type {
+        GROUP if !authorize(ctx, Operation::Describe, Resource::Group(key)) => {
+            return Err((ErrorCode::GroupAuthorizationFailed, None));
+        }
+        GROUP => {}
+        // Clients retry for ever what is not fatal to them: this code is, in every one of them.
+        TRANSACTION => {
+            return Err((
+                ErrorCode::TransactionalIdAuthorizationFailed,
+                Some("Transactions are not supported by this broker"),
+            ));
+        }
+        _ => return Err((ErrorCode::InvalidRequest, None)),
+    }
+    if shared.core.topic_by_name(cluster::CONSUMER_OFFSETS).is_none() {
+        return Err((ErrorCode::CoordinatorNotAvailable, None));
+    }
+    let node = shared.core.group_node(key);
+    let endpoint = shared.core.endpoints(&ctx.connection.listener).into_iter().find(|e| e.node == node);
+    let endpoint = endpoint.ok_or((ErrorCode::CoordinatorNotAvailable, None))?;
+    Ok(Coordinator {
+        key: key.clone(),
+        node_id: node,
+        host: endpoint.host.into(),
+        port: endpoint.port,
+        error_code: 0,
+        error_message: Some(Str::from_static("")),
+    })
+}

@@ -1,0 +1,122 @@
+//! ListOffsets: earliest, latest, by time, of the largest timestamp.
+use crate::context::{Operation, RequestContext, Resource, authorize};
+use crate::core::{self, Core, Offset, Reply};
+use partition::ListOffsetAsk;
+use crate::shared::Shared;
+use model::{ErrorCode, GroupKey};
+use std::collections::HashSet;
+use std::rc::Rc;
+use wire::list_offsets_request::ListOffsetsPartition;
+use wire::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use wire::{ListOffsetsRequest, ListOffsetsResponse, ResponseBody};
+
+/// The first version that has each negative timestamp from -1 down.
+const SENTINEL_FROM: [i16; 6] = [0, 0, 7, 8, 9, 11];
+/// First version in which a leader that is not confirmed yet says OFFSET_NOT_AVAILABLE.
+const NOT_AVAILABLE_FROM: i16 = 5;
+
+pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: ListOffsetsRequest) -> ResponseBody {
+    let mut response = ListOffsetsResponse::default();
+    let (mut places, mut asks) = (Vec::new(), Vec::new());
+    let mut seen = HashSet::new();
+    let twice: HashSet<(usize, i32)> = request
+        .topics
+        .iter()
+        .enumerate()
+        .flat_map(|(at, t)| t.partitions.iter().map(move |p| (at, t.name.clone(), p.partition_index)))
+        .filter_map(|(at, name, p)| (!seen.insert((name, p))).then_some((at, p)))
+        .collect();
+    for (at, topic) in request.topics.into_iter().enumerate() {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for p in &topic.partitions {
+            let mut answer = ListOffsetsPartitionResponse {
+                partition_index: p.partition_index,
+                timestamp: -1,
+                offset: -1,
+                leader_epoch: -1,
+                ..Default::default()
+            };
+            let accepted = if twice.contains(&(at, p.partition_index)) {
+                Err(ErrorCode::InvalidRequest)
+            } else {
+                accept(shared, ctx, &topic.name, p)
+            };
+            match accepted {
+                Ok(key) => {
+                    places.push((at, partitions.len(), p.max_num_offsets));
+                    asks.push((
+                        key,
+                        ListOffsetAsk {
+                            timestamp: p.timestamp,
+                            current_leader_epoch: p.current_leader_epoch,
+                            isolation: Core::isolation(request.isolation_level),
+                        },
+                    ));
+                }
+                Err(code) => answer.error_code = shared.code(ctx, code),
+            }
+            partitions.push(answer);
+        }
+        response.topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
+    }
+    let answers = ask(shared, &asks).await;
+    for ((topic, partition, max), result) in places.into_iter().zip(answers) {
+        let place = &mut response.topics[topic].partitions[partition];
+        match result {
+            Ok(found) => fill(ctx, place, found, max),
+            Err(code) => place.error_code = shared.code(ctx, by_version(ctx, code)),
+        }
+    }
+    ResponseBody::ListOffsets(response)
+}
+
+fn accept(
+    shared: &Shared,
+    ctx: &RequestContext,
+    name: &str,
+    p: &ListOffsetsPartition,
+) -> Result<GroupKey, ErrorCode> {
+    if !authorize(ctx, Operation::Describe, Resource::Topic(name)) {
+        return Err(ErrorCode::TopicAuthorizationFailed);
+    }
+    let topic = shared.core.topic_by_name(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let key = core::group_key(&topic, p.partition_index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if p.timestamp < 0 {
+        let at = usize::try_from(-1 - p.timestamp).unwrap_or(usize::MAX);
+        if SENTINEL_FROM.get(at).is_none_or(|from| ctx.api_version < *from) {
+            return Err(ErrorCode::UnsupportedVersion);
+        }
+    }
+    Ok(key)
+}
+
+/// Asks the node, which reads files where it must.
+async fn ask(shared: &Rc<Shared>, asks: &[(GroupKey, ListOffsetAsk)]) -> Vec<Result<Offset, ErrorCode>> {
+    let mut found = vec![Err(ErrorCode::UnknownServerError); asks.len()];
+    let mut call = shared.core.list_offsets(asks);
+    call.done().await;
+    call.take(|item, reply| {
+        if let Reply::ListOffset(result) = reply {
+            found[item] = result;
+        }
+    });
+    found
+}
+
+fn fill(ctx: &RequestContext, place: &mut ListOffsetsPartitionResponse, found: Offset, max: i32) {
+    if ctx.api_version == 0 {
+        // Version 0 asked for a list of segment starts; the one offset is the best of them.
+        place.old_style_offsets = if max > 0 && found.offset >= 0 { vec![found.offset] } else { Vec::new() };
+        return;
+    }
+    place.timestamp = found.timestamp;
+    place.offset = found.offset;
+    place.leader_epoch = found.leader_epoch;
+}
+
+fn by_version(ctx: &RequestContext, code: ErrorCode) -> ErrorCode {
+    match code {
+        ErrorCode::OffsetNotAvailable if ctx.api_version < NOT_AVAILABLE_FROM => ErrorCode::LeaderNotAvailable,
+        code => code,
+    }
+}

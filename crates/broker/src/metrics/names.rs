@@ -1,0 +1,140 @@
+//! Every metric: name, kind, labels, help. `docs/metrics.md` is generated from this table.
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Fixed buckets, sum and count; the bounds follow.
+    Histogram(&'static [f64]),
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name, with unit and `_total` where it applies.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+    /// One sentence.
+    pub help: &'static str,
+}
+
+/// Bounds in seconds of request latencies and of syncs: 100 µs to 30 s.
+pub const SECONDS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Bounds in bytes: 1 KiB to 64 MiB.
+pub const BYTES: &[f64] = &[
+    1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0, 67108864.0,
+];
+/// Bounds in pieces: 1 to 4096.
+pub const PIECES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 512.0, 1024.0, 4096.0];
+
+macro_rules! metrics {
+    ($($konst:ident = $name:literal, $kind:expr, [$($label:literal),*], $help:literal;)*) => {
+        $(#[doc = $help] pub const $konst: &str = $name;)*
+        /// Every metric, in the order of the documentation.
+        pub const ALL: &[Metric] = &[
+            $(Metric { name: $name, kind: $kind, labels: &[$($label),*], help: $help },)*
+        ];
+    };
+}
+
+metrics! {
+    BUILD_INFO = "plimsoll_build_info", Kind::Gauge, ["version"], "Always 1; the label is the version that runs.";
+    READY = "plimsoll_ready", Kind::Gauge, [], "1 when the broker serves, else 0.";
+    REQUESTS = "plimsoll_requests_total", Kind::Counter, ["api"], "Requests answered (or taken in, where no answer is due), by API.";
+    REQUEST_ERRORS = "plimsoll_request_errors_total", Kind::Counter, ["api", "error"], "Error codes sent, by API and Kafka's name of the error; a request may send many.";
+    REQUEST_SECONDS = "plimsoll_request_seconds", Kind::Histogram(SECONDS), ["api"], "From the request's last byte read to its answer ready, waiting included.";
+    REQUEST_BYTES = "plimsoll_request_bytes_total", Kind::Counter, ["api"], "Bytes of requests, headers included.";
+    RESPONSE_BYTES = "plimsoll_response_bytes_total", Kind::Counter, ["api"], "Bytes of responses, headers included.";
+    PRODUCED_BYTES = "plimsoll_produced_bytes_total", Kind::Counter, [], "Bytes of record batches handed to partitions by Produce.";
+    PRODUCED_BATCHES = "plimsoll_produced_appends_total", Kind::Counter, [], "Partition appends asked for by Produce.";
+    PRODUCED_RECORDS = "plimsoll_produced_records_total", Kind::Counter, [], "Records acknowledged to producers.";
+    FETCHED_BYTES = "plimsoll_fetched_bytes_total", Kind::Counter, ["source"], "Bytes of record batches sent by Fetch, from memory or from a file.";
+    CONNECTIONS = "plimsoll_connections", Kind::Gauge, ["listener"], "Connections open now.";
+    CONNECTIONS_OPENED = "plimsoll_connections_opened_total", Kind::Counter, ["listener"], "Connections accepted.";
+    CONNECTIONS_CLOSED = "plimsoll_connections_closed_total", Kind::Counter, ["reason"], "Connections ended: peer, idle, slow_reader, malformed, too_large, unknown_api, acks0_error, io, shutdown.";
+    CONNECTIONS_REFUSED = "plimsoll_connections_refused_total", Kind::Counter, ["reason"], "Connections refused at once: total, per_ip, rate, accept_error.";
+    REQUEST_MEMORY = "plimsoll_request_memory_bytes", Kind::Gauge, [], "Bytes of requests read and not yet answered.";
+    REQUEST_MEMORY_LIMIT = "plimsoll_request_memory_limit_bytes", Kind::Gauge, [], "What plimsoll_request_memory_bytes may reach before reading pauses.";
+    REQUEST_MEMORY_WAITS = "plimsoll_request_memory_waits_total", Kind::Counter, [], "Times that a connection paused because request memory was used up.";
+    RESPONSE_MEMORY = "plimsoll_response_memory_bytes", Kind::Gauge, [], "Bytes read from files for answers that are not sent yet.";
+    RESPONSE_MEMORY_LIMIT = "plimsoll_response_memory_limit_bytes", Kind::Gauge, [], "What plimsoll_response_memory_bytes may reach before file reads pause.";
+    RESPONSE_MEMORY_WAITS = "plimsoll_response_memory_waits_total", Kind::Counter, [], "Times that a fetch paused because response memory was used up.";
+    PIPELINE_FULL = "plimsoll_pipeline_full_total", Kind::Counter, [], "Times that a connection paused because too many of its own requests were unanswered.";
+    WAITING_REQUESTS = "plimsoll_waiting_requests", Kind::Gauge, [], "Requests that wait for the node: appends for their commit, fetches for data, group members for each other.";
+    FETCH_SESSIONS = "plimsoll_fetch_sessions", Kind::Gauge, [], "Incremental fetch sessions.";
+    FETCH_SESSION_PARTITIONS = "plimsoll_fetch_session_partitions", Kind::Gauge, [], "Partitions in all fetch sessions together.";
+    FETCH_SESSION_EVICTIONS = "plimsoll_fetch_session_evictions_total", Kind::Counter, [], "Fetch sessions evicted to make room.";
+    READ_QUEUE = "plimsoll_file_reads_queued", Kind::Gauge, [], "File reads that wait for a reader thread.";
+    READS = "plimsoll_file_reads_total", Kind::Counter, ["result"], "File reads for fetches and time look-ups: ok, damaged, error.";
+    READ_SECONDS = "plimsoll_file_read_seconds", Kind::Histogram(SECONDS), [], "Time of a file read, without waiting for a reader.";
+    SYNC_SECONDS = "plimsoll_sync_seconds", Kind::Histogram(SECONDS), [], "Time of one sync round: all data that it makes durable waits for it.";
+    SYNC_FILES = "plimsoll_sync_files", Kind::Histogram(PIECES), [], "Files in one sync round.";
+    SYNC_BYTES = "plimsoll_sync_bytes", Kind::Histogram(BYTES), [], "Bytes written since the round before.";
+    DISK_WRITES = "plimsoll_disk_writes_total", Kind::Counter, [], "Writes handed to the writer thread.";
+    DISK_WRITE_BYTES = "plimsoll_disk_write_bytes_total", Kind::Counter, [], "Bytes handed to the writer thread, frames and state log included.";
+    DISK_FULL = "plimsoll_disk_full", Kind::Gauge, [], "1 while produce is refused because the disk is full.";
+    DISK_FENCED = "plimsoll_directory_fenced", Kind::Gauge, [], "1 after a write or sync failed: nothing is acknowledged any more.";
+    PARTITION_LOG_START = "plimsoll_partition_log_start_offset", Kind::Gauge, ["topic", "partition"], "First offset that can be read.";
+    PARTITION_LOG_END = "plimsoll_partition_log_end_offset", Kind::Gauge, ["topic", "partition"], "Offset of the next record.";
+    PARTITION_HIGH_WATERMARK = "plimsoll_partition_high_watermark", Kind::Gauge, ["topic", "partition"], "Everything below is committed and can be read.";
+    PARTITION_SIZE = "plimsoll_partition_size_bytes", Kind::Gauge, ["topic", "partition"], "Bytes of the partition's log.";
+    GROUP_OFFSET = "plimsoll_group_committed_offset", Kind::Gauge, ["group", "topic", "partition"], "Offset that the group committed.";
+    GROUP_LAG = "plimsoll_group_lag_records", Kind::Gauge, ["group", "topic", "partition"], "High watermark minus committed offset, never below 0.";
+    TOPICS = "plimsoll_topics", Kind::Gauge, [], "Topics, internal ones included.";
+    PARTITIONS = "plimsoll_partitions", Kind::Gauge, ["state"], "Partitions: all, and those open in memory.";
+    RESIDENT_MEMORY = "plimsoll_process_resident_bytes", Kind::Gauge, [], "Resident memory of the process.";
+    CPU_SECONDS = "plimsoll_process_cpu_seconds_total", Kind::Counter, ["mode"], "CPU time of the process, in user and kernel mode.";
+    OPEN_FILES = "plimsoll_process_open_files", Kind::Gauge, [], "File descriptors in use.";
+    START_TIME = "plimsoll_process_start_time_seconds", Kind::Gauge, [], "When the process started, seconds since 1970.";
+    SERIES_DROPPED = "plimsoll_metrics_series_dropped_total", Kind::Counter, [], "Series not shown because their metric reached its cap of series.";
+}
+
+/// The page of all metrics, as `docs/metrics.md` holds it.
+pub fn page() -> String {
+    let mut out = String::from(
+        "# Metrics\n\n`/metrics` on `http.listener` (127.0.0.1:9644), Prometheus text format. This page is generated from\n\
+         `crates/broker/src/metrics/names.rs`; a test compares them. A metric shows at most 20,000 series;\n\
+         `plimsoll_metrics_series_dropped_total` counts what the cap hides.\n\n\
+         | metric | kind | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for m in ALL {
+        let kind = match m.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        };
+        let labels = if m.labels.is_empty() { "–".to_string() } else { m.labels.join(", ") };
+        out.push_str(&format!("| `{}` | {kind} | {labels} | {} |\n", m.name, m.help));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_carry_the_prefix_and_counters_end_in_total() {
+        for m in ALL {
+            assert!(m.name.starts_with("plimsoll_"), "{}", m.name);
+            assert_eq!(m.kind == Kind::Counter, m.name.ends_with("_total"), "{}", m.name);
+        }
+    }
+
+    #[test]
+    fn documentation_holds_the_generated_page() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+        if std::env::var_os("PLIMSOLL_WRITE_DOCS").is_some() {
+            std::fs::write(path, page()).unwrap();
+        }
+        let there = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(there == page(), "docs/metrics.md is stale: run this test with PLIMSOLL_WRITE_DOCS=1");
+    }
+}

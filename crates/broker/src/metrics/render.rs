@@ -1,0 +1,191 @@
+//! The Prometheus text format.
+use super::names::{self, Kind, Metric};
+use super::recorder::{MAX_SERIES, Registry};
+use std::fmt::Write;
+
+/// What the broker thread contributes to one scrape.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Plain values: metric, rendered labels, value.
+    pub values: Vec<(&'static str, String, f64)>,
+    /// One row a partition.
+    pub partitions: Vec<PartitionRow>,
+    /// One row a committed offset.
+    pub groups: Vec<GroupRow>,
+}
+
+/// A partition's gauges.
+#[derive(Debug)]
+pub struct PartitionRow {
+    /// Topic name.
+    pub topic: std::sync::Arc<str>,
+    /// Partition number.
+    pub partition: i32,
+    /// First readable offset.
+    pub log_start: i64,
+    /// Offset of the next record.
+    pub log_end: i64,
+    /// High watermark.
+    pub high_watermark: i64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A group's committed offset.
+#[derive(Debug)]
+pub struct GroupRow {
+    /// Group id.
+    pub group: String,
+    /// Topic name.
+    pub topic: String,
+    /// Partition number.
+    pub partition: i32,
+    /// Committed offset.
+    pub offset: i64,
+    /// Records behind the high watermark; `None` when the partition is unknown or untouched.
+    pub lag: Option<i64>,
+}
+
+/// One whole scrape.
+pub fn scrape(registry: &Registry, snapshot: &Snapshot) -> String {
+    let mut out = String::with_capacity(16 * 1024 + snapshot.partitions.len() * 400);
+    let mut dropped = registry.dropped();
+    for metric in names::ALL {
+        if metric.name == names::SERIES_DROPPED || registry.write_family(metric, &mut out) {
+            continue;
+        }
+        dropped += write_rows(metric, snapshot, &mut out);
+    }
+    if let Some(metric) = names::ALL.iter().find(|m| m.name == names::SERIES_DROPPED) {
+        head(metric, &mut out);
+        sample(metric.name, "", dropped as f64, &mut out);
+    }
+    out
+}
+
+fn write_rows(metric: &Metric, snapshot: &Snapshot, out: &mut String) -> u64 {
+    let mut written = 0usize;
+    let mut put = |labels: &dyn Fn() -> String, value: f64, out: &mut String| {
+        if written == 0 {
+            head(metric, out);
+        }
+        if written < MAX_SERIES {
+            sample(metric.name, &labels(), value, out);
+        }
+        written += 1;
+    };
+    if metric.labels == ["topic", "partition"] {
+        for row in &snapshot.partitions {
+            let value = match metric.name {
+                names::PARTITION_LOG_START => row.log_start as f64,
+                names::PARTITION_LOG_END => row.log_end as f64,
+                names::PARTITION_HIGH_WATERMARK => row.high_watermark as f64,
+                _ => row.size as f64,
+            };
+            let text = || labels([("topic", &*row.topic), ("partition", &row.partition.to_string())].into_iter());
+            put(&text, value, out);
+        }
+    } else if metric.labels == ["group", "topic", "partition"] {
+        for row in &snapshot.groups {
+            let value = if metric.name == names::GROUP_OFFSET { Some(row.offset) } else { row.lag };
+            let Some(value) = value else { continue };
+            let number = row.partition.to_string();
+            let text =
+                || labels([("group", &*row.group), ("topic", &*row.topic), ("partition", &number)].into_iter());
+            put(&text, value as f64, out);
+        }
+    } else {
+        for (_, text, value) in snapshot.values.iter().filter(|(name, ..)| *name == metric.name) {
+            put(&|| text.clone(), *value, out);
+        }
+    }
+    written.saturating_sub(MAX_SERIES) as u64
+}
+
+/// `HELP` and `TYPE`.
+pub(crate) fn head(metric: &Metric, out: &mut String) {
+    let kind = match metric.kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram(_) => "histogram",
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "# HELP {} {}\n# TYPE {} {kind}", metric.name, metric.help, metric.name);
+}
+
+/// One line.
+pub(crate) fn sample(name: &str, labels: &str, value: f64, out: &mut String) {
+    let _ = if labels.is_empty() {
+        writeln!(out, "{name} {value}")
+    } else {
+        writeln!(out, "{name}{{{labels}}} {value}")
+    };
+}
+
+/// The lines of one histogram series.
+pub(crate) fn histogram(name: &str, labels: &str, bounds: &[f64], buckets: &[u64], sum: f64, out: &mut String) {
+    let comma = if labels.is_empty() { "" } else { "," };
+    let mut total = 0;
+    for (at, count) in buckets.iter().enumerate() {
+        total += count;
+        let _ = match bounds.get(at) {
+            Some(bound) => writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}"),
+            None => writeln!(out, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {total}"),
+        };
+    }
+    sample(&format!("{name}_sum"), labels, sum, out);
+    sample(&format!("{name}_count"), labels, total as f64, out);
+}
+
+/// `a="x",b="y"`, escaped.
+pub(crate) fn labels<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut out = String::new();
+    for (key, value) in pairs {
+        if !out.is_empty() {
+            out.push(',');
+        }
+        out.push_str(key);
+        out.push_str("=\"");
+        for c in value.chars() {
+            match c {
+                '\\' => out.push_str("\\\\"),
+                '"' => out.push_str("\\\""),
+                '\n' => out.push_str("\\n"),
+                c => out.push(c),
+            }
+        }
+        out.push('"');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_values_cannot_break_out_of_their_quotes() {
+        assert_eq!(labels([("group", "a\"} 1\n\\")].into_iter()), "group=\"a\\\"} 1\\n\\\\\"");
+    }
+
+    #[test]
+    fn a_scrape_shows_partitions_and_groups() {
+        let snapshot = Snapshot {
+            values: vec![(names::READY, String::new(), 1.0)],
+            partitions: vec![PartitionRow {
+                topic: "t".into(),
+                partition: 3,
+                log_start: 1,
+                log_end: 9,
+                high_watermark: 8,
+                size: 77,
+            }],
+            groups: vec![GroupRow { group: "g".into(), topic: "t".into(), partition: 3, offset: 5, lag: Some(3) }],
+        };
+        let text = scrape(&Registry::default(), &snapshot);
+        assert!(text.contains("plimsoll_ready 1\n"));
+        assert!(text.contains("plimsoll_partition_high_watermark{topic=\"t\",partition=\"3\"} 8\n"));
+        assert!(text.contains("plimsoll_group_lag_records{group=\"g\",topic=\"t\",partition=\"3\"} 3\n"));
+        assert!(text.contains("plimsoll_metrics_series_dropped_total 0\n"));
+    }
+}

@@ -1,0 +1,179 @@
+//! What the broker thread tells the HTTP thread: numbers and state.
+use crate::core;
+use crate::http::Ask;
+use crate::metrics::names;
+use crate::metrics::render::{GroupRow, PartitionRow, Snapshot, labels};
+use crate::shared::Shared;
+use coordinator::GroupEvent;
+use node::Event;
+use std::rc::Rc;
+use tokio::sync::mpsc;
+
+/// Partitions and groups of one scrape; the cap of series is below.
+const MOST_ROWS: usize = 25_000;
+
+/// Answers the HTTP thread until it goes.
+pub(crate) async fn answer(shared: Rc<Shared>, mut asks: mpsc::Receiver<Ask>) {
+    while let Some(ask) = asks.recv().await {
+        // A scrape that was given up has no receiver any more.
+        match ask {
+            Ask::Metrics(to) => drop(to.send(snapshot(&shared))),
+            Ask::Ready(to) => drop(to.send(not_ready(&shared))),
+            Ask::Healthy(to) => drop(to.send(shared.core.fenced())),
+        }
+    }
+}
+
+/// Logs and counts what the node says.
+pub(crate) fn on_event(shared: &Shared, event: Event) {
+    match event {
+        Event::Fenced(why) => {
+            tracing::error!(why, "data directory fenced: nothing is acknowledged any more, the broker stops");
+        }
+        Event::DiskFull(full) => {
+            shared.disk_full.set(full);
+            if full {
+                tracing::error!("disk full: produce is refused until there is room, fetch and delete go on");
+            } else {
+                tracing::info!("disk has room again");
+            }
+        }
+        Event::GroupFailed { key, detail } => tracing::error!(group = %key, detail, "partition offline"),
+        Event::Synced { micros, files, .. } => {
+            shared.metrics.sync_seconds.record(micros as f64 / 1e6);
+            shared.metrics.sync_files.record(f64::from(files));
+            shared.metrics.sync_bytes.record(shared.core.written_since_sync() as f64);
+        }
+        Event::Leads { key, epoch } => tracing::debug!(group = %key, epoch, "leads"),
+        Event::Group(event) => on_group_event(event),
+    }
+}
+
+fn on_group_event(event: GroupEvent) {
+    match event {
+        GroupEvent::RebalanceStarted { group_id, cause } => tracing::info!(
+            group = group_id,
+            cause = cause.kind.name(),
+            member = cause.member_id,
+            reason = cause.reason,
+            "rebalance started"
+        ),
+        GroupEvent::GenerationStarted { group_id, generation_id, members } => {
+            tracing::debug!(group = group_id, generation_id, members, "generation started");
+        }
+        GroupEvent::RebalanceCompleted { group_id, generation_id, members } => {
+            tracing::info!(group = group_id, generation_id, members, "rebalance completed");
+        }
+        GroupEvent::MemberExpired { group_id, member_id } => {
+            tracing::info!(group = group_id, member = member_id, "member expired");
+        }
+        GroupEvent::MemberFenced { group_id, member_id } => {
+            tracing::info!(group = group_id, member = member_id, "member fenced");
+        }
+        GroupEvent::OffsetsExpired { group_id, count } => {
+            tracing::info!(group = group_id, count, "offsets expired");
+        }
+        GroupEvent::GroupDeleted { group_id } => tracing::info!(group = group_id, "group deleted"),
+    }
+}
+
+/// Why the broker does not serve, if it does not.
+fn not_ready(shared: &Shared) -> Option<String> {
+    if shared.stopping() {
+        return Some("stopping".to_owned());
+    }
+    if let Some(why) = shared.core.fenced() {
+        return Some(why);
+    }
+    (!shared.core.ready()).then(|| "starting: the metadata is not loaded yet".to_owned())
+}
+
+fn snapshot(shared: &Shared) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    let mut put = |name, value: f64| snapshot.values.push((name, String::new(), value));
+    put(names::READY, f64::from(u8::from(not_ready(shared).is_none())));
+    put(names::REQUEST_MEMORY, shared.request_memory.used() as f64);
+    put(names::REQUEST_MEMORY_LIMIT, shared.request_memory.limit() as f64);
+    put(names::REQUEST_MEMORY_WAITS, shared.request_memory.waits() as f64);
+    put(names::RESPONSE_MEMORY, shared.response_memory.used() as f64);
+    put(names::RESPONSE_MEMORY_LIMIT, shared.response_memory.limit() as f64);
+    put(names::RESPONSE_MEMORY_WAITS, shared.response_memory.waits() as f64);
+    put(names::WAITING_REQUESTS, shared.core.waiting() as f64);
+    {
+        let sessions = shared.sessions.borrow();
+        put(names::FETCH_SESSIONS, sessions.len() as f64);
+        put(names::FETCH_SESSION_PARTITIONS, sessions.partitions() as f64);
+        put(names::FETCH_SESSION_EVICTIONS, sessions.evictions() as f64);
+    }
+    put(names::DISK_FENCED, f64::from(u8::from(shared.core.fenced().is_some())));
+    put(names::DISK_FULL, f64::from(u8::from(shared.disk_full.get())));
+    shared.metrics.read_queue.set(shared.readers.queued() as f64);
+    let version = labels([("version", env!("CARGO_PKG_VERSION"))].into_iter());
+    snapshot.values.push((names::BUILD_INFO, version, 1.0));
+    for (listener, count) in shared.connections.by_listener() {
+        snapshot.values.push((names::CONNECTIONS, labels([("listener", &*listener)].into_iter()), count as f64));
+    }
+    partitions(shared, &mut snapshot);
+    groups(shared, &mut snapshot);
+    process(shared, &mut snapshot);
+    snapshot
+}
+
+fn partitions(shared: &Shared, snapshot: &mut Snapshot) {
+    let image = shared.core.image();
+    snapshot.values.push((names::TOPICS, String::new(), image.topic_count() as f64));
+    let mut open = 0;
+    for topic in image.topics() {
+        for partition in 0..topic.partitions.len() as i32 {
+            let Some(key) = core::group_key(topic, partition) else { continue };
+            let Some(info) = shared.core.partition_info(key) else { continue };
+            open += 1;
+            if snapshot.partitions.len() < MOST_ROWS {
+                snapshot.partitions.push(PartitionRow {
+                    topic: topic.name.clone(),
+                    partition,
+                    log_start: info.log_start,
+                    log_end: info.log_end,
+                    high_watermark: info.high_watermark,
+                    size: info.size_bytes,
+                });
+            }
+        }
+    }
+    let all = image.partition_count();
+    for (state, count) in [("all", all), ("open", open)] {
+        snapshot.values.push((names::PARTITIONS, labels([("state", state)].into_iter()), count as f64));
+    }
+}
+
+fn groups(shared: &Shared, snapshot: &mut Snapshot) {
+    for (group, topic, partition, offset) in shared.core.committed_offsets(MOST_ROWS) {
+        let key = shared.core.topic_by_name(&topic).and_then(|t| core::group_key(&t, partition));
+        let info = key.and_then(|key| shared.core.partition_info(key));
+        let lag = info.map(|i| (i.high_watermark - offset).max(0));
+        snapshot.groups.push(GroupRow { group, topic, partition, offset, lag });
+    }
+}
+
+fn process(shared: &Shared, snapshot: &mut Snapshot) {
+    let ticks = 100.0;
+    if let Ok(stat) = std::fs::read_to_string("/proc/self/stat") {
+        // The second field is the command in parentheses and may hold anything.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+        for (mode, at) in [("user", 11), ("system", 12)] {
+            if let Some(value) = fields.get(at).and_then(|f| f.parse::<f64>().ok()) {
+                let mode = labels([("mode", mode)].into_iter());
+                snapshot.values.push((names::CPU_SECONDS, mode, value / ticks));
+            }
+        }
+    }
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    if let Some(resident) = pages.split_whitespace().nth(1).and_then(|f| f.parse::<f64>().ok()) {
+        let page = rustix::param::page_size() as f64;
+        snapshot.values.push((names::RESIDENT_MEMORY, String::new(), resident * page));
+    }
+    if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
+        snapshot.values.push((names::OPEN_FILES, String::new(), files.count() as f64));
+    }
+    snapshot.values.push((names::START_TIME, String::new(), shared.started_wall_ms as f64 / 1000.0));
+}

@@ -1,0 +1,167 @@
+//! What every task of the broker thread sees.
+use crate::budget::ByteBudget;
+use crate::connections::Connections;
+use crate::context::RequestContext;
+use crate::core::Core;
+use crate::fetch_session::SessionCache;
+use crate::metrics::BrokerMetrics;
+use crate::reader_pool::ReaderPool;
+use crate::settings::Settings;
+use crate::error_map::ReadFailure;
+use model::ErrorCode;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use storage::{DiskRead, Extracted, FileRange};
+use tokio::sync::watch;
+
+/// The broker's own state, shared by its tasks; never borrowed across an await.
+pub(crate) struct Shared {
+    /// Limits as they hold now; dynamic broker configs replace them.
+    pub(crate) settings: RefCell<Rc<Settings>>,
+    pub(crate) core: Rc<Core>,
+    pub(crate) metrics: BrokerMetrics,
+    pub(crate) connections: Connections,
+    pub(crate) sessions: RefCell<SessionCache>,
+    pub(crate) request_memory: Rc<ByteBudget>,
+    pub(crate) response_memory: Rc<ByteBudget>,
+    pub(crate) readers: ReaderPool,
+    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) complaints: Complaints,
+    pub(crate) disk: Arc<dyn DiskRead + Send + Sync>,
+    pub(crate) disk_full: Cell<bool>,
+    pub(crate) started_wall_ms: i64,
+    settings_version: Cell<u64>,
+}
+
+/// What [`Shared::new`] is made of.
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) core: Rc<Core>,
+    pub(crate) metrics: BrokerMetrics,
+    pub(crate) readers: ReaderPool,
+    pub(crate) disk: Arc<dyn DiskRead + Send + Sync>,
+    pub(crate) seed: u64,
+}
+
+impl Shared {
+    /// The state of a broker that begins.
+    pub(crate) fn new(parts: Parts) -> Rc<Shared> {
+        let settings = parts.settings;
+        Rc::new(Shared {
+            connections: Connections::new(),
+            sessions: RefCell::new(SessionCache::new(settings.fetch_sessions, parts.seed)),
+            request_memory: ByteBudget::new(settings.queued_max_request_bytes),
+            response_memory: ByteBudget::new(settings.response_memory_bytes),
+            settings: RefCell::new(Rc::new(settings)),
+            settings_version: Cell::new(u64::MAX),
+            core: parts.core,
+            metrics: parts.metrics,
+            readers: parts.readers,
+            stop: watch::channel(false).0,
+            complaints: Complaints::default(),
+            disk: parts.disk,
+            disk_full: Cell::new(false),
+            started_wall_ms: crate::clock::wall_ms(),
+        })
+    }
+
+    /// Limits as they hold now.
+    pub(crate) fn settings(&self) -> Rc<Settings> {
+        self.settings.borrow().clone()
+    }
+
+    /// Takes over broker configs that changed since the last look.
+    pub(crate) fn refresh_settings(&self) {
+        let image = self.core.image();
+        if self.settings_version.replace(image.version) == image.version {
+            return;
+        }
+        let mut settings = Settings::clone(&self.settings());
+        settings.take_over(image.broker_config());
+        self.request_memory.set_limit(settings.queued_max_request_bytes);
+        self.sessions.borrow_mut().set_slots(settings.fetch_sessions);
+        *self.settings.borrow_mut() = Rc::new(settings);
+    }
+
+    /// Reads batches of a file on a reader thread; queued at once.
+    pub(crate) fn read_file(
+        self: &Rc<Self>,
+        range: FileRange,
+    ) -> impl Future<Output = Result<Extracted, ReadFailure>> + use<> {
+        let disk = self.disk.clone();
+        let job = self.readers.run(move || {
+            let begun = Instant::now();
+            (storage::read_range(&*disk, &range), begun.elapsed())
+        });
+        let shared = self.clone();
+        async move {
+            let Some((result, took)) = job.await else { return Err(ReadFailure::Stopped) };
+            shared.metrics.read_seconds.record(took.as_secs_f64());
+            let at = match &result {
+                Ok(_) => 0,
+                Err(storage::ExtractError::Damaged(damage)) => {
+                    tracing::error!(%damage, "damaged data was asked for");
+                    1
+                }
+                Err(error) => {
+                    shared.complain(|| tracing::warn!(%error, "file could not be read"));
+                    2
+                }
+            };
+            shared.metrics.reads[at].increment(1);
+            result.map_err(ReadFailure::Extract)
+        }
+    }
+
+    /// Total and usable bytes of the data directory's file system; -1 where it does not tell.
+    pub(crate) fn disk_room(&self) -> (i64, i64) {
+        match rustix::fs::statvfs(&self.settings().data_dir) {
+            Ok(stat) => {
+                let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize).try_into().unwrap_or(i64::MAX);
+                (bytes(stat.f_blocks), bytes(stat.f_bavail))
+            }
+            Err(_) => (-1, -1),
+        }
+    }
+    /// Whether a stop has begun.
+    pub(crate) fn stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Resolves when a stop begins; never when it has begun already, so that a loop does not spin.
+    pub(crate) async fn stop_begun(&self) {
+        let mut stop = self.stop.subscribe();
+        if *stop.borrow_and_update() || stop.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Counts an error of this request's API and gives its number for the answer.
+    pub(crate) fn code(&self, ctx: &RequestContext, code: ErrorCode) -> i16 {
+        self.metrics.error(ctx.api_key, code);
+        code.code()
+    }
+
+    /// Runs `log` at most once a second: hostile peers cannot fill the log.
+    pub(crate) fn complain(&self, log: impl FnOnce()) {
+        if self.complaints.may(self.core.uptime()) {
+            log();
+        }
+    }
+}
+
+/// Lets one complaint a second through.
+#[derive(Default)]
+pub(crate) struct Complaints {
+    last: Cell<Option<u64>>,
+}
+
+impl Complaints {
+    fn may(&self, uptime: Duration) -> bool {
+        let second = uptime.as_secs();
+        self.last.replace(Some(second)) != Some(second)
+    }
+}
