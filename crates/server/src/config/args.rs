@@ -4,31 +4,31 @@ use std::path::PathBuf;
 
 /// Flags of `plimsoll serve`. Each stands above the environment, which stands above the file.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct ConfigArgs {
+pub(crate) struct ConfigArgs {
     /// Configuration file: Kafka's server.properties, or TOML with the same keys (name ends in .toml)
     #[arg(long, short = 'c', value_name = "FILE", env = "PLIMSOLL_CONFIG")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Take unknown keys, and Kafka's keys without effect here, for errors
     #[arg(long)]
-    pub strict: bool,
+    pub(crate) strict: bool,
     /// Set any key, for example --set num.partitions=3
     #[arg(long = "set", alias = "override", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
+    pub(crate) set: Vec<String>,
     /// Data directory (log.dirs)
     #[arg(long, value_name = "DIR")]
-    pub data: Option<String>,
+    pub(crate) data: Option<String>,
     /// Where Kafka clients connect, host:port or NAME://host:port (listeners)
     #[arg(long, value_name = "ADDRESS")]
-    pub listen: Option<String>,
+    pub(crate) listen: Option<String>,
     /// What clients are told to connect to (advertised.listeners)
     #[arg(long, value_name = "ADDRESS")]
-    pub advertise: Option<String>,
+    pub(crate) advertise: Option<String>,
     /// Where metrics and health are served; empty for none (http.listener)
     #[arg(long, value_name = "ADDRESS")]
-    pub http: Option<String>,
+    pub(crate) http: Option<String>,
     /// This node's number (node.id)
     #[arg(long, value_name = "N")]
-    pub node_id: Option<i32>,
+    pub(crate) node_id: Option<i32>,
 }
 
 fn with_scheme(address: &str) -> String {

@@ -3,7 +3,7 @@ use std::fmt;
 
 /// Everything that is wrong, a line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConfigErrors(pub Vec<String>);
+pub(crate) struct ConfigErrors(pub(crate) Vec<String>);
 
 impl ConfigErrors {
     pub(super) fn one(line: String) -> ConfigErrors {
@@ -34,7 +34,7 @@ impl std::error::Error for ConfigErrors {}
 
 /// A word to the author of a configuration that starts all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub(crate) enum Notice {
     /// Keys of Kafka's that do nothing here.
     NoEffect(Vec<String>),
     /// A key that is none, where it stands, and the name that is nearest.

@@ -4,16 +4,16 @@ use std::fmt;
 
 /// A host and a port. An empty host stands for all interfaces, port 0 for a free one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// Name or address, IPv6 without brackets.
-    pub host: String,
+    pub(crate) host: String,
     /// Port.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Address {
     /// Reads `host:port`, `[v6]:port` or `:port`.
-    pub fn parse(text: &str) -> Option<Address> {
+    pub(crate) fn parse(text: &str) -> Option<Address> {
         let (host, port) = text.trim().rsplit_once(':')?;
         let host = match host.strip_prefix('[') {
             Some(v6) => v6.strip_suffix(']')?,
@@ -27,7 +27,7 @@ impl Address {
     }
 
     /// Whether it stands for all interfaces.
-    pub fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         matches!(self.host.as_str(), "" | "0.0.0.0" | "::")
     }
 }
@@ -43,14 +43,14 @@ impl fmt::Display for Address {
 
 /// Kafka's security protocols, as far as they are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     /// Neither encrypted nor authenticated.
     Plaintext,
 }
 
 impl Protocol {
     /// Kafka's name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Protocol::Plaintext => "PLAINTEXT",
         }
@@ -59,22 +59,22 @@ impl Protocol {
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// Its name, in capitals.
-    pub name: String,
+    pub(crate) name: String,
     /// Where.
-    pub address: Address,
+    pub(crate) address: Address,
     /// How.
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
 }
 
 /// What clients of a listener are told. Port 0: the one that was bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Advertised {
+pub(crate) struct Advertised {
     /// Name of the listener.
-    pub name: String,
+    pub(crate) name: String,
     /// Where.
-    pub address: Address,
+    pub(crate) address: Address,
 }
 
 /// The listeners of a node.

@@ -9,9 +9,9 @@ mod nearest;
 mod properties;
 mod toml_file;
 
-pub use args::ConfigArgs;
-pub use error::{ConfigErrors, Notice};
-pub use listeners::{Address, Advertised, Listener};
+pub(crate) use args::ConfigArgs;
+pub(crate) use error::{ConfigErrors, Notice};
+pub(crate) use listeners::{Address, Advertised, Listener};
 
 use keys::{Origin, Settings};
 use std::collections::BTreeMap;
@@ -24,45 +24,45 @@ const NOT_KEYS: [&str; 3] = ["CONFIG", "LOG", "STRICT"];
 
 /// All that the broker needs to know before it starts.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ServerConfig {
+pub(crate) struct ServerConfig {
     /// `node.id`.
-    pub node_id: i32,
+    pub(crate) node_id: i32,
     /// `cluster.id`: identity of a new cluster; `None`: drawn at random.
-    pub cluster_id: Option<String>,
+    pub(crate) cluster_id: Option<String>,
     /// What clients connect to. Controller listeners of a node that is its own only voter are left out.
-    pub listeners: Vec<Listener>,
+    pub(crate) listeners: Vec<Listener>,
     /// What clients are told: one for each listener, or for those that advertised.listeners names.
-    pub advertised: Vec<Advertised>,
+    pub(crate) advertised: Vec<Advertised>,
     /// Metrics and health; `None`: not served.
-    pub http_listener: Option<Address>,
+    pub(crate) http_listener: Option<Address>,
     /// `log.dirs`, never empty.
-    pub data_dirs: Vec<PathBuf>,
+    pub(crate) data_dirs: Vec<PathBuf>,
     /// `cluster.secret.file`.
-    pub secret_file: Option<PathBuf>,
+    pub(crate) secret_file: Option<PathBuf>,
     /// Everything that was set, by Kafka's names: the static layer of the broker's configs.
-    pub static_broker_configs: BTreeMap<String, String>,
+    pub(crate) static_broker_configs: BTreeMap<String, String>,
 }
 
 /// A configuration and what its author should know about it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// The configuration.
-    pub config: ServerConfig,
+    pub(crate) config: ServerConfig,
     /// Keys without effect, unknown keys.
-    pub notices: Vec<Notice>,
+    pub(crate) notices: Vec<Notice>,
 }
 
 /// What is outside the file and the flags.
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// Environment variables.
-    pub variables: Vec<(String, String)>,
+    pub(crate) variables: Vec<(String, String)>,
     /// This machine's name, for listeners without a host.
-    pub hostname: String,
+    pub(crate) hostname: String,
 }
 
 impl Surroundings {
     /// Those of this process.
-    pub fn of_process() -> Surroundings {
+    pub(crate) fn of_process() -> Surroundings {
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let hostname = hostname.trim().to_owned();
         Surroundings {
@@ -76,7 +76,7 @@ impl Surroundings {
 
 /// Reads the file that the flags name, lays environment and flags over it, and checks the whole. All
 /// problems are reported together.
-pub fn load(args: &ConfigArgs, around: &Surroundings) -> Result<Loaded, ConfigErrors> {
+pub(crate) fn load(args: &ConfigArgs, around: &Surroundings) -> Result<Loaded, ConfigErrors> {
     let mut settings = Settings::default();
     let mut is_toml = false;
     if let Some(path) = &args.config {
