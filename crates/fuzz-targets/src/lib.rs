@@ -1,0 +1,35 @@
+//! What every fuzz target does with its input: plain functions that panic on a broken promise.
+//!
+//! `fuzz/` runs them under libFuzzer; `tests/corpus.rs` replays the committed corpora without it. A target
+//! must hold for any bytes: no panic, no abort, memory and time in proportion to the input.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+mod batches;
+mod config_text;
+mod files;
+mod groups;
+mod metadata;
+mod wire_frames;
+
+pub use batches::{batch, codecs};
+pub use config_text::config_text;
+pub use files::{checkpoint, frames, index};
+pub use groups::group_records;
+pub use metadata::metadata;
+pub use wire_frames::{request, response};
+
+/// A target's name and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets; each name has a corpus in `fuzz/corpus-seed` and a program in `fuzz/fuzz_targets`.
+pub const TARGETS: &[Target] = &[
+    ("request", request),
+    ("response", response),
+    ("batch", batch),
+    ("codecs", codecs),
+    ("group_records", group_records),
+    ("metadata", metadata),
+    ("config_text", config_text),
+    ("frames", frames),
+    ("checkpoint", checkpoint),
+    ("index", index),
+];

@@ -1,0 +1,11 @@
+//! `cargo xtask crash`: a real broker on a real file system, killed and cut from power under load.
+use crate::cargo_cmd::{broker, build_broker, cargo};
+use crate::process;
+use anyhow::Result;
+
+/// Hands the flags (`--kills`, `--power-cuts`, `--seed`, `--dir`) to the fault rig.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    build_broker()?;
+    let mut command = cargo(&["run", "--release", "-q", "-p", "plimsoll-jepsen", "--bin", "crash", "--"]);
+    process::run(command.args(["--broker", &broker()]).args(args))
+}

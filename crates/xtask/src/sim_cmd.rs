@@ -1,0 +1,13 @@
+//! `cargo xtask sim`: the simulator, with its planted bugs built in where they are asked for.
+use crate::cargo_cmd::cargo;
+use crate::process;
+use anyhow::Result;
+
+/// Hands the flags (`--seeds`, `--seed`, `--steps`, `--planted`) to the simulator.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let mut command = cargo(&["run", "--release", "-q", "-p", "plimsoll-sim"]);
+    if args.iter().any(|arg| arg == "--planted") {
+        command.args(["--features", "planted"]);
+    }
+    process::run(command.arg("--").args(args))
+}
