@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from importlib.metadata import version
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -61,6 +62,7 @@ class Member:
 
 
 class Client:
+    version = version("aiokafka")
     codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
     null_headers = True
 

@@ -1,8 +1,9 @@
 """confluent-kafka (librdkafka)."""
 
 import time
+from importlib.metadata import version
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition, libversion
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from contract import WAIT, Record, main
@@ -49,6 +50,7 @@ class Member:
 
 
 class Client:
+    version = f"{version('confluent-kafka')}, librdkafka {libversion()[0]}"
     codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
     null_headers = True
 

@@ -287,6 +287,7 @@ def main(make_client):
     parser.add_argument("--topic-prefix", required=True)
     args = parser.parse_args()
     client = make_client(args.bootstrap)
+    print(json.dumps({"check": "version", "ok": True, "detail": client.version}), flush=True)
     fine = True
     for check in CHECKS if args.check == "all" else [args.check]:
         if check == "codec":

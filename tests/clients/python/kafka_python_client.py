@@ -1,6 +1,7 @@
 """kafka-python."""
 
 import time
+from importlib.metadata import version
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
@@ -42,8 +43,9 @@ class Member:
 
 
 class Client:
+    version = version("kafka-python")
     codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
-    null_headers = True
+    null_headers = False  # it refuses them when sending
 
     def __init__(self, bootstrap):
         self.bootstrap = bootstrap

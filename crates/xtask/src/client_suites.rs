@@ -1,0 +1,184 @@
+//! One suite for each client family: install, start a broker, run the program, judge its lines.
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::brokers::{Broker, Kind, target_dir};
+use crate::client_table::Cell;
+use crate::install::{self, Need};
+use crate::process;
+use crate::test_runner::{Context, Outcome, Tier};
+
+/// A client program that follows tests/clients/README.md.
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    needs: &'static [Need],
+    command: fn(&Path) -> Command,
+}
+
+macro_rules! program {
+    ($id:ident, $name:literal, [$($need:expr),*], $command:expr) => {
+        pub(crate) mod $id {
+            use super::*;
+            const PROGRAM: Program = Program { name: $name, needs: &[$($need),*], command: $command };
+            pub(crate) fn run(context: &Context) -> Result<Outcome> {
+                super::run(context, &PROGRAM)
+            }
+        }
+    };
+}
+
+const BUILD: Need =
+    Need::Debian(&["cmake", "pkg-config", "libssl-dev", "zlib1g-dev", "libzstd-dev", "libcurl4-openssl-dev"]);
+
+program!(kcat, "kcat", [Need::Debian(&["kcat"])], |root| script(
+    "python3".into(),
+    root,
+    "kcat/kcat_client.py"
+));
+program!(rdkafka, "rdkafka", [BUILD, Need::RdKafka], |root| {
+    Command::new(install::home(root).join("rdkafka/release/rdkafka-client"))
+});
+program!(confluent_kafka, "confluent-kafka", [Need::Python], |root| python(
+    root,
+    "confluent_kafka_client.py"
+));
+program!(kafka_python, "kafka-python", [Need::Python], |root| python(root, "kafka_python_client.py"));
+program!(aiokafka, "aiokafka", [Need::Python], |root| python(root, "aiokafka_client.py"));
+program!(kafkajs, "kafkajs", [Need::Node], |root| node(root, "kafkajs_client.js"));
+program!(confluent_javascript, "confluent-kafka-javascript", [BUILD, Need::ConfluentNode], |root| node(
+    root,
+    "confluent_client.js"
+));
+program!(franz_go, "franz-go", [Need::Go], |root| Command::new(install::home(root).join("go/franz")));
+program!(sarama, "sarama", [Need::Go], |root| Command::new(install::home(root).join("go/sarama")));
+program!(java_tools, "kafka-tools", [Need::KafkaTools], |root| {
+    let mut command = script("python3".into(), root, "java/java_tools.py");
+    command.arg("--jars").arg(install::home(root).join(install::KAFKA_TOOLS));
+    command
+});
+
+fn script(interpreter: std::ffi::OsString, root: &Path, path: &str) -> Command {
+    let mut command = Command::new(interpreter);
+    command.arg(root.join("tests/clients").join(path));
+    command
+}
+
+fn python(root: &Path, name: &str) -> Command {
+    let interpreter = install::home(root).join("venv/bin/python");
+    script(interpreter.into_os_string(), root, &format!("python/{name}"))
+}
+
+fn node(root: &Path, name: &str) -> Command {
+    let mut command = Command::new("node");
+    command.arg(install::home(root).join("node").join(name));
+    command
+}
+
+fn run(context: &Context, program: &Program) -> Result<Outcome> {
+    for need in program.needs {
+        install::install(&context.root, *need)?;
+    }
+    let mut outcome = Outcome::default();
+    if context.apache {
+        install::install(&context.root, Need::KafkaBroker)?;
+        outcome.add(against(context, program, Kind::Apache)?);
+    }
+    if context.ours {
+        build_server(&context.root)?;
+        outcome.add(against(context, program, Kind::Plimsoll)?);
+    }
+    Ok(outcome)
+}
+
+fn build_server(root: &Path) -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--quiet", "--release", "--locked", "--package", "plimsoll-server"]);
+    process::run(cargo.current_dir(root).env("CARGO_TARGET_DIR", target_dir(root)))
+}
+
+fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> {
+    let broker = Broker::start(&context.root, kind, program.name)?;
+    let log = install::home(&context.root).join("run").join(format!("{}-{kind:?}.err", program.name));
+    let mut command = (program.command)(&context.root);
+    command.args(["--bootstrap", &broker.bootstrap(), "--topic-prefix", program.name]);
+    command.args(["--records", &context.records().to_string()]);
+    command.args(["--check", context.check.as_deref().unwrap_or("all")]);
+    command.stderr(std::fs::File::create(&log)?);
+    let limit = Duration::from_secs(if context.tier == Tier::Full { 2400 } else { 600 });
+    let mut outcome = Outcome::default();
+    let mut unread = Vec::new();
+    let finished = process::lines(&mut command, limit, |line| match Cell::parse(line) {
+        Ok(cell) => judge(context, program, kind, cell, &mut outcome),
+        Err(_) => unread.push(line.to_owned()),
+    });
+    let name = format!("{} against {kind:?}", program.name);
+    match finished {
+        Ok(true) => {}
+        Ok(false) if !outcome.failures.is_empty() => {}
+        Ok(false) => {
+            outcome.failures.push(format!("{name}: ended badly: {} {}", unread.join(" "), tail(&log)))
+        }
+        Err(error) => outcome.failures.push(format!("{name}: {error:#}")),
+    }
+    if outcome.passed == 0 && outcome.failures.is_empty() {
+        outcome.failures.push(format!("{name}: no check ran"));
+    }
+    if let Err(error) = broker.stop() {
+        outcome.failures.push(format!("{name}: {error:#}"));
+    }
+    Ok(outcome)
+}
+
+fn judge(context: &Context, program: &Program, kind: Kind, cell: Cell, outcome: &mut Outcome) {
+    let mut table = context.table.borrow_mut();
+    if cell.check == "version" {
+        table.version(program.name, &cell.detail);
+        return;
+    }
+    let what = format!("{} {} against {kind:?}", program.name, cell.name());
+    match cell.ok {
+        Some(true) => outcome.passed += 1,
+        // What the client itself cannot do is a mark in the table, not a test left out.
+        None => println!("   {what}: not offered by the client: {}", cell.detail),
+        // A check that Apache Kafka fails too is the check's or the client's fault, and known by the table.
+        Some(false) if kind == Kind::Plimsoll && table.fails(program.name, &cell.name(), Kind::Apache) => {
+            println!("   {what}: fails as with Apache Kafka: {}", cell.detail);
+        }
+        Some(false) => outcome.failures.push(format!("{what}: {}", cell.detail)),
+    }
+    println!("   {what}: {} {:.1} s", mark(cell.ok), cell.seconds);
+    table.set(program.name, kind, cell);
+}
+
+fn mark(ok: Option<bool>) -> &'static str {
+    match ok {
+        Some(true) => "ok",
+        Some(false) => "FAILED",
+        None => "not offered",
+    }
+}
+
+fn tail(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(10)..].join("\n")
+}
+
+impl Cell {
+    /// A line of the contract.
+    fn parse(line: &str) -> Result<Self> {
+        let value: Value = serde_json::from_str(line)?;
+        let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+        Ok(Self {
+            check: text("check").context("check")?,
+            codec: text("codec"),
+            ok: value.get("ok").and_then(Value::as_bool),
+            detail: text("detail").unwrap_or_default(),
+            seconds: value.get("seconds").and_then(Value::as_f64).unwrap_or_default(),
+        })
+    }
+}

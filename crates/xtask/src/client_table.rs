@@ -1,0 +1,141 @@
+//! The table client by check, printed at the end and kept in `docs/clients.md`.
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::brokers::Kind;
+
+/// One check of one client against one broker.
+pub(crate) struct Cell {
+    pub(crate) check: String,
+    pub(crate) codec: Option<String>,
+    /// None: the client has no way to do it.
+    pub(crate) ok: Option<bool>,
+    pub(crate) detail: String,
+    pub(crate) seconds: f64,
+}
+
+impl Cell {
+    /// The column: a codec has one of its own.
+    pub(crate) fn name(&self) -> String {
+        self.codec.clone().unwrap_or_else(|| self.check.clone())
+    }
+}
+
+/// Results of this run.
+#[derive(Default)]
+pub(crate) struct ClientTable {
+    versions: BTreeMap<String, String>,
+    cells: BTreeMap<(String, String, Kind), Cell>,
+}
+
+const COLUMNS: [&str; 15] = [
+    "keys",
+    "nulls",
+    "headers",
+    "none",
+    "gzip",
+    "snappy",
+    "lz4",
+    "zstd",
+    "sizes",
+    "bulk",
+    "assign",
+    "subscribe",
+    "resume",
+    "rebalance",
+    "time",
+];
+const TOOLS: &str = "kafka-tools";
+
+impl ClientTable {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    pub(crate) fn version(&mut self, client: &str, version: &str) {
+        self.versions.insert(client.to_owned(), version.to_owned());
+    }
+
+    pub(crate) fn set(&mut self, client: &str, kind: Kind, cell: Cell) {
+        self.cells.insert((client.to_owned(), cell.name(), kind), cell);
+    }
+
+    pub(crate) fn fails(&self, client: &str, check: &str, kind: Kind) -> bool {
+        self.cell(client, check, kind).is_some_and(|cell| cell.ok == Some(false))
+    }
+
+    fn cell(&self, client: &str, check: &str, kind: Kind) -> Option<&Cell> {
+        self.cells.get(&(client.to_owned(), check.to_owned(), kind))
+    }
+
+    fn mark(&self, client: &str, check: &str) -> String {
+        let one = |kind| match self.cell(client, check, kind).map(|cell| cell.ok) {
+            Some(Some(true)) => "✓",
+            Some(Some(false)) => "✗",
+            Some(None) => "n/a",
+            None => "·",
+        };
+        format!("{} {}", one(Kind::Plimsoll), one(Kind::Apache))
+    }
+
+    /// Markdown: one table of the clients, one of Kafka's own tools, then the reasons.
+    pub(crate) fn render(&self) -> String {
+        let mut text = String::new();
+        let mut clients: Vec<_> = self.cells.keys().map(|(client, ..)| client.as_str()).collect();
+        clients.dedup();
+        let (tools, clients): (Vec<&str>, Vec<&str>) = clients.into_iter().partition(|name| *name == TOOLS);
+        if !clients.is_empty() {
+            self.render_clients(&clients, &mut text);
+        }
+        for name in tools {
+            self.render_tools(name, &mut text);
+        }
+        self.render_reasons(&mut text);
+        text
+    }
+
+    fn title(&self, client: &str) -> String {
+        let version = self.versions.get(client).map(String::as_str).unwrap_or_default();
+        format!("{client} {version}").trim_end().to_owned()
+    }
+
+    fn render_clients(&self, clients: &[&str], text: &mut String) {
+        let _ = writeln!(text, "| client | {} |", COLUMNS.join(" | "));
+        let _ = writeln!(text, "|---|{}", "---|".repeat(COLUMNS.len()));
+        for client in clients {
+            let marks = COLUMNS.map(|column| self.mark(client, column));
+            let _ = writeln!(text, "| {} | {} |", self.title(client), marks.join(" | "));
+        }
+    }
+
+    fn render_tools(&self, client: &str, text: &mut String) {
+        let mut checks: Vec<_> =
+            self.cells.keys().filter(|(name, ..)| name == client).map(|(_, check, _)| check).collect();
+        checks.dedup();
+        let _ = writeln!(text, "\n| {} | |\n|---|---|", self.title(client));
+        for check in checks {
+            let _ = writeln!(text, "| {check} | {} |", self.mark(client, check));
+        }
+    }
+
+    fn render_reasons(&self, text: &mut String) {
+        for ((client, check, kind), cell) in self.cells.iter().filter(|(_, cell)| cell.ok != Some(true)) {
+            let _ = writeln!(text, "\n{client} {check}, {kind:?}: {}", cell.detail);
+        }
+    }
+
+    /// Replaces the page.
+    pub(crate) fn write(&self, path: &Path, records: u32) -> Result<()> {
+        let page = format!(
+            "# Clients\n\nWritten by `cargo xtask test --full` (`--write-docs` writes it after any run). Each \
+             cell holds two marks: Plimsoll, then Apache Kafka 4.4.0. ✓ passed, ✗ failed, n/a the client has \
+             no way to do it, · not run. `bulk` sent and read {records} records. What each check does: \
+             `tests/clients/README.md`.\n\n{}",
+            self.render()
+        );
+        std::fs::write(path, page).with_context(|| path.display().to_string())
+    }
+}

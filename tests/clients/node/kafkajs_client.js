@@ -1,0 +1,142 @@
+// kafkajs, with plug-ins for the codecs that it does not bring.
+'use strict';
+
+const { Kafka, CompressionTypes, CompressionCodecs, logLevel } = require('kafkajs');
+const { main, headersToObject, headersToPairs, until } = require('./contract.js');
+
+const lz4 = require('lz4js');
+const zstd = require('@bokuweb/zstd-wasm');
+const codecOf = (compress, decompress) => () => ({
+  compress: async (encoder) => Buffer.from(compress(encoder.buffer)),
+  decompress: async (buffer) => Buffer.from(decompress(buffer)),
+});
+CompressionCodecs[CompressionTypes.Snappy] = require('kafkajs-snappy');
+CompressionCodecs[CompressionTypes.LZ4] = codecOf(lz4.compress, lz4.decompress);
+CompressionCodecs[CompressionTypes.ZSTD] = codecOf(zstd.compress, zstd.decompress);
+
+const TYPES = {
+  none: CompressionTypes.None,
+  gzip: CompressionTypes.GZIP,
+  snappy: CompressionTypes.Snappy,
+  lz4: CompressionTypes.LZ4,
+  zstd: CompressionTypes.ZSTD,
+};
+
+const toRecord = ({ partition, message }) => ({
+  key: message.key,
+  value: message.value,
+  headers: headersToPairs(message.headers),
+  partition,
+  timestamp: Number(message.timestamp),
+  offset: Number(message.offset),
+});
+
+class Member {
+  constructor(kafka, group, topic) {
+    this.topic = topic;
+    this.records = [];
+    this.owned = [];
+    const config = { groupId: group, sessionTimeout: 10000, heartbeatInterval: 500, maxWaitTimeInMs: 100 };
+    this.consumer = kafka.consumer(config);
+    this.consumer.on(this.consumer.events.GROUP_JOIN, ({ payload }) => {
+      this.owned = payload.memberAssignment[topic] ?? [];
+    });
+  }
+
+  async start() {
+    await this.consumer.connect();
+    await this.consumer.subscribe({ topics: [this.topic], fromBeginning: true });
+    const eachMessage = async (taken) => void this.records.push(toRecord(taken));
+    await this.consumer.run({ autoCommit: false, eachMessage });
+    return this;
+  }
+
+  assignment() {
+    return this.owned;
+  }
+
+  async commit() {
+    const next = new Map();
+    this.records.forEach((r) => next.set(r.partition, r.offset + 1));
+    await this.consumer.commitOffsets(
+      [...next].map(([partition, offset]) => ({ topic: this.topic, partition, offset: String(offset) })),
+    );
+  }
+
+  close() {
+    return this.consumer.disconnect();
+  }
+}
+
+class Client {
+  constructor(bootstrap) {
+    this.version = require('kafkajs/package.json').version;
+    this.codecs = Object.keys(TYPES);
+    this.kafka = new Kafka({ brokers: [bootstrap], clientId: 'kafkajs-checks', logLevel: logLevel.ERROR });
+    this.admin = this.kafka.admin();
+  }
+
+  async createTopic(topic, numPartitions) {
+    await this.admin.createTopics({ topics: [{ topic, numPartitions }], waitForLeaders: true });
+  }
+
+  async produce(topic, records, codec = 'none') {
+    const producer = this.kafka.producer({ idempotent: true, maxInFlightRequests: 1 });
+    await producer.connect();
+    for (let at = 0; at < records.length; ) {
+      let [end, bytes] = [at, 0];
+      while (end < records.length && end - at < 1000 && (end === at || bytes < 300_000)) {
+        bytes += (records[end++].value ?? '').length + 200;
+        if (end < records.length && (records[end].value ?? '').length + bytes > 900_000) break;
+      }
+      const messages = records.slice(at, end).map((r) => ({
+        key: r.key,
+        value: r.value,
+        partition: r.partition,
+        headers: headersToObject(r.headers),
+        ...(r.timestamp === null ? {} : { timestamp: String(r.timestamp) }),
+      }));
+      await producer.send({ topic, messages, acks: -1, compression: TYPES[codec] });
+      at = end;
+    }
+    await producer.disconnect();
+  }
+
+  // kafkajs reads only as a member of a group: seeking stands in for assigning.
+  async read(topic, starts, count, milliseconds) {
+    const member = new Member(this.kafka, `${topic}-reader-${Date.now()}`, topic);
+    const { consumer } = member;
+    await consumer.connect();
+    await consumer.subscribe({ topics: [topic], fromBeginning: true });
+    const wanted = (taken) => taken.partition in starts;
+    const eachMessage = async (taken) => void (wanted(taken) && member.records.push(toRecord(taken)));
+    consumer.run({ autoCommit: false, eachMessage });
+    for (const [partition, offset] of Object.entries(starts)) {
+      consumer.seek({ topic, partition: Number(partition), offset: String(offset) });
+    }
+    const enough = () => member.records.length >= count;
+    await until(enough, milliseconds, () => `${member.records.length} records of ${count} came`);
+    await consumer.disconnect();
+    return member.records;
+  }
+
+  member(group, topic) {
+    return new Member(this.kafka, group, topic).start();
+  }
+
+  async offsetForTime(topic, partition, timestamp) {
+    const rows = await this.admin.fetchTopicOffsetsByTimestamp(topic, timestamp);
+    return Number(rows.find((row) => row.partition === partition).offset);
+  }
+
+  close() {
+    return this.admin.disconnect();
+  }
+}
+
+main(async (bootstrap) => {
+  const client = new Client(bootstrap);
+  await zstd.init();
+  await client.admin.connect();
+  return client;
+});
