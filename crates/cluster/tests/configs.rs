@@ -74,11 +74,30 @@ fn incremental_changes_set_delete_append_and_subtract() {
     change(&mut one, ops(TOPIC, "a", &[("unclean.leader.election.enable", DELETE, None)])).unwrap();
 }
 
-#[test]
-fn bad_changes_are_refused_in_kafkas_words() {
+type Row = (IncrementalResource, ErrorCode, &'static str);
+
+fn all_refused(table: Vec<Row>) {
     let mut one = One::new(&[]);
     one.create(topic("a", 1, 1)).unwrap();
-    let table = [
+    for (resource, code, message) in table {
+        let name = format!("{resource:?}");
+        assert_eq!(change(&mut one, resource), Err((code, message.to_owned())), "{name}");
+    }
+}
+
+#[test]
+fn a_resource_may_be_in_a_request_once() {
+    let mut one = One::new(&[]);
+    one.create(topic("a", 1, 1)).unwrap();
+    let twice = vec![ops(TOPIC, "a", &[]), ops(TOPIC, "a", &[])];
+    for verdict in incremental_alter_configs(&one.metadata.image(), &twice) {
+        assert_eq!(verdict.unwrap_err().message.unwrap(), "Each resource must appear at most once.");
+    }
+}
+
+#[test]
+fn bad_topic_changes_are_refused_in_kafkas_words() {
+    all_refused(vec![
         (
             ops(TOPIC, "a", &[("no.such", SET, Some("1"))]),
             ErrorCode::InvalidConfig,
@@ -111,6 +130,12 @@ fn bad_changes_are_refused_in_kafkas_words() {
             "Unknown operations type 9",
         ),
         (ops(3, "a", &[]), ErrorCode::InvalidRequest, "Unknown resource type 3"),
+    ]);
+}
+
+#[test]
+fn bad_broker_changes_are_refused_in_kafkas_words() {
+    all_refused(vec![
         (
             ops(BROKER, "1", &[("node.id", SET, Some("4"))]),
             ErrorCode::InvalidRequest,
@@ -137,6 +162,12 @@ fn bad_changes_are_refused_in_kafkas_words() {
             ErrorCode::InvalidConfig,
             "Unknown broker config name: no.such",
         ),
+    ]);
+}
+
+#[test]
+fn bad_group_and_client_metrics_changes_are_refused_in_kafkas_words() {
+    all_refused(vec![
         (
             ops(GROUP, "g", &[("no.such", SET, Some("4"))]),
             ErrorCode::InvalidConfig,
@@ -158,15 +189,7 @@ fn bad_changes_are_refused_in_kafkas_words() {
             ErrorCode::InvalidConfig,
             "Illegal client matching pattern: x=y",
         ),
-    ];
-    for (resource, code, message) in table {
-        let name = format!("{resource:?}");
-        assert_eq!(change(&mut one, resource), Err((code, message.to_owned())), "{name}");
-    }
-    let twice = vec![ops(TOPIC, "a", &[]), ops(TOPIC, "a", &[])];
-    for verdict in incremental_alter_configs(&one.metadata.image(), &twice) {
-        assert_eq!(verdict.unwrap_err().message.unwrap(), "Each resource must appear at most once.");
-    }
+    ]);
 }
 
 #[test]

@@ -37,15 +37,27 @@ fn defaults_come_from_the_broker() {
     assert_eq!(replicas, vec![1, 2, 3]);
 }
 
-#[test]
-fn bad_topics_are_refused_in_kafkas_words() {
+type Row = (NewTopic, ErrorCode, &'static str);
+
+/// Each topic is refused with this code and text, and none comes to be.
+fn all_refused(table: Vec<Row>) {
     let mut one = One::new(&[]);
     one.create(topic("have.it", 1, 1)).unwrap();
-    let assigned = |sets: &[(i32, &[i32])], partitions, factor| NewTopic {
-        assignments: sets.iter().map(|(p, n)| (*p, n.to_vec())).collect(),
-        ..topic("new", partitions, factor)
-    };
-    let table: Vec<(NewTopic, ErrorCode, &str)> = vec![
+    for (request, code, message) in table {
+        let name = format!("{request:?}");
+        assert_eq!(refusal(one.create(request)), (code, message.to_owned()), "{name}");
+    }
+    assert_eq!(one.metadata.image().topic_count(), 1);
+}
+
+fn assigned(sets: &[(i32, &[i32])], partitions: i32, factor: i16) -> NewTopic {
+    let assignments = sets.iter().map(|(p, n)| (*p, n.to_vec())).collect();
+    NewTopic { assignments, ..topic("new", partitions, factor) }
+}
+
+#[test]
+fn names_and_numbers_are_judged_in_kafkas_words() {
+    all_refused(vec![
         (topic("have.it", 1, 1), ErrorCode::TopicAlreadyExists, "Topic 'have.it' already exists."),
         (
             topic("have_it", 1, 1),
@@ -83,6 +95,12 @@ fn bad_topics_are_refused_in_kafkas_words() {
             ErrorCode::PolicyViolation,
             "Excessively large number of partitions per request.",
         ),
+    ]);
+}
+
+#[test]
+fn assignments_are_judged_in_kafkas_words() {
+    all_refused(vec![
         (
             assigned(&[(0, &[1])], 1, -1),
             ErrorCode::InvalidRequest,
@@ -118,6 +136,12 @@ fn bad_topics_are_refused_in_kafkas_words() {
             ErrorCode::InvalidReplicaAssignment,
             "The manual partition assignment includes an empty replica list.",
         ),
+    ]);
+}
+
+#[test]
+fn configs_of_new_topics_are_judged_in_kafkas_words() {
+    all_refused(vec![
         (
             with_configs("new", &[("no.such", "1")]),
             ErrorCode::InvalidConfig,
@@ -143,12 +167,7 @@ fn bad_topics_are_refused_in_kafkas_words() {
             ErrorCode::InvalidConfig,
             "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.",
         ),
-    ];
-    for (request, code, message) in table {
-        let name = format!("{request:?}");
-        assert_eq!(refusal(one.create(request)), (code, message.to_owned()), "{name}");
-    }
-    assert_eq!(one.metadata.image().topic_count(), 1);
+    ]);
 }
 
 #[test]
