@@ -13,6 +13,7 @@ use raft::eraftpb::{
 use raft::{RawNode, Ready, StateRole};
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::OnceLock;
 use storage::{EntryHead, EntryKind};
 
 /// The part of a data entry's header that its proposer decides.
@@ -133,8 +134,7 @@ impl Group {
             ..ConfState::default()
         };
         view.set_start(hard, conf);
-        let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let node = RawNode::new(&params.raft_config(), view, &logger)
+        let node = RawNode::new(&params.raft_config(), view, quiet())
             .unwrap_or_else(|e| panic!("group {} cannot start: {e}", params.key));
         let mut group = Group { node, params, unpersisted: VecDeque::new(), released: Vec::new(), draws: 0 };
         group.node.raft.maybe_free_inflight_buffers();
@@ -348,6 +348,17 @@ impl Group {
         self.node.mut_store().compact_to(first_index);
     }
 
+    /// Gives back what busy times made room for. Call it when nothing has happened for a while.
+    pub fn rest(&mut self) {
+        let raft = &mut self.node.raft;
+        raft.maybe_free_inflight_buffers();
+        raft.raft_log.unstable.entries.shrink_to_fit();
+        raft.msgs.shrink_to_fit();
+        self.node.mut_store().shrink();
+        self.unpersisted.shrink_to_fit();
+        self.released.shrink_to_fit();
+    }
+
     /// Whether this replica leads, confirmed or not.
     pub fn is_leader(&self) -> bool {
         self.node.raft.state == StateRole::Leader
@@ -387,6 +398,12 @@ impl Group {
         ids.sort_unstable();
         ids
     }
+}
+
+/// raft insists on a logger; events that matter are effects.
+fn quiet() -> &'static slog::Logger {
+    static QUIET: OnceLock<slog::Logger> = OnceLock::new();
+    QUIET.get_or_init(|| slog::Logger::root(slog::Discard, slog::o!()))
 }
 
 /// A term as Kafka's leader epoch. Terms stay below 2^31: one election a millisecond for 24 days.

@@ -121,6 +121,11 @@ impl LogView {
         self.unapplied_bytes
     }
 
+    pub(crate) fn shrink(&mut self) {
+        self.unapplied.shrink_to_fit();
+        self.terms.shrink_to_fit();
+    }
+
     pub(crate) fn set_start(&mut self, hard: HardState, conf: ConfState) {
         self.start = RaftState::new(hard, conf);
     }

@@ -89,6 +89,11 @@ impl PendingAcks {
         release(&mut self.committed, index, log_start, fx);
     }
 
+    pub(crate) fn shrink(&mut self) {
+        self.written.shrink_to_fit();
+        self.committed.shrink_to_fit();
+    }
+
     /// Whatever waits will not be known to have happened.
     pub(crate) fn fail(&mut self, error: &AppendError, fx: &mut Vec<PartitionFx>) {
         for waiter in self.written.drain(..).chain(self.committed.drain(..)) {

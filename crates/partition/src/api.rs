@@ -70,6 +70,7 @@ impl Default for PartitionConfig {
 
 /// Where a partition starts from.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // lives for one call
 pub enum Start {
     /// Never touched on this disk.
     Born(Checkpoint),

@@ -22,3 +22,12 @@ pub use api::{
     PartitionConfig, PartitionFx, ProducerInfo, Start,
 };
 pub use partition::Partition;
+
+#[cfg(test)]
+mod append_tests;
+#[cfg(test)]
+mod idempotence_tests;
+#[cfg(test)]
+mod machine_tests;
+#[cfg(test)]
+mod test_rig;

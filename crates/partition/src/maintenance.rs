@@ -5,6 +5,7 @@ use crate::apply::COMMAND_VERSION;
 use crate::partition::{Partition, Phase};
 use crate::summary::{Batches, EntrySummary, Proposer};
 use bytes::Bytes;
+use consensus::GroupFx;
 use model::{ErrorCode, Now, Offset};
 use prost::Message as _;
 use proto::partition::{Command, LogStart, command};
@@ -25,6 +26,21 @@ impl Partition {
         if !self.cfg.machine && self.log.wants_checkpoint() {
             self.checkpoint(Bytes::new(), false, dir);
         }
+        let last_index = self.log.last_index();
+        if self.unapplied.is_empty() && self.rested_at != last_index {
+            self.rest();
+            self.rested_at = last_index;
+        }
+    }
+
+    /// Gives back the room that busy times took: ten thousand idle partitions keep little each.
+    fn rest(&mut self) {
+        self.group.rest();
+        self.scratch = GroupFx::default();
+        self.unapplied.shrink_to_fit();
+        self.proposed.shrink_to_fit();
+        self.parked.shrink_to_fit();
+        self.acks.shrink();
     }
 
     /// Proposes the log start that `retention.ms` and `retention.bytes` want. Only a leader that serves

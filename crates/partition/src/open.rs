@@ -107,6 +107,7 @@ fn assemble(
         checkpoint_round: None,
         counters: Counters::default(),
         scratch: GroupFx::default(),
+        rested_at: 0,
     };
     (partition, opened)
 }

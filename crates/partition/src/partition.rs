@@ -66,6 +66,8 @@ pub struct Partition {
     pub(crate) checkpoint_round: Option<u64>,
     pub(crate) counters: Counters,
     pub(crate) scratch: GroupFx,
+    /// The last index at the tick that found nothing to do.
+    pub(crate) rested_at: u64,
 }
 
 impl Partition {

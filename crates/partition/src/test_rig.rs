@@ -1,0 +1,292 @@
+//! One partition over a disk in memory that forgets what was not synced.
+use crate::{Opened, Origin, Partition, PartitionConfig, PartitionFx, Start};
+use bytes::{Bytes, BytesMut};
+use model::{GroupKey, Mono, Now, TopicId};
+use records::{BatchBuilder, NewRecord};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use storage::{
+    Completion, DirEvent, Directory, DirectoryConfig, DiskError, DiskOp, DiskRead, FileId, ReadPlan,
+    RecoverJob, Replica, birth, group_dir, read_range,
+};
+
+pub(crate) const KEY: GroupKey = GroupKey { topic: TopicId([9; 16]), partition: 4 };
+
+#[derive(Clone, Default)]
+pub(crate) struct MemoryDisk {
+    live: BTreeMap<String, Vec<u8>>,
+    durable: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<FileId, String>,
+}
+
+impl MemoryDisk {
+    fn run(&mut self, op: DiskOp) -> Option<Completion> {
+        match op {
+            DiskOp::Create { file, path, .. } => {
+                self.live.insert(path.clone(), Vec::new());
+                self.files.insert(file, path);
+            }
+            DiskOp::Open { file, path } => {
+                self.files.insert(file, path);
+            }
+            DiskOp::Write { file, pos, bufs } => {
+                let bytes = self.live.get_mut(&self.files[&file]).expect("the file is open");
+                let mut at = pos as usize;
+                for buf in bufs {
+                    bytes.resize(bytes.len().max(at + buf.len()), 0);
+                    bytes[at..at + buf.len()].copy_from_slice(&buf);
+                    at += buf.len();
+                }
+            }
+            DiskOp::Barrier { token } => return Some(Completion::Written { token, result: Ok(()) }),
+            DiskOp::Sync { files, token } => {
+                files.iter().for_each(|f| self.sync(*f));
+                return Some(Completion::Synced { token, result: Ok(()), micros: 1 });
+            }
+            DiskOp::Close { file } => {
+                self.sync(file);
+                self.files.remove(&file);
+            }
+            DiskOp::Put { path, bytes, token } => {
+                self.live.insert(path.clone(), bytes.to_vec());
+                self.durable.insert(path, bytes.to_vec());
+                return Some(Completion::Put { token, result: Ok(()) });
+            }
+            DiskOp::Remove { paths, .. } => paths.iter().for_each(|p| {
+                self.live.remove(p);
+                self.durable.remove(p);
+            }),
+            DiskOp::RemoveDir { path } => {
+                self.live.retain(|p, _| !p.starts_with(&path));
+                self.durable.retain(|p, _| !p.starts_with(&path));
+            }
+            DiskOp::Recover { job, token } => {
+                let result = Box::new(storage::recovery::recover(&job, self));
+                return Some(Completion::Recovered { token, result });
+            }
+        }
+        None
+    }
+
+    fn sync(&mut self, file: FileId) {
+        let path = &self.files[&file];
+        if let Some(bytes) = self.live.get(path) {
+            self.durable.insert(path.clone(), bytes.clone());
+        }
+    }
+}
+
+impl DiskRead for MemoryDisk {
+    fn list(&self, dir: &str) -> Result<Vec<String>, DiskError> {
+        let prefix = format!("{dir}/");
+        let inside = self.live.keys().filter_map(|p| p.strip_prefix(&prefix));
+        let mut names: Vec<String> =
+            inside.map(|p| p.split('/').next().unwrap_or_default().to_owned()).collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn len(&self, path: &str) -> Result<Option<u64>, DiskError> {
+        Ok(self.live.get(path).map(|b| b.len() as u64))
+    }
+
+    fn read(&self, path: &str, pos: u64, len: usize) -> Result<Bytes, DiskError> {
+        let bytes = self.live.get(path).map(Vec::as_slice).unwrap_or_default();
+        let from = (pos as usize).min(bytes.len());
+        Ok(Bytes::copy_from_slice(&bytes[from..(from + len).min(bytes.len())]))
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) disk: MemoryDisk,
+    pub(crate) dir: Directory,
+    pub(crate) part: Partition,
+    pub(crate) opened: Opened,
+    pub(crate) now: Now,
+    pub(crate) fx: Vec<PartitionFx>,
+    cfg: Arc<PartitionConfig>,
+    /// Completed syncs are kept back while this is set.
+    pub(crate) hold_syncs: bool,
+    held: VecDeque<Completion>,
+}
+
+fn directory_config() -> DirectoryConfig {
+    DirectoryConfig { cluster_id: "c".into(), new_directory_id: [1; 16], ..DirectoryConfig::default() }
+}
+
+fn born() -> storage::Checkpoint {
+    birth(KEY, vec![Replica { id: 1, node_id: 1, kind: 0 }])
+}
+
+impl Rig {
+    pub(crate) fn new(cfg: PartitionConfig) -> Rig {
+        let (disk, cfg) = (MemoryDisk::default(), Arc::new(cfg));
+        let now = Now { mono: Mono(1), wall: 1_000_000 };
+        let (mut dir, states) = Directory::open(&disk, directory_config(), now).unwrap();
+        assert!(states.is_empty());
+        let start = Start::Born(born());
+        let (part, opened) =
+            Partition::open(KEY, start, Default::default(), 1, Arc::clone(&cfg), &mut dir, 7);
+        let fx = Vec::new();
+        let mut rig = Rig { disk, dir, part, opened, now, fx, cfg, hold_syncs: false, held: VecDeque::new() };
+        rig.settle();
+        rig
+    }
+
+    /// A rig that serves.
+    pub(crate) fn serving(cfg: PartitionConfig) -> Rig {
+        let mut rig = Rig::new(cfg);
+        rig.touch();
+        assert!(rig.part.leader_epoch().is_some());
+        rig.fx.clear();
+        rig
+    }
+
+    /// The process ends; with `power` everything that was not synced is lost too.
+    pub(crate) fn restart(&mut self, power: bool) {
+        if power {
+            self.disk.live = self.disk.durable.clone();
+        }
+        self.disk.files.clear();
+        self.held.clear();
+        self.hold_syncs = false;
+        self.fx.clear();
+        let (mut dir, states) = Directory::open(&self.disk, directory_config(), self.now).unwrap();
+        let state = states.iter().find(|s| s.key == KEY);
+        let job =
+            RecoverJob { key: KEY, dir: group_dir(KEY), mark: state.and_then(|s| s.mark), birth: born() };
+        let recovered = storage::recovery::recover(&job, &self.disk).unwrap();
+        let start = Start::Recovered(Box::new(recovered));
+        let hard = state.map(|s| s.hard).unwrap_or_default();
+        let (part, opened) = Partition::open(KEY, start, hard, 1, Arc::clone(&self.cfg), &mut dir, 7);
+        self.dir = dir;
+        self.part = part;
+        self.opened = opened;
+        self.settle();
+    }
+
+    /// Lets the disk work until it has nothing to do.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            self.dir.pump(self.now);
+            let ops = std::mem::take(&mut self.dir.fx().ops);
+            if ops.is_empty() {
+                return;
+            }
+            for op in ops {
+                let sync = matches!(op, DiskOp::Sync { .. });
+                match self.disk.run(op) {
+                    Some(done) if sync && self.hold_syncs => self.held.push_back(done),
+                    Some(done) => self.complete(done),
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// Syncs that were kept back complete, and so do the ones that follow.
+    pub(crate) fn release_syncs(&mut self) {
+        self.hold_syncs = false;
+        while let Some(done) = self.held.pop_front() {
+            self.complete(done);
+        }
+        self.settle();
+    }
+
+    fn complete(&mut self, done: Completion) {
+        let mut events = Vec::new();
+        self.dir.on_completion(self.now, done, &mut events);
+        for event in events {
+            let (dir, fx) = (&mut self.dir, &mut self.fx);
+            match event {
+                DirEvent::Written { index, .. } => self.part.on_written(index, fx),
+                DirEvent::Persisted { index, round, .. } => {
+                    self.part.on_persisted(self.now, index, round, dir, fx);
+                }
+                DirEvent::CheckpointDone { index, ok, .. } => self.part.on_checkpoint_done(index, ok, dir),
+                DirEvent::Fenced { detail } => panic!("fenced: {detail}"),
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) fn touch(&mut self) {
+        self.part.touch(self.now, &mut self.dir, &mut self.fx);
+        self.settle();
+    }
+
+    /// Appends without letting the disk work.
+    pub(crate) fn submit(&mut self, token: u64, records: BytesMut, acks: i16, origin: Origin) {
+        self.part.append(self.now, token, records, acks, origin, &mut self.dir, &mut self.fx);
+    }
+
+    pub(crate) fn append(
+        &mut self,
+        token: u64,
+        records: BytesMut,
+    ) -> Result<crate::Appended, crate::AppendError> {
+        self.submit(token, records, -1, Origin::Client);
+        self.settle();
+        self.answer(token).expect("answered")
+    }
+
+    /// Takes the answer to an append.
+    pub(crate) fn answer(&mut self, token: u64) -> Option<Result<crate::Appended, crate::AppendError>> {
+        let at = self
+            .fx
+            .iter()
+            .position(|e| matches!(e, PartitionFx::AppendDone { token: t, .. } if *t == token))?;
+        match self.fx.remove(at) {
+            PartitionFx::AppendDone { result, .. } => Some(result),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn tick(&mut self) {
+        self.part.tick(self.now, &mut self.dir, &mut self.fx);
+        self.settle();
+    }
+
+    /// Every record that a reader sees: (offset, value).
+    pub(crate) fn read_all(&self) -> Vec<(i64, Vec<u8>)> {
+        let mut out = Vec::new();
+        let mut at = self.part.log_start();
+        while at < self.part.high_watermark() {
+            let batches = match self.part.replay_plan(at, 1 << 20).unwrap() {
+                ReadPlan::Memory(batches) => batches,
+                ReadPlan::File(range) => read_range(&self.disk, &range).unwrap().batches,
+                ReadPlan::Empty => panic!("records up to the high watermark"),
+            };
+            for bytes in batches {
+                for batch in records::batches(&bytes) {
+                    let (range, header) = batch.unwrap();
+                    for record in records::records(&bytes.slice(range), 1 << 20).unwrap() {
+                        let record = record.unwrap();
+                        if record.offset >= self.part.log_start() {
+                            out.push((record.offset, record.value.unwrap_or_default().to_vec()));
+                        }
+                    }
+                    at = header.next_offset();
+                }
+            }
+        }
+        out
+    }
+}
+
+/// A batch of `values` without a producer, at timestamp 1,000,000.
+pub(crate) fn plain(values: &[&str]) -> BytesMut {
+    built(BatchBuilder::new(), values)
+}
+
+/// A batch of an idempotent producer.
+pub(crate) fn numbered(producer: i64, epoch: i16, sequence: i32, values: &[&str]) -> BytesMut {
+    built(BatchBuilder::new().producer(producer, epoch, sequence), values)
+}
+
+pub(crate) fn built(mut builder: BatchBuilder, values: &[&str]) -> BytesMut {
+    for value in values {
+        builder.push(NewRecord::new(1_000_000, Some(b"key"), Some(value.as_bytes())));
+    }
+    builder.finish().unwrap()
+}
