@@ -2,7 +2,8 @@
 //!
 //! Kafka has no field for it. A successful DescribeGroups answer has no use for its error text, so a
 //! Plimsoll broker puts the log there for clients that call themselves `plimsoll`: a line an event,
-//! `MS GENERATION KIND MEMBER REASON`, oldest first; a member that is not known is `-`.
+//! MS, GENERATION, KIND, MEMBER and REASON with tabs between them, oldest first; a member that is not
+//! known is `-`.
 
 /// Why one rebalance happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub fn parse_rebalance_log(text: &str) -> Vec<Rebalance> {
 }
 
 fn parse_line(line: &str) -> Option<Rebalance> {
-    let mut words = line.splitn(5, ' ');
+    let mut words = line.splitn(5, '\t');
     Some(Rebalance {
         at: words.next()?.parse().ok()?,
         generation: words.next()?.parse().ok()?,
@@ -41,10 +42,11 @@ mod tests {
 
     #[test]
     fn events_are_read_and_other_text_is_left_out() {
-        let text = "1700 3 member-joined app-1 a new member\n1800 4 session-expired - \nGroup is fine.";
+        let text =
+            "1700\t3\tmember-joined\tmy app-1\ta new member\n1800\t4\tsession-expired\t-\t\nGroup is fine.";
         let log = parse_rebalance_log(text);
         assert_eq!(log.len(), 2);
         assert_eq!((log[0].at, log[0].generation, log[0].reason.as_str()), (1700, 3, "a new member"));
-        assert_eq!((log[0].member.as_deref(), log[1].member.as_deref()), (Some("app-1"), None));
+        assert_eq!((log[0].member.as_deref(), log[1].member.as_deref()), (Some("my app-1"), None));
     }
 }
