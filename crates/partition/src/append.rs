@@ -17,8 +17,9 @@ use storage::{Directory, EntryKind};
 #[derive(Debug)]
 pub(crate) struct Prepared {
     payload: BytesMut,
-    /// (end of the batch in `payload`, its header), in order.
-    batches: Vec<(usize, BatchHeader)>,
+    /// The first batch, and those after it: (its end in `payload`, its header).
+    first: (usize, BatchHeader),
+    more: Vec<(usize, BatchHeader)>,
     log_append_time: WallMs,
 }
 
@@ -118,7 +119,7 @@ impl Partition {
         if origin != Origin::Client {
             return Ok(None);
         }
-        for (_, header) in &prepared.batches {
+        for (_, header) in std::iter::once(&prepared.first).chain(&prepared.more) {
             if header.is_transactional() {
                 let message = "transactions are not available on this broker";
                 return Err(AppendError::new(ErrorCode::InvalidTxnState, message));
@@ -183,7 +184,7 @@ impl Partition {
         prepared: Prepared,
         fx: &mut Vec<PartitionFx>,
     ) -> Result<(), AppendError> {
-        let Prepared { mut payload, batches: headers, log_append_time } = prepared;
+        let Prepared { mut payload, first, more, log_append_time } = prepared;
         self.group.check_budget(payload.len() as u64).map_err(refused)?;
         let epoch = consensus::epoch_of_term(self.group.term());
         let base_offset = self.proposed.back().map_or(self.log.next_offset(), |p| p.next_offset);
@@ -199,7 +200,7 @@ impl Partition {
             proposer: if origin == Origin::Coordinator { Proposer::Machine(token) } else { Proposer::Nobody },
         };
         let mut at = 0;
-        for (end, mut header) in headers {
+        for (end, mut header) in std::iter::once(first).chain(more) {
             let bytes = &mut payload[at..end];
             at = end;
             set_base_offset(bytes, summary.next_offset);
@@ -286,18 +287,14 @@ fn prepare_client(cfg: &PartitionConfig, now: Now, records: BytesMut) -> Result<
         -1
     };
     let end = payload.len();
-    Ok(Prepared { payload, batches: vec![(end, header)], log_append_time })
+    Ok(Prepared { payload, first: (end, header), more: Vec::new(), log_append_time })
 }
 
 /// A coordinator's batches were built by this process; only their lengths are looked at.
 fn prepare_coordinator(records: BytesMut) -> Result<Prepared, AppendError> {
-    let mut found = Vec::new();
-    for batch in batches(&records) {
-        let (range, header) = batch?;
-        found.push((range.end, header));
-    }
-    if found.is_empty() {
-        return Err(BatchError::Empty.into());
-    }
-    Ok(Prepared { payload: records, batches: found, log_append_time: -1 })
+    let mut found = batches(&records);
+    let (range, header) = found.next().ok_or(BatchError::Empty)??;
+    let more =
+        found.map(|batch| batch.map(|(range, header)| (range.end, header))).collect::<Result<Vec<_>, _>>()?;
+    Ok(Prepared { payload: records, first: (range.end, header), more, log_append_time: -1 })
 }

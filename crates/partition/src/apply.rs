@@ -1,6 +1,6 @@
 //! From the group to the log, and from commit to the answers.
 use crate::api::{CommittedBody, CommittedEntry, PartitionFx};
-use crate::partition::{Applied, Partition, Phase};
+use crate::partition::{Applied, CheckpointWait, Partition, Phase};
 use crate::summary::{Batches, EntrySummary, Proposer};
 use bytes::Bytes;
 use consensus::{Committed, GroupFx, NewEntry, Role};
@@ -51,14 +51,14 @@ impl Partition {
             let state = storage::HardState { term: hard.term, vote: hard.vote };
             dir.set_hard_state(self.key, state, hard.must_sync);
         }
-        let serving = self.leader_epoch();
+        let confirmed = self.leader_epoch().is_some();
         if !group_fx.appends.is_empty() {
             for entry in group_fx.appends.drain(..) {
                 self.append_entry(now, entry, dir);
             }
             // The first write of a term is synced even with write.caching: the term must not be used twice.
-            let confirmed = serving.is_some() && self.applied.term == self.group.term();
-            let relaxed = self.cfg.write_caching && confirmed && self.checkpoint_round.is_none();
+            let checkpoint = self.checkpoint_wait != CheckpointWait::No;
+            let relaxed = self.cfg.write_caching && confirmed && !checkpoint;
             dir.dirty(&self.log, relaxed);
         }
         if planted(Bug::ApplyBeforeCommit) {
@@ -158,8 +158,8 @@ impl Partition {
                 self.tell_machine(summary, CommittedBody::Command(payload), fx)
             }
             command::Kind::LogStart(to) => {
-                // An entry below may have raised the high watermark in this very batch of commits.
-                self.marks.advance(self.applied.next_offset.max(self.marks.high()));
+                // Entries before it may have been committed with it; the log start follows them.
+                self.publish(fx);
                 if self.marks.move_log_start(to.offset) {
                     self.log.apply_log_start(self.marks.log_start(), dir.fx());
                     fx.push(PartitionFx::LogStart(self.marks.log_start()));
@@ -179,9 +179,9 @@ impl Partition {
         self.producers.bound(self.cfg.max_producers);
         let mut high = self.applied.next_offset;
         if planted(Bug::HighWatermarkTooHigh) {
-            high = self.unapplied.front().map_or(high, |next| next.next_offset);
+            high = self.unapplied.front().map_or(high, |next| next.next_offset).max(self.marks.high());
         }
-        if self.marks.advance(high.max(self.marks.high())) {
+        if self.marks.advance(high) {
             fx.push(PartitionFx::HighWatermark(self.marks.high()));
         }
     }

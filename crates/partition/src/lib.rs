@@ -30,4 +30,6 @@ mod idempotence_tests;
 #[cfg(test)]
 mod machine_tests;
 #[cfg(test)]
+mod planted_tests;
+#[cfg(test)]
 mod test_rig;

@@ -1,5 +1,5 @@
 //! Commands, machines, checkpoints, log start moves, reads.
-use crate::test_rig::{Rig, plain};
+use crate::test_rig::{Rig, numbered, plain};
 use crate::{
     CommittedBody, FetchInput, Isolation, ListOffsetAsk, ListOffsetOutcome, ListOffsetStep, Origin,
     PartitionConfig, PartitionFx,
@@ -72,6 +72,30 @@ fn a_machine_is_rebuilt_from_its_checkpoint_and_what_follows() {
 }
 
 #[test]
+fn a_cached_partition_takes_its_checkpoint_when_everything_applied_is_durable() {
+    for machine in [false, true] {
+        let cfg = PartitionConfig { write_caching: true, machine, ..PartitionConfig::default() };
+        let mut rig = Rig::serving(cfg);
+        rig.hold_syncs = true;
+        rig.append(1, numbered(7, 0, 0, &["a"])).unwrap();
+        assert!(!rig.part.checkpoint(Bytes::from_static(b"too early"), false, &mut rig.dir));
+        rig.submit(2, numbered(7, 0, 1, &["b"]), -1, Origin::Client);
+        rig.settle();
+        assert_eq!(rig.answer(2), None, "synced before it is applied, for the checkpoint's sake");
+        rig.release_syncs();
+        assert!(rig.answer(2).unwrap().is_ok());
+        if machine {
+            assert!(rig.part.checkpoint(Bytes::from_static(b"state"), false, &mut rig.dir));
+            rig.settle();
+        }
+        assert!(!rig.part.checkpoint_is_stale());
+        rig.restart(true);
+        assert_eq!(rig.opened.machine, if machine { &b"state"[..] } else { &b""[..] });
+        assert!(rig.append(3, numbered(7, 0, 1, &["b"])).unwrap().duplicate);
+    }
+}
+
+#[test]
 fn delete_records_moves_the_log_start_when_it_is_committed_and_for_good() {
     let mut rig = Rig::serving(PartitionConfig::default());
     for i in 0..5 {
@@ -116,7 +140,9 @@ fn retention_removes_whole_files_by_a_committed_move() {
     rig.tick();
     assert_eq!(rig.part.log_start(), 0);
     rig.now.wall += 5000;
-    rig.append(10, plain(&["b"])).unwrap();
+    let mut fresh = records::BatchBuilder::new();
+    fresh.push(records::NewRecord::new(rig.now.wall, None, Some(b"b")));
+    rig.append(10, fresh.finish().unwrap()).unwrap();
     rig.tick();
     let start = rig.part.log_start();
     assert!(start > 0, "old files went");

@@ -2,7 +2,7 @@
 use crate::api::PartitionFx;
 use crate::append::refused;
 use crate::apply::COMMAND_VERSION;
-use crate::partition::{Partition, Phase};
+use crate::partition::{CheckpointWait, Partition, Phase};
 use crate::summary::{Batches, EntrySummary, Proposer};
 use bytes::Bytes;
 use consensus::GroupFx;
@@ -139,7 +139,8 @@ impl Partition {
 
     /// Whether the machine on this log should hand over its state with [`Partition::checkpoint`].
     pub fn wants_checkpoint(&self) -> bool {
-        self.phase == Phase::Running && self.log.wants_checkpoint()
+        let waits = matches!(self.checkpoint_wait, CheckpointWait::Round(_));
+        self.phase == Phase::Running && self.log.wants_checkpoint() && !waits
     }
 
     /// Whether anything was appended since the last checkpoint, for a clean stop.
@@ -151,22 +152,25 @@ impl Partition {
     /// told as `PartitionFx::Committed`. With `stop` (a clean stop) only where anything was appended since
     /// the last. Whether one is being written; ask again later otherwise.
     pub fn checkpoint(&mut self, machine: Bytes, stop: bool, dir: &mut Directory) -> bool {
-        if self.phase != Phase::Running || self.checkpoint_round.is_some() {
+        if self.phase != Phase::Running || (stop && !self.log.checkpoint_is_stale()) {
             return false;
         }
-        if stop && !self.log.checkpoint_is_stale() {
-            return false;
+        match self.checkpoint_wait {
+            CheckpointWait::No if self.cfg.write_caching => {
+                // From here on entries are synced before they are applied; when what is there now is
+                // durable too, so is everything applied.
+                self.checkpoint_wait = CheckpointWait::Round(dir.dirty(&self.log, false));
+                false
+            }
+            CheckpointWait::Round(_) => false,
+            CheckpointWait::No | CheckpointWait::Durable => {
+                self.checkpoint_wait = CheckpointWait::No;
+                self.write_checkpoint(machine, dir)
+            }
         }
-        if self.cfg.write_caching {
-            // Applied entries may not be on the medium. From here on they are synced before they are
-            // applied; when what is there now is durable too, so is everything applied.
-            self.checkpoint_round = Some(dir.dirty(&self.log, false));
-            return false;
-        }
-        self.write_checkpoint(machine, dir)
     }
 
-    pub(crate) fn write_checkpoint(&mut self, machine: Bytes, dir: &mut Directory) -> bool {
+    fn write_checkpoint(&mut self, machine: Bytes, dir: &mut Directory) -> bool {
         let at = AppliedPoint {
             index: self.applied.index,
             term: self.applied.term,
@@ -177,12 +181,12 @@ impl Partition {
         self.log.checkpoint(producers, machine, self.members.clone(), at, dir.fx())
     }
 
-    /// The second half of a checkpoint of a `write.caching` partition.
-    pub(crate) fn checkpoint_when_durable(&mut self, round: u64, dir: &mut Directory) {
-        if self.checkpoint_round.is_some_and(|wanted| round >= wanted) {
-            self.checkpoint_round = None;
+    /// A round of syncs ended. A machine that lives on the log is asked again for its state.
+    pub(crate) fn on_round(&mut self, round: u64, dir: &mut Directory) {
+        if matches!(self.checkpoint_wait, CheckpointWait::Round(wanted) if round >= wanted) {
+            self.checkpoint_wait = CheckpointWait::Durable;
             if !self.cfg.machine {
-                self.write_checkpoint(Bytes::new(), dir);
+                self.checkpoint(Bytes::new(), false, dir);
             }
         }
     }

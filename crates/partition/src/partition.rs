@@ -32,6 +32,17 @@ pub(crate) enum Phase {
     Failed(ErrorCode),
 }
 
+/// A checkpoint of a `write.caching` partition, whose applied entries need not be on the medium.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CheckpointWait {
+    /// None is wanted.
+    No,
+    /// What was appended before it was wanted is durable with this round of syncs.
+    Round(u64),
+    /// Everything applied is durable.
+    Durable,
+}
+
 /// The newest applied entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Applied {
@@ -62,8 +73,7 @@ pub struct Partition {
     pub(crate) marks: Watermarks,
     /// The newest log start that is proposed and not committed.
     pub(crate) proposed_log_start: Option<Offset>,
-    /// A checkpoint waits for this round of syncs; see `maintenance`.
-    pub(crate) checkpoint_round: Option<u64>,
+    pub(crate) checkpoint_wait: CheckpointWait,
     pub(crate) counters: Counters,
     pub(crate) scratch: GroupFx,
     /// The last index at the tick that found nothing to do.
@@ -179,7 +189,7 @@ impl Partition {
         }
         self.group.on_persisted(index);
         self.pump(now, dir, fx);
-        self.checkpoint_when_durable(round, dir);
+        self.on_round(round, dir);
     }
 
     /// Answers everything that waits with `code`; every later call is refused with it.
