@@ -14,11 +14,11 @@ use node::{Event, Node, NodeConfig, ReadToken};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use crate::real_disk::RealDisk;
 use storage::{Completion, DiskOp, FileRange};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 
@@ -68,15 +68,15 @@ impl Broker {
         Broker { settings, node }
     }
 
-    /// Runs until `stop` is notified or the directory fails; `started` learns the addresses. Blocks the
-    /// calling thread, which becomes the broker thread.
-    pub fn run(self, stop: Arc<Notify>, started: impl FnOnce(&Addresses)) -> Result<Stopped, RunError> {
+    /// Runs until SIGTERM or SIGINT, or until the directory fails; `started` learns the addresses. Blocks
+    /// the calling thread, which becomes the broker thread.
+    pub fn run(self, started: impl FnOnce(&Addresses)) -> Result<Stopped, RunError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let local = LocalSet::new();
-        local.block_on(&runtime, self.run_local(stop, started))
+        local.block_on(&runtime, self.run_local(started))
     }
 
-    async fn run_local(mut self, stop: Arc<Notify>, started: impl FnOnce(&Addresses)) -> Result<Stopped, RunError> {
+    async fn run_local(mut self, started: impl FnOnce(&Addresses)) -> Result<Stopped, RunError> {
         let bound = bind_all(&self.settings).await?;
         self.node.endpoints = bound.iter().map(|(l, s)| endpoint(l, s)).collect::<io::Result<_>>()?;
         let (done, completions) = mpsc::unbounded_channel();
@@ -111,8 +111,10 @@ impl Broker {
         let addresses = start(&shared, bound)?;
         spawn_local(sweep(shared.clone()));
         started(&addresses);
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::select! {
-            () = stop.notified() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
             () = fenced.notified() => {}
         }
         Ok(end(&shared).await)

@@ -2,6 +2,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 mod admin;
 mod bench;
+mod config;
+mod serve;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -16,6 +18,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start a broker.
+    Serve(serve::ServeArgs),
     #[command(flatten)]
     Admin(admin::AdminCommand),
     /// Measure a broker, this one or any other.
@@ -25,6 +29,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
         Command::Admin(command) => run_admin(command),
         Command::Bench(command) => bench::run(command),
     };

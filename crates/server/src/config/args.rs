@@ -15,16 +15,16 @@ pub(crate) struct ConfigArgs {
     #[arg(long = "set", alias = "override", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Data directory (log.dirs)
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
     pub(crate) data: Option<String>,
     /// Where Kafka clients connect, host:port or NAME://host:port (listeners)
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, visible_alias = "listener", value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
     /// What clients are told to connect to (advertised.listeners)
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) advertise: Option<String>,
     /// Where metrics and health are served; empty for none (http.listener)
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, visible_alias = "http-listener", value_name = "ADDRESS")]
     pub(crate) http: Option<String>,
     /// This node's number (node.id)
     #[arg(long, value_name = "N")]

@@ -1,0 +1,142 @@
+//! `plimsoll serve`: from configuration to a running broker, and its exit.
+use crate::config::{self, Advertised, ConfigArgs, ServerConfig, Surroundings};
+use anyhow::Context;
+use broker::{Addresses, Broker, Listener, NodeConfig, Settings, Stopped};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use storage::DirectoryConfig;
+use tracing_subscriber::EnvFilter;
+
+/// Start a broker.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// What to log: a level, or target=level pairs
+    #[arg(long, value_name = "FILTER", env = "PLIMSOLL_LOG", default_value = "info")]
+    log: String,
+    /// Log JSON lines
+    #[arg(long)]
+    log_json: bool,
+}
+
+/// Runs a broker until it is told to stop. An error is a refusal to start or a failed data directory.
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    start_log(&args)?;
+    let loaded = config::load(&args.config, &Surroundings::of_process())?;
+    for notice in &loaded.notices {
+        tracing::warn!("{notice}");
+    }
+    let config = loaded.config;
+    let settings = settings(&config)?;
+    let node = node_config(&config)?;
+    let stopped = Broker::new(settings, node).run(|addresses| banner(&config, addresses))?;
+    match stopped {
+        Stopped::Clean => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        Stopped::Fenced(why) => anyhow::bail!("the data directory failed: {why}"),
+    }
+}
+
+fn start_log(args: &ServeArgs) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {}", args.log))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if args.log_json { log.json().init() } else { log.init() }
+    Ok(())
+}
+
+fn settings(config: &ServerConfig) -> anyhow::Result<Settings> {
+    let [data_dir] = config.data_dirs.as_slice() else {
+        anyhow::bail!("log.dirs names {} directories: one is supported", config.data_dirs.len());
+    };
+    let listeners = config
+        .listeners
+        .iter()
+        .map(|l| {
+            let told: Option<&Advertised> = config.advertised.iter().find(|a| a.name == l.name);
+            Listener {
+                name: l.name.clone(),
+                host: l.address.host.clone(),
+                port: l.address.port,
+                advertised_host: told.map(|a| a.address.host.clone()).filter(|h| !h.is_empty()),
+                advertised_port: told.map(|a| a.address.port).filter(|p| *p != 0),
+            }
+        })
+        .collect();
+    let http = match &config.http_listener {
+        Some(address) => Some(resolve(&address.host, address.port)?),
+        None => None,
+    };
+    let mut settings = Settings { listeners, http, data_dir: data_dir.clone(), ..Settings::default() };
+    let fixed = Arc::new(config.static_broker_configs.clone());
+    settings.take_over(cluster::Image::empty(config.node_id, fixed).broker_config());
+    Ok(settings)
+}
+
+fn resolve(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
+    let host = if host.is_empty() { "0.0.0.0" } else { host };
+    let found = (host, port).to_socket_addrs().with_context(|| format!("http.listener: {host}"))?.next();
+    found.with_context(|| format!("http.listener: {host} has no address"))
+}
+
+fn node_config(config: &ServerConfig) -> anyhow::Result<NodeConfig> {
+    let mut random = [0u8; 40];
+    std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut random)).context("/dev/urandom")?;
+    let bytes = |at: usize| -> [u8; 16] { std::array::from_fn(|i| random[at + i]) };
+    let seed = u64::from_le_bytes(std::array::from_fn(|i| random[32 + i]));
+    let fixed = Arc::new(config.static_broker_configs.clone());
+    let resolved = cluster::Image::empty(config.node_id, fixed);
+    let broker = resolved.broker_config();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(NodeConfig {
+        node_id: config.node_id,
+        fresh_cluster_id: config.cluster_id.clone().unwrap_or_else(|| model::TopicId(bytes(0)).to_string()),
+        endpoints: Vec::new(),
+        rack: broker.broker_rack.clone(),
+        static_configs: config.static_broker_configs.clone(),
+        incarnation: since.as_micros() as u64,
+        directory: DirectoryConfig {
+            cluster_id: config.cluster_id.clone().unwrap_or_default(),
+            node_id: config.node_id,
+            new_directory_id: bytes(16),
+            boot_id: boot_id(),
+            tail_cache_bytes: broker.log_tail_cache_bytes.max(0) as usize,
+            ..DirectoryConfig::default()
+        },
+        seed,
+    })
+}
+
+/// The kernel's boot id; all zero where there is none, which counts every start as the same boot.
+fn boot_id() -> [u8; 16] {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
+    std::array::from_fn(|i| match (digits.get(2 * i), digits.get(2 * i + 1)) {
+        (Some(high), Some(low)) => high << 4 | low,
+        _ => 0,
+    })
+}
+
+/// Where it runs and what to try next. A closed standard output is no reason not to run.
+fn banner(config: &ServerConfig, addresses: &Addresses) {
+    let mut text = format!("plimsoll {}  node {}\n", env!("CARGO_PKG_VERSION"), config.node_id);
+    for (name, address) in &addresses.listeners {
+        text += &format!("  kafka   {address}  ({name})\n");
+    }
+    if let Some(http) = addresses.http {
+        text += &format!("  http    http://{http}  /metrics /healthz /readyz\n");
+    }
+    for dir in &config.data_dirs {
+        text += &format!("  data    {}\n", dir.display());
+    }
+    if let Some((_, address)) = addresses.listeners.first() {
+        text += &format!("  try     echo hello | plimsoll produce greetings -b {address}\n");
+        text += &format!("          plimsoll consume greetings -b {address} -e\n");
+    }
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
