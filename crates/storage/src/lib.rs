@@ -8,6 +8,7 @@
 pub mod checkpoint;
 mod config;
 mod directory;
+pub mod disk;
 mod disk_op;
 mod epoch;
 mod frame_reader;

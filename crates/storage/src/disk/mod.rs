@@ -1,0 +1,140 @@
+//! The one real disk: threads over files of one data directory. The only place that touches a file system,
+//! and (in `reader.rs`, for index files) the only one with `unsafe`.
+//!
+//! | thread | does |
+//! |---|---|
+//! | writer | every [`DiskOp`] in order, but for the rest of this table |
+//! | syncer and its workers | [`DiskOp::Sync`]: fdatasync side by side, or one syncfs |
+//! | background | [`DiskOp::Put`] below the root, [`DiskOp::RemoveDir`], filling the pool, unlinking |
+//! | readers | [`DiskOp::Recover`] |
+//!
+//! The first error of a write or sync is kept: everything after it fails, nothing is tried again. Only lack
+//! of space heals.
+mod background;
+mod lock;
+mod reader;
+mod shared;
+mod syncer;
+mod writer;
+
+use crate::disk_op::{Completion, DiskError, DiskOp, DiskRead};
+use crate::read::{ExtractError, Extracted, FileRange};
+use shared::{Shared, io_error};
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+
+/// Settings of the real disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskOptions {
+    /// `log.pool.bytes`: how much pre-written, recycled space is kept for files that are written to often.
+    /// Filled in the background as soon as one is asked for; 0 turns it off.
+    pub pool_bytes: u64,
+    /// Below this much free space (or a twentieth of the file system, whichever is less) clients' appends are
+    /// to be refused: [`Completion::Space`].
+    pub reserve_bytes: u64,
+    /// Threads for recoveries.
+    pub readers: usize,
+    /// Files kept open by writing; as many again by reading. 0: a quarter of the process's limit.
+    pub open_files: usize,
+}
+
+impl Default for DiskOptions {
+    fn default() -> DiskOptions {
+        DiskOptions { pool_bytes: 256 << 20, reserve_bytes: 256 << 20, readers: 2, open_files: 0 }
+    }
+}
+
+/// A data directory on a file system, locked for this process.
+#[derive(Debug)]
+pub struct RealDisk {
+    ops: Option<mpsc::Sender<DiskOp>>,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    _lock: std::fs::File,
+}
+
+/// Where completions go; called from several threads, one at a time.
+pub(crate) type Sink = Arc<Mutex<Box<dyn Fn(Completion) + Send>>>;
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DiskError> {
+    std::thread::Builder::new()
+        .name(format!("disk-{name}"))
+        .spawn(run)
+        .map_err(|e| io_error("start a thread for", name, &e))
+}
+
+impl RealDisk {
+    /// Creates `root` if need be, locks it and starts the threads. `sink` gets every completion.
+    /// Errors: the directory cannot be used, or another process holds it (the text says which).
+    pub fn open(
+        root: &Path,
+        options: DiskOptions,
+        sink: Box<dyn Fn(Completion) + Send>,
+    ) -> Result<RealDisk, DiskError> {
+        std::fs::create_dir_all(root).map_err(|e| io_error("create", &root.display().to_string(), &e))?;
+        let lock = lock::take(root)?;
+        let shared = Arc::new(Shared::new(root, &options)?);
+        let sink: Sink = Arc::new(Mutex::new(sink));
+        let (ops, writer_in) = mpsc::channel();
+        let (sync_jobs, syncer_in) = mpsc::channel();
+        let (background_jobs, background_in) = mpsc::channel();
+        let (recoveries, recoveries_in) = mpsc::channel();
+        let recoveries_in = Arc::new(Mutex::new(recoveries_in));
+        let mut threads = Vec::new();
+        let out = writer::Out { sink: sink.clone(), sync_jobs, background_jobs, recoveries };
+        let writer = writer::Writer::new(shared.clone(), options.clone(), out);
+        threads.push(spawn("writer", move || writer.run(&writer_in))?);
+        let syncer = syncer::Syncer::start(shared.clone(), sink.clone())?;
+        threads.push(spawn("syncer", move || syncer.run(&syncer_in))?);
+        let background = background::Background::new(shared.clone(), options.pool_bytes, sink.clone());
+        threads.push(spawn("background", move || background.run(&background_in))?);
+        for _ in 0..options.readers.max(1) {
+            let (jobs, shared, sink) = (recoveries_in.clone(), shared.clone(), sink.clone());
+            threads.push(spawn("reader", move || reader::recoveries(&jobs, &shared, &sink))?);
+        }
+        Ok(RealDisk { ops: Some(ops), shared, threads, _lock: lock })
+    }
+
+    /// Hands over an operation; never blocks.
+    pub fn submit(&self, op: DiskOp) {
+        if let Some(ops) = &self.ops {
+            // The writer lives as long as this handle, so the channel is open.
+            let _ = ops.send(op);
+        }
+    }
+
+    /// For reading from any thread, beside everything else.
+    pub fn reader(&self) -> Arc<dyn DiskRead + Send + Sync> {
+        self.shared.clone()
+    }
+
+    /// As [`crate::read_range`], but `None` where it would have to wait for the medium.
+    pub fn try_read_range(&self, range: &FileRange) -> Option<Result<Extracted, ExtractError>> {
+        reader::try_read_range(&self.shared, range)
+    }
+
+    /// Free and total bytes of the file system; `None` where it does not say.
+    pub fn space(&self) -> Option<(u64, u64)> {
+        self.shared.space()
+    }
+}
+
+impl Drop for RealDisk {
+    /// Carries out what was submitted, then ends the threads.
+    fn drop(&mut self) {
+        self.ops = None;
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has nothing left to wait for.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Read access to a directory that nobody has open (tools): no lock, no threads.
+pub fn offline(root: &Path) -> Result<Arc<dyn DiskRead + Send + Sync>, DiskError> {
+    Ok(Arc::new(Shared::new(root, &DiskOptions::default())?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! What the threads share: paths, the files open for reading, index maps, the first failure.
+use super::DiskOptions;
+use crate::disk_op::{DiskError, DiskErrorKind};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Maps kept; one is at most 160 KiB of address space.
+const MAPS: usize = 1024;
+
+/// A bounded table by path; the least recently used goes.
+#[derive(Debug)]
+pub(super) struct Lru<V> {
+    rows: BTreeMap<String, (u64, V)>,
+    clock: u64,
+    limit: usize,
+}
+
+impl<V: Clone> Lru<V> {
+    fn new(limit: usize) -> Lru<V> {
+        Lru { rows: BTreeMap::new(), clock: 0, limit }
+    }
+
+    pub(super) fn get(&mut self, path: &str) -> Option<V> {
+        self.clock += 1;
+        let row = self.rows.get_mut(path)?;
+        row.0 = self.clock;
+        Some(row.1.clone())
+    }
+
+    pub(super) fn insert(&mut self, path: &str, value: V) {
+        self.clock += 1;
+        if self.rows.len() >= self.limit {
+            // An eighth at once, so that the search is rare.
+            let mut ages: Vec<u64> = self.rows.values().map(|(age, _)| *age).collect();
+            ages.sort_unstable();
+            let oldest = ages[ages.len() / 8];
+            self.rows.retain(|_, (age, _)| *age > oldest);
+        }
+        self.rows.insert(path.to_string(), (self.clock, value));
+    }
+
+    pub(super) fn remove(&mut self, path: &str) -> Option<V> {
+        self.rows.remove(path).map(|(_, value)| value)
+    }
+
+    pub(super) fn remove_below(&mut self, prefix: &str) {
+        self.rows.retain(|path, _| !path.starts_with(prefix));
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    root: PathBuf,
+    /// The directory is the root of its file system: syncfs concerns nobody else.
+    pub(super) own_mount: bool,
+    pub(super) open_files: usize,
+    readers: Mutex<Lru<Arc<File>>>,
+    maps: Mutex<Lru<Bytes>>,
+    failed: Mutex<Option<DiskError>>,
+}
+
+pub(super) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An error with what was done to what.
+pub(super) fn io_error(what: &str, path: &str, e: &std::io::Error) -> DiskError {
+    let kind = match e.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => DiskErrorKind::Full,
+        std::io::ErrorKind::NotFound => DiskErrorKind::NotFound,
+        _ => DiskErrorKind::Io,
+    };
+    DiskError { kind, detail: format!("cannot {what} {path}: {e}") }
+}
+
+fn own_mount(root: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev()).ok();
+    let (here, above) = (device(root), device(&root.join("..")));
+    here.is_some() && above.is_some() && here != above
+}
+
+impl Shared {
+    pub(super) fn new(root: &Path, options: &DiskOptions) -> Result<Shared, DiskError> {
+        let shown = root.display().to_string();
+        let root = std::fs::canonicalize(root).map_err(|e| io_error("open", &shown, &e))?;
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(4096);
+        let quarter = usize::try_from(limit / 4).unwrap_or(1024).clamp(16, 4096);
+        let open_files = if options.open_files == 0 { quarter } else { options.open_files };
+        Ok(Shared {
+            own_mount: own_mount(&root),
+            root,
+            open_files,
+            readers: Mutex::new(Lru::new(open_files)),
+            maps: Mutex::new(Lru::new(MAPS)),
+            failed: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn maps(&self) -> MutexGuard<'_, Lru<Bytes>> {
+        guard(&self.maps)
+    }
+
+    pub(super) fn readers(&self) -> MutexGuard<'_, Lru<Arc<File>>> {
+        guard(&self.readers)
+    }
+
+    /// Keeps the first failure that is not about space; everything later fails with it.
+    pub(super) fn fail(&self, error: &DiskError) {
+        if error.kind != DiskErrorKind::Full {
+            guard(&self.failed).get_or_insert_with(|| error.clone());
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), DiskError> {
+        guard(&self.failed).clone().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn space(&self) -> Option<(u64, u64)> {
+        let stat = rustix::fs::statvfs(&self.root).ok()?;
+        Some((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize)))
+    }
+
+    /// Makes the names in `dir` durable.
+    pub(super) fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
+        let open = File::open(dir).and_then(|d| d.sync_all());
+        open.map_err(|e| io_error("sync directory", &dir.display().to_string(), &e))
+    }
+}

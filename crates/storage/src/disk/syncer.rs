@@ -1,0 +1,90 @@
+//! The syncer: one sync at a time, its files side by side.
+use super::shared::{Shared, guard, io_error};
+use super::{Sink, spawn};
+use crate::disk_op::{Completion, DiskError, OpToken};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+/// Files synced at once, the syncer's own included.
+const PARALLEL: usize = 4;
+/// From so many files on, one syncfs is cheaper.
+const MANY: usize = 8;
+
+pub(super) struct SyncJob {
+    pub(super) token: OpToken,
+    pub(super) files: Vec<(String, Arc<File>)>,
+    pub(super) dirs: BTreeSet<PathBuf>,
+}
+
+type Part = (Vec<(String, Arc<File>)>, mpsc::Sender<Result<(), DiskError>>);
+
+pub(super) struct Syncer {
+    shared: Arc<Shared>,
+    sink: Sink,
+    root: Option<File>,
+    workers: Vec<mpsc::Sender<Part>>,
+}
+
+fn sync_files(files: &[(String, Arc<File>)]) -> Result<(), DiskError> {
+    files.iter().try_for_each(|(path, file)| file.sync_data().map_err(|e| io_error("sync", path, &e)))
+}
+
+impl Syncer {
+    /// With its workers running; they end with it.
+    pub(super) fn start(shared: Arc<Shared>, sink: Sink) -> Result<Syncer, DiskError> {
+        let mut workers = Vec::new();
+        for _ in 1..PARALLEL {
+            let (jobs, work) = mpsc::channel::<Part>();
+            spawn("sync", move || {
+                while let Ok((files, done)) = work.recv() {
+                    let _ = done.send(sync_files(&files));
+                }
+            })?;
+            workers.push(jobs);
+        }
+        let root = if shared.own_mount { File::open(shared.root()).ok() } else { None };
+        Ok(Syncer { shared, sink, root, workers })
+    }
+
+    pub(super) fn run(self, jobs: &mpsc::Receiver<SyncJob>) {
+        while let Ok(job) = jobs.recv() {
+            let begun = Instant::now();
+            let token = job.token;
+            let result = self.shared.check().and_then(|()| self.sync(job));
+            if let Err(error) = &result {
+                self.shared.fail(error);
+            }
+            let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            guard(&self.sink)(Completion::Synced { token, result, micros });
+        }
+    }
+
+    fn sync(&self, job: SyncJob) -> Result<(), DiskError> {
+        if let Some(root) = self.root.as_ref().filter(|_| job.files.len() >= MANY) {
+            return rustix::fs::syncfs(root).map_err(|e| io_error("sync", "the file system", &e.into()));
+        }
+        let mut files = job.files;
+        let (done, results) = mpsc::channel();
+        let share = files.len().div_ceil(PARALLEL);
+        for worker in &self.workers {
+            if files.len() <= share || share == 0 {
+                break;
+            }
+            let part = files.split_off(files.len() - share);
+            if let Err(mpsc::SendError((part, _))) = worker.send((part, done.clone())) {
+                sync_files(&part)?;
+            }
+        }
+        drop(done);
+        let mut result = sync_files(&files);
+        // Every part must have ended, whatever the first said.
+        for part in results {
+            result = result.and(part);
+        }
+        result?;
+        job.dirs.iter().try_for_each(|dir| self.shared.sync_dir(dir))
+    }
+}

@@ -1,0 +1,344 @@
+//! The writer: operations in the order in which they were submitted.
+use super::background::Job;
+use super::shared::{Shared, guard, io_error};
+use super::syncer::SyncJob;
+use super::{DiskOptions, Sink};
+use crate::disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, FileId, OpToken};
+use crate::recovery::RecoverJob;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::IoSlice;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+/// Slices of one pwritev.
+const SLICES: usize = 512;
+/// How often free space is looked at.
+const SPACE_EVERY: Duration = Duration::from_millis(500);
+/// Kept back so that a full disk can still take checkpoints and deletions.
+const BALLAST: u64 = 8 << 20;
+
+#[derive(Debug)]
+struct Row {
+    path: String,
+    /// `None` until first written, and after it had to make room.
+    handle: Option<Arc<File>>,
+    /// `Some(pooled)` until the file exists.
+    create: Option<bool>,
+    dirty: bool,
+    name_dirty: bool,
+    used: u64,
+}
+
+pub(super) struct Out {
+    pub(super) sink: Sink,
+    pub(super) sync_jobs: mpsc::Sender<SyncJob>,
+    pub(super) background_jobs: mpsc::Sender<Job>,
+    pub(super) recoveries: mpsc::Sender<(OpToken, Box<RecoverJob>)>,
+}
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    out: Out,
+    files: BTreeMap<FileId, Row>,
+    open: usize,
+    clock: u64,
+    /// Directories whose names are durable as far as this process changed them.
+    durable_dirs: BTreeSet<PathBuf>,
+    error: Option<DiskError>,
+    pool_bytes: u64,
+    reserve: u64,
+    low: bool,
+    looked: Option<Instant>,
+    trash: u64,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, options: DiskOptions, out: Out) -> Writer {
+        let total = shared.space().map_or(u64::MAX, |(_, total)| total);
+        Writer {
+            shared,
+            out,
+            files: BTreeMap::new(),
+            open: 0,
+            clock: 0,
+            durable_dirs: BTreeSet::new(),
+            error: None,
+            pool_bytes: options.pool_bytes,
+            reserve: options.reserve_bytes.min(total / 20),
+            low: false,
+            looked: None,
+            trash: 0,
+        }
+    }
+
+    pub(super) fn run(mut self, ops: &mpsc::Receiver<DiskOp>) {
+        self.look_at_space();
+        loop {
+            match ops.recv_timeout(SPACE_EVERY) {
+                Ok(op) => self.carry_out(op),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+            if self.looked.is_none_or(|at| at.elapsed() >= SPACE_EVERY) {
+                self.look_at_space();
+            }
+        }
+    }
+
+    fn done(&self, completion: Completion) {
+        guard(&self.out.sink)(completion);
+    }
+
+    fn carry_out(&mut self, op: DiskOp) {
+        match op {
+            DiskOp::Create { file, path, pooled } => self.add(file, path, Some(pooled)),
+            DiskOp::Open { file, path } => self.add(file, path, None),
+            DiskOp::Write { file, pos, bufs } => {
+                let result = self.write(file, pos, &bufs);
+                self.note(result);
+            }
+            DiskOp::Barrier { token } => {
+                let result = self.shared.check().and(self.error.take().map_or(Ok(()), Err));
+                self.done(Completion::Written { token, result });
+            }
+            DiskOp::Sync { files, token } => self.sync(files, token),
+            DiskOp::Close { file } => {
+                let result = self.close(file);
+                self.note(result);
+            }
+            DiskOp::Put { path, bytes, token } => {
+                let job = Job::Put { path, bytes, token };
+                match &job {
+                    Job::Put { path, .. } if !path.contains('/') => job.put(&self.shared, &self.out.sink),
+                    _ => self.background(job),
+                }
+            }
+            DiskOp::Remove { paths, recycle } => paths.iter().for_each(|path| self.remove(path, recycle)),
+            DiskOp::RemoveDir { path } => self.background(Job::RemoveDir(path)),
+            DiskOp::Recover { job, token } => _ = self.out.recoveries.send((token, job)),
+        }
+    }
+
+    fn background(&self, job: Job) {
+        // The background thread outlives this one.
+        let _ = self.out.background_jobs.send(job);
+    }
+
+    fn note(&mut self, result: Result<(), DiskError>) {
+        if let Err(error) = result {
+            self.shared.fail(&error);
+            self.error.get_or_insert(error);
+        }
+    }
+
+    fn add(&mut self, file: FileId, path: String, create: Option<bool>) {
+        let row = Row { path, handle: None, create, dirty: false, name_dirty: true, used: 0 };
+        self.files.insert(file, row);
+        if create.is_some() {
+            // A reader of an older file of this name keeps that file.
+            let handle = self.handle(file).map(|_| ());
+            self.note(handle.or_else(|e| if e.kind == DiskErrorKind::Full { Ok(()) } else { Err(e) }));
+        }
+    }
+
+    /// The open file; created or opened now when it is not.
+    fn handle(&mut self, file: FileId) -> Result<Arc<File>, DiskError> {
+        self.clock += 1;
+        let clock = self.clock;
+        let unknown = || DiskError { kind: DiskErrorKind::Io, detail: format!("{file:?} is not open") };
+        let row = self.files.get_mut(&file).ok_or_else(unknown)?;
+        row.used = clock;
+        if let Some(handle) = &row.handle {
+            return Ok(handle.clone());
+        }
+        let (path, create) = (row.path.clone(), row.create);
+        self.make_room()?;
+        let handle = Arc::new(match create {
+            Some(pooled) => self.create(&path, pooled)?,
+            None => OpenOptions::new()
+                .write(true)
+                .open(self.shared.path(&path))
+                .map_err(|e| io_error("open", &path, &e))?,
+        });
+        self.open += 1;
+        if let Some(row) = self.files.get_mut(&file) {
+            row.handle = Some(handle.clone());
+            row.create = None;
+        }
+        Ok(handle)
+    }
+
+    fn create(&mut self, path: &str, pooled: bool) -> Result<File, DiskError> {
+        let full = self.shared.path(path);
+        if let Some(dir) = full.parent()
+            && !dir.exists()
+        {
+            self.spend_ballast(|| std::fs::create_dir_all(dir)).map_err(|e| io_error("create", path, &e))?;
+            self.durable_dirs.retain(|d| !dir.starts_with(d));
+        }
+        self.durable_dirs.retain(|d| Some(d.as_path()) != full.parent());
+        self.shared.readers().remove(path);
+        if pooled && self.pool_bytes > 0 {
+            let taken = self.take_pooled(&full);
+            self.background(Job::FillPool);
+            if let Some(file) = taken {
+                return Ok(file);
+            }
+        }
+        // Never cut an older file of this name short: its readers map or read it still.
+        match std::fs::remove_file(&full) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_error("replace", path, &e)),
+            _ => {}
+        }
+        self.spend_ballast(|| OpenOptions::new().write(true).create_new(true).open(&full))
+            .map_err(|e| io_error("create", path, &e))
+    }
+
+    fn take_pooled(&self, to: &std::path::Path) -> Option<File> {
+        let pool = std::fs::read_dir(self.shared.path("pool")).ok()?;
+        let ready = pool.flatten().map(|e| e.path()).find(|p| p.extension().is_none())?;
+        let file = OpenOptions::new().write(true).open(&ready).ok()?;
+        std::fs::rename(&ready, to).ok().map(|()| file)
+    }
+
+    /// Closes the least recently used files when there are too many; a dirty one is synced first.
+    fn make_room(&mut self) -> Result<(), DiskError> {
+        if self.open < self.shared.open_files {
+            return Ok(());
+        }
+        let mut open: Vec<(u64, FileId)> =
+            self.files.iter().filter(|(_, r)| r.handle.is_some()).map(|(f, r)| (r.used, *f)).collect();
+        open.sort_unstable();
+        for (_, file) in open.iter().take(open.len() / 8 + 1) {
+            let Some(row) = self.files.get_mut(file) else { continue };
+            if let Some(handle) = row.handle.take() {
+                self.open -= 1;
+                if row.dirty {
+                    handle.sync_data().map_err(|e| io_error("sync", &row.path, &e))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, file: FileId, pos: u64, bufs: &[Bytes]) -> Result<(), DiskError> {
+        self.shared.check()?;
+        let handle = self.handle(file)?;
+        let result = match write_all(&handle, pos, bufs) {
+            Err(e) if e.kind() == std::io::ErrorKind::StorageFull && self.drop_ballast() => {
+                write_all(&handle, pos, bufs)
+            }
+            result => result,
+        };
+        let Some(row) = self.files.get_mut(&file) else { return Ok(()) };
+        row.dirty = true;
+        result.map_err(|e| io_error("write", &row.path, &e))
+    }
+
+    fn sync(&mut self, files: Vec<FileId>, token: OpToken) {
+        let mut job = SyncJob { token, files: Vec::new(), dirs: BTreeSet::new() };
+        for file in files {
+            let Some(row) = self.files.get_mut(&file) else { continue };
+            if let Some(handle) = &row.handle {
+                job.files.push((row.path.clone(), handle.clone()));
+            }
+            row.dirty = false;
+            if std::mem::take(&mut row.name_dirty) {
+                let full = self.shared.path(&row.path);
+                let above = full.ancestors().skip(1).take_while(|d| d.starts_with(self.shared.root()));
+                for dir in above.map(std::path::Path::to_path_buf) {
+                    if self.durable_dirs.insert(dir.clone()) {
+                        job.dirs.insert(dir);
+                    }
+                }
+            }
+        }
+        let _ = self.out.sync_jobs.send(job);
+    }
+
+    fn close(&mut self, file: FileId) -> Result<(), DiskError> {
+        let Some(row) = self.files.remove(&file) else { return Ok(()) };
+        let Some(handle) = row.handle else { return Ok(()) };
+        self.open -= 1;
+        if row.dirty {
+            handle.sync_data().map_err(|e| io_error("sync", &row.path, &e))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the name away at once; the bytes go to the pool when nobody reads them, or are freed in the
+    /// background. A failure leaves an orphan for the next start.
+    fn remove(&mut self, path: &str, recycle: bool) {
+        let full = self.shared.path(path);
+        self.shared.maps().remove(path);
+        // Readers open files under this lock, so nobody can begin to read the file that is recycled.
+        let mut readers = self.shared.readers();
+        let read = readers.remove(path).is_some_and(|file| Arc::strong_count(&file) > 1);
+        let len = std::fs::metadata(&full).map_or(0, |m| m.len());
+        self.trash += 1;
+        let fits = recycle && !read && len == crate::config::FILE_BYTES && self.pool_bytes >= len;
+        let name = format!("{}-{}", std::process::id(), self.trash);
+        let to = if fits { format!("pool/{name}.used") } else { format!("trash/{name}") };
+        let _ = std::fs::create_dir_all(self.shared.path(if fits { "pool" } else { "trash" }));
+        if std::fs::rename(&full, self.shared.path(&to)).is_ok() {
+            drop(readers);
+            self.background(if fits { Job::Recycle(to) } else { Job::Unlink(to) });
+        }
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.shared.path("ballast")
+    }
+
+    fn drop_ballast(&self) -> bool {
+        std::fs::remove_file(self.ballast()).is_ok()
+    }
+
+    fn spend_ballast<T>(&self, run: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
+        match run() {
+            Err(e) if e.kind() == std::io::ErrorKind::StorageFull && self.drop_ballast() => run(),
+            result => result,
+        }
+    }
+
+    fn look_at_space(&mut self) {
+        self.looked = Some(Instant::now());
+        let Some((free, total)) = self.shared.space() else { return };
+        let ballast = BALLAST.min(total / 100);
+        if free < ballast / 2 {
+            self.drop_ballast();
+        } else if free > self.reserve + 2 * ballast && !self.ballast().exists() {
+            // Best effort: without it a full disk needs help from outside.
+            if let Ok(file) = File::create(self.ballast()) {
+                let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, ballast);
+            }
+        }
+        let low = if self.low { free < self.reserve + self.reserve / 4 } else { free < self.reserve };
+        if low != self.low {
+            self.low = low;
+            self.done(Completion::Space { low });
+        }
+    }
+}
+
+fn write_all(file: &File, mut pos: u64, bufs: &[Bytes]) -> std::io::Result<()> {
+    for some in bufs.chunks(SLICES) {
+        let mut slices: Vec<IoSlice<'_>> = some.iter().map(|b| IoSlice::new(b)).collect();
+        let mut rest = &mut slices[..];
+        while !rest.is_empty() {
+            match rustix::io::pwritev(file, rest, pos) {
+                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    pos += n as u64;
+                    IoSlice::advance_slices(&mut rest, n);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+    Ok(())
+}
