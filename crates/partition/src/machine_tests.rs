@@ -51,7 +51,7 @@ fn commands_and_coordinator_data_come_back_in_order_with_their_tokens() {
 #[test]
 fn a_machine_is_rebuilt_from_its_checkpoint_and_what_follows() {
     let mut rig = Rig::serving(machine());
-    let mut propose = |rig: &mut Rig, text: &'static str| {
+    let propose = |rig: &mut Rig, text: &'static str| {
         rig.part.propose_command(rig.now, 1, Bytes::from_static(text.as_bytes()), &mut rig.dir, &mut rig.fx);
         rig.settle();
     };
