@@ -1,6 +1,7 @@
 """kcat, driven as a command; topics come into being by auto-creation, as kcat has no admin calls."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -89,7 +90,8 @@ class Client:
     def __init__(self, bootstrap):
         self.bootstrap = bootstrap
         said = subprocess.run(["kcat", "-V"], capture_output=True, text=True, check=True).stdout
-        self.version = " ".join(word for word in said.split() if word[0].isdigit())
+        release, library = re.search(r"Version (\S+).*librdkafka ([0-9.]+)", said, re.DOTALL).groups()
+        self.version = f"{release}, librdkafka {library}"
 
     def run(self, *arguments, data=None):
         command = ["kcat", "-b", self.bootstrap, *arguments]

@@ -1,0 +1,324 @@
+"""Kafka's own command line tools: each tool is a check, driven as a user would."""
+
+import argparse
+import glob
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "python"))
+
+from contract import expect, report  # noqa: E402
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+WAIT = 120
+TOOLS = "org.apache.kafka.tools."
+# A small tool spends most of its time starting: these halve it.
+QUICK = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]
+
+
+class Tools:
+    def __init__(self, args):
+        self.args = args
+        log4j = os.path.join(HERE, "log4j2.properties")
+        self.java = ["java", f"-Dlog4j2.configurationFile={log4j}", "-Xmx512m"]
+        self.java += [*QUICK, "-cp", os.path.join(args.jars, "*")]
+
+    def topic(self, name):
+        return f"{self.args.topic_prefix}-{name}"
+
+    def command(self, name, *options):
+        name = name if name.startswith("kafka.") else TOOLS + name
+        return [*self.java, name, "--bootstrap-server", self.args.bootstrap, *options]
+
+    def run(self, name, *options, data=None, fails=False):
+        done = subprocess.run(self.command(name, *options), input=data, capture_output=True, timeout=WAIT)
+        text = done.stdout.decode(errors="replace")
+        errors = done.stderr.decode(errors="replace")
+        if (done.returncode != 0) != fails:
+            raise RuntimeError(f"{name} {' '.join(options)}: status {done.returncode}: {(text + errors)[-600:]}")
+        return text + errors if fails else text
+
+    def start(self, name, *options):
+        return subprocess.Popen(
+            self.command(name, *options), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def create(self, topic, partitions=1, *options):
+        self.run("TopicCommand", "--create", "--topic", topic, "--partitions", str(partitions), *options)
+
+    def produce(self, topic, lines, *options):
+        self.run("ConsoleProducer", "--topic", topic, *options, data=("\n".join(lines) + "\n").encode())
+
+    def consume(self, topic, count, *options):
+        where = [] if "--partition" in options else ["--from-beginning"]
+        options = [*where, "--max-messages", str(count), "--timeout-ms", "30000", *options]
+        return self.run("consumer.ConsoleConsumer", "--topic", topic, *options).splitlines()
+
+
+def console(tools, topic):
+    """Auto-creation, lines there and back in order."""
+    lines = [f"line {i} äöü" for i in range(1000)]
+    tools.produce(topic, lines)
+    got = tools.consume(topic, 1000)
+    expect(got == lines, f"{len(got)} lines back, or not the same")
+
+
+def console_records(tools, topic):
+    """Keys, nulls and headers, a header name twice."""
+    tools.create(topic)
+    options = ["parse.key=true", "parse.headers=true", "null.marker=NULL"]
+    lines = ["a:1,a:2,b:x\tkey\tvalue", "a:1\tkey\tNULL", "a:1\tNULL\tvalue"]
+    tools.produce(topic, lines, *[part for o in options for part in ("--reader-property", o)])
+    options = ["print.key=true", "print.headers=true", "print.offset=true", "null.literal=NULL"]
+    got = tools.consume(topic, 3, *[part for o in options for part in ("--formatter-property", o)])
+    wanted = [f"Offset:{i}\t{line}" for i, line in enumerate(lines)]
+    expect(got == wanted, f"{got}")
+
+
+def console_assign(tools, topic):
+    tools.create(topic, 2)
+    tools.produce(topic, [f"line {i}" for i in range(100)], "--producer-property", "partitioner.ignore.keys=true")
+    lines = tools.run("GetOffsetShell", "--topic", topic).split()
+    ends = {int(p): int(o) for _, p, o in (line.rsplit(":", 2) for line in lines)}
+    expect(sum(ends.values()) == 100, f"end offsets {ends}")
+    full = max(ends, key=ends.get)
+    start = ends[full] // 2
+    got = tools.consume(topic, ends[full] - start, "--partition", str(full), "--offset", str(start))
+    expect(len(got) == ends[full] - start, f"{len(got)} lines from offset {start} of {ends[full]}")
+
+
+def console_codecs(tools, topic):
+    tools.create(topic)
+    sent = []
+    for codec in ["gzip", "snappy", "lz4", "zstd"]:
+        lines = [f"{codec} line {i} of a compressible kind" for i in range(200)]
+        tools.produce(topic, lines, "--compression-codec", codec)
+        sent += lines
+    expect(tools.consume(topic, len(sent)) == sent, "lines differ")
+
+
+def perf(tools, topic):
+    """kafka-producer-perf-test and kafka-consumer-perf-test."""
+    count = str(tools.args.records)
+    tools.create(topic, 3)
+    options = ["--topic", topic, "--num-records", count, "--throughput", "-1"]
+    said = tools.run("ProducerPerformance", *options, "--record-size", "1000", "--command-property", "acks=all")
+    expect(f"{count} records sent" in said, said[-200:])
+    said = tools.run("ConsumerPerformance", "--topic", topic, "--num-records", count, "--timeout", "60000")
+    row = said.splitlines()[-1].split(", ")
+    expect(int(row[4]) >= tools.args.records, said[-200:])
+
+
+def verifiable(tools, topic):
+    """VerifiableProducer, and two VerifiableConsumers that share a group."""
+    tools.create(topic, 4)
+    count = 2000
+    group = ["--topic", topic, "--group-id", topic, "--session-timeout", "10000"]
+    consumers = [tools.start("VerifiableConsumer", *group, "--reset-policy", "earliest") for _ in range(2)]
+    events = [[], []]
+    try:
+        for _ in range(2):
+            wait_for(consumers, events, lambda: all(assigned(e) == 2 for e in events), "two partitions each")
+        options = ["--topic", topic, "--max-messages", str(count), "--acks", "-1"]
+        said = tools.run("VerifiableProducer", *options, "--throughput", "-1")
+        sent = [json.loads(line) for line in said.splitlines()]
+        acked = [row for row in sent if row["name"] == "producer_send_success"]
+        expect(len(acked) == count, f"{len(acked)} of {count} acknowledged")
+        wait_for(consumers, events, lambda: consumed(events) >= count, f"{count} records consumed")
+        expect(consumed(events) == count, f"{consumed(events)} records consumed")
+    finally:
+        for consumer in consumers:
+            consumer.terminate()
+        for consumer in consumers:
+            consumer.wait(WAIT)
+
+
+def assigned(events):
+    owned = 0
+    for row in events:
+        if row["name"] == "partitions_assigned":
+            owned += len(row["partitions"])
+        elif row["name"] in ("partitions_revoked", "partitions_lost"):
+            owned -= len(row["partitions"])
+    return owned
+
+
+def consumed(events):
+    return sum(row["count"] for rows in events for row in rows if row["name"] == "records_consumed")
+
+
+def wait_for(processes, events, done, what):
+    for process in processes:
+        os.set_blocking(process.stdout.fileno(), False)
+    end = time.monotonic() + 60
+    while not done():
+        expect(time.monotonic() < end, f"not within 60 s: {what}")
+        for process, rows in zip(processes, events):
+            # A line may come in parts.
+            process.left = getattr(process, "left", "") + (process.stdout.read() or "")
+            *lines, process.left = process.left.split("\n")
+            rows.extend(json.loads(line) for line in lines)
+        time.sleep(0.05)
+
+
+def client_compatibility(tools, topic):
+    tools.run("TopicCommand", "--delete", "--topic", "newtopic", "--if-exists")
+    tools.create(topic)
+    options = ["--topic", topic, "--num-cluster-nodes", "1", "--create-topics-supported", "True"]
+    options += ["--describe-acls-supported", "True", "--offsets-for-times-supported", "True"]
+    options += ["--cluster-id-supported", "True", "--expect-record-too-large-exception", "True"]
+    options += ["--describe-configs-supported", "True", "--describe-cluster-supported", "True"]
+    said = tools.run("ClientCompatibilityTest", *options)
+    expect("SUCCESS" in said, said[-400:])
+
+
+def topics(tools, topic):
+    tools.create(topic, 2, "--config", "retention.ms=3600000")
+    expect(topic in tools.run("TopicCommand", "--list").split(), "not listed")
+    said = tools.run("TopicCommand", "--describe", "--topic", topic)
+    expect("PartitionCount: 2" in said and "retention.ms=3600000" in said, said)
+    tools.run("TopicCommand", "--alter", "--topic", topic, "--partitions", "5")
+    said = tools.run("TopicCommand", "--describe", "--topic", topic)
+    expect("PartitionCount: 5" in said and len(re.findall(r"Leader: \d", said)) == 5, said)
+    said = tools.run("TopicCommand", "--create", "--topic", topic, fails=True)
+    expect("already exists" in said, said)
+    tools.run("TopicCommand", "--delete", "--topic", topic)
+    expect(topic not in tools.run("TopicCommand", "--list").split(), "still listed")
+
+
+def configs(tools, topic):
+    tools.create(topic)
+    where = ["--entity-type", "topics", "--entity-name", topic]
+    config = "kafka.admin.ConfigCommand"
+    tools.run(config, *where, "--alter", "--add-config", "retention.ms=1000,cleanup.policy=[compact,delete]")
+    said = tools.run(config, *where, "--describe")
+    expect("retention.ms=1000" in said and "cleanup.policy=compact,delete" in said, said)
+    tools.run(config, *where, "--alter", "--delete-config", "retention.ms")
+    said = tools.run(config, *where, "--describe")
+    expect("retention.ms" not in said, said)
+    said = tools.run(config, *where, "--describe", "--all")
+    expect("retention.ms=604800000" in said and "min.insync.replicas=" in said, said[:600])
+    said = tools.run(config, *where, "--alter", "--add-config", "no.such.key=1", fails=True)
+    expect("no.such.key" in said, said)
+    said = tools.run(config, "--entity-type", "brokers", "--entity-name", "1", "--describe", "--all")
+    expect("log.retention.hours=" in said and "num.partitions=" in said, said[:600])
+
+
+def consumer_groups(tools, topic):
+    group = topic + "-group"
+    tools.create(topic)
+    tools.produce(topic, [f"line {i}" for i in range(50)])
+    got = tools.consume(topic, 50, "--group", group)
+    expect(len(got) == 50, f"{len(got)} lines")
+    command = "consumer.group.ConsumerGroupCommand"
+    expect(group in tools.run(command, "--list").split(), "not listed")
+
+    def row():
+        said = tools.run(command, "--describe", "--group", group)
+        rows = [line.split() for line in said.splitlines() if line.split()[1:2] == [topic]]
+        expect(len(rows) == 1, said)
+        return rows[0][3:6]
+
+    expect(row() == ["50", "50", "0"], f"offset, end, lag: {row()}")
+    reset = [command, "--group", group, "--topic", topic, "--reset-offsets", "--execute"]
+    tools.run(*reset, "--to-offset", "20")
+    expect(row() == ["20", "50", "30"], f"after a reset: {row()}")
+    tools.run(*reset, "--to-datetime", "2000-01-01T00:00:00.000")
+    expect(row() == ["0", "50", "50"], f"after a reset by time: {row()}")
+    said = tools.run(command, "--describe", "--group", group, "--state")
+    expect("Empty" in said, said)
+    tools.run(command, "--delete-offsets", "--group", group, "--topic", topic)
+    tools.run(command, "--delete", "--group", group)
+    expect(group not in tools.run(command, "--list").split(), "still listed")
+
+
+def get_offsets(tools, topic):
+    tools.create(topic, 2)
+    tools.produce(topic, [f"line {i}" for i in range(30)])
+    latest = tools.run("GetOffsetShell", "--topic", topic).split()
+    expect(sum(int(line.rsplit(":", 1)[1]) for line in latest) == 30 and len(latest) == 2, f"{latest}")
+    earliest = tools.run("GetOffsetShell", "--topic", topic, "--time", "earliest").split()
+    expect(sorted(earliest) == [f"{topic}:0:0", f"{topic}:1:0"], f"{earliest}")
+    newest = tools.run("GetOffsetShell", "--topic", topic, "--time", "max-timestamp").split()
+    ends = {line.rsplit(":", 1)[0]: int(line.rsplit(":", 1)[1]) for line in latest}
+    for line in newest:
+        name, offset = line.rsplit(":", 1)
+        expect(-1 <= int(offset) < ends[name] or ends[name] == 0, f"max-timestamp: {newest}")
+
+
+def delete_records(tools, topic):
+    tools.create(topic)
+    tools.produce(topic, [f"line {i}" for i in range(30)])
+    path = os.path.join(os.environ.get("TMPDIR", "/tmp"), f"{topic}.json")
+    with open(path, "w") as file:
+        json.dump({"partitions": [{"topic": topic, "partition": 0, "offset": 10}], "version": 1}, file)
+    said = tools.run("DeleteRecordsCommand", "--offset-json-file", path)
+    os.remove(path)
+    expect("low_watermark: 10" in said, said)
+    earliest = tools.run("GetOffsetShell", "--topic", topic, "--time", "earliest").strip()
+    expect(earliest == f"{topic}:0:10", earliest)
+    expect(tools.consume(topic, 20)[0] == "line 10", "the first line left is not line 10")
+
+
+def log_dirs(tools, topic):
+    tools.create(topic, 2)
+    tools.produce(topic, ["line"] * 10)
+    said = tools.run("LogDirsCommand", "--describe", "--topic-list", topic)
+    found = json.loads(said[said.index("{") :])
+    rows = [p for b in found["brokers"] for d in b["logDirs"] for p in d["partitions"]]
+    expect(sorted(p["partition"] for p in rows) == [f"{topic}-0", f"{topic}-1"], said)
+    expect(sum(p["size"] for p in rows) > 0, said)
+
+
+def api_versions(tools, topic):
+    said = tools.run("BrokerApiVersionsCommand")
+    for name in ["Produce(0): 0 to 1", "Fetch(1): 4 to 1", "ApiVersions(18): 0 to ", "OffsetCommit(8): 2 to 1"]:
+        expect(name in said, f"no {name!r} in {said[:1500]}")
+
+
+CHECKS = {
+    "console": console,
+    "console-records": console_records,
+    "console-assign": console_assign,
+    "console-codecs": console_codecs,
+    "perf": perf,
+    "verifiable": verifiable,
+    "client-compatibility": client_compatibility,
+    "topics": topics,
+    "configs": configs,
+    "consumer-groups": consumer_groups,
+    "get-offsets": get_offsets,
+    "delete-records": delete_records,
+    "log-dirs": log_dirs,
+    "broker-api-versions": api_versions,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bootstrap", required=True)
+    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--check", default="all")
+    parser.add_argument("--topic-prefix", required=True)
+    parser.add_argument("--jars", required=True)
+    args = parser.parse_args()
+    jar = os.path.basename(glob.glob(os.path.join(args.jars, "kafka-tools-[0-9]*.jar"))[0])
+    version = jar.removeprefix("kafka-tools-").removesuffix(".jar")
+    print(json.dumps({"check": "version", "ok": True, "detail": version}), flush=True)
+    tools = Tools(args)
+    fine = True
+    for name in CHECKS if args.check == "all" else [args.check]:
+        started = time.monotonic()
+        try:
+            CHECKS[name](tools, tools.topic(name))
+            fine &= report(name, None, True, "", started)
+        except Exception as error:
+            fine &= report(name, None, False, f"{type(error).__name__}: {error}", started)
+    sys.exit(0 if fine else 1)
+
+
+main()

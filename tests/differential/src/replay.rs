@@ -1,0 +1,197 @@
+//! Plays the script against both brokers and collects what differs.
+use crate::allowed::Allowed;
+use crate::cases;
+use crate::leaves::{Leaves, leaves, now};
+use crate::script::{Action, Script, Step};
+use crate::side::{Answer, Side};
+use anyhow::{Context, Result, bail};
+use client_lite::RawConn;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+use wire::{ApiKey, ApiVersionsRequest, Request, ResponseBody};
+
+/// Codes that go away by themselves after a topic, a group or a coordinator was made.
+const PASSING: [&str; 6] = ["5", "14", "15", "16", "29", "78"];
+const SETTLE_TRIES: u32 = 200;
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+
+/// A field whose values differ.
+pub(crate) struct Difference {
+    /// Step, version and path in one, as patterns see it.
+    place: String,
+    ours: String,
+    theirs: String,
+}
+
+/// What a run found.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    differences: Vec<Difference>,
+    compared: usize,
+    skipped: Vec<String>,
+}
+
+type Served = BTreeMap<i16, (i16, i16)>;
+
+struct Replay {
+    ours: Side,
+    theirs: Side,
+    served: Served,
+    begun: BTreeMap<String, (ApiKey, i16, Option<RawConn>, Option<RawConn>)>,
+    outcome: Outcome,
+}
+
+/// Plays the whole script.
+pub(crate) async fn run(ours: &str, theirs: &str) -> Result<Outcome> {
+    let mut script = Script::default();
+    cases::all(&mut script);
+    let run = format!("{:x}", now() % 0xff_ffff_ffff);
+    let (mut ours, mut theirs) = (Side::new(ours, &run), Side::new(theirs, &run));
+    let served = both(&served(&mut ours).await?, &served(&mut theirs).await?);
+    let mut replay =
+        Replay { ours, theirs, served, begun: BTreeMap::new(), outcome: Outcome::default() };
+    for step in &script.steps {
+        replay.step(step).await;
+    }
+    Ok(replay.outcome)
+}
+
+async fn served(side: &mut Side) -> Result<Served> {
+    let request = Request::ApiVersions(ApiVersionsRequest::default());
+    let answer = side.ask(&request, 0).await;
+    let Answer::Body(body) = answer else { bail!("{}: {answer:?}", side.address) };
+    let ResponseBody::ApiVersions(answer) = *body else { bail!("{}: no ApiVersions", side.address) };
+    let port = side.address.rsplit(':').next().context("an address without a port")?.to_owned();
+    side.call_field("port", port, "port");
+    Ok(answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect())
+}
+
+fn both(ours: &Served, theirs: &Served) -> Served {
+    let common = ours.iter().filter_map(|(key, a)| Some((*key, *a, *theirs.get(key)?)));
+    common.map(|(key, a, b)| (key, (a.0.max(b.0), a.1.min(b.1)))).collect()
+}
+
+impl Replay {
+    async fn step(&mut self, step: &Step) {
+        if let Action::Raw { bytes } = &step.action {
+            let (a, b) = (bytes(&self.ours), bytes(&self.theirs));
+            let (a, b) = tokio::join!(self.ours.exchange(&a), self.theirs.exchange(&b));
+            return self.compare_plain(&step.name, &format!("{a:?}"), &format!("{b:?}"));
+        }
+        let (min, max) = self.served.get(&step.api.code()).copied().unwrap_or((i16::MAX, i16::MIN));
+        for version in step.versions.clone() {
+            let place = format!("{} v{version}: {}", step.api.name(), step.name);
+            // A step made for the newest version of ours takes the newest that both speak.
+            let newest = step.versions.clone().count() == 1 && version == step.api.api().max;
+            let version = if newest { version.min(max) } else { version };
+            if !(min..=max).contains(&version) {
+                self.outcome.skipped.push(place);
+                continue;
+            }
+            self.version(step, version, &place).await;
+        }
+    }
+
+    async fn version(&mut self, step: &Step, version: i16, place: &str) {
+        let (a, b) = match &step.action {
+            Action::Raw { .. } => return,
+            Action::Begin { make } => {
+                let (a, b) = (make(&self.ours, version), make(&self.theirs, version));
+                let begun = tokio::join!(self.ours.begin(&a, version), self.theirs.begin(&b, version));
+                self.begun.insert(step.name.clone(), (step.api, version, begun.0, begun.1));
+                return;
+            }
+            Action::Finish { begun } => {
+                let Some((api, version, a, b)) = self.begun.remove(*begun) else { return };
+                tokio::join!(Side::finish(a, api, version), Side::finish(b, api, version))
+            }
+            Action::Ask { make, settled } => {
+                let tries = if *settled { SETTLE_TRIES } else { 1 };
+                let (a, b) = (make(&self.ours, version), make(&self.theirs, version));
+                let a = ask(&mut self.ours, &a, version, tries);
+                tokio::join!(a, ask(&mut self.theirs, &b, version, tries))
+            }
+        };
+        for (side, answer) in [(&mut self.ours, &a), (&mut self.theirs, &b)] {
+            if let (Some(learn), Answer::Body(body)) = (&step.learn, answer) {
+                learn(side, body);
+            }
+        }
+        if !step.silent {
+            self.compare(place, &a, &b);
+        }
+    }
+
+    fn compare(&mut self, place: &str, ours: &Answer, theirs: &Answer) {
+        let (Answer::Body(ours), Answer::Body(theirs)) = (ours, theirs) else {
+            return self.compare_plain(place, &brief(ours), &brief(theirs));
+        };
+        self.outcome.compared += 1;
+        let (ours, theirs) = (leaves(ours, &self.ours), leaves(theirs, &self.theirs));
+        let paths: std::collections::BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        for path in paths {
+            let of = |leaves: &Leaves| leaves.get(path).map_or("-", String::as_str).to_owned();
+            self.differ(format!("{place}: {path}"), of(&ours), of(&theirs));
+        }
+    }
+
+    fn compare_plain(&mut self, place: &str, ours: &str, theirs: &str) {
+        self.outcome.compared += 1;
+        self.differ(place.to_owned(), ours.to_owned(), theirs.to_owned());
+    }
+
+    fn differ(&mut self, place: String, ours: String, theirs: String) {
+        if ours != theirs {
+            self.outcome.differences.push(Difference { place, ours, theirs });
+        }
+    }
+}
+
+fn brief(answer: &Answer) -> String {
+    match answer {
+        Answer::Body(body) => format!("answered {body:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
+async fn ask(side: &mut Side, request: &Request, version: i16, tries: u32) -> Answer {
+    let mut answer = side.ask(request, version).await;
+    for _ in 1..tries {
+        let Answer::Body(body) = &answer else { break };
+        let passing = |(path, value): (&String, &String)| {
+            path.ends_with("error_code") && PASSING.contains(&value.as_str())
+        };
+        if !leaves(body, side).iter().any(passing) {
+            break;
+        }
+        tokio::time::sleep(SETTLE_PAUSE).await;
+        answer = side.ask(request, version).await;
+    }
+    answer
+}
+
+impl Outcome {
+    /// Prints what is not allowed and what is allowed and did not happen; fails if there is either.
+    pub(crate) fn print(&self, allowed: &Allowed, only: Option<&str>, report: Option<&Path>) -> Result<()> {
+        let line = |d: &Difference| format!("{}\n    ours:   {}\n    theirs: {}\n", d.place, d.ours, d.theirs);
+        if let Some(path) = report {
+            let all: String = self.differences.iter().map(line).collect();
+            std::fs::write(path, all)?;
+        }
+        let shown = |d: &&Difference| only.is_none_or(|only| d.place.contains(only));
+        let unexpected: Vec<&Difference> =
+            self.differences.iter().filter(|d| !allowed.allows(&d.place)).filter(shown).collect();
+        unexpected.iter().for_each(|d| print!("{}", line(d)));
+        let idle = allowed.unused(self.differences.iter().map(|d| d.place.as_str()));
+        idle.iter().for_each(|pattern| println!("allowed, but did not happen: {pattern}"));
+        self.skipped.iter().for_each(|place| println!("not served by both: {place}"));
+        println!(
+            "{} answers compared, {} differences, {} of them not allowed",
+            self.compared,
+            self.differences.len(),
+            unexpected.len()
+        );
+        if unexpected.is_empty() { Ok(()) } else { bail!("the brokers differ") }
+    }
+}
