@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use crate::real_disk::RealDisk;
+use storage::disk::RealDisk;
 use storage::{Completion, DiskOp, FileRange};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -82,6 +82,7 @@ impl Broker {
         let (done, completions) = mpsc::unbounded_channel();
         let disk = RealDisk::open(
             &self.settings.data_dir,
+            self.settings.disk.clone(),
             Box::new(move |completion| {
                 // The receiver goes last, when nobody waits for completions any more.
                 let _ = done.send(completion);
@@ -89,17 +90,17 @@ impl Broker {
         )
         .map_err(|e| RunError::Directory(e.to_string()))?;
         let (clock, seed) = (Clock::new(), self.node.seed);
-        let reader = disk.reader();
-        let node = Node::open(self.node, &*reader, clock.now()).map_err(|e| RunError::Directory(e.to_string()))?;
+        let disk = Rc::new(disk);
+        let node = Node::open(self.node, &*disk.reader(), clock.now()).map_err(|e| RunError::Directory(e.to_string()))?;
         let (wanted, reads) = mpsc::unbounded_channel();
-        let core = Core::new(node, Box::new(Queue(disk)), wanted, clock);
+        let core = Core::new(node, Box::new(Queue(disk.clone())), wanted, clock);
         let apis: Vec<_> = wire::served().iter().map(|api| (api.key.code(), api.name)).collect();
         let shared = Shared::new(Parts {
             readers: ReaderPool::new(self.settings.reader_threads)?,
             metrics: BrokerMetrics::new(metrics::install(), &apis),
             settings: self.settings,
             core,
-            disk: reader,
+            disk,
             seed,
         });
         let fenced = Rc::new(Notify::new());
@@ -121,7 +122,7 @@ impl Broker {
     }
 }
 
-struct Queue(RealDisk);
+struct Queue(Rc<RealDisk>);
 
 impl DiskQueue for Queue {
     fn submit(&self, op: DiskOp) {

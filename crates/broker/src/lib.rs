@@ -21,7 +21,6 @@ mod listener;
 pub mod metrics;
 mod observe;
 mod reader_pool;
-mod real_disk;
 mod settings;
 mod shared;
 mod slots;

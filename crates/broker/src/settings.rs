@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use storage::disk::DiskOptions;
 
 /// An address that clients connect to, and the one they are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct Settings {
     pub response_memory_bytes: u64,
     /// A connection whose answer makes no progress for this long is closed.
     pub write_stall: Duration,
+    /// The data directory's pool, reserve and threads.
+    pub disk: DiskOptions,
     /// Threads that read files for fetches.
     pub reader_threads: usize,
     /// Most bytes of one Fetch answer (`fetch.max.bytes`).
@@ -99,6 +102,7 @@ impl Default for Settings {
             connection_requests: 256,
             response_memory_bytes: 128 << 20,
             write_stall: Duration::from_secs(60),
+            disk: DiskOptions::default(),
             reader_threads: 2,
             fetch_max_bytes: 55 << 20,
             fetch_sessions: 1_000,
@@ -129,6 +133,8 @@ impl Settings {
         self.fetch_sessions = config.max_fetch_sessions.max(0) as usize;
         self.send_buffer_bytes = config.socket_send_buffer_bytes;
         self.receive_buffer_bytes = config.socket_receive_buffer_bytes;
+        self.disk.pool_bytes = config.log_pool_bytes.max(0) as u64;
+        self.disk.reserve_bytes = config.log_disk_min_free_bytes.max(0) as u64;
         self.backlog = config.socket_listen_backlog_size.max(1) as u32;
     }
 }

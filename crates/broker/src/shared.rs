@@ -12,9 +12,9 @@ use model::ErrorCode;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-use storage::{DiskRead, Extracted, FileRange};
+use storage::disk::RealDisk;
+use storage::{Extracted, FileRange};
 use tokio::sync::watch;
 
 /// The broker's own state, shared by its tasks; never borrowed across an await.
@@ -30,7 +30,7 @@ pub(crate) struct Shared {
     pub(crate) readers: ReaderPool,
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) complaints: Complaints,
-    pub(crate) disk: Arc<dyn DiskRead + Send + Sync>,
+    pub(crate) disk: Rc<RealDisk>,
     pub(crate) disk_full: Cell<bool>,
     pub(crate) started_wall_ms: i64,
     settings_version: Cell<u64>,
@@ -42,7 +42,7 @@ pub(crate) struct Parts {
     pub(crate) core: Rc<Core>,
     pub(crate) metrics: BrokerMetrics,
     pub(crate) readers: ReaderPool,
-    pub(crate) disk: Arc<dyn DiskRead + Send + Sync>,
+    pub(crate) disk: Rc<RealDisk>,
     pub(crate) seed: u64,
 }
 
@@ -91,7 +91,7 @@ impl Shared {
         self: &Rc<Self>,
         range: FileRange,
     ) -> impl Future<Output = Result<Extracted, ReadFailure>> + use<> {
-        let disk = self.disk.clone();
+        let disk = self.disk.reader();
         let job = self.readers.run(move || {
             let begun = Instant::now();
             (storage::read_range(&*disk, &range), begun.elapsed())
@@ -118,14 +118,10 @@ impl Shared {
 
     /// Total and usable bytes of the data directory's file system; -1 where it does not tell.
     pub(crate) fn disk_room(&self) -> (i64, i64) {
-        match rustix::fs::statvfs(&self.settings().data_dir) {
-            Ok(stat) => {
-                let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize).try_into().unwrap_or(i64::MAX);
-                (bytes(stat.f_blocks), bytes(stat.f_bavail))
-            }
-            Err(_) => (-1, -1),
-        }
+        let number = |v: u64| v.try_into().unwrap_or(i64::MAX);
+        self.disk.space().map_or((-1, -1), |(free, total)| (number(total), number(free)))
     }
+
     /// Whether a stop has begun.
     pub(crate) fn stopping(&self) -> bool {
         *self.stop.borrow()
