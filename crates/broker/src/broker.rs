@@ -91,7 +91,8 @@ impl Broker {
         .map_err(|e| RunError::Directory(e.to_string()))?;
         let (clock, seed) = (Clock::new(), self.node.seed);
         let disk = Rc::new(disk);
-        let node = Node::open(self.node, &*disk.reader(), clock.now()).map_err(|e| RunError::Directory(e.to_string()))?;
+        let node = Node::open(self.node, &*disk.reader(), clock.now())
+            .map_err(|e| RunError::Directory(e.to_string()))?;
         let (wanted, reads) = mpsc::unbounded_channel();
         let core = Core::new(node, Box::new(Queue(disk.clone())), wanted, clock);
         let apis: Vec<_> = wire::served().iter().map(|api| (api.key.code(), api.name)).collect();
@@ -112,7 +113,8 @@ impl Broker {
         let addresses = start(&shared, bound)?;
         spawn_local(sweep(shared.clone()));
         started(&addresses);
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -150,7 +152,7 @@ fn endpoint(listener: &Listener, socket: &TcpListener) -> io::Result<cluster::En
         listener: listener.name.clone(),
         host,
         port: listener.advertised_port.unwrap_or(bound.port()),
-        protocol: "PLAINTEXT".to_owned(),
+        protocol: listener.protocol.clone(),
     })
 }
 

@@ -177,7 +177,8 @@ async fn next_frame(
             pipeline.at_most(0, 0).await;
             return Err(Closed::Shutdown);
         }
-        let begun = reading.frames.mid_frame().then(|| (Instant::now(), reading.frames.expected().unwrap_or(0)));
+        let begun =
+            reading.frames.mid_frame().then(|| (Instant::now(), reading.frames.expected().unwrap_or(0)));
         if pipeline.handle.frame_since.get().is_none() || begun.is_none() {
             pipeline.handle.frame_since.set(begun);
         }
@@ -352,7 +353,11 @@ fn poll_answers(
 }
 
 /// Writes everything; the connection counts as stalled from the last progress on.
-async fn write_all(pipeline: &Pipeline, socket: &mut WriteHalf<'_>, pieces: &mut VecDeque<Bytes>) -> std::io::Result<()> {
+async fn write_all(
+    pipeline: &Pipeline,
+    socket: &mut WriteHalf<'_>,
+    pieces: &mut VecDeque<Bytes>,
+) -> std::io::Result<()> {
     pipeline.handle.writing_since.set(Some(Instant::now()));
     while !pieces.is_empty() {
         let mut slices = [IoSlice::new(&[]); MAX_PIECES];

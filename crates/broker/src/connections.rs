@@ -161,9 +161,11 @@ impl Connections {
         for (_, handle) in self.open.borrow().iter() {
             let busy = handle.unanswered.get() > 0 || handle.in_handler.get();
             let idle = uptime.saturating_sub(handle.last_active.get());
-            let stalled = handle.writing_since.get().is_some_and(|t| now.duration_since(t) > settings.write_stall);
+            let stalled =
+                handle.writing_since.get().is_some_and(|t| now.duration_since(t) > settings.write_stall);
             let crawling = handle.frame_since.get().is_some_and(|(since, bytes)| {
-                now.duration_since(since) > FRAME_PATIENCE + Duration::from_secs((bytes / SLOWEST_BYTES_A_SECOND) as u64)
+                now.duration_since(since)
+                    > FRAME_PATIENCE + Duration::from_secs((bytes / SLOWEST_BYTES_A_SECOND) as u64)
             });
             if stalled {
                 handle.close(Closed::SlowReader);
@@ -187,7 +189,12 @@ mod tests {
     use crate::context::Principal;
 
     fn info(peer: [u8; 4]) -> ConnectionInfo {
-        ConnectionInfo { id: 1, listener: "PLAINTEXT".into(), peer: IpAddr::from(peer), principal: Principal::anonymous() }
+        ConnectionInfo {
+            id: 1,
+            listener: "PLAINTEXT".into(),
+            peer: IpAddr::from(peer),
+            principal: Principal::anonymous(),
+        }
     }
 
     #[test]

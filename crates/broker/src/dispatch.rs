@@ -92,18 +92,16 @@ pub(crate) fn begin(shared: &Rc<Shared>, ctx: RequestContext, request: Request) 
     }
     ctx.charge(Charge::Decode(ctx.request_bytes));
     match request {
-        Request::Produce(request) => Outcome::Produce(Box::new(handlers::produce::begin(shared, ctx, request))),
+        Request::Produce(request) => {
+            Outcome::Produce(Box::new(handlers::produce::begin(shared, ctx, request)))
+        }
         request => Outcome::Wait(Box::pin(run(shared.clone(), ctx, request))),
     }
 }
 
 async fn run(shared: Rc<Shared>, ctx: RequestContext, request: Request) -> Finished {
     let done = answer(&shared, &ctx, request).await;
-    Finished {
-        pieces: encode(&shared, &ctx, &done.body),
-        memory: done.memory,
-        software: done.software,
-    }
+    Finished { pieces: encode(&shared, &ctx, &done.body), memory: done.memory, software: done.software }
 }
 
 /// Encodes an answer and counts it.
@@ -145,7 +143,9 @@ async fn answer(shared: &Rc<Shared>, ctx: &RequestContext, request: Request) -> 
         Request::DescribeLogDirs(r) => h::describe_log_dirs::handle(shared, ctx, r).into(),
         Request::CreatePartitions(r) => h::create_partitions::handle(shared, ctx, r).await.into(),
         Request::DeleteGroups(r) => h::delete_groups::handle(shared, ctx, r).await.into(),
-        Request::IncrementalAlterConfigs(r) => h::incremental_alter_configs::handle(shared, ctx, r).await.into(),
+        Request::IncrementalAlterConfigs(r) => {
+            h::incremental_alter_configs::handle(shared, ctx, r).await.into()
+        }
         Request::OffsetDelete(r) => h::offset_delete::handle(shared, ctx, r).await.into(),
         Request::DescribeCluster(r) => h::describe_cluster::handle(shared, ctx, r).into(),
         Request::DescribeProducers(r) => h::describe_producers::handle(shared, ctx, r).into(),

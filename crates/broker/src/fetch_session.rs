@@ -179,7 +179,12 @@ impl SessionCache {
         self.partitions = self.partitions + session.order.len() - before;
         if session.order.is_empty() {
             self.remove(request.id);
-            return Ok(Plan { session: NO_SESSION, incremental: false, create: false, partitions: Vec::new() });
+            return Ok(Plan {
+                session: NO_SESSION,
+                incremental: false,
+                create: false,
+                partitions: Vec::new(),
+            });
         }
         session.last_used = now;
         session.epoch = next_epoch(session.epoch);

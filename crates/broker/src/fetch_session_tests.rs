@@ -60,7 +60,8 @@ fn partitions_with_data_go_to_the_end_of_the_order() {
 fn an_error_is_told_and_its_end_too() {
     let mut cache = SessionCache::new(10, 42);
     let id = session_of(&mut cache, secs(0), 1);
-    let error = Told { high_watermark: -1, log_start: -1, must_tell: true, has_records: false, is_error: true };
+    let error =
+        Told { high_watermark: -1, log_start: -1, must_tell: true, has_records: false, is_error: true };
     assert!(cache.is_news(id, &key(0), error));
     assert!(cache.is_news(id, &key(0), quiet(5)));
     assert!(!cache.is_news(id, &key(0), quiet(5)));

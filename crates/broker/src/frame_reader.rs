@@ -109,7 +109,11 @@ mod tests {
         (client, listener.accept().await.unwrap().0)
     }
 
-    async fn next(reader: &mut FrameReader, socket: &mut ReadHalf<'_>, limit: usize) -> Result<BytesMut, ReadEnd> {
+    async fn next(
+        reader: &mut FrameReader,
+        socket: &mut ReadHalf<'_>,
+        limit: usize,
+    ) -> Result<BytesMut, ReadEnd> {
         loop {
             if let Some(frame) = reader.buffered(limit)? {
                 return Ok(frame);

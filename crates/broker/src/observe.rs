@@ -111,7 +111,11 @@ fn snapshot(shared: &Shared) -> Snapshot {
     let version = labels([("version", env!("CARGO_PKG_VERSION"))].into_iter());
     snapshot.values.push((names::BUILD_INFO, version, 1.0));
     for (listener, count) in shared.connections.by_listener() {
-        snapshot.values.push((names::CONNECTIONS, labels([("listener", &*listener)].into_iter()), count as f64));
+        snapshot.values.push((
+            names::CONNECTIONS,
+            labels([("listener", &*listener)].into_iter()),
+            count as f64,
+        ));
     }
     partitions(shared, &mut snapshot);
     groups(shared, &mut snapshot);

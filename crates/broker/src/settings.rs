@@ -10,6 +10,8 @@ use storage::disk::DiskOptions;
 pub struct Listener {
     /// Its name, `PLAINTEXT` for example.
     pub name: String,
+    /// Its security protocol, by Kafka's name.
+    pub protocol: String,
     /// Host to bind; empty means every interface.
     pub host: String,
     /// Port to bind; 0 lets the system choose.
@@ -25,6 +27,7 @@ impl Listener {
     pub fn new(name: &str, host: &str, port: u16) -> Listener {
         Listener {
             name: name.to_string(),
+            protocol: "PLAINTEXT".to_string(),
             host: host.to_string(),
             port,
             advertised_host: None,
@@ -120,8 +123,11 @@ impl Settings {
         let bytes = |v: i64| u64::try_from(v).ok().filter(|v| *v > 0);
         self.max_connections = config.max_connections.max(0) as usize;
         self.max_connections_per_ip = config.max_connections_per_ip.max(0) as usize;
-        self.per_ip_overrides =
-            config.max_connections_per_ip_overrides.iter().map(|(ip, n)| (ip.clone(), (*n).max(0) as usize)).collect();
+        self.per_ip_overrides = config
+            .max_connections_per_ip_overrides
+            .iter()
+            .map(|(ip, n)| (ip.clone(), (*n).max(0) as usize))
+            .collect();
         self.max_connection_rate = config.max_connection_creation_rate.max(0) as u32;
         self.idle_timeout = bytes(config.connections_max_idle_ms).map(Duration::from_millis);
         self.request_max_bytes = config.socket_request_max_bytes.max(0) as usize;

@@ -2,7 +2,7 @@
 use crate::config::{self, Advertised, ConfigArgs, ServerConfig, Surroundings};
 use anyhow::Context;
 use broker::{Addresses, Broker, Listener, NodeConfig, Settings, Stopped};
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -44,8 +44,14 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
 
 fn start_log(args: &ServeArgs) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {}", args.log))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if args.log_json { log.json().init() } else { log.init() }
+    let colours = std::io::stderr().is_terminal();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
+    if args.log_json {
+        log.json().init()
+    } else {
+        log.init()
+    }
     Ok(())
 }
 
@@ -60,6 +66,7 @@ fn settings(config: &ServerConfig) -> anyhow::Result<Settings> {
             let told: Option<&Advertised> = config.advertised.iter().find(|a| a.name == l.name);
             Listener {
                 name: l.name.clone(),
+                protocol: l.protocol.name().to_owned(),
                 host: l.address.host.clone(),
                 port: l.address.port,
                 advertised_host: told.map(|a| a.address.host.clone()).filter(|h| !h.is_empty()),
@@ -85,7 +92,9 @@ fn resolve(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
 
 fn node_config(config: &ServerConfig) -> anyhow::Result<NodeConfig> {
     let mut random = [0u8; 40];
-    std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut random)).context("/dev/urandom")?;
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut random))
+        .context("/dev/urandom")?;
     let bytes = |at: usize| -> [u8; 16] { std::array::from_fn(|i| random[at + i]) };
     let seed = u64::from_le_bytes(std::array::from_fn(|i| random[32 + i]));
     let fixed = Arc::new(config.static_broker_configs.clone());

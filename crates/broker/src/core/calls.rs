@@ -92,7 +92,11 @@ impl Core {
 
     /// Changes the metadata; REQUEST_TIMED_OUT when it takes longer than `patience`, though it may
     /// still happen.
-    pub(crate) async fn admin(self: &Rc<Self>, request: AdminRequest, patience: Duration) -> Result<AdminReply, ErrorCode> {
+    pub(crate) async fn admin(
+        self: &Rc<Self>,
+        request: AdminRequest,
+        patience: Duration,
+    ) -> Result<AdminReply, ErrorCode> {
         let call = self.call(1);
         self.with_node(|node, now| node.admin(now, call.token(0), request));
         match call.one_within(patience).await {
@@ -140,7 +144,10 @@ impl Core {
     }
 
     /// Every group that fits.
-    pub(crate) async fn list_groups(self: &Rc<Self>, request: ListRequest) -> Result<Vec<ListedGroup>, ErrorCode> {
+    pub(crate) async fn list_groups(
+        self: &Rc<Self>,
+        request: ListRequest,
+    ) -> Result<Vec<ListedGroup>, ErrorCode> {
         self.with_node(|node, now| node.list_groups(now, &request))
     }
 

@@ -206,7 +206,11 @@ impl Call {
 
     /// Whether every answer is here.
     pub(crate) fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.core.slots.borrow_mut().poll_done(self.id, cx.waker()) { Poll::Ready(()) } else { Poll::Pending }
+        if self.core.slots.borrow_mut().poll_done(self.id, cx.waker()) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Waits for every answer.

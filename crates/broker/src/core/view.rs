@@ -137,7 +137,12 @@ impl Core {
     pub(crate) fn committed_offsets(&self, most: usize) -> Vec<(String, String, i32, i64)> {
         self.look(|node| {
             let offsets = node.coordinators().flat_map(|c| c.committed_offsets());
-            offsets.take(most).map(|(group, topic, partition, value)| (group.to_owned(), topic.to_owned(), partition, value.offset)).collect()
+            offsets
+                .take(most)
+                .map(|(group, topic, partition, value)| {
+                    (group.to_owned(), topic.to_owned(), partition, value.offset)
+                })
+                .collect()
         })
     }
 }

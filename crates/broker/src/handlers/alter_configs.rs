@@ -12,7 +12,11 @@ use wire::{AlterConfigsRequest, AlterConfigsResponse, ResponseBody, Str};
 /// The request has no time limit of its own; clients give up after 30 s by default.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: AlterConfigsRequest) -> ResponseBody {
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: AlterConfigsRequest,
+) -> ResponseBody {
     let mut responses = Vec::with_capacity(request.resources.len());
     let mut asked = Vec::new();
     for resource in request.resources {

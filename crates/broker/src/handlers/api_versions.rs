@@ -44,7 +44,8 @@ pub(crate) fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: ApiVers
 
 fn refusal(shared: &Shared, ctx: &RequestContext, request: &ApiVersionsRequest) -> Option<ErrorCode> {
     if ctx.api_version >= SOFTWARE_FROM
-        && !(is_software_name(&request.client_software_name) && is_software_name(&request.client_software_version))
+        && !(is_software_name(&request.client_software_name)
+            && is_software_name(&request.client_software_version))
     {
         return Some(ErrorCode::InvalidRequest);
     }

@@ -52,7 +52,12 @@ pub(crate) async fn handle(
     ResponseBody::CreatePartitions(CreatePartitionsResponse { throttle_time_ms: 0, results })
 }
 
-fn answer(shared: &Shared, ctx: &RequestContext, name: Str, outcome: &ItemResult<()>) -> CreatePartitionsTopicResult {
+fn answer(
+    shared: &Shared,
+    ctx: &RequestContext,
+    name: Str,
+    outcome: &ItemResult<()>,
+) -> CreatePartitionsTopicResult {
     let error = outcome.as_ref().err();
     CreatePartitionsTopicResult {
         name,

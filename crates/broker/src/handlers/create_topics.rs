@@ -13,7 +13,11 @@ use wire::{CreateTopicsRequest, CreateTopicsResponse, ResponseBody, Str};
 /// First version in which the answer shows partitions and configs.
 const SHOWS_CONFIGS_FROM: i16 = 5;
 
-pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: CreateTopicsRequest) -> ResponseBody {
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: CreateTopicsRequest,
+) -> ResponseBody {
     let mut results = Vec::with_capacity(request.topics.len());
     let mut asked = Vec::new();
     let anywhere = authorize(ctx, Operation::Create, Resource::Cluster);
@@ -27,10 +31,7 @@ pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: C
     }
     ctx.charge(Charge::Mutation(asked.len()));
     let names: Vec<String> = asked.iter().map(|t| t.name.clone()).collect();
-    let admin = AdminRequest::CreateTopics {
-        topics: asked,
-        validate_only: request.validate_only,
-    };
+    let admin = AdminRequest::CreateTopics { topics: asked, validate_only: request.validate_only };
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
     match shared.core.admin(admin, timeout).await {
         Ok(AdminReply::Topics(outcomes)) => {
@@ -70,7 +71,12 @@ fn failed(shared: &Shared, ctx: &RequestContext, name: Str, error: &ItemError) -
     }
 }
 
-fn succeeded(shared: &Shared, ctx: &RequestContext, name: String, created: CreatedTopic) -> CreatableTopicResult {
+fn succeeded(
+    shared: &Shared,
+    ctx: &RequestContext,
+    name: String,
+    created: CreatedTopic,
+) -> CreatableTopicResult {
     let mut result = CreatableTopicResult {
         topic_id: created.id,
         num_partitions: -1,

@@ -8,7 +8,11 @@ use std::time::Duration;
 use wire::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use wire::{DeleteRecordsRequest, DeleteRecordsResponse, ResponseBody};
 
-pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: DeleteRecordsRequest) -> ResponseBody {
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: DeleteRecordsRequest,
+) -> ResponseBody {
     let mut response = DeleteRecordsResponse::default();
     let (mut places, mut moves) = (Vec::new(), Vec::new());
     for topic in request.topics {

@@ -12,9 +12,17 @@ use wire::{DeleteTopicsRequest, DeleteTopicsResponse, ResponseBody, Str};
 /// First version with topic ids.
 const TOPIC_IDS_FROM: i16 = 6;
 
-pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: DeleteTopicsRequest) -> ResponseBody {
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: DeleteTopicsRequest,
+) -> ResponseBody {
     let topics: Vec<TopicRef> = if ctx.api_version >= TOPIC_IDS_FROM {
-        request.topics.into_iter().map(|t| TopicRef { name: t.name.map(String::from), id: t.topic_id }).collect()
+        request
+            .topics
+            .into_iter()
+            .map(|t| TopicRef { name: t.name.map(String::from), id: t.topic_id })
+            .collect()
     } else {
         let by_name = |name: Str| TopicRef { name: Some(name.into()), id: TopicId::ZERO };
         request.topic_names.into_iter().map(by_name).collect()
@@ -69,7 +77,8 @@ fn refusal(shared: &Shared, ctx: &RequestContext, topic: &TopicRef) -> Option<Er
     if !authorize(ctx, Operation::Describe, Resource::Topic(&name)) && topic.name.is_none() {
         return Some(ErrorCode::UnknownTopicId);
     }
-    (!authorize(ctx, Operation::Delete, Resource::Topic(&name))).then_some(ErrorCode::TopicAuthorizationFailed)
+    (!authorize(ctx, Operation::Delete, Resource::Topic(&name)))
+        .then_some(ErrorCode::TopicAuthorizationFailed)
 }
 
 fn answer(

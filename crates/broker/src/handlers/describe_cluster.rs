@@ -1,6 +1,7 @@
 //! DescribeCluster: the brokers, at the endpoints of the listener that was asked.
 use crate::context::{
-    CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, Operation, RequestContext, Resource, authorize, authorized_operations,
+    CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, Operation, RequestContext, Resource, authorize,
+    authorized_operations,
 };
 use crate::shared::Shared;
 use model::ErrorCode;
@@ -11,7 +12,11 @@ use wire::{DescribeClusterRequest, DescribeClusterResponse, ResponseBody, Str};
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 
-pub(crate) fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: DescribeClusterRequest) -> ResponseBody {
+pub(crate) fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: DescribeClusterRequest,
+) -> ResponseBody {
     // Version 0 has no such field and means brokers.
     let endpoint_type = if ctx.api_version == 0 { BROKERS } else { request.endpoint_type };
     let mut response = DescribeClusterResponse {

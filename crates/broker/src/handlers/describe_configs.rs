@@ -4,10 +4,16 @@ use crate::shared::Shared;
 use cluster::{ConfigSource, DescribeResource, DescribedConfig, DescribedResource, ItemError, ResourceKind};
 use model::ErrorCode;
 use std::rc::Rc;
-use wire::describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym};
+use wire::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
 use wire::{DescribeConfigsRequest, DescribeConfigsResponse, ResponseBody, Str};
 
-pub(crate) fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: DescribeConfigsRequest) -> ResponseBody {
+pub(crate) fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: DescribeConfigsRequest,
+) -> ResponseBody {
     let resources: Vec<DescribeResource> = request
         .resources
         .into_iter()

@@ -1,6 +1,7 @@
 //! DescribeGroups: state, members and assignments.
 use crate::context::{
-    GROUP_OPERATIONS, OPERATIONS_NOT_ASKED, Operation, RequestContext, Resource, authorize, authorized_operations,
+    GROUP_OPERATIONS, OPERATIONS_NOT_ASKED, Operation, RequestContext, Resource, authorize,
+    authorized_operations,
 };
 use crate::shared::Shared;
 use coordinator::DescribedGroup;
@@ -12,7 +13,11 @@ use wire::{DescribeGroupsRequest, DescribeGroupsResponse, ResponseBody, Str};
 /// First version that knows GROUP_ID_NOT_FOUND and a text.
 const NOT_FOUND_FROM: i16 = 6;
 
-pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: DescribeGroupsRequest) -> ResponseBody {
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: DescribeGroupsRequest,
+) -> ResponseBody {
     let mut groups = Vec::with_capacity(request.groups.len());
     for group_id in request.groups {
         let allowed = authorize(ctx, Operation::Describe, Resource::Group(&group_id));
@@ -44,7 +49,11 @@ fn encode(shared: &Shared, ctx: &RequestContext, group: DescribedGroup) -> out::
     let code = if missing && ctx.api_version < NOT_FOUND_FROM { ErrorCode::None } else { group.error };
     out::DescribedGroup {
         error_code: shared.code(ctx, code),
-        error_message: if ctx.api_version < NOT_FOUND_FROM { None } else { group.error_message.map(Str::from) },
+        error_message: if ctx.api_version < NOT_FOUND_FROM {
+            None
+        } else {
+            group.error_message.map(Str::from)
+        },
         group_id: group.group_id.into(),
         group_state: Str::from_static(group.state),
         protocol_type: group.protocol_type.into(),

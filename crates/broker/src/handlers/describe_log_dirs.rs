@@ -5,13 +5,19 @@ use crate::shared::Shared;
 use model::ErrorCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use wire::describe_log_dirs_response::{DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic};
+use wire::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
 use wire::{DescribeLogDirsRequest, DescribeLogDirsResponse, ResponseBody, Str};
 
 /// First version with an error of the whole.
 const ERROR_FROM: i16 = 3;
 
-pub(crate) fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: DescribeLogDirsRequest) -> ResponseBody {
+pub(crate) fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: DescribeLogDirsRequest,
+) -> ResponseBody {
     if !authorize(ctx, Operation::Describe, Resource::Cluster) {
         let code = shared.code(ctx, ErrorCode::ClusterAuthorizationFailed);
         let error_code = if ctx.api_version >= ERROR_FROM { code } else { 0 };

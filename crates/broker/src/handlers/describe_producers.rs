@@ -7,7 +7,11 @@ use std::rc::Rc;
 use wire::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use wire::{DescribeProducersRequest, DescribeProducersResponse, ResponseBody};
 
-pub(crate) fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: DescribeProducersRequest) -> ResponseBody {
+pub(crate) fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: DescribeProducersRequest,
+) -> ResponseBody {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let partitions = topic
@@ -27,7 +31,12 @@ pub(crate) fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: Describ
     ResponseBody::DescribeProducers(DescribeProducersResponse { topics, ..Default::default() })
 }
 
-fn describe(shared: &Shared, ctx: &RequestContext, name: &str, index: i32) -> Result<Vec<ProducerState>, ErrorCode> {
+fn describe(
+    shared: &Shared,
+    ctx: &RequestContext,
+    name: &str,
+    index: i32,
+) -> Result<Vec<ProducerState>, ErrorCode> {
     if !authorize(ctx, Operation::Read, Resource::Topic(name)) {
         return Err(ErrorCode::TopicAuthorizationFailed);
     }

@@ -1,5 +1,7 @@
 //! DescribeTopicPartitions: topics in order of their names, page by page.
-use crate::context::{Operation, RequestContext, Resource, TOPIC_OPERATIONS, authorize, authorized_operations};
+use crate::context::{
+    Operation, RequestContext, Resource, TOPIC_OPERATIONS, authorize, authorized_operations,
+};
 use crate::core::Topic;
 use crate::shared::Shared;
 use model::{ErrorCode, TopicId};
@@ -23,9 +25,20 @@ pub(crate) fn handle(
     let start = from.as_ref().map_or("", |(name, _)| name.as_str());
     let everything = request.topics.is_empty();
     let names: BTreeSet<String> = if everything {
-        shared.core.topics().iter().map(|t| t.name.to_string()).filter(|name| name.as_str() >= start).collect()
+        shared
+            .core
+            .topics()
+            .iter()
+            .map(|t| t.name.to_string())
+            .filter(|name| name.as_str() >= start)
+            .collect()
     } else {
-        request.topics.iter().map(|t| t.name.as_str().to_owned()).filter(|name| name.as_str() >= start).collect()
+        request
+            .topics
+            .iter()
+            .map(|t| t.name.as_str().to_owned())
+            .filter(|name| name.as_str() >= start)
+            .collect()
     };
     let limit = shared.core.broker_config().max_request_partition_size_limit.clamp(1, MOST_PARTITIONS.max(1));
     let mut room = request.response_partition_limit.clamp(1, limit) as usize;
@@ -106,6 +119,10 @@ fn describe(
         topic_id: topic.id,
         is_internal: topic.internal,
         partitions,
-        topic_authorized_operations: authorized_operations(ctx, &TOPIC_OPERATIONS, Resource::Topic(&topic.name)),
+        topic_authorized_operations: authorized_operations(
+            ctx,
+            &TOPIC_OPERATIONS,
+            Resource::Topic(&topic.name),
+        ),
     }
 }

@@ -57,7 +57,8 @@ pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: F
             return ResponseBody::Fetch(FetchResponse { error_code: code, ..Default::default() }).into();
         }
     };
-    let targets: Vec<Target> = plan.partitions.iter().map(|(key, want)| resolve(shared, ctx, key, *want)).collect();
+    let targets: Vec<Target> =
+        plan.partitions.iter().map(|(key, want)| resolve(shared, ctx, key, *want)).collect();
     let planned = wait_for_data(shared, ctx, &targets, &limits).await;
     let (read, memory) = fetch_read::read_all(shared, &limits, planned).await;
     let response = assemble(shared, ctx, &plan, &targets, &limits, read);
@@ -96,7 +97,9 @@ fn take_apart(shared: &Shared, ctx: &RequestContext, request: FetchRequest) -> (
     let mut forget = Vec::new();
     for topic in &request.forgotten_topics_data {
         let reference = topic_ref(&topic.topic, topic.topic_id);
-        forget.extend(topic.partitions.iter().map(|p| PartitionRef { topic: reference.clone(), partition: *p }));
+        forget.extend(
+            topic.partitions.iter().map(|p| PartitionRef { topic: reference.clone(), partition: *p }),
+        );
     }
     let max_bytes = (request.max_bytes.max(0) as usize).min(shared.settings.borrow().fetch_max_bytes);
     let limits = Limits {

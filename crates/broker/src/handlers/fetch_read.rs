@@ -31,7 +31,8 @@ pub(crate) async fn read_all(
             _ => None,
         })
         .sum();
-    let memory = if from_files > 0 { Some(shared.response_memory.take(from_files as u64).await) } else { None };
+    let memory =
+        if from_files > 0 { Some(shared.response_memory.take(from_files as u64).await) } else { None };
     let mut jobs = Vec::new();
     for (at, one) in planned.iter_mut().enumerate() {
         let Planned::Read(plan) = one else { continue };

@@ -26,10 +26,15 @@ pub(crate) async fn handle(
             operation: c.config_operation,
             value: c.value.map(String::from),
         };
-        asked.push(IncrementalResource { kind, name, entries: resource.configs.into_iter().map(entry).collect() });
+        asked.push(IncrementalResource {
+            kind,
+            name,
+            entries: resource.configs.into_iter().map(entry).collect(),
+        });
     }
     let names: Vec<(i8, String)> = asked.iter().map(|r| (r.kind, r.name.clone())).collect();
-    let admin = AdminRequest::IncrementalAlterConfigs { resources: asked, validate_only: request.validate_only };
+    let admin =
+        AdminRequest::IncrementalAlterConfigs { resources: asked, validate_only: request.validate_only };
     let outcomes = outcomes(shared.core.admin(admin, PATIENCE).await, names.len());
     for ((kind, name), outcome) in names.into_iter().zip(outcomes) {
         responses.push(answer(shared, ctx, kind, name, &outcome));

@@ -16,10 +16,19 @@ pub(crate) async fn handle(
         Err(code) => (code, -1, -1),
     };
     let error_code = shared.code(ctx, code);
-    ResponseBody::InitProducerId(InitProducerIdResponse { error_code, producer_id, producer_epoch, ..Default::default() })
+    ResponseBody::InitProducerId(InitProducerIdResponse {
+        error_code,
+        producer_id,
+        producer_epoch,
+        ..Default::default()
+    })
 }
 
-async fn init(shared: &Rc<Shared>, ctx: &RequestContext, request: &InitProducerIdRequest) -> Result<(i64, i16), ErrorCode> {
+async fn init(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: &InitProducerIdRequest,
+) -> Result<(i64, i16), ErrorCode> {
     if request.transactional_id.is_some() {
         // Fatal in every client; anything retriable would be retried for ever.
         return Err(ErrorCode::TransactionalIdAuthorizationFailed);

@@ -15,7 +15,11 @@ const NULL_NAME_FROM: i16 = 7;
 /// First version in which the leader may be told to skip its assignment.
 const SKIP_FROM: i16 = 9;
 
-pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: JoinGroupRequest) -> ResponseBody {
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: JoinGroupRequest,
+) -> ResponseBody {
     let member_id = request.member_id.as_str().to_owned();
     let reply = if authorize(ctx, Operation::Read, Resource::Group(&request.group_id)) {
         let request = convert(ctx, request);

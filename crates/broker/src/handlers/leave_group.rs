@@ -11,7 +11,11 @@ use wire::{LeaveGroupRequest, LeaveGroupResponse, ResponseBody, Str};
 /// First version with several members in a request.
 const BATCHED_FROM: i16 = 3;
 
-pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: LeaveGroupRequest) -> ResponseBody {
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: LeaveGroupRequest,
+) -> ResponseBody {
     let reply = leave(shared, ctx, request).await;
     let mut code = reply.error;
     let mut members = Vec::new();
@@ -31,7 +35,11 @@ pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: L
             })
             .collect();
     }
-    ResponseBody::LeaveGroup(LeaveGroupResponse { throttle_time_ms: 0, error_code: shared.code(ctx, code), members })
+    ResponseBody::LeaveGroup(LeaveGroupResponse {
+        throttle_time_ms: 0,
+        error_code: shared.code(ctx, code),
+        members,
+    })
 }
 
 async fn leave(shared: &Rc<Shared>, ctx: &RequestContext, r: LeaveGroupRequest) -> LeaveReply {

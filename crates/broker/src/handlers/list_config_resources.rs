@@ -18,10 +18,17 @@ pub(crate) fn handle(
         return ResponseBody::ListConfigResources(response);
     }
     // Version 0 lists client metrics subscriptions and nothing else.
-    let kinds = if ctx.api_version == 0 { vec![ResourceKind::ClientMetrics.to_wire()] } else { request.resource_types };
+    let kinds = if ctx.api_version == 0 {
+        vec![ResourceKind::ClientMetrics.to_wire()]
+    } else {
+        request.resource_types
+    };
     match cluster::list_config_resources(&shared.core.image(), &kinds) {
         Ok(found) => {
-            let row = |(resource_type, name): (i8, String)| ConfigResource { resource_name: name.into(), resource_type };
+            let row = |(resource_type, name): (i8, String)| ConfigResource {
+                resource_name: name.into(),
+                resource_type,
+            };
             response.config_resources = found.into_iter().map(row).collect();
         }
         Err(code) => response.error_code = shared.code(ctx, code),

@@ -6,7 +6,11 @@ use std::rc::Rc;
 use wire::list_groups_response::ListedGroup;
 use wire::{ListGroupsRequest, ListGroupsResponse, ResponseBody, Str};
 
-pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: ListGroupsRequest) -> ResponseBody {
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: ListGroupsRequest,
+) -> ResponseBody {
     let text = |list: Vec<Str>| list.into_iter().map(String::from).collect();
     let asked = ListRequest { states: text(request.states_filter), types: text(request.types_filter) };
     let mut response = ListGroupsResponse::default();

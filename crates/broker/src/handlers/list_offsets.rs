@@ -1,9 +1,9 @@
 //! ListOffsets: earliest, latest, by time, of the largest timestamp.
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::core::{self, Core, Offset, Reply};
-use partition::ListOffsetAsk;
 use crate::shared::Shared;
 use model::{ErrorCode, GroupKey};
+use partition::ListOffsetAsk;
 use std::collections::HashSet;
 use std::rc::Rc;
 use wire::list_offsets_request::ListOffsetsPartition;
@@ -15,7 +15,11 @@ const SENTINEL_FROM: [i16; 6] = [0, 0, 7, 8, 9, 11];
 /// First version in which a leader that is not confirmed yet says OFFSET_NOT_AVAILABLE.
 const NOT_AVAILABLE_FROM: i16 = 5;
 
-pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: ListOffsetsRequest) -> ResponseBody {
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: ListOffsetsRequest,
+) -> ResponseBody {
     let mut response = ListOffsetsResponse::default();
     let (mut places, mut asks) = (Vec::new(), Vec::new());
     let mut seen = HashSet::new();
@@ -116,7 +120,9 @@ fn fill(ctx: &RequestContext, place: &mut ListOffsetsPartitionResponse, found: O
 
 fn by_version(ctx: &RequestContext, code: ErrorCode) -> ErrorCode {
     match code {
-        ErrorCode::OffsetNotAvailable if ctx.api_version < NOT_AVAILABLE_FROM => ErrorCode::LeaderNotAvailable,
+        ErrorCode::OffsetNotAvailable if ctx.api_version < NOT_AVAILABLE_FROM => {
+            ErrorCode::LeaderNotAvailable
+        }
         code => code,
     }
 }

@@ -1,7 +1,7 @@
 //! Metadata: topics, their leaders, the brokers; creates missing topics where that is wanted.
 use crate::context::{
-    CLUSTER_OPERATIONS, Charge, OPERATIONS_NOT_ASKED, Operation, RequestContext, Resource, TOPIC_OPERATIONS, authorize,
-    authorized_operations,
+    CLUSTER_OPERATIONS, Charge, OPERATIONS_NOT_ASKED, Operation, RequestContext, Resource, TOPIC_OPERATIONS,
+    authorize, authorized_operations,
 };
 use crate::core::Topic;
 use crate::shared::Shared;
@@ -18,7 +18,11 @@ const ASK_BY_ID_FROM: i16 = 12;
 /// First version that says whether missing topics may be created.
 const SAYS_AUTO_CREATE_FROM: i16 = 4;
 
-pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: MetadataRequest) -> ResponseBody {
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: MetadataRequest,
+) -> ResponseBody {
     let mut response = MetadataResponse {
         cluster_id: Some(shared.core.cluster_id().as_ref().into()),
         controller_id: shared.core.controller_id(),
@@ -77,7 +81,9 @@ async fn create_missing(shared: &Rc<Shared>, ctx: &RequestContext, request: &Met
         .flatten()
         .filter(|t| t.topic_id.is_zero())
         .filter_map(|t| t.name.as_ref())
-        .filter(|name| shared.core.topic_by_name(name).is_none() && cluster::validate_topic_name(name).is_ok())
+        .filter(|name| {
+            shared.core.topic_by_name(name).is_none() && cluster::validate_topic_name(name).is_ok()
+        })
         .filter(|name| {
             authorize(ctx, Operation::Describe, Resource::Topic(name))
                 && (authorize(ctx, Operation::Create, Resource::Cluster)
@@ -91,7 +97,12 @@ async fn create_missing(shared: &Rc<Shared>, ctx: &RequestContext, request: &Met
     }
 }
 
-fn by_name(shared: &Shared, ctx: &RequestContext, name: &Str, with_operations: bool) -> MetadataResponseTopic {
+fn by_name(
+    shared: &Shared,
+    ctx: &RequestContext,
+    name: &Str,
+    with_operations: bool,
+) -> MetadataResponseTopic {
     if !authorize(ctx, Operation::Describe, Resource::Topic(name)) {
         return failed(shared, ctx, Some(name.clone()), TopicId::ZERO, ErrorCode::TopicAuthorizationFailed);
     }
@@ -135,7 +146,12 @@ fn failed(
     }
 }
 
-fn describe(shared: &Shared, ctx: &RequestContext, topic: &Arc<Topic>, with_operations: bool) -> MetadataResponseTopic {
+fn describe(
+    shared: &Shared,
+    ctx: &RequestContext,
+    topic: &Arc<Topic>,
+    with_operations: bool,
+) -> MetadataResponseTopic {
     let partitions = (0..topic.partitions.len() as i32)
         .map(|index| {
             let view = shared.core.partition_view(topic, index);

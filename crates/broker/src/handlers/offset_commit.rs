@@ -18,7 +18,11 @@ const MEMBER_FROM: i16 = 1;
 /// Versions with a retention of their own.
 const RETENTION: std::ops::RangeInclusive<i16> = 2..=4;
 
-pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: OffsetCommitRequest) -> ResponseBody {
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: OffsetCommitRequest,
+) -> ResponseBody {
     let mut response = OffsetCommitResponse::default();
     let mut commits: Vec<CommitTopic> = Vec::new();
     let mut places: Vec<usize> = Vec::new();

@@ -8,7 +8,11 @@ use std::rc::Rc;
 use wire::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
 use wire::{OffsetDeleteRequest, OffsetDeleteResponse, ResponseBody, Str};
 
-pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: OffsetDeleteRequest) -> ResponseBody {
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: OffsetDeleteRequest,
+) -> ResponseBody {
     let failed = |code| {
         let error_code = shared.code(ctx, code);
         ResponseBody::OffsetDelete(OffsetDeleteResponse { error_code, ..Default::default() })
@@ -32,7 +36,8 @@ pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: O
         answered.push((String::from(topic.name), rows));
     }
     let request = DeleteOffsetsRequest { group_id: request.group_id.into(), topics: asked };
-    let reply = match shared.core.group(&request.group_id.clone(), GroupRequest::DeleteOffsets(request)).await {
+    let reply = match shared.core.group(&request.group_id.clone(), GroupRequest::DeleteOffsets(request)).await
+    {
         Ok(Reply::DeleteOffsets(reply)) => reply,
         Ok(_) => return failed(ErrorCode::UnknownServerError),
         Err(code) => return failed(code),
@@ -40,7 +45,10 @@ pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: O
     if !reply.error.is_none() {
         return failed(reply.error);
     }
-    let row = |(partition_index, code)| OffsetDeleteResponsePartition { partition_index, error_code: shared.code(ctx, code) };
+    let row = |(partition_index, code)| OffsetDeleteResponsePartition {
+        partition_index,
+        error_code: shared.code(ctx, code),
+    };
     let topics = answered
         .into_iter()
         .chain(reply.topics)

@@ -7,8 +7,8 @@ use model::{ErrorCode, TopicId};
 use std::rc::Rc;
 use wire::offset_fetch_request::OffsetFetchRequestGroup;
 use wire::offset_fetch_response::{
-    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
-    OffsetFetchResponseTopics,
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use wire::{OffsetFetchRequest, OffsetFetchResponse, ResponseBody, Str};
 
@@ -19,7 +19,11 @@ const TOPIC_IDS_FROM: i16 = 10;
 /// First version with an error of the whole.
 const GROUP_ERROR_FROM: i16 = 2;
 
-pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: OffsetFetchRequest) -> ResponseBody {
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: OffsetFetchRequest,
+) -> ResponseBody {
     if ctx.api_version < BATCHED_FROM {
         return single(shared, ctx, request).await;
     }
@@ -46,7 +50,11 @@ async fn single(shared: &Rc<Shared>, ctx: &RequestContext, request: OffsetFetchR
     let asked = request.topics.map(|topics| {
         topics
             .into_iter()
-            .map(|t| TopicPartitions { name: t.name.into(), topic_id: TopicId::ZERO, partitions: t.partition_indexes })
+            .map(|t| TopicPartitions {
+                name: t.name.into(),
+                topic_id: TopicId::ZERO,
+                partitions: t.partition_indexes,
+            })
             .collect::<Vec<_>>()
     });
     let (allowed, denied) = split_denied(ctx, asked.clone());
@@ -110,7 +118,8 @@ async fn one_of_many(
     });
     let everything = asked.is_none();
     let (allowed, denied) = split_denied(ctx, asked);
-    let request = FetchRequest { group_id: group.group_id.as_str().to_owned(), topics: allowed, require_stable };
+    let request =
+        FetchRequest { group_id: group.group_id.as_str().to_owned(), topics: allowed, require_stable };
     let mut reply = fetch(shared, ctx, request).await;
     if !reply.error.is_none() {
         let error_code = shared.code(ctx, reply.error);
@@ -161,7 +170,8 @@ fn split_denied(
 }
 
 fn nothing(topic: TopicPartitions, error: ErrorCode) -> FetchedTopic {
-    let row = |index| FetchedPartition { index, offset: -1, leader_epoch: -1, metadata: String::new(), error };
+    let row =
+        |index| FetchedPartition { index, offset: -1, leader_epoch: -1, metadata: String::new(), error };
     FetchedTopic {
         name: topic.name,
         topic_id: topic.topic_id,

@@ -17,12 +17,8 @@ pub(crate) async fn handle(
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for p in &topic.partitions {
-            let mut end = EpochEndOffset {
-                error_code: 0,
-                partition: p.partition,
-                leader_epoch: -1,
-                end_offset: -1,
-            };
+            let mut end =
+                EpochEndOffset { error_code: 0, partition: p.partition, leader_epoch: -1, end_offset: -1 };
             match accept(shared, ctx, &topic.topic, p.partition) {
                 Ok(key) => {
                     places.push((response.topics.len(), partitions.len()));

@@ -145,7 +145,8 @@ fn accept(
         ErrorCode::InvalidRecord,
         Some("Produce requests with version 3 or higher are required to have exactly one record batch per partition"),
     ))?;
-    let zstd = records.get(MAGIC_AT) == Some(&2) && records.get(ATTRIBUTES_AT + 1).is_some_and(|a| a & 7 == 4);
+    let zstd =
+        records.get(MAGIC_AT) == Some(&2) && records.get(ATTRIBUTES_AT + 1).is_some_and(|a| a & 7 == 4);
     if zstd && ctx.api_version < ZSTD_FROM {
         return Err((
             ErrorCode::UnsupportedCompressionType,
@@ -157,14 +158,19 @@ fn accept(
 
 /// Records by the header's own count, for the metrics; the partition checks it.
 fn record_count(batch: &[u8]) -> u32 {
-    batch.get(RECORD_COUNT_AT..RECORD_COUNT_AT + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
+    batch
+        .get(RECORD_COUNT_AT..RECORD_COUNT_AT + 4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_be_bytes)
 }
 
 impl ProduceCall {
     /// Whether the answer is complete or its time is over.
     pub(crate) fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(call) = &mut self.call else { return Poll::Ready(()) };
-        if call.poll_done(cx).is_ready() || self.acks != 0 && Instant::now() >= self.deadline && self.expires() {
+        if call.poll_done(cx).is_ready()
+            || self.acks != 0 && Instant::now() >= self.deadline && self.expires()
+        {
             return Poll::Ready(());
         }
         Poll::Pending
@@ -183,7 +189,8 @@ impl ProduceCall {
             call.take(|item, reply| {
                 let Some(&(topic, partition, count)) = self.places.get(item) else { return };
                 open[item] = false;
-                let answer = &mut self.response.responses[topic as usize].partition_responses[partition as usize];
+                let answer =
+                    &mut self.response.responses[topic as usize].partition_responses[partition as usize];
                 let Reply::Produce(result) = reply else { return };
                 match result {
                     Ok(appended) => {
@@ -207,7 +214,8 @@ impl ProduceCall {
         }
         for (item, (topic, partition, _)) in self.places.iter().enumerate().filter(|(item, _)| open[*item]) {
             debug_assert!(item < open.len());
-            let answer = &mut self.response.responses[*topic as usize].partition_responses[*partition as usize];
+            let answer =
+                &mut self.response.responses[*topic as usize].partition_responses[*partition as usize];
             answer.error_code = shared.code(&self.ctx, ErrorCode::RequestTimedOut);
             self.failed = true;
         }
@@ -237,7 +245,9 @@ impl ProduceCall {
             let Some(known) = known else { continue };
             for answer in &mut topic.partition_responses {
                 let code = answer.error_code;
-                if code != ErrorCode::NotLeaderOrFollower.code() && code != ErrorCode::FencedLeaderEpoch.code() {
+                if code != ErrorCode::NotLeaderOrFollower.code()
+                    && code != ErrorCode::FencedLeaderEpoch.code()
+                {
                     continue;
                 }
                 if let Some((leader_id, leader_epoch)) = shared.core.leader(&known, answer.index) {

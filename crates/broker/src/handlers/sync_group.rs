@@ -11,7 +11,11 @@ use wire::{ResponseBody, Str, SyncGroupRequest, SyncGroupResponse};
 /// From this version on protocol type and name must be there.
 const NAMES_PROTOCOL_FROM: i16 = 5;
 
-pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: SyncGroupRequest) -> ResponseBody {
+pub(crate) async fn handle(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    request: SyncGroupRequest,
+) -> ResponseBody {
     let reply = sync(shared, ctx, request).await;
     ResponseBody::SyncGroup(SyncGroupResponse {
         throttle_time_ms: 0,

@@ -131,8 +131,14 @@ impl BrokerMetrics {
         BrokerMetrics {
             apis: table,
             errors: RefCell::new(BTreeMap::new()),
-            closed: CLOSED.iter().map(|(_, r)| registry.counter(CONNECTIONS_CLOSED, &[("reason", r)])).collect(),
-            refused: REFUSED.iter().map(|(_, r)| registry.counter(CONNECTIONS_REFUSED, &[("reason", r)])).collect(),
+            closed: CLOSED
+                .iter()
+                .map(|(_, r)| registry.counter(CONNECTIONS_CLOSED, &[("reason", r)]))
+                .collect(),
+            refused: REFUSED
+                .iter()
+                .map(|(_, r)| registry.counter(CONNECTIONS_REFUSED, &[("reason", r)]))
+                .collect(),
             produced_bytes: registry.counter(PRODUCED_BYTES, &[]),
             produced_appends: registry.counter(PRODUCED_BATCHES, &[]),
             produced_records: registry.counter(PRODUCED_RECORDS, &[]),

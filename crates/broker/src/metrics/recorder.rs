@@ -2,7 +2,8 @@
 //! histograms, a cap on series. Registration locks; a resolved handle never does.
 use super::names::{self, Kind, Metric};
 use metrics::{
-    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+    SharedString, Unit,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -121,7 +122,12 @@ impl Registry {
                     super::render::sample(metric.name, labels, c.0.load(Ordering::Relaxed) as f64, out);
                 }
                 Series::Gauge(g) => {
-                    super::render::sample(metric.name, labels, f64::from_bits(g.0.load(Ordering::Relaxed)), out);
+                    super::render::sample(
+                        metric.name,
+                        labels,
+                        f64::from_bits(g.0.load(Ordering::Relaxed)),
+                        out,
+                    );
                 }
                 Series::Histogram(h) => {
                     let buckets: Vec<u64> = h.buckets.iter().map(|b| b.load(Ordering::Relaxed)).collect();
@@ -133,7 +139,12 @@ impl Registry {
         true
     }
 
-    fn series<T>(&self, key: &Key, make: impl FnOnce() -> Series, pick: impl Fn(&Series) -> Option<T>) -> Option<T> {
+    fn series<T>(
+        &self,
+        key: &Key,
+        make: impl FnOnce() -> Series,
+        pick: impl Fn(&Series) -> Option<T>,
+    ) -> Option<T> {
         let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
         if !families.contains_key(key.name()) {
             families.insert(key.name().to_string(), BTreeMap::new());

@@ -82,7 +82,8 @@ fn write_rows(metric: &Metric, snapshot: &Snapshot, out: &mut String) -> u64 {
                 names::PARTITION_HIGH_WATERMARK => row.high_watermark as f64,
                 _ => row.size as f64,
             };
-            let text = || labels([("topic", &*row.topic), ("partition", &row.partition.to_string())].into_iter());
+            let text =
+                || labels([("topic", &*row.topic), ("partition", &row.partition.to_string())].into_iter());
             put(&text, value, out);
         }
     } else if metric.labels == ["group", "topic", "partition"] {
@@ -90,8 +91,9 @@ fn write_rows(metric: &Metric, snapshot: &Snapshot, out: &mut String) -> u64 {
             let value = if metric.name == names::GROUP_OFFSET { Some(row.offset) } else { row.lag };
             let Some(value) = value else { continue };
             let number = row.partition.to_string();
-            let text =
-                || labels([("group", &*row.group), ("topic", &*row.topic), ("partition", &number)].into_iter());
+            let text = || {
+                labels([("group", &*row.group), ("topic", &*row.topic), ("partition", &number)].into_iter())
+            };
             put(&text, value as f64, out);
         }
     } else {
@@ -123,7 +125,14 @@ pub(crate) fn sample(name: &str, labels: &str, value: f64, out: &mut String) {
 }
 
 /// The lines of one histogram series.
-pub(crate) fn histogram(name: &str, labels: &str, bounds: &[f64], buckets: &[u64], sum: f64, out: &mut String) {
+pub(crate) fn histogram(
+    name: &str,
+    labels: &str,
+    bounds: &[f64],
+    buckets: &[u64],
+    sum: f64,
+    out: &mut String,
+) {
     let comma = if labels.is_empty() { "" } else { "," };
     let mut total = 0;
     for (at, count) in buckets.iter().enumerate() {
@@ -180,7 +189,13 @@ mod tests {
                 high_watermark: 8,
                 size: 77,
             }],
-            groups: vec![GroupRow { group: "g".into(), topic: "t".into(), partition: 3, offset: 5, lag: Some(3) }],
+            groups: vec![GroupRow {
+                group: "g".into(),
+                topic: "t".into(),
+                partition: 3,
+                offset: 5,
+                lag: Some(3),
+            }],
         };
         let text = scrape(&Registry::default(), &snapshot);
         assert!(text.contains("plimsoll_ready 1\n"));
