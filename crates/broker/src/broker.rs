@@ -14,6 +14,7 @@ use node::{Event, Node, NodeConfig, ReadToken};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::disk::RealDisk;
 use storage::{Completion, DiskOp, FileRange};
@@ -51,6 +52,7 @@ pub enum Stopped {
 pub struct Broker {
     settings: Settings,
     node: NodeConfig,
+    stop: Arc<Notify>,
 }
 
 /// Where a running broker is reached.
@@ -65,7 +67,12 @@ pub struct Addresses {
 impl Broker {
     /// A broker of these settings. The node's endpoints are filled in from the bound listeners.
     pub fn new(settings: Settings, node: NodeConfig) -> Broker {
-        Broker { settings, node }
+        Broker { settings, node, stop: Arc::new(Notify::new()) }
+    }
+
+    /// Notify it to stop the broker as SIGTERM does.
+    pub fn stop_handle(&self) -> Arc<Notify> {
+        self.stop.clone()
     }
 
     /// Runs until SIGTERM or SIGINT, or until the directory fails; `started` learns the addresses. Blocks
@@ -116,6 +123,7 @@ impl Broker {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::select! {
+            () = self.stop.notified() => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             () = fenced.notified() => {}

@@ -1,0 +1,6 @@
+//! The shell over real sockets and a real data directory.
+#![allow(clippy::unwrap_used, missing_docs)]
+mod bad_input;
+mod life;
+mod rig;
+mod serving;
