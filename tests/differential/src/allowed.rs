@@ -2,11 +2,12 @@
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// A pattern (`*` stands for anything) over "API vN: step: path", and why the difference is meant. The
-/// reason is the heading of a section of docs/differences.md.
+/// A pattern (`*` stands for anything) over "API vN: step: path", and why the difference is meant, in
+/// words that stand in docs/differences.md.
 #[derive(Debug)]
 struct Rule {
     pattern: String,
+    #[cfg_attr(not(test), allow(dead_code))]
     reason: String,
 }
 
@@ -79,13 +80,11 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_is_a_section_of_the_page_of_differences() {
+    fn every_reason_stands_on_the_page_of_differences() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let page = std::fs::read_to_string(root.join("../../docs/differences.md")).unwrap();
-        let headings: Vec<&str> =
-            page.lines().filter_map(|line| line.strip_prefix('#').map(|h| h.trim_matches('#').trim())).collect();
         for rule in Allowed::read(&root.join("allowed.txt")).unwrap().rules {
-            assert!(headings.contains(&rule.reason.as_str()), "no section {:?}", rule.reason);
+            assert!(page.contains(&rule.reason), "docs/differences.md does not say {:?}", rule.reason);
         }
     }
 }

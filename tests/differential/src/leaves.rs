@@ -12,9 +12,9 @@ pub(crate) type Leaves = BTreeMap<String, String>;
 /// lists often come out of hash maps.
 const KEYS: [&str; 12] = [
     "api_key",
-    "topic_id",
     "name",
     "topic",
+    "topic_id",
     "partition_index",
     "partition",
     "group_id",
@@ -26,6 +26,8 @@ const KEYS: [&str; 12] = [
 ];
 /// Fields whose text may differ; only whether there is one is compared.
 const FREE_TEXT: [&str; 2] = ["error_message", "batch_index_error_message"];
+/// Fields that count something of the broker's own.
+const FREE_NUMBER: [&str; 4] = ["finalized_features_epoch", "total_bytes", "usable_bytes", "partition_size"];
 /// A time this close to now, in ms, is now.
 const NOW_WITHIN: i64 = 600_000;
 
@@ -124,6 +126,12 @@ impl Walk<'_> {
 fn plain(field: &str, word: String) -> String {
     if FREE_TEXT.contains(&field) && word != "None" && word != "\"\"" {
         return "<text>".into();
+    }
+    if FREE_NUMBER.contains(&field) && word.parse().is_ok_and(|number: i64| number >= 0) {
+        return "<number>".into();
+    }
+    if field == "log_dir" && word != "\"\"" {
+        return "<directory>".into();
     }
     let near_now = |time: i64| (time - now()).abs() < NOW_WITHIN;
     if word.len() >= 13 && word.parse().is_ok_and(near_now) {

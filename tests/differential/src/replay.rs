@@ -49,8 +49,7 @@ pub(crate) async fn run(ours: &str, theirs: &str) -> Result<Outcome> {
     let run = format!("{:x}", now() % 0xff_ffff_ffff);
     let (mut ours, mut theirs) = (Side::new(ours, &run), Side::new(theirs, &run));
     let served = both(&served(&mut ours).await?, &served(&mut theirs).await?);
-    let mut replay =
-        Replay { ours, theirs, served, begun: BTreeMap::new(), outcome: Outcome::default() };
+    let mut replay = Replay { ours, theirs, served, begun: BTreeMap::new(), outcome: Outcome::default() };
     for step in &script.steps {
         replay.step(step).await;
     }
@@ -64,6 +63,7 @@ async fn served(side: &mut Side) -> Result<Served> {
     let ResponseBody::ApiVersions(answer) = *body else { bail!("{}: no ApiVersions", side.address) };
     let port = side.address.rsplit(':').next().context("an address without a port")?.to_owned();
     side.call_field("port", port, "port");
+    side.call(format!("\"PLAINTEXT://{}\"", side.address), "listeners");
     Ok(answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect())
 }
 
@@ -114,9 +114,9 @@ impl Replay {
             }
         };
         for (side, answer) in [(&mut self.ours, &a), (&mut self.theirs, &b)] {
-            if let (Some(learn), Answer::Body(body)) = (&step.learn, answer) {
-                learn(side, body);
-            }
+            let Answer::Body(body) = answer else { continue };
+            side.observe(body);
+            step.learn.iter().for_each(|learn| learn(side, body));
         }
         if !step.silent {
             self.compare(place, &a, &b);
@@ -174,7 +174,8 @@ async fn ask(side: &mut Side, request: &Request, version: i16, tries: u32) -> An
 impl Outcome {
     /// Prints what is not allowed and what is allowed and did not happen; fails if there is either.
     pub(crate) fn print(&self, allowed: &Allowed, only: Option<&str>, report: Option<&Path>) -> Result<()> {
-        let line = |d: &Difference| format!("{}\n    ours:   {}\n    theirs: {}\n", d.place, d.ours, d.theirs);
+        let line =
+            |d: &Difference| format!("{}\n    ours:   {}\n    theirs: {}\n", d.place, d.ours, d.theirs);
         if let Some(path) = report {
             let all: String = self.differences.iter().map(line).collect();
             std::fs::write(path, all)?;

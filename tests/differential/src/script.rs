@@ -97,13 +97,7 @@ impl Script {
         self.step(name, ApiKey::ApiVersions, 0..=0, Action::Raw { bytes })
     }
 
-    fn step(
-        &mut self,
-        name: &str,
-        api: ApiKey,
-        versions: RangeInclusive<i16>,
-        action: Action,
-    ) -> &mut Step {
+    fn step(&mut self, name: &str, api: ApiKey, versions: RangeInclusive<i16>, action: Action) -> &mut Step {
         let at = self.steps.len();
         self.steps.push(Step { name: name.to_owned(), api, versions, action, learn: None, silent: false });
         &mut self.steps[at]

@@ -17,7 +17,7 @@ pub(crate) enum Answer {
     /// Nothing within 20 seconds.
     Silent,
     /// Bytes that are no answer to what was asked.
-    Undecodable(String),
+    Undecodable(#[allow(dead_code)] String),
     /// Our codec cannot express the request in this version.
     Unsendable,
 }
@@ -64,12 +64,12 @@ impl Side {
     }
 
     /// Keeps a topic's id.
-    pub(crate) fn learn_id(&mut self, name: &str, id: TopicId) {
+    fn learn_id(&mut self, name: &str, id: TopicId) {
         self.call(id.to_string(), &format!("id of {name}"));
         self.ids.insert(name.to_owned(), id);
     }
 
-    /// The id of a topic that [`Side::learn_id`] was told, or zero.
+    /// The id of a topic of which an answer told, or zero.
     pub(crate) fn id(&self, name: &str) -> TopicId {
         self.ids.get(name).copied().unwrap_or(TopicId::ZERO)
     }
@@ -96,6 +96,26 @@ impl Side {
     /// A number that was learned, or `otherwise`.
     pub(crate) fn number(&self, what: &str, otherwise: i64) -> i64 {
         self.numbers.get(what).copied().unwrap_or(otherwise)
+    }
+
+    /// Keeps the ids of the topics that an answer tells.
+    pub(crate) fn observe(&mut self, body: &ResponseBody) {
+        let ids: Vec<(Str, TopicId)> = match body {
+            ResponseBody::Metadata(answer) => {
+                let named = |topic: &wire::metadata_response::MetadataResponseTopic| {
+                    Some((topic.name.clone()?, topic.topic_id))
+                };
+                answer.topics.iter().filter_map(named).collect()
+            }
+            ResponseBody::CreateTopics(answer) => {
+                answer.topics.iter().map(|topic| (topic.name.clone(), topic.topic_id)).collect()
+            }
+            _ => return,
+        };
+        for (name, id) in ids.into_iter().filter(|(_, id)| !id.is_zero()) {
+            let short = name.strip_suffix(&self.run).unwrap_or(&name);
+            self.learn_id(short.trim_end_matches('-'), id);
+        }
     }
 
     /// Sends a request and waits for its answer.

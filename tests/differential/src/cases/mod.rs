@@ -1,0 +1,33 @@
+//! The requests, by what they are about. Order matters: later steps use what earlier ones made.
+mod batches;
+mod cluster;
+mod configs;
+mod fetch;
+mod groups;
+mod handshake;
+mod member_steps;
+mod offsets;
+mod produce;
+mod topic_steps;
+
+use crate::script::Script;
+use wire::Str;
+
+/// Every step.
+pub(crate) fn all(script: &mut Script) {
+    handshake::steps(script);
+    topic_steps::steps(script);
+    produce::steps(script);
+    fetch::steps(script);
+    offsets::steps(script);
+    cluster::steps(script);
+    configs::steps(script);
+    groups::steps(script);
+    member_steps::steps(script);
+    topic_steps::deletions(script);
+}
+
+/// A text that may be null.
+fn some(text: &str) -> Option<Str> {
+    Some(Str::from(text))
+}

@@ -1,0 +1,164 @@
+//! Produce: batches that are taken, and those that are refused.
+use super::batches::{at, batch, built, changed, damaged, keyless, sized, time};
+use crate::script::Script;
+use crate::side::Side;
+use bytes::BytesMut;
+use model::TopicId;
+use records::{BatchBuilder, Codec};
+use wire::produce_request::{PartitionProduceData, TopicProduceData};
+use wire::{ProduceRequest, Str};
+
+/// A request for one partition of a topic of the script.
+fn produce(side: &Side, topic: &str, index: i32, records: Option<BytesMut>) -> ProduceRequest {
+    let name = if topic.starts_with("__") { Str::from(topic) } else { side.name(topic) };
+    ProduceRequest {
+        transactional_id: None,
+        acks: -1,
+        timeout_ms: 10_000,
+        topic_data: vec![TopicProduceData {
+            name,
+            topic_id: side.id(topic),
+            partition_data: vec![PartitionProduceData { index, records }],
+        }],
+    }
+}
+
+pub(super) fn steps(script: &mut Script) {
+    good(script);
+    refused(script);
+    damaged_batches(script);
+    rules_of_topics(script);
+    idempotent(script);
+}
+
+fn good(script: &mut Script) {
+    script.each("good", |side, _| produce(side, "main", 0, Some(batch(3, Codec::None)))).settled();
+    script.each("acks 1", |side, _| ProduceRequest { acks: 1, ..produce(side, "main", 0, Some(at(time()))) });
+    for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        script.each(codec.name(), move |side, _| produce(side, "main", 1, Some(batch(3, codec))));
+    }
+    script.each("recompressed", |side, _| produce(side, "packed", 0, Some(batch(9, Codec::Gzip))));
+    script.each("stamped", |side, _| produce(side, "stamped", 0, Some(batch(2, Codec::None))));
+    script.each("without timestamps", |side, _| produce(side, "main", 2, Some(at(-1))));
+    script.once("no topics", |_, _| ProduceRequest { acks: -1, timeout_ms: 1000, ..Default::default() });
+}
+
+fn refused(script: &mut Script) {
+    for acks in [2, -2, 100] {
+        script.each(&format!("acks {acks}"), move |side, _| ProduceRequest {
+            acks,
+            ..produce(side, "main", 0, Some(batch(1, Codec::None)))
+        });
+    }
+    script.each("an unknown partition", |side, _| produce(side, "main", 99, Some(batch(1, Codec::None))));
+    script.each("a negative partition", |side, _| produce(side, "main", -1, Some(batch(1, Codec::None))));
+    script.each("an unknown topic", |side, v| {
+        let mut request = produce(side, "nowhere", 0, Some(batch(1, Codec::None)));
+        request.topic_data[0].topic_id = TopicId(if v >= 13 { [7; 16] } else { [0; 16] });
+        request
+    });
+    script.over("a bad name", 3..=12, |side, _| {
+        let mut request = produce(side, "main", 0, Some(batch(1, Codec::None)));
+        request.topic_data[0].name = Str::from("a b");
+        request
+    });
+    script.over("a zero id", 13..=13, |side, _| produce(side, "nowhere", 0, Some(batch(1, Codec::None))));
+    script.over("an internal topic", 3..=12, |side, _| {
+        produce(side, "__consumer_offsets", 0, Some(batch(1, Codec::None)))
+    });
+    script.once("one good and one bad partition", |side, _| {
+        let mut request = produce(side, "main", 0, Some(batch(1, Codec::None)));
+        let bad = PartitionProduceData { index: 1, records: Some(damaged(70)) };
+        request.topic_data[0].partition_data.push(bad);
+        request
+    });
+    script.over("a transactional batch without a transaction", 3..=11, |side, _| ProduceRequest {
+        transactional_id: super::some("txn"),
+        ..produce(side, "main", 0, Some(batch(1, Codec::None)))
+    });
+}
+
+fn damaged_batches(script: &mut Script) {
+    script.each("null records", |side, _| produce(side, "main", 2, None));
+    script.each("empty records", |side, _| produce(side, "main", 2, Some(BytesMut::new())));
+    script.each("two batches", |side, _| {
+        let two = [&batch(1, Codec::None)[..], &batch(1, Codec::None)[..]].concat();
+        produce(side, "main", 2, Some(BytesMut::from(&two[..])))
+    });
+    script.each("a batch cut short", |side, _| {
+        let mut cut = batch(3, Codec::None);
+        cut.truncate(cut.len() - 4);
+        produce(side, "main", 2, Some(cut))
+    });
+    script.each("a header cut short", |side, _| {
+        let mut cut = batch(3, Codec::None);
+        cut.truncate(30);
+        produce(side, "main", 2, Some(cut))
+    });
+    for (name, place, bytes) in [
+        ("magic 0", 16, &[0][..]),
+        ("magic 1", 16, &[1]),
+        ("magic 3", 16, &[3]),
+        ("a base offset", 7, &[5]),
+        ("no records counted", 57, &[0, 0, 0, 0]),
+        ("one record too many counted", 57, &[0, 0, 0, 3]),
+        ("a negative count", 57, &[0xff, 0xff, 0xff, 0xff]),
+        ("a last offset too high", 23, &[0, 0, 0, 9]),
+        ("a negative last offset", 23, &[0xff, 0xff, 0xff, 0xff]),
+        ("an unknown codec", 22, &[7]),
+        ("a control batch", 22, &[0x20]),
+        ("log append time", 22, &[8]),
+        ("a length too small", 8, &[0, 0, 0, 20]),
+        ("a negative length", 8, &[0xff, 0xff, 0xff, 0xff]),
+        ("a transactional flag", 22, &[0x10]),
+    ] {
+        // What the length covers is the checksum's too: only the first bytes can be damaged and still fit.
+        let bytes = bytes.to_vec();
+        script.each(name, move |side, _| {
+            let records = if place < 16 && place != 7 { raw_length(&bytes) } else { changed(place, &bytes) };
+            produce(side, "main", 2, Some(records))
+        });
+    }
+    script.each("a wrong checksum", |side, _| produce(side, "main", 2, Some(damaged(70))));
+}
+
+fn raw_length(bytes: &[u8]) -> BytesMut {
+    let mut whole = batch(2, Codec::None);
+    whole[8..12].copy_from_slice(bytes);
+    whole
+}
+
+fn rules_of_topics(script: &mut Script) {
+    script.each("no key in a compacted topic", |side, _| produce(side, "compact", 0, Some(keyless())));
+    script.each("a key in a compacted topic", |side, _| produce(side, "compact", 0, Some(at(time()))));
+    script.each("too large", |side, _| produce(side, "small", 0, Some(sized(600))));
+    script.each("just small enough", |side, _| produce(side, "small", 0, Some(sized(300))));
+    script.each("too old", |side, _| produce(side, "strict", 0, Some(at(time()))));
+    script.each("from the future", |side, _| produce(side, "main", 2, Some(at(time() + 10 * 3_600_000))));
+}
+
+fn idempotent(script: &mut Script) {
+    let sent = |side: &Side, partition: i32, epoch: i16, sequence: i32| {
+        let id = side.number("producer", 0);
+        let records = built(BatchBuilder::new().producer(id, epoch, sequence), 2);
+        produce(side, "main", partition, Some(records))
+    };
+    script.once("a first sequence", move |side, _| sent(side, 2, 0, 0));
+    script.once("the same again", move |side, _| sent(side, 2, 0, 0));
+    script.once("the next", move |side, _| sent(side, 2, 0, 2));
+    script.once("a gap", move |side, _| sent(side, 2, 0, 9));
+    script.once("half of the last", move |side, _| sent(side, 2, 0, 3));
+    script.once("a new epoch", move |side, _| sent(side, 2, 1, 0));
+    script.once("an old epoch", move |side, _| sent(side, 2, 0, 4));
+    script.once("a new epoch, not from its start", move |side, _| sent(side, 2, 2, 7));
+    script.once("a sequence without a producer before", move |side, _| sent(side, 1, 0, 5));
+    script.once("a negative sequence", |side, _| {
+        let id = side.number("producer", 0);
+        produce(side, "main", 2, Some(built(BatchBuilder::new().producer(id, 1, -1), 1)))
+    });
+    for back in (0..6).rev() {
+        script.once(&format!("six in a row, {back} to go"), move |side, _| sent(side, 1, 5, (5 - back) * 2));
+    }
+    script.once("the first of the six again", move |side, _| sent(side, 1, 5, 0));
+    script.once("the second of the six again", move |side, _| sent(side, 1, 5, 2));
+}
