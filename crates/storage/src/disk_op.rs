@@ -1,5 +1,7 @@
 //! What storage asks of a disk, and what a disk answers. Nothing here touches a file.
 //!
+//! Fields: `file` names an open file, `token` the completion, `path` a file, `pos` a byte position.
+//!
 //! All paths are relative to the data directory and use `/`. Operations of one data directory are
 //! carried out in the order they were submitted, except that a [`DiskOp::Sync`] runs beside the
 //! writes that follow it, and reads and recoveries run beside everything.
@@ -20,6 +22,7 @@ pub struct FileId(pub u64);
 pub struct OpToken(pub u64);
 
 /// One thing for the disk to do.
+#[allow(missing_docs)] // The variants' docs name their fields.
 #[derive(Debug)]
 pub enum DiskOp {
     /// Creates `path` (with its parent directory) for writing: a recycled file of the pool is taken
@@ -50,6 +53,7 @@ pub enum DiskOp {
 }
 
 /// The end of an operation.
+#[allow(missing_docs)] // The variants' docs name their fields.
 #[derive(Debug)]
 pub enum Completion {
     /// A [`DiskOp::Barrier`] was reached.

@@ -27,8 +27,12 @@ mod sparse_index;
 mod state_log;
 mod state_record;
 mod tail_cache;
+#[cfg(any(test, feature = "test-util"))]
+pub mod test_data;
+#[cfg(any(test, feature = "test-util"))]
+pub mod test_disk;
 #[cfg(test)]
-mod test_data;
+mod tests;
 
 pub use checkpoint::{AppliedPoint, BaseFile, Checkpoint, EpochStart, Replica, ReplicaKind, birth};
 pub use config::{DirectoryConfig, LogConfig};

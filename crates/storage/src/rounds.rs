@@ -163,7 +163,8 @@ impl Rounds {
     }
 
     fn relaxed_due(&self, now: Mono, relaxed_sync_ms: i64) -> bool {
-        self.stopping || self.relaxed_since.is_some_and(|s| s.after_ms(relaxed_sync_ms) <= now)
+        (self.stopping && !self.waiting.is_empty())
+            || self.relaxed_since.is_some_and(|s| s.after_ms(relaxed_sync_ms) <= now)
     }
 
     fn due(&self, now: Mono, relaxed_sync_ms: i64) -> bool {

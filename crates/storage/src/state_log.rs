@@ -147,7 +147,10 @@ pub(crate) fn read(disk: &dyn DiskRead, accept_damage: bool) -> Result<Option<Re
     for (i, name) in FILES.iter().enumerate() {
         let len = disk.len(name)?;
         exists[i] = len.is_some();
-        let bytes = disk.read(name, 0, usize::try_from(len.unwrap_or(0)).unwrap_or(usize::MAX))?;
+        let bytes = match len {
+            Some(len) => disk.read(name, 0, usize::try_from(len).unwrap_or(usize::MAX))?,
+            None => Bytes::new(),
+        };
         files.push(read_file(&bytes));
     }
     let number = files.iter().map(|f| f.highest).max().unwrap_or(0);

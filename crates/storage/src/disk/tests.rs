@@ -1,1 +1,1 @@
-
+//! The real disk.

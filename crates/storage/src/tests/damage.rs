@@ -1,0 +1,142 @@
+//! Bytes that were durable and are not what they were.
+use super::rig::*;
+use crate::*;
+use model::planted::{Bug, plant};
+
+fn marked() -> Rig {
+    let mut rig = Rig::new();
+    for _ in 0..5 {
+        rig.append(1);
+        rig.settle();
+    }
+    rig
+}
+
+#[test]
+fn a_bad_frame_below_the_mark_is_reported_and_nothing_is_cut() {
+    for at in [10, 60, 200, 400] {
+        let mut rig = marked();
+        let file = rig.path("00000000000000000002.log");
+        rig.disk.flip(&file, at);
+        let before = rig.disk.get(&file).unwrap().to_vec();
+        let error = rig.try_recover().unwrap_err();
+        assert!(error.contains(&file) && error.contains("made durable"), "{error}");
+        rig.settle();
+        assert_eq!(rig.disk.get(&file).unwrap(), before);
+    }
+}
+
+#[test]
+fn the_planted_truncation_would_lose_entries() {
+    let mut rig = marked();
+    let file = rig.path("00000000000000000002.log");
+    rig.disk.flip(&file, 200);
+    plant(Some(Bug::TruncateBelowMark));
+    let recovered = rig.try_recover();
+    plant(None);
+    assert!(recovered.unwrap().unwrap().last_index < 6);
+}
+
+#[test]
+fn the_planted_acknowledgement_comes_before_the_sync() {
+    let mut rig = Rig::new();
+    plant(Some(Bug::AckBeforeSync));
+    rig.append(1);
+    rig.dir.pump(rig.now);
+    for op in std::mem::take(&mut rig.dir.fx().ops) {
+        if let Some(c) = rig.disk.apply(op).filter(|c| matches!(c, Completion::Written { .. })) {
+            rig.dir.on_completion(rig.now, c, &mut rig.events);
+        }
+    }
+    plant(None);
+    assert!(rig.events.iter().any(|e| matches!(e, DirEvent::Persisted { index: 2, .. })));
+}
+
+#[test]
+fn a_missing_or_short_file_below_the_mark_is_damage() {
+    let mut rig = marked();
+    let file = rig.path("00000000000000000002.log");
+    let bytes = rig.disk.take(&file).unwrap();
+    let error = rig.try_recover().unwrap_err();
+    assert!(error.contains(&file) && error.contains("missing"), "{error}");
+    rig.disk.set(&file, bytes[..bytes.len() - 1].to_vec());
+    assert!(rig.try_recover().unwrap_err().contains("made durable"));
+    rig.disk.set(&file, bytes);
+    assert!(rig.try_recover().is_ok());
+}
+
+#[test]
+fn another_history_of_the_same_length_is_damage() {
+    let mut rig = marked();
+    let file = rig.path("00000000000000000002.log");
+    let mut other = Rig::new();
+    for _ in 0..5 {
+        other.now.wall += 7;
+        other.append(1);
+        other.settle();
+    }
+    rig.disk.set(&file, other.disk.get(&file).unwrap().to_vec());
+    assert!(rig.try_recover().unwrap_err().contains("not those that were marked"));
+}
+
+#[test]
+fn a_damaged_checkpoint_is_rebuilt_from_an_older_one_or_from_the_log() {
+    let mut rig = marked();
+    assert!(rig.checkpoint());
+    rig.settle();
+    rig.append(1);
+    rig.settle();
+    assert!(rig.checkpoint());
+    rig.settle();
+    let second = rig.path("00000000000000000007.ckpt");
+    rig.disk.flip(&second, 50);
+    let recovered = rig.try_recover().unwrap().unwrap();
+    assert_eq!((recovered.checkpoint.index, recovered.last_index), (6, 7));
+    let first = rig.path("00000000000000000006.ckpt");
+    rig.disk.flip(&first, 50);
+    let recovered = rig.try_recover().unwrap().unwrap();
+    assert_eq!((recovered.checkpoint.index, recovered.last_index), (1, 7));
+    rig.reopen().unwrap();
+    assert_eq!(records::batches(&rig.read_all(0).unwrap()).count(), 6);
+}
+
+#[test]
+fn damage_in_the_base_fails_reads_of_that_range_alone() {
+    let mut rig = Rig::with(Default::default(), LogConfig { window_bytes: 500, ..small() });
+    for _ in 0..30 {
+        rig.append(1);
+        rig.settle();
+    }
+    assert!(rig.log().wants_checkpoint());
+    assert!(rig.checkpoint());
+    rig.settle();
+    assert!(rig.log().first_index() > 2);
+    let files = rig.log().files();
+    rig.disk.flip(&files[1].path, 70);
+    rig.disk.take(&files[2].path);
+    rig.reopen().unwrap();
+    assert_eq!(rig.log().base_damage().len(), 1);
+    let from_first = rig.read_all(0).unwrap_err();
+    assert!(from_first.contains(&files[1].path), "{from_first}");
+    let second = rig.read_all(files[2].first_offset).unwrap_err();
+    assert!(second.contains(&files[2].path), "{second}");
+    let rest = rig.read_all(files[3].first_offset).unwrap();
+    assert_eq!(records::batches(&rest).count() as i64, 30 - files[3].first_offset);
+}
+
+#[test]
+fn a_frame_of_a_later_version_stops_the_replica_even_above_the_mark() {
+    let mut rig = marked();
+    let file = rig.path("00000000000000000002.log");
+    let h = test_data::head(7, EntryKind::Command, 0, 5);
+    let (mut header, _) = frame::encode_header(&h, b"later", rig.log().chain());
+    header[5] = 77;
+    let crc = crc_fast::crc32_iso_hdlc(&[&header[..44], b"later"].concat());
+    header[44..].copy_from_slice(&crc.to_le_bytes());
+    let mut bytes = rig.disk.get(&file).unwrap().to_vec();
+    bytes.extend(header);
+    bytes.extend(b"later");
+    rig.disk.set(&file, bytes);
+    let error = rig.try_recover().unwrap_err();
+    assert!(error.contains("unknown to this program"), "{error}");
+}

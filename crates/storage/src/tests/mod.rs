@@ -1,0 +1,8 @@
+//! The log, its directory and its recovery over a disk in memory.
+mod crash;
+mod damage;
+mod files;
+mod full;
+mod random;
+mod rig;
+mod state;

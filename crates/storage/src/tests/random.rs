@@ -1,0 +1,151 @@
+//! Random histories: what was persisted is there after any crash; arbitrary bytes never panic.
+use super::rig::*;
+use crate::test_disk::TestDisk;
+use crate::*;
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+enum Act {
+    Append(u32, usize),
+    Command,
+    Step,
+    Settle,
+    Checkpoint,
+    Delete(i64),
+    Kill,
+    Power(u64),
+    Full(bool),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        8 => (1u32..4, 0usize..300).prop_map(|(n, b)| Act::Append(n, b)),
+        2 => Just(Act::Command),
+        5 => Just(Act::Step),
+        2 => Just(Act::Settle),
+        1 => Just(Act::Checkpoint),
+        1 => (1i64..20).prop_map(Act::Delete),
+        1 => Just(Act::Kill),
+        2 => any::<u64>().prop_map(Act::Power),
+        1 => any::<bool>().prop_map(Act::Full),
+    ]
+}
+
+/// Loses, keeps or tears by 512-byte sectors.
+fn tear(seed: &mut u64, (_, pos, bytes): &test_disk::Unsynced) -> Option<Vec<u8>> {
+    let mut next = || {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *seed >> 33
+    };
+    match next() % 3 {
+        0 => None,
+        1 => Some(bytes.clone()),
+        _ => {
+            let sector = 512 - (*pos as usize % 512);
+            let cut = (sector + 512 * (next() as usize % 3)).min(bytes.len());
+            Some(bytes[..cut].to_vec())
+        }
+    }
+}
+
+struct Model {
+    batches: Vec<u8>,
+    ends: Vec<(u64, usize)>,
+}
+
+fn run(acts: &[Act]) {
+    let mut rig = Rig::with(TestDisk::default(), LogConfig { checkpoint_bytes: 600, window_bytes: 900, ..small() });
+    let mut model = Model { batches: Vec::new(), ends: vec![(1, 0)] };
+    for act in acts {
+        match act {
+            Act::Append(count, body) => {
+                let from = rig.log().next_offset();
+                rig.append_sized(*count, *body, 5);
+                model.batches.extend(test_data::sized_batch(from, *count, 5, *body));
+                model.ends.push((rig.log().last_index(), model.batches.len()));
+            }
+            Act::Command => {
+                let term = rig.log().last_term() + 1;
+                rig.append_command(term, b"command");
+                model.ends.push((rig.log().last_index(), model.batches.len()));
+            }
+            Act::Step => _ = rig.step(),
+            Act::Settle => rig.settle(),
+            Act::Full(full) => rig.disk.full = *full,
+            Act::Checkpoint => {
+                if rig.persisted == rig.log().last_index() && rig.log().wants_checkpoint() {
+                    rig.checkpoint();
+                }
+            }
+            Act::Delete(by) => {
+                if rig.persisted == rig.log().last_index() {
+                    let Rig { log, dir, .. } = &mut rig;
+                    let log = log.as_mut().unwrap();
+                    log.apply_log_start((log.log_start() + by).min(log.next_offset()), dir.fx());
+                }
+            }
+            Act::Kill => restart(&mut rig, &mut model),
+            Act::Power(seed) => {
+                let mut seed = *seed;
+                rig.disk.power_off(|write| tear(&mut seed, write));
+                restart(&mut rig, &mut model);
+            }
+        }
+    }
+    rig.disk.full = false;
+    (0..10).for_each(|_| rig.settle());
+    let last = rig.log().last_index();
+    assert_eq!(rig.persisted, last);
+    check(&mut rig, &model);
+}
+
+fn restart(rig: &mut Rig, model: &mut Model) {
+    let (persisted, full) = (rig.persisted, std::mem::take(&mut rig.disk.full));
+    rig.reopen().unwrap();
+    rig.disk.full = full;
+    let last = rig.log().last_index();
+    assert!(last >= persisted, "index {persisted} was persisted, {last} is the last now");
+    model.ends.retain(|(index, _)| *index <= last);
+    model.batches.truncate(model.ends.last().unwrap().1);
+    assert_eq!(model.ends.last().unwrap().0, last);
+    check(rig, model);
+}
+
+fn check(rig: &mut Rig, model: &Model) {
+    rig.cool();
+    let start = rig.log().log_start();
+    let read = rig.read_all(start).unwrap();
+    assert!(model.batches.ends_with(&read));
+    let end = records::batches(&model.batches).last().map_or(0, |b| b.unwrap().1.next_offset());
+    assert_eq!(rig.log().next_offset(), end);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_persisted_survives_any_crash(acts in proptest::collection::vec(act(), 1..120)) {
+        run(&acts);
+    }
+
+    #[test]
+    fn arbitrary_bytes_as_a_file_never_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..600), keep in 0usize..700, entries in 0usize..5,
+    ) {
+        let mut rig = Rig::new();
+        (0..entries).for_each(|_| rig.append(1));
+        rig.settle();
+        let file = rig.path("00000000000000000002.log");
+        let mut whole = rig.disk.get(&file).unwrap_or_default().to_vec();
+        whole.truncate(keep);
+        whole.extend(&bytes);
+        rig.disk.set(&file, whole);
+        rig.disk.set(&rig.path("00000000000000000001.ckpt"), bytes.clone());
+        rig.disk.set(&rig.path("00000000000000000003.log"), bytes.clone());
+        let _ = rig.try_recover();
+        rig.disk.set("state-0.log", bytes.clone());
+        let _ = rig.try_recover();
+        rig.disk.set("meta", bytes);
+        let _ = rig.try_recover();
+    }
+}
