@@ -32,10 +32,15 @@ impl Partition {
         if let Phase::Failed(_) = self.phase {
             return;
         }
+        let announced = self.announced;
         let mut group_fx = std::mem::take(&mut self.scratch);
         self.group.ready(self.log.next_offset(), &mut group_fx);
         self.take_effects(now, &mut group_fx, dir, fx);
         self.scratch = group_fx;
+        if announced != self.announced && self.unapplied.is_empty() {
+            // Many partitions are touched once and stay idle.
+            self.rest();
+        }
     }
 
     fn take_effects(

@@ -34,7 +34,7 @@ impl Partition {
     }
 
     /// Gives back the room that busy times took: ten thousand idle partitions keep little each.
-    fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         self.group.rest();
         self.scratch = GroupFx::default();
         self.unapplied.shrink_to_fit();
