@@ -25,6 +25,8 @@ use tokio::task::{LocalSet, spawn_local};
 
 /// How often limits, idle connections and overdue answers are looked at.
 const SWEEP: Duration = Duration::from_millis(500);
+/// How long a stop waits for handlers that wait for others, when nothing else is left.
+const HANDLERS_PATIENCE: Duration = Duration::from_millis(500);
 /// Questions of the HTTP thread that may wait.
 const ASKS: usize = 16;
 
@@ -238,9 +240,13 @@ async fn sweep(shared: Rc<Shared>) {
 /// on disk.
 async fn end(shared: &Rc<Shared>) -> Stopped {
     tracing::info!("stopping");
-    shared.stop.send_replace(true);
-    let patience = Instant::now() + shared.settings().stop_patience;
-    while shared.connections.len() > 0 && Instant::now() < patience {
+    shared.begin_stop();
+    let begun = Instant::now();
+    let patience = shared.settings().stop_patience;
+    while shared.connections.len() > 0 && begun.elapsed() < patience {
+        if shared.connections.only_handlers() && begun.elapsed() > HANDLERS_PATIENCE {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     shared.connections.close_all(Closed::Shutdown);

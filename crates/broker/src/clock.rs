@@ -18,6 +18,11 @@ impl Clock {
         Now { mono: Mono(self.start.elapsed().as_nanos() as u64), wall: wall_ms() }
     }
 
+    /// Time since the clock was made.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// The instant of a moment given by the core.
     pub(crate) fn instant(&self, at: Mono) -> Instant {
         // Deadlines centuries ahead mean "never"; a day is as good and cannot overflow.

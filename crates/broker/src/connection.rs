@@ -188,7 +188,7 @@ async fn next_frame(
                 Ok(()) => pipeline.handle.touch(shared.core.uptime()),
                 Err(end) => return Err(refused(shared, pipeline, &end)),
             },
-            () = shared.stop_begun() => {}
+            () = shared.stop_in_connection() => {}
         }
     }
 }
@@ -279,6 +279,7 @@ async fn take_request(
             pipeline.handle.in_handler.set(true);
             let done = answer.as_mut().await;
             pipeline.handle.in_handler.set(false);
+            let done = done?;
             if let Some(software) = done.software {
                 reading.software = software;
             }

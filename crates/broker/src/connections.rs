@@ -55,6 +55,11 @@ impl Handle {
     /// Ends the connection.
     pub(crate) fn close(&self, reason: Closed) {
         self.close.set(Some(reason));
+        self.wake();
+    }
+
+    /// Lets the connection's task look around: at the time, at a stop.
+    pub(crate) fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -169,10 +174,25 @@ impl Connections {
             });
             if stalled {
                 handle.close(Closed::SlowReader);
+            } else if handle.unanswered.get() > 0 {
+                // An answer may be overdue.
+                handle.wake();
             } else if crawling || !busy && settings.idle_timeout.is_some_and(|limit| idle > limit) {
                 handle.close(Closed::Idle);
             }
         }
+    }
+
+    /// Lets every connection's task look around.
+    pub(crate) fn wake_all(&self) {
+        for (_, handle) in self.open.borrow().iter() {
+            handle.wake();
+        }
+    }
+
+    /// Whether whoever is left waits in a handler: for other members of a group, say.
+    pub(crate) fn only_handlers(&self) -> bool {
+        self.open.borrow().iter().all(|(_, handle)| handle.in_handler.get() && handle.unanswered.get() == 0)
     }
 
     /// Ends every connection.

@@ -24,7 +24,7 @@ pub(crate) enum Outcome {
     /// A produce that waits in the pipeline.
     Produce(Box<ProduceCall>),
     /// A handler at work.
-    Wait(Pin<Box<dyn Future<Output = Finished>>>),
+    Wait(Pin<Box<dyn Future<Output = Result<Finished, Closed>>>>),
 }
 
 /// An encoded answer.
@@ -99,21 +99,29 @@ pub(crate) fn begin(shared: &Rc<Shared>, ctx: RequestContext, request: Request) 
     }
 }
 
-async fn run(shared: Rc<Shared>, ctx: RequestContext, request: Request) -> Finished {
+async fn run(shared: Rc<Shared>, ctx: RequestContext, request: Request) -> Result<Finished, Closed> {
     let done = answer(&shared, &ctx, request).await;
-    Finished { pieces: encode(&shared, &ctx, &done.body), memory: done.memory, software: done.software }
+    let pieces = encode(&shared, &ctx, &done.body)?;
+    Ok(Finished { pieces, memory: done.memory, software: done.software })
 }
 
-/// Encodes an answer and counts it.
-pub(crate) fn encode(shared: &Shared, ctx: &RequestContext, body: &ResponseBody) -> Vec<Bytes> {
-    let frame = wire::encode_response(ctx.api_version, ctx.correlation_id, body)
-        .expect("handlers set only fields that the version has");
+/// Encodes an answer and counts it. One that its version cannot carry is a fault of ours: it is logged and
+/// the connection is closed.
+pub(crate) fn encode(
+    shared: &Shared,
+    ctx: &RequestContext,
+    body: &ResponseBody,
+) -> Result<Vec<Bytes>, Closed> {
+    let frame = wire::encode_response(ctx.api_version, ctx.correlation_id, body).map_err(|error| {
+        tracing::error!(%error, "answer could not be encoded");
+        Closed::Internal
+    })?;
     if let Some(api) = shared.metrics.api(ctx.api_key) {
         let bytes: usize = frame.iter().map(Bytes::len).sum();
         api.response_bytes.increment(bytes as u64);
         api.seconds.record(ctx.received.elapsed().as_secs_f64());
     }
-    frame
+    Ok(frame)
 }
 
 async fn answer(shared: &Rc<Shared>, ctx: &RequestContext, request: Request) -> Done {

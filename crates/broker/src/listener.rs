@@ -38,10 +38,11 @@ fn bind_one(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 /// Accepts until the broker stops.
 pub(crate) async fn accept(shared: Rc<Shared>, listener: TcpListener, name: Rc<str>) {
     let opened = shared.metrics.registry().counter(names::CONNECTIONS_OPENED, &[("listener", &name)]);
+    let mut stop = shared.stop.subscribe();
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shared.stop_begun() => return,
+            _ = stop.wait_for(|stop| *stop) => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -77,12 +78,24 @@ fn admit(shared: &Rc<Shared>, listener: &Rc<str>, peer: SocketAddr) -> Option<(u
     }
 }
 
+/// Takes the connection off the list however its task ends.
+struct Open {
+    shared: Rc<Shared>,
+    key: usize,
+    reason: Closed,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.connections.gone(self.key);
+        self.shared.metrics.closed(self.reason);
+    }
+}
+
 async fn run(shared: Rc<Shared>, stream: TcpStream, key: usize, handle: Rc<Handle>) {
+    let mut open = Open { shared: shared.clone(), key, reason: Closed::Io };
     // Answers are small and awaited: they must not wait for more.
-    let reason = match stream.set_nodelay(true) {
-        Ok(()) => connection::serve(shared.clone(), stream, handle).await,
-        Err(_) => Closed::Io,
-    };
-    shared.connections.gone(key);
-    shared.metrics.closed(reason);
+    if stream.set_nodelay(true).is_ok() {
+        open.reason = connection::serve(shared, stream, handle).await;
+    }
 }

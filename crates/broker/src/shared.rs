@@ -10,8 +10,9 @@ use crate::reader_pool::ReaderPool;
 use crate::settings::Settings;
 use model::ErrorCode;
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use storage::disk::RealDisk;
 use storage::{Extracted, FileRange};
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) request_memory: Rc<ByteBudget>,
     pub(crate) response_memory: Rc<ByteBudget>,
     pub(crate) readers: ReaderPool,
+    stopping: Cell<bool>,
+    /// Tells the HTTP thread.
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) complaints: Complaints,
     pub(crate) disk: Rc<RealDisk>,
@@ -60,6 +63,7 @@ impl Shared {
             core: parts.core,
             metrics: parts.metrics,
             readers: parts.readers,
+            stopping: Cell::new(false),
             stop: watch::channel(false).0,
             complaints: Complaints::default(),
             disk: parts.disk,
@@ -124,15 +128,21 @@ impl Shared {
 
     /// Whether a stop has begun.
     pub(crate) fn stopping(&self) -> bool {
-        *self.stop.borrow()
+        self.stopping.get()
     }
 
-    /// Resolves when a stop begins; never when it has begun already, so that a loop does not spin.
-    pub(crate) async fn stop_begun(&self) {
-        let mut stop = self.stop.subscribe();
-        if *stop.borrow_and_update() || stop.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    /// Begins a stop; every connection's task looks around.
+    pub(crate) fn begin_stop(&self) {
+        self.stopping.set(true);
+        self.stop.send_replace(true);
+        self.connections.wake_all();
+    }
+
+    /// Resolves when a stop begins, in the task of a connection, which a stop wakes.
+    pub(crate) fn stop_in_connection(&self) -> impl Future<Output = ()> {
+        let already = self.stopping();
+        // One that waits on during a stop must not spin.
+        poll_fn(move |_| if self.stopping() && !already { Poll::Ready(()) } else { Poll::Pending })
     }
 
     /// Counts an error of this request's API and gives its number for the answer.

@@ -83,7 +83,7 @@ impl Core {
 
     /// Time since the core was made.
     pub(crate) fn uptime(&self) -> Duration {
-        Duration::from_nanos(self.clock.now().mono.0)
+        self.clock.uptime()
     }
 
     /// Requests that wait for the node.
@@ -224,11 +224,14 @@ impl Call {
         let _ = tokio::time::timeout(patience, self.done()).await;
     }
 
-    /// Hands out the answers that came.
-    pub(crate) fn take(&mut self, mut each: impl FnMut(usize, Reply)) {
-        let mut replies = Vec::new();
-        self.core.slots.borrow_mut().drain(self.id, |item, reply| replies.push((item, reply)));
-        replies.into_iter().for_each(|(item, reply)| each(item, reply));
+    /// Hands out the answers that came, how many; `each` must not call the core.
+    pub(crate) fn take(&mut self, mut each: impl FnMut(usize, Reply)) -> usize {
+        let mut count = 0;
+        self.core.slots.borrow_mut().drain(self.id, |item, reply| {
+            count += 1;
+            each(item, reply);
+        });
+        count
     }
 
     /// The answer to a call with one.

@@ -1,6 +1,6 @@
 //! Fetch: what to read is planned in the node, long polls wait there, the session decides what is news.
 use crate::context::{Charge, Operation, RequestContext, Resource, authorize};
-use crate::core::{self, FetchInput, FetchPlan, Isolation};
+use crate::core::{self, FetchInput, FetchPlan, Isolation, ReadPlan};
 use crate::dispatch::Done;
 use crate::error_map;
 use crate::fetch_session::{PartitionRef, Plan, SessionRequest, Told, TopicRef, Want};
@@ -152,7 +152,7 @@ async fn wait_for_data(
             biased;
             () = watch.done() => {}
             () = tokio::time::sleep_until(deadline.into()) => {}
-            () = shared.stop_begun() => {}
+            () = shared.stop_in_connection() => {}
         }
     }
 }
@@ -180,9 +180,13 @@ fn plan_all(shared: &Shared, targets: &[Target], limits: &Limits) -> (Vec<Planne
                 last_fetched_epoch: target.want.last_fetched_epoch,
                 isolation: limits.isolation,
             };
-            let one = core::Core::plan_fetch(node, now, key, &input);
-            match &one {
+            let mut one = core::Core::plan_fetch(node, now, key, &input);
+            match &mut one {
                 Planned::Read(plan) => {
+                    // The core gives one batch whatever its size; only the first of the answer may be that.
+                    if available > 0 && fetch_read::planned_bytes(&plan.plan) > room {
+                        plan.plan = ReadPlan::Empty;
+                    }
                     available += fetch_read::planned_bytes(&plan.plan);
                     urgent |= plan.diverging.is_some();
                 }

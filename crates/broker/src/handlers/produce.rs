@@ -77,6 +77,7 @@ pub(crate) fn begin(shared: &Rc<Shared>, ctx: RequestContext, request: ProduceRe
             match accepted {
                 Ok((key, records)) => {
                     bytes += records.len();
+                    answer.error_code = ErrorCode::RequestTimedOut.code();
                     produce.places.push((at_topic, answers.len() as u32, record_count(&records)));
                     appends.push((key, records));
                 }
@@ -165,33 +166,25 @@ fn record_count(batch: &[u8]) -> u32 {
 }
 
 impl ProduceCall {
-    /// Whether the answer is complete or its time is over.
+    /// Whether the answer is complete or its time is over. acks=0 has no time: its errors end the
+    /// connection, so they must not be missed.
     pub(crate) fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(call) = &mut self.call else { return Poll::Ready(()) };
-        if call.poll_done(cx).is_ready()
-            || self.acks != 0 && Instant::now() >= self.deadline && self.expires()
-        {
-            return Poll::Ready(());
+        if call.poll_done(cx).is_pending() && (self.acks == 0 || Instant::now() < self.deadline) {
+            return Poll::Pending;
         }
-        Poll::Pending
-    }
-
-    /// acks=1 and acks=all wait no longer than the request allows.
-    fn expires(&self) -> bool {
-        self.acks != 0
+        Poll::Ready(())
     }
 
     /// The encoded answer; nothing for acks=0, whose errors end the connection.
     pub(crate) fn finish(&mut self, shared: &Shared) -> Result<Vec<Bytes>, Closed> {
-        let mut open = vec![true; self.places.len()];
         let mut records = 0;
         if let Some(mut call) = self.call.take() {
-            call.take(|item, reply| {
+            let answered = call.take(|item, reply| {
                 let Some(&(topic, partition, count)) = self.places.get(item) else { return };
-                open[item] = false;
+                let Reply::Produce(result) = reply else { return };
                 let answer =
                     &mut self.response.responses[topic as usize].partition_responses[partition as usize];
-                let Reply::Produce(result) = reply else { return };
                 match result {
                     Ok(appended) => {
                         records += u64::from(count);
@@ -201,6 +194,7 @@ impl ProduceCall {
                         self.failed = true;
                         answer.error_code = shared.code(&self.ctx, error_map::append(&error));
                         answer.error_message = error_map::append_message(&error).map(wire::Str::from);
+                        answer.log_start_offset = error.log_start;
                         answer.record_errors = error_map::record_errors(&error)
                             .into_iter()
                             .map(|(index, message)| BatchIndexAndErrorMessage {
@@ -211,13 +205,11 @@ impl ProduceCall {
                     }
                 }
             });
-        }
-        for (item, (topic, partition, _)) in self.places.iter().enumerate().filter(|(item, _)| open[*item]) {
-            debug_assert!(item < open.len());
-            let answer =
-                &mut self.response.responses[*topic as usize].partition_responses[*partition as usize];
-            answer.error_code = shared.code(&self.ctx, ErrorCode::RequestTimedOut);
-            self.failed = true;
+            // What has no answer keeps the REQUEST_TIMED_OUT that it began with.
+            for _ in answered..self.places.len() {
+                self.failed = true;
+                shared.code(&self.ctx, ErrorCode::RequestTimedOut);
+            }
         }
         shared.metrics.produced_records.increment(records);
         if self.acks == 0 {
@@ -230,7 +222,7 @@ impl ProduceCall {
             self.add_hints(shared);
         }
         let response = std::mem::take(&mut self.response);
-        Ok(dispatch::encode(shared, &self.ctx, &ResponseBody::Produce(response)))
+        dispatch::encode(shared, &self.ctx, &ResponseBody::Produce(response))
     }
 
     /// Tells who leads where the client asked the wrong broker.
@@ -270,6 +262,7 @@ impl ProduceCall {
 }
 
 fn fill(answer: &mut PartitionProduceResponse, appended: Appended) {
+    answer.error_code = 0;
     answer.base_offset = appended.base_offset;
     answer.log_append_time_ms = appended.log_append_time;
     answer.log_start_offset = appended.log_start;

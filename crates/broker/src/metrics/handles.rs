@@ -41,9 +41,11 @@ pub enum Closed {
     Io,
     /// The broker stops.
     Shutdown,
+    /// An answer could not be encoded.
+    Internal,
 }
 
-const CLOSED: [(Closed, &str); 9] = [
+const CLOSED: [(Closed, &str); 10] = [
     (Closed::Peer, "peer"),
     (Closed::Idle, "idle"),
     (Closed::SlowReader, "slow_reader"),
@@ -53,6 +55,7 @@ const CLOSED: [(Closed, &str); 9] = [
     (Closed::Acks0Error, "acks0_error"),
     (Closed::Io, "io"),
     (Closed::Shutdown, "shutdown"),
+    (Closed::Internal, "internal"),
 ];
 
 /// Why a connection was refused at once.

@@ -59,7 +59,7 @@ metrics! {
     FETCHED_BYTES = "plimsoll_fetched_bytes_total", Kind::Counter, ["source"], "Bytes of record batches sent by Fetch, from memory or from a file.";
     CONNECTIONS = "plimsoll_connections", Kind::Gauge, ["listener"], "Connections open now.";
     CONNECTIONS_OPENED = "plimsoll_connections_opened_total", Kind::Counter, ["listener"], "Connections accepted.";
-    CONNECTIONS_CLOSED = "plimsoll_connections_closed_total", Kind::Counter, ["reason"], "Connections ended: peer, idle, slow_reader, malformed, too_large, unknown_api, acks0_error, io, shutdown.";
+    CONNECTIONS_CLOSED = "plimsoll_connections_closed_total", Kind::Counter, ["reason"], "Connections ended: peer, idle, slow_reader, malformed, too_large, unknown_api, acks0_error, io, shutdown, internal.";
     CONNECTIONS_REFUSED = "plimsoll_connections_refused_total", Kind::Counter, ["reason"], "Connections refused at once: total, per_ip, rate, accept_error.";
     REQUEST_MEMORY = "plimsoll_request_memory_bytes", Kind::Gauge, [], "Bytes of requests read and not yet answered.";
     REQUEST_MEMORY_LIMIT = "plimsoll_request_memory_limit_bytes", Kind::Gauge, [], "What plimsoll_request_memory_bytes may reach before reading pauses.";

@@ -2,7 +2,8 @@ use crate::rig::{batch, produce, start};
 use std::io::Write;
 use wire::find_coordinator_response::Coordinator;
 use wire::{
-    ApiKey, ApiVersionsRequest, FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest, ResponseBody, Str,
+    ApiKey, ApiVersionsRequest, FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest, ResponseBody,
+    Str,
 };
 
 #[test]
@@ -32,11 +33,11 @@ fn frames_that_are_no_requests_close_their_own_connection_only() {
     let mut good = broker.client();
     good.ask(ApiKey::Metadata, 12, MetadataRequest::default());
     let frames: [&[u8]; 6] = [
-        &[0xff, 0xff, 0xff, 0xff],                              // negative length
-        &[0x7f, 0xff, 0xff, 0xff],                              // 2 GiB
-        &[0, 8, 0, 1, 0, 18],                                   // over 512 KiB before the first valid request
-        &[0, 0, 0, 10, 3, 0xe8, 0, 0, 0, 0, 0, 1, 0xff, 0xff],  // unknown API
-        &[0, 0, 0, 10, 0, 0, 0, 2, 0, 0, 0, 1, 0xff, 0xff],     // Produce 2 is refused
+        &[0xff, 0xff, 0xff, 0xff],                             // negative length
+        &[0x7f, 0xff, 0xff, 0xff],                             // 2 GiB
+        &[0, 8, 0, 1, 0, 18],                                  // over 512 KiB before the first valid request
+        &[0, 0, 0, 10, 3, 0xe8, 0, 0, 0, 0, 0, 1, 0xff, 0xff], // unknown API
+        &[0, 0, 0, 10, 0, 0, 0, 2, 0, 0, 0, 1, 0xff, 0xff],    // Produce 2 is refused
         &[0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff], // array of 2^31 topics
     ];
     for frame in frames {
@@ -44,7 +45,9 @@ fn frames_that_are_no_requests_close_their_own_connection_only() {
         bad.socket.write_all(frame).unwrap();
         assert!(bad.is_closed(), "{frame:?}");
     }
-    let ResponseBody::Metadata(answer) = good.ask(ApiKey::Metadata, 12, MetadataRequest::default()) else { panic!() };
+    let ResponseBody::Metadata(answer) = good.ask(ApiKey::Metadata, 12, MetadataRequest::default()) else {
+        panic!()
+    };
     assert_eq!(answer.brokers.len(), 1);
     let metrics = broker.http("/metrics");
     assert!(metrics.contains("plimsoll_connections_closed_total{reason=\"too_large\"} 3\n"), "{metrics}");
@@ -75,7 +78,9 @@ fn what_cannot_be_served_yet_gets_an_error_that_clients_do_not_retry() {
         coordinator_keys: vec![Str::from_static("tx")],
         ..Default::default()
     };
-    let ResponseBody::FindCoordinator(answer) = client.ask(ApiKey::FindCoordinator, 6, request) else { panic!() };
+    let ResponseBody::FindCoordinator(answer) = client.ask(ApiKey::FindCoordinator, 6, request) else {
+        panic!()
+    };
     let [Coordinator { error_code: 53, .. }] = answer.coordinators.as_slice() else { panic!("{answer:?}") };
     let request = InitProducerIdRequest {
         transactional_id: Some(Str::from_static("tx")),
@@ -83,7 +88,9 @@ fn what_cannot_be_served_yet_gets_an_error_that_clients_do_not_retry() {
         producer_id: -1,
         producer_epoch: -1,
     };
-    let ResponseBody::InitProducerId(answer) = client.ask(ApiKey::InitProducerId, 4, request) else { panic!() };
+    let ResponseBody::InitProducerId(answer) = client.ask(ApiKey::InitProducerId, 4, request) else {
+        panic!()
+    };
     assert_eq!(answer.error_code, 53);
 }
 
@@ -96,7 +103,8 @@ fn a_bad_batch_fails_its_partition_alone() {
     let mut torn = batch(&["broken"]);
     let last = torn.len() - 1;
     torn[last] ^= 1;
-    let request = produce("t", -1, vec![(0, batch(&["a"])), (1, torn), (2, batch(&["c"])), (9, batch(&["x"]))]);
+    let request =
+        produce("t", -1, vec![(0, batch(&["a"])), (1, torn), (2, batch(&["c"])), (9, batch(&["x"]))]);
     let ResponseBody::Produce(answer) = client.ask(ApiKey::Produce, 9, request) else { panic!() };
     let codes: Vec<i16> = answer.responses[0].partition_responses.iter().map(|p| p.error_code).collect();
     assert_eq!(codes, [0, 2, 0, 3]);

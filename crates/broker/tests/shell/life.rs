@@ -14,7 +14,9 @@ fn a_stopped_broker_starts_again_with_everything_it_had() {
     assert!(client.is_closed());
     let broker = start(dir.path(), |_| {});
     let mut client = broker.client();
-    let ResponseBody::Fetch(answer) = client.ask(ApiKey::Fetch, 16, fetch(topic, &[(0, 0)], 0)) else { panic!() };
+    let ResponseBody::Fetch(answer) = client.ask(ApiKey::Fetch, 16, fetch(topic, &[(0, 0)], 0)) else {
+        panic!()
+    };
     assert_eq!(values(&answer.responses[0].partitions[0].records.as_ref().unwrap().to_bytes()), ["kept"]);
 }
 

@@ -1,6 +1,7 @@
 //! The shell over real sockets and a real data directory.
 #![allow(clippy::unwrap_used, missing_docs)]
 mod bad_input;
+mod every_version;
 mod life;
 mod rig;
 mod serving;

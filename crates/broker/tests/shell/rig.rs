@@ -15,15 +15,17 @@ use tokio::sync::Notify;
 use wire::create_topics_request::CreatableTopic;
 use wire::fetch_request::{FetchPartition, FetchTopic};
 use wire::produce_request::{PartitionProduceData, TopicProduceData};
-use wire::{ApiKey, CreateTopicsRequest, FetchRequest, ProduceRequest, Request, RequestHeader, ResponseBody, Str};
+use wire::{
+    ApiKey, CreateTopicsRequest, FetchRequest, ProduceRequest, Request, RequestHeader, ResponseBody, Str,
+};
 
-pub struct Running {
-    pub addresses: Addresses,
+pub(crate) struct Running {
+    pub(crate) addresses: Addresses,
     stop: Arc<Notify>,
     thread: Option<JoinHandle<Stopped>>,
 }
 
-pub fn start(dir: &Path, change: impl FnOnce(&mut Settings)) -> Running {
+pub(crate) fn start(dir: &Path, change: impl FnOnce(&mut Settings)) -> Running {
     let mut settings = Settings {
         listeners: vec![Listener::new("PLAINTEXT", "127.0.0.1", 0)],
         http: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
@@ -52,22 +54,22 @@ pub fn start(dir: &Path, change: impl FnOnce(&mut Settings)) -> Running {
 }
 
 impl Running {
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.addresses.listeners[0].1
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let socket = TcpStream::connect(self.address()).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Client { socket, next_id: 1 }
     }
 
-    pub fn stop(mut self) -> Stopped {
+    pub(crate) fn stop(mut self) -> Stopped {
         self.stop.notify_one();
         self.thread.take().unwrap().join().unwrap()
     }
 
-    pub fn http(&self, path: &str) -> String {
+    pub(crate) fn http(&self, path: &str) -> String {
         let mut socket = TcpStream::connect(self.addresses.http.unwrap()).unwrap();
         write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
@@ -85,14 +87,14 @@ impl Drop for Running {
     }
 }
 
-pub struct Client {
-    pub socket: TcpStream,
+pub(crate) struct Client {
+    pub(crate) socket: TcpStream,
     next_id: i32,
 }
 
 impl Client {
     /// Sends a request; its correlation id.
-    pub fn send(&mut self, key: ApiKey, version: i16, request: impl Into<Request>) -> i32 {
+    pub(crate) fn send(&mut self, key: ApiKey, version: i16, request: impl Into<Request>) -> i32 {
         let id = self.next_id;
         self.next_id += 1;
         let header = RequestHeader {
@@ -107,7 +109,7 @@ impl Client {
     }
 
     /// The next answer, which must be to `id`.
-    pub fn receive(&mut self, key: ApiKey, version: i16, id: i32) -> ResponseBody {
+    pub(crate) fn receive(&mut self, key: ApiKey, version: i16, id: i32) -> ResponseBody {
         let frame = self.frame().expect("the connection is open");
         let (got, body) = wire::decode_response(key, version, frame).unwrap();
         assert_eq!(got, id, "answers come in the order of the requests");
@@ -115,7 +117,7 @@ impl Client {
     }
 
     /// The next frame; `None` when the connection is closed.
-    pub fn frame(&mut self) -> Option<BytesMut> {
+    pub(crate) fn frame(&mut self) -> Option<BytesMut> {
         let mut length = [0; 4];
         self.socket.read_exact(&mut length).ok()?;
         let mut frame = BytesMut::zeroed(u32::from_be_bytes(length) as usize);
@@ -123,16 +125,16 @@ impl Client {
         Some(frame)
     }
 
-    pub fn ask(&mut self, key: ApiKey, version: i16, request: impl Into<Request>) -> ResponseBody {
+    pub(crate) fn ask(&mut self, key: ApiKey, version: i16, request: impl Into<Request>) -> ResponseBody {
         let id = self.send(key, version, request);
         self.receive(key, version, id)
     }
 
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         self.frame().is_none()
     }
 
-    pub fn create(&mut self, name: &str, partitions: i32) -> TopicId {
+    pub(crate) fn create(&mut self, name: &str, partitions: i32) -> TopicId {
         let topic = CreatableTopic {
             name: name.into(),
             num_partitions: partitions,
@@ -146,7 +148,7 @@ impl Client {
     }
 }
 
-pub fn batch(values: &[&str]) -> BytesMut {
+pub(crate) fn batch(values: &[&str]) -> BytesMut {
     let mut batch = BatchBuilder::new();
     for value in values {
         batch.push(NewRecord::new(1_000, None, Some(value.as_bytes())));
@@ -154,7 +156,7 @@ pub fn batch(values: &[&str]) -> BytesMut {
     batch.finish().unwrap()
 }
 
-pub fn produce(topic: &str, acks: i16, partitions: Vec<(i32, BytesMut)>) -> ProduceRequest {
+pub(crate) fn produce(topic: &str, acks: i16, partitions: Vec<(i32, BytesMut)>) -> ProduceRequest {
     let partition_data = partitions
         .into_iter()
         .map(|(index, records)| PartitionProduceData { index, records: Some(records) })
@@ -167,7 +169,7 @@ pub fn produce(topic: &str, acks: i16, partitions: Vec<(i32, BytesMut)>) -> Prod
     }
 }
 
-pub fn fetch(topic: TopicId, wants: &[(i32, i64)], wait_ms: i32) -> FetchRequest {
+pub(crate) fn fetch(topic: TopicId, wants: &[(i32, i64)], wait_ms: i32) -> FetchRequest {
     let partition = |(partition, fetch_offset): &(i32, i64)| FetchPartition {
         partition: *partition,
         fetch_offset: *fetch_offset,
@@ -184,7 +186,7 @@ pub fn fetch(topic: TopicId, wants: &[(i32, i64)], wait_ms: i32) -> FetchRequest
     }
 }
 
-pub fn values(records: &Bytes) -> Vec<String> {
+pub(crate) fn values(records: &Bytes) -> Vec<String> {
     let mut out = Vec::new();
     for batch in records::fetched_batches(records.clone()) {
         for record in records::records(&batch.unwrap().1, 1 << 20).unwrap() {

@@ -11,7 +11,9 @@ fn what_is_produced_is_fetched() {
     let request = produce("t", -1, vec![(0, batch(&["a", "b"])), (1, batch(&["c"]))]);
     let ResponseBody::Produce(answer) = client.ask(ApiKey::Produce, 11, request) else { panic!() };
     assert!(answer.responses[0].partition_responses.iter().all(|p| p.error_code == 0), "{answer:?}");
-    let ResponseBody::Fetch(answer) = client.ask(ApiKey::Fetch, 16, fetch(id, &[(0, 0), (1, 0)], 0)) else { panic!() };
+    let ResponseBody::Fetch(answer) = client.ask(ApiKey::Fetch, 16, fetch(id, &[(0, 0), (1, 0)], 0)) else {
+        panic!()
+    };
     let got: Vec<Vec<String>> = answer.responses[0]
         .partitions
         .iter()
@@ -28,7 +30,11 @@ fn pipelined_requests_are_answered_in_their_order() {
     client.create("t", 1);
     let mut sent = Vec::new();
     for i in 0..50 {
-        sent.push((ApiKey::Produce, 9, client.send(ApiKey::Produce, 9, produce("t", -1, vec![(0, batch(&["v"]))]))));
+        sent.push((
+            ApiKey::Produce,
+            9,
+            client.send(ApiKey::Produce, 9, produce("t", -1, vec![(0, batch(&["v"]))])),
+        ));
         if i % 10 == 0 {
             sent.push((ApiKey::Metadata, 12, client.send(ApiKey::Metadata, 12, MetadataRequest::default())));
         }
@@ -53,7 +59,9 @@ fn a_long_poll_ends_when_data_comes_or_its_time_is_over() {
     producer.ask(ApiKey::Produce, 9, produce("t", -1, vec![(0, batch(&["first"]))]));
     let mut consumer = broker.client();
     let begun = Instant::now();
-    let ResponseBody::Fetch(empty) = consumer.ask(ApiKey::Fetch, 16, fetch(topic, &[(0, 1)], 300)) else { panic!() };
+    let ResponseBody::Fetch(empty) = consumer.ask(ApiKey::Fetch, 16, fetch(topic, &[(0, 1)], 300)) else {
+        panic!()
+    };
     assert!(empty.responses[0].partitions[0].records.as_ref().unwrap().is_empty());
     assert!(begun.elapsed() >= Duration::from_millis(290));
     let id = consumer.send(ApiKey::Fetch, 16, fetch(topic, &[(0, 1)], 15_000));
