@@ -271,6 +271,12 @@ impl Directory {
     /// Entries of `log` up to its last index were appended. `relaxed`: they count as persisted once written.
     /// Returns the number of the round that will carry them.
     pub fn dirty(&mut self, log: &Log, relaxed: bool) -> u64 {
+        if let std::collections::btree_map::Entry::Vacant(row) = self.groups.entry(log.key()) {
+            // The first entries and the record that says "touched" are one round: without it, a start would
+            // take the group for new.
+            row.insert(GroupRow::default());
+            self.rounds.changed(log.key(), true);
+        }
         self.rounds.dirty(log.key(), log.end(), log.commit(), relaxed)
     }
 
