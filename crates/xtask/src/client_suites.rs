@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::brokers::{Broker, Kind, target_dir};
+use crate::brokers::{Broker, Kind};
 use crate::client_table::Cell;
 use crate::install::{self, Need};
 use crate::process;
@@ -88,16 +88,10 @@ fn run(context: &Context, program: &Program) -> Result<Outcome> {
         outcome.add(against(context, program, Kind::Apache)?);
     }
     if context.ours {
-        build_server(&context.root)?;
+        crate::cargo_cmd::build_broker()?;
         outcome.add(against(context, program, Kind::Plimsoll)?);
     }
     Ok(outcome)
-}
-
-fn build_server(root: &Path) -> Result<()> {
-    let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--quiet", "--release", "--locked", "--package", "plimsoll-server"]);
-    process::run(cargo.current_dir(root).env("CARGO_TARGET_DIR", target_dir(root)))
 }
 
 fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> {
@@ -108,7 +102,7 @@ fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> 
     command.args(["--records", &context.records().to_string()]);
     command.args(["--check", context.check.as_deref().unwrap_or("all")]);
     command.stderr(std::fs::File::create(&log)?);
-    let limit = Duration::from_secs(if context.tier == Tier::Full { 2400 } else { 600 });
+    let limit = Duration::from_secs(if context.tier == Tier::Full { 3600 } else { 1200 });
     let mut outcome = Outcome::default();
     let mut unread = Vec::new();
     let finished = process::lines(&mut command, limit, |line| match Cell::parse(line) {

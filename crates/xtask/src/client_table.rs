@@ -73,10 +73,10 @@ impl ClientTable {
 
     fn mark(&self, client: &str, check: &str) -> String {
         let one = |kind| match self.cell(client, check, kind).map(|cell| cell.ok) {
-            Some(Some(true)) => "✓",
-            Some(Some(false)) => "✗",
+            Some(Some(true)) => "\u{2713}",
+            Some(Some(false)) => "\u{2717}",
             Some(None) => "n/a",
-            None => "·",
+            None => "\u{b7}",
         };
         format!("{} {}", one(Kind::Plimsoll), one(Kind::Apache))
     }
@@ -131,8 +131,8 @@ impl ClientTable {
     pub(crate) fn write(&self, path: &Path, records: u32) -> Result<()> {
         let page = format!(
             "# Clients\n\nWritten by `cargo xtask test --full` (`--write-docs` writes it after any run). Each \
-             cell holds two marks: Plimsoll, then Apache Kafka 4.4.0. ✓ passed, ✗ failed, n/a the client has \
-             no way to do it, · not run. `bulk` sent and read {records} records. What each check does: \
+             cell holds two marks: Plimsoll, then Apache Kafka 4.4.0. \u{2713} passed, \u{2717} failed, n/a the client has \
+             no way to do it, \u{b7} not run. `bulk` sent and read {records} records. What each check does: \
              `tests/clients/README.md`.\n\n{}",
             self.render()
         );

@@ -1,6 +1,7 @@
 //! `cargo xtask`: code generation, style rules, the test runner and the benches.
 #![allow(clippy::print_stdout)]
 mod bench_cmd;
+mod broker_tests;
 mod brokers;
 mod cargo_cmd;
 mod client_suites;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::broker_tests::{self, NEEDS_A_BROKER};
 use crate::client_suites as clients;
-use crate::process;
-use crate::test_runner::{Context, Outcome};
+use crate::test_runner::{Context, Outcome, Tier};
+use crate::{cargo_cmd, process};
 
 /// One suite; `fast` puts it in the inner loop.
 pub(crate) struct Suite {
@@ -24,13 +25,14 @@ const fn slow(name: &'static str, run: fn(&Context) -> Result<Outcome>) -> Suite
 }
 
 pub(crate) const SUITES: &[Suite] = &[
-    fast("fmt", |context| cargo(context, &["fmt", "--all", "--check"])),
+    fast("fmt", |_| cargo(&["fmt", "--all", "--check"])),
     fast("tidy", |_| Ok(judged("tidy", crate::tidy::run()))),
     fast("codegen", |_| Ok(judged("codegen", crate::codegen_wire_check::run()))),
-    fast("clippy", |context| {
-        cargo(context, &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])
-    }),
+    fast("clippy", |_| cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     fast("unit", unit),
+    slow("sim", sim),
+    slow("client-lite", broker_tests::client_lite),
+    slow("admin-commands", broker_tests::admin_commands),
     slow("kcat", clients::kcat::run),
     slow("rdkafka", clients::rdkafka::run),
     slow("confluent-kafka", clients::confluent_kafka::run),
@@ -50,31 +52,39 @@ fn judged(what: &str, result: Result<()>) -> Outcome {
     }
 }
 
-fn cargo(context: &Context, args: &[&str]) -> Result<Outcome> {
-    let result = process::run(Command::new("cargo").args(args).current_dir(&context.root));
+fn cargo(args: &[&str]) -> Result<Outcome> {
+    let result = process::run(&mut cargo_cmd::cargo(args));
     Ok(judged(&format!("cargo {}", args.join(" ")), result))
 }
 
-/// Counts the tests by the lines in which each test binary sums up.
-fn unit(context: &Context) -> Result<Outcome> {
+fn sim(context: &Context) -> Result<Outcome> {
+    let seeds = if context.tier == Tier::Full { "5000" } else { "30" };
+    Ok(judged("sim", crate::sim_cmd::run(&["--seeds".to_owned(), seeds.to_owned()])))
+}
+
+fn unit(_: &Context) -> Result<Outcome> {
+    let args = ["test", "--workspace", "--no-fail-fast", "--", "--format=pretty"];
+    tests(&mut cargo_cmd::cargo(&args))
+}
+
+/// Runs tests and counts them by the lines in which each test binary sums up.
+pub(crate) fn tests(command: &mut Command) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let mut command = Command::new("cargo");
-    command.args(["test", "--quiet", "--workspace", "--no-fail-fast", "--", "--format=pretty"]);
-    let fine = process::lines(command.current_dir(&context.root), Duration::from_secs(3600), |line| {
+    let fine = process::lines(command, Duration::from_secs(3600), |line| {
         if let Some(sum) = line.strip_prefix("test result: ") {
             outcome.passed += count(sum, " passed");
-        } else if line.starts_with("test ") {
-            if line.ends_with("... FAILED") {
-                outcome.failures.push(line.to_owned());
-            } else if let Some(why) = line.split_once("... ignored") {
-                outcome.skipped.push(format!("{}: {}", why.0.trim(), why.1.trim_start_matches(", ")));
+        } else if line.starts_with("test ") && line.ends_with("... FAILED") {
+            outcome.failures.push(line.to_owned());
+        } else if let Some((name, why)) = line.split_once(" ... ignored, ") {
+            if why != NEEDS_A_BROKER {
+                outcome.skipped.push(format!("{}: {why}", name.trim_start_matches("test ")));
             }
-        } else if !line.is_empty() && !line.starts_with("running ") {
+        } else if !line.is_empty() && !line.starts_with("running ") && !line.starts_with("test ") {
             println!("{line}");
         }
     })?;
     if !fine && outcome.failures.is_empty() {
-        outcome.failures.push("cargo test --workspace did not end well".to_owned());
+        outcome.failures.push(format!("{command:?} did not end well"));
     }
     Ok(outcome)
 }

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "python"))
@@ -43,9 +44,18 @@ class Tools:
         return text + errors if fails else text
 
     def start(self, name, *options):
-        return subprocess.Popen(
+        """Runs on while its events, a line of JSON each, gather in `events`."""
+        process = subprocess.Popen(
             self.command(name, *options), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
+        events = []
+
+        def gather():
+            for line in process.stdout:
+                events.append(json.loads(line))
+
+        threading.Thread(target=gather, daemon=True).start()
+        return process, events
 
     def create(self, topic, partitions=1, *options):
         self.run("TopicCommand", "--create", "--topic", topic, "--partitions", str(partitions), *options)
@@ -118,23 +128,22 @@ def verifiable(tools, topic):
     tools.create(topic, 4)
     count = 2000
     group = ["--topic", topic, "--group-id", topic, "--session-timeout", "10000"]
-    consumers = [tools.start("VerifiableConsumer", *group, "--reset-policy", "earliest") for _ in range(2)]
-    events = [[], []]
+    started = [tools.start("VerifiableConsumer", *group, "--reset-policy", "earliest") for _ in range(2)]
+    events = [rows for _, rows in started]
     try:
-        for _ in range(2):
-            wait_for(consumers, events, lambda: all(assigned(e) == 2 for e in events), "two partitions each")
+        wait_for(lambda: [assigned(rows) for rows in events] == [2, 2], "two partitions each")
         options = ["--topic", topic, "--max-messages", str(count), "--acks", "-1"]
         said = tools.run("VerifiableProducer", *options, "--throughput", "-1")
         sent = [json.loads(line) for line in said.splitlines()]
         acked = [row for row in sent if row["name"] == "producer_send_success"]
         expect(len(acked) == count, f"{len(acked)} of {count} acknowledged")
-        wait_for(consumers, events, lambda: consumed(events) >= count, f"{count} records consumed")
+        wait_for(lambda: consumed(events) >= count, f"{count} records consumed")
         expect(consumed(events) == count, f"{consumed(events)} records consumed")
     finally:
-        for consumer in consumers:
-            consumer.terminate()
-        for consumer in consumers:
-            consumer.wait(WAIT)
+        for process, _ in started:
+            process.terminate()
+        for process, _ in started:
+            process.wait(WAIT)
 
 
 def assigned(events):
@@ -151,17 +160,10 @@ def consumed(events):
     return sum(row["count"] for rows in events for row in rows if row["name"] == "records_consumed")
 
 
-def wait_for(processes, events, done, what):
-    for process in processes:
-        os.set_blocking(process.stdout.fileno(), False)
+def wait_for(done, what):
     end = time.monotonic() + 60
     while not done():
         expect(time.monotonic() < end, f"not within 60 s: {what}")
-        for process, rows in zip(processes, events):
-            # A line may come in parts.
-            process.left = getattr(process, "left", "") + (process.stdout.read() or "")
-            *lines, process.left = process.left.split("\n")
-            rows.extend(json.loads(line) for line in lines)
         time.sleep(0.05)
 
 
@@ -171,7 +173,7 @@ def client_compatibility(tools, topic):
     options = ["--topic", topic, "--num-cluster-nodes", "1", "--create-topics-supported", "True"]
     options += ["--describe-acls-supported", "True", "--offsets-for-times-supported", "True"]
     options += ["--cluster-id-supported", "True", "--expect-record-too-large-exception", "True"]
-    options += ["--describe-configs-supported", "True", "--describe-cluster-supported", "True"]
+    options += ["--describe-configs-supported", "True", "--idempotent-producer-supported", "True"]
     said = tools.run("ClientCompatibilityTest", *options)
     expect("SUCCESS" in said, said[-400:])
 

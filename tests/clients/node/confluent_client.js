@@ -62,6 +62,7 @@ class Client {
   constructor(bootstrap) {
     const { version } = require('@confluentinc/kafka-javascript/package.json');
     this.version = `${version}, librdkafka ${require('@confluentinc/kafka-javascript').librdkafkaVersion}`;
+    this.sendsEmptyAsNull = true;
     this.codecs = ['none', 'gzip', 'snappy', 'lz4', 'zstd'];
     this.kafka = new Kafka({ kafkaJS: { brokers: [bootstrap], logLevel: logLevel.ERROR } });
     this.admin = this.kafka.admin();

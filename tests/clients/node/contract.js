@@ -81,10 +81,17 @@ async function until(test, milliseconds, what) {
   }
 }
 
+// What arrives from a client that cannot send zero bytes as a key or value.
+function withoutEmpty(sent) {
+  const orNull = (bytes) => (bytes === null || bytes.length === 0 ? null : bytes);
+  return { ...sent, key: orNull(sent.key), value: orNull(sent.value) };
+}
+
 async function roundtrip(client, topic, sent, codec) {
   await client.createTopic(topic, 1);
   await client.produce(topic, sent, codec);
-  same(sent, await client.read(topic, { 0: 0 }, sent.length, WAIT));
+  const wanted = client.sendsEmptyAsNull ? sent.map(withoutEmpty) : sent;
+  same(wanted, await client.read(topic, { 0: 0 }, sent.length, WAIT));
 }
 
 // Every record that the members took, in the order in which they came.

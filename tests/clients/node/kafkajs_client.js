@@ -6,12 +6,20 @@ const { main, headersToObject, headersToPairs, until } = require('./contract.js'
 
 const lz4 = require('lz4js');
 const zstd = require('@bokuweb/zstd-wasm');
+const xxh32 = require('lz4js/xxh32.js');
+// Kafka takes only frames that say that their blocks are independent. These are, but do not say so.
+const lz4Compress = (bytes) => {
+  const frame = Buffer.from(lz4.compress(bytes));
+  frame[4] |= 0x20;
+  frame[6] = (xxh32.hash(0, frame, 4, 2) >> 8) & 0xff;
+  return frame;
+};
 const codecOf = (compress, decompress) => () => ({
   compress: async (encoder) => Buffer.from(compress(encoder.buffer)),
   decompress: async (buffer) => Buffer.from(decompress(buffer)),
 });
 CompressionCodecs[CompressionTypes.Snappy] = require('kafkajs-snappy');
-CompressionCodecs[CompressionTypes.LZ4] = codecOf(lz4.compress, lz4.decompress);
+CompressionCodecs[CompressionTypes.LZ4] = codecOf(lz4Compress, lz4.decompress);
 CompressionCodecs[CompressionTypes.ZSTD] = codecOf(zstd.compress, zstd.decompress);
 
 const TYPES = {

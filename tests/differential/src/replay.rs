@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use client_lite::RawConn;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wire::{ApiKey, ApiVersionsRequest, Request, ResponseBody};
 
 /// Codes that go away by themselves after a topic, a group or a coordinator was made.
@@ -32,6 +32,9 @@ pub(crate) struct Outcome {
     skipped: Vec<String>,
 }
 
+/// A step that takes longer is named, because it waited for something.
+const SLOW: Duration = Duration::from_secs(5);
+
 type Served = BTreeMap<i16, (i16, i16)>;
 
 struct Replay {
@@ -51,7 +54,11 @@ pub(crate) async fn run(ours: &str, theirs: &str) -> Result<Outcome> {
     let served = both(&served(&mut ours).await?, &served(&mut theirs).await?);
     let mut replay = Replay { ours, theirs, served, begun: BTreeMap::new(), outcome: Outcome::default() };
     for step in &script.steps {
+        let start = Instant::now();
         replay.step(step).await;
+        if start.elapsed() > SLOW {
+            println!("took {} s: {} {}", start.elapsed().as_secs(), step.api.name(), step.name);
+        }
     }
     Ok(replay.outcome)
 }

@@ -1,0 +1,44 @@
+//! Tests of the workspace that need a running broker: started here, run against each kind.
+//!
+//! They are marked `#[ignore = "needs a broker"]`, so that a plain `cargo test` passes without one.
+use anyhow::Result;
+
+use crate::brokers::{Broker, Kind};
+use crate::cargo_cmd::{build_broker, cargo};
+use crate::install::{self, Need};
+use crate::suites::tests;
+use crate::test_runner::{Context, Outcome};
+
+/// The reason by which such a test is known.
+pub(crate) const NEEDS_A_BROKER: &str = "needs a broker";
+
+/// The small client of the command line, the tests and the benches.
+pub(crate) fn client_lite(context: &Context) -> Result<Outcome> {
+    against_each(context, "plimsoll-client-lite", "against_a_broker", "CLIENT_LITE_BOOTSTRAP")
+}
+
+/// The admin commands, which speak only the Kafka protocol.
+pub(crate) fn admin_commands(context: &Context) -> Result<Outcome> {
+    against_each(context, "plimsoll-server", "admin_commands", "ADMIN_BOOTSTRAP")
+}
+
+/// What passes against one kind and fails against the other shows where the fault lies, so both always run.
+fn against_each(context: &Context, package: &str, test: &str, variable: &str) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    for kind in [Kind::Plimsoll, Kind::Apache] {
+        match kind {
+            Kind::Plimsoll => build_broker()?,
+            Kind::Apache => install::install(&context.root, Need::KafkaBroker)?,
+        }
+        let broker = Broker::start(&context.root, kind, test)?;
+        let mut command = cargo(&["test", "--package", package, "--test", test, "--"]);
+        command.args(["--ignored", "--format=pretty"]).env(variable, broker.bootstrap());
+        let mut ran = tests(&mut command)?;
+        for failure in &mut ran.failures {
+            *failure = format!("{test} against {kind:?}: {failure}");
+        }
+        outcome.add(ran);
+        broker.stop()?;
+    }
+    Ok(outcome)
+}
