@@ -369,6 +369,11 @@ impl Directory {
         self.fenced.as_deref()
     }
 
+    /// Whether nothing waits: all handed over is synced and marked, all files put, no recovery runs.
+    pub fn idle(&self) -> bool {
+        self.rounds.idle() && self.fx.puts.is_empty() && self.recovers.is_empty()
+    }
+
     /// Whether appends of clients are to be refused for lack of space.
     pub fn full(&self) -> bool {
         self.space_low || self.rounds.stalled()

@@ -158,6 +158,16 @@ impl Rounds {
         self.barriers.iter().any(|b| b.failed)
     }
 
+    pub(crate) fn idle(&self) -> bool {
+        self.running.is_none()
+            && self.waiting.is_empty()
+            && self.barriers.is_empty()
+            && self.unwritten.is_empty()
+            && self.changed.is_empty()
+            && self.forgotten.is_empty()
+            && self.to_mark.is_empty()
+    }
+
     pub(crate) fn stop(&mut self) {
         self.stopping = true;
     }

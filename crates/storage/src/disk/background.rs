@@ -99,7 +99,7 @@ impl Background {
     }
 
     fn room(&self) -> bool {
-        let spare = self.shared.space().is_some_and(|(free, total)| free > total / 4);
+        let spare = self.shared.space().is_some_and(|(free, total)| free > 2 * self.pool_bytes + total / 20);
         (self.ready() + 1) * FILE_BYTES <= self.pool_bytes && spare
     }
 

@@ -1,1 +1,252 @@
-//! The real disk.
+//! The real disk, in a directory on a file system that stores (not tmpfs).
+use super::*;
+use crate::test_data::{head, sized_batch};
+use crate::*;
+use bytes::Bytes;
+use model::{GroupKey, Mono, Now, TopicId};
+use std::time::{Duration, Instant};
+
+fn directory() -> tempfile::TempDir {
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "../../target".to_string());
+    std::fs::create_dir_all(&target).unwrap();
+    tempfile::tempdir_in(target).unwrap()
+}
+
+struct Node {
+    disk: RealDisk,
+    completions: mpsc::Receiver<Completion>,
+    dir: Directory,
+    states: Vec<GroupState>,
+    logs: Vec<Option<Log>>,
+    persisted: Vec<u64>,
+    cfg: LogConfig,
+    begun: Instant,
+}
+
+fn key(n: usize) -> GroupKey {
+    GroupKey { topic: TopicId([5; 16]), partition: n as i32 }
+}
+
+impl Node {
+    fn open(root: &Path, groups: usize, cfg: LogConfig) -> Node {
+        let (sink, completions) = mpsc::channel();
+        let options = DiskOptions { pool_bytes: 96 << 20, open_files: 16, ..DiskOptions::default() };
+        let disk = RealDisk::open(root, options, Box::new(move |c| _ = sink.send(c))).unwrap();
+        let now = Now { mono: Mono(0), wall: 1_000_000 };
+        let (dir, states) = Directory::open(&*disk.reader(), DirectoryConfig::default(), now).unwrap();
+        let mut node = Node {
+            disk,
+            completions,
+            dir,
+            states,
+            logs: Vec::new(),
+            persisted: vec![1; groups],
+            cfg,
+            begun: Instant::now(),
+        };
+        (0..groups).for_each(|n| node.open_group(n));
+        node.settle();
+        node
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: Mono(self.begun.elapsed().as_nanos() as u64), wall: 1_000_000 }
+    }
+
+    fn open_group(&mut self, n: usize) {
+        let birth = birth(key(n), Vec::new());
+        match self.states.iter().find(|s| s.key == key(n)) {
+            Some(state) => {
+                let job = RecoverJob { key: key(n), dir: group_dir(key(n)), mark: state.mark, birth };
+                self.logs.push(None);
+                self.dir.recover(job);
+            }
+            None => self.logs.push(Some(Log::born(key(n), group_dir(key(n)), birth, self.cfg.clone()))),
+        }
+    }
+
+    fn append(&mut self, n: usize, body: usize) {
+        let now = self.now();
+        let log = self.logs[n].as_mut().unwrap();
+        let h = head(log.last_index() + 1, EntryKind::Data, 1, log.next_offset());
+        let payload = Bytes::from(sized_batch(log.next_offset(), 1, 7, body));
+        log.append(now, &h, payload, 7, self.dir.fx());
+        self.dir.dirty(log, false);
+    }
+
+    fn pump(&mut self) {
+        self.dir.pump(self.now());
+        for op in std::mem::take(&mut self.dir.fx().ops) {
+            self.disk.submit(op);
+        }
+    }
+
+    fn settle(&mut self) {
+        let begun = Instant::now();
+        loop {
+            self.pump();
+            if self.dir.idle() {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(120), "the disk does not come to rest");
+            if let Ok(completion) = self.completions.recv_timeout(Duration::from_millis(20)) {
+                let mut events = Vec::new();
+                self.dir.on_completion(self.now(), completion, &mut events);
+                events.into_iter().for_each(|e| self.note(e));
+            }
+        }
+    }
+
+    fn note(&mut self, event: DirEvent) {
+        match event {
+            DirEvent::Persisted { key, index, .. } => {
+                let n = key.partition as usize;
+                self.persisted[n] = self.persisted[n].max(index);
+                if let Some(log) = &mut self.logs[n] {
+                    log.set_commit(index);
+                }
+            }
+            DirEvent::CheckpointDone { key, index, ok } => {
+                assert!(ok);
+                let log = self.logs[key.partition as usize].as_mut().unwrap();
+                log.checkpoint_done(index, ok, self.dir.fx());
+            }
+            DirEvent::Recovered { key, result } => {
+                let recovered = (*result).unwrap();
+                let log = Log::from_recovered(recovered, self.cfg.clone(), self.dir.fx());
+                self.dir.reopened(&log);
+                self.logs[key.partition as usize] = Some(log);
+            }
+            DirEvent::Fenced { detail } => panic!("{detail}"),
+            _ => {}
+        }
+    }
+
+    fn read(&mut self, n: usize) -> Vec<u8> {
+        let log = self.logs[n].as_mut().unwrap();
+        log.tail = None;
+        let (mut at, mut out) = (log.log_start(), Vec::new());
+        while at < log.next_offset() {
+            let plan = log.read_plan(at, log.next_offset(), 1 << 16).unwrap();
+            let ReadPlan::File(range) = plan else { panic!("cold") };
+            let read = read_range(&*self.disk.reader(), &range).unwrap();
+            if let Some(again) = self.disk.try_read_range(&range) {
+                assert_eq!(again.unwrap(), read);
+            }
+            at = read.next_offset;
+            out.extend(read.batches.concat());
+        }
+        out
+    }
+}
+
+#[test]
+fn many_groups_survive_a_restart_with_few_files_open() {
+    let root = directory();
+    let cfg = LogConfig { file_bytes: 20_000, ..LogConfig::default() };
+    let mut node = Node::open(root.path(), 40, cfg.clone());
+    for round in 0..12 {
+        (0..40).for_each(|n| node.append(n, 1000 + n * 17 + round));
+        node.pump();
+    }
+    node.settle();
+    assert!(node.persisted.iter().all(|p| *p == 13), "{:?}", node.persisted);
+    let before: Vec<_> = (0..40).map(|n| node.read(n)).collect();
+    drop(node);
+    let mut node = Node::open(root.path(), 40, cfg);
+    let after: Vec<_> = (0..40).map(|n| node.read(n)).collect();
+    assert!(before == after);
+    (0..40).for_each(|n| node.append(n, 10));
+    node.settle();
+    assert!(node.logs.iter().all(|l| l.as_ref().unwrap().last_index() == 14));
+    assert!(node.persisted.iter().all(|p| *p == 14), "{:?}", node.persisted);
+}
+
+#[test]
+fn files_are_sealed_deleted_and_recycled_through_the_pool() {
+    let root = directory();
+    let mut node = Node::open(root.path(), 1, LogConfig::default());
+    for _ in 0..80 {
+        node.append(0, 1 << 20);
+    }
+    node.settle();
+    let ready = || {
+        let pool = std::fs::read_dir(root.path().join("pool"));
+        pool.is_ok_and(|dir| dir.flatten().any(|e| e.path().extension().is_none()))
+    };
+    let begun = Instant::now();
+    while !ready() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the pool is never filled");
+        std::thread::yield_now();
+    }
+    for _ in 0..80 {
+        node.append(0, 1 << 20);
+    }
+    node.settle();
+    let files = node.logs[0].as_ref().unwrap().files();
+    let pooled = |path: &str| std::fs::metadata(root.path().join(path)).unwrap().len() == crate::config::FILE_BYTES;
+    assert!(files.iter().any(|f| pooled(&f.path)), "no file came from the pool: {files:?}");
+    let whole = node.read(0);
+    assert_eq!(records::batches(&whole).count(), 160);
+    let log = node.logs[0].as_mut().unwrap();
+    let start = files[3].next_offset;
+    log.apply_log_start(start, node.dir.fx());
+    let at = AppliedPoint { index: 161, term: 1, next_offset: 160, log_start: start };
+    assert!(log.checkpoint(Bytes::new(), Bytes::new(), Vec::new(), at, node.dir.fx()));
+    node.settle();
+    assert!(!root.path().join(&files[0].path).exists());
+    let rest = node.read(0);
+    assert!(whole.ends_with(&rest) && rest.len() < whole.len());
+    drop(node);
+    let mut node = Node::open(root.path(), 1, LogConfig::default());
+    assert_eq!(node.logs[0].as_ref().unwrap().log_start(), start);
+    assert!(node.read(0) == rest);
+}
+
+#[test]
+fn a_second_process_is_refused_and_told_who_holds_the_directory() {
+    let root = directory();
+    let open = || RealDisk::open(root.path(), DiskOptions::default(), Box::new(|_| ()));
+    let first = open().unwrap();
+    let error = open().unwrap_err();
+    assert!(error.detail.contains(&format!("process {}", std::process::id())), "{error}");
+    drop(first);
+    assert!(open().is_ok());
+}
+
+#[test]
+fn an_index_is_mapped_once_checked_and_rebuilt_when_damaged() {
+    let root = directory();
+    let cfg = LogConfig { file_bytes: 100_000, index_interval_bytes: 500, ..LogConfig::default() };
+    let mut node = Node::open(root.path(), 1, cfg.clone());
+    (0..300).for_each(|_| node.append(0, 900));
+    node.settle();
+    let whole = node.read(0);
+    let path = format!("{}/{:020}.idx", group_dir(key(0)), 2);
+    drop(node);
+    let mut bytes = std::fs::read(root.path().join(&path)).unwrap();
+    bytes[40] ^= 1;
+    std::fs::write(root.path().join(&path), &bytes).unwrap();
+    let mut node = Node::open(root.path(), 1, cfg);
+    assert!(node.disk.reader().index(&path).is_none());
+    assert!(node.read(0) == whole);
+    assert!(node.disk.reader().index(&path).is_some(), "put back by the first reader");
+}
+
+#[test]
+fn an_operation_on_a_file_that_is_not_there_fences() {
+    let root = directory();
+    let mut node = Node::open(root.path(), 1, LogConfig::default());
+    node.append(0, 10);
+    node.settle();
+    node.disk.submit(DiskOp::Open { file: FileId(u64::MAX), path: "groups/none".into() });
+    node.disk.submit(DiskOp::Write { file: FileId(u64::MAX), pos: 0, bufs: vec![Bytes::from_static(b"x")] });
+    node.append(0, 10);
+    node.pump();
+    let mut events = Vec::new();
+    while node.dir.fenced().is_none() {
+        let completion = node.completions.recv_timeout(Duration::from_secs(5)).unwrap();
+        node.dir.on_completion(node.now(), completion, &mut events);
+    }
+    assert_eq!(node.persisted[0], 2);
+}
