@@ -4,14 +4,19 @@ use crate::context::{
     authorized_operations,
 };
 use crate::shared::Shared;
-use coordinator::DescribedGroup;
+use coordinator::{DescribedGroup, RebalanceCause};
 use model::ErrorCode;
+use std::fmt::Write;
 use std::rc::Rc;
 use wire::describe_groups_response::{self as out, DescribedGroupMember};
 use wire::{DescribeGroupsRequest, DescribeGroupsResponse, ResponseBody, Str};
 
 /// First version that knows GROUP_ID_NOT_FOUND and a text.
 const NOT_FOUND_FROM: i16 = 6;
+
+/// What our own command line calls itself (KIP-511). A successful answer has no use for its error text:
+/// there it is told why the group rebalanced.
+const OWN_SOFTWARE: &str = "plimsoll";
 
 pub(crate) async fn handle(
     shared: &Rc<Shared>,
@@ -47,13 +52,16 @@ pub(crate) async fn handle(
 fn encode(shared: &Shared, ctx: &RequestContext, group: DescribedGroup) -> out::DescribedGroup {
     let missing = group.error == ErrorCode::GroupIdNotFound;
     let code = if missing && ctx.api_version < NOT_FOUND_FROM { ErrorCode::None } else { group.error };
+    let error_message = if ctx.api_version < NOT_FOUND_FROM {
+        None
+    } else if code.is_none() && ctx.software.name == OWN_SOFTWARE {
+        Some(Str::from(rebalance_log(&group.causes)))
+    } else {
+        group.error_message.map(Str::from)
+    };
     out::DescribedGroup {
         error_code: shared.code(ctx, code),
-        error_message: if ctx.api_version < NOT_FOUND_FROM {
-            None
-        } else {
-            group.error_message.map(Str::from)
-        },
+        error_message,
         group_id: group.group_id.into(),
         group_state: Str::from_static(group.state),
         protocol_type: group.protocol_type.into(),
@@ -71,5 +79,36 @@ fn encode(shared: &Shared, ctx: &RequestContext, group: DescribedGroup) -> out::
             })
             .collect(),
         authorized_operations: OPERATIONS_NOT_ASKED,
+    }
+}
+
+/// A line an event: time, generation, kind, member and reason with tabs between them, oldest first.
+fn rebalance_log(causes: &[RebalanceCause]) -> String {
+    let plain = |text: &str| text.replace(|c: char| c.is_control(), " ");
+    let mut log = String::new();
+    for cause in causes {
+        let member = if cause.member_id.is_empty() { "-".to_owned() } else { plain(&cause.member_id) };
+        let (kind, reason) = (cause.kind.name(), plain(&cause.reason));
+        // Writing to a String cannot fail.
+        let _ = writeln!(log, "{}\t{}\t{kind}\t{member}\t{reason}", cause.at, cause.generation_id);
+    }
+    log
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coordinator::CauseKind;
+
+    #[test]
+    fn a_clients_words_cannot_forge_lines_of_the_log() {
+        let cause = RebalanceCause {
+            at: 5,
+            generation_id: 2,
+            member_id: String::new(),
+            kind: CauseKind::MemberJoined,
+            reason: "a\tb\nc".to_owned(),
+        };
+        assert_eq!(rebalance_log(&[cause]), "5\t2\tmember-joined\t-\ta b c\n");
     }
 }
