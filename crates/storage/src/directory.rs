@@ -151,7 +151,8 @@ pub fn read_meta(disk: &dyn DiskRead) -> Result<Option<DirectoryMeta>, OpenError
         OpenError::Damaged(Damage { file: META.to_string(), pos: 0, detail })
     };
     if bytes.starts_with(b"PLMETA") && !bytes.starts_with(b"PLMETA01") {
-        let text = "the data directory has a format this program does not know: use the version that wrote it";
+        let text =
+            "the data directory has a format this program does not know: use the version that wrote it";
         return Err(OpenError::Foreign(text.to_string()));
     }
     let body = bytes.get(12..).filter(|_| bytes.starts_with(b"PLMETA01")).ok_or_else(damaged)?;
@@ -212,9 +213,10 @@ impl Directory {
             )));
         }
         let Some(read) = state_log::read(disk, cfg.accept_state_log_damage)? else {
-            let detail = "the state log is missing or empty, but `meta` says that it was written: restore it \
+            let detail =
+                "the state log is missing or empty, but `meta` says that it was written: restore it \
                           from a backup"
-                .to_string();
+                    .to_string();
             return Err(OpenError::Damaged(Damage { file: FILES[0].to_string(), pos: 0, detail }));
         };
         let id: [u8; 16] = meta.directory_id[..].try_into().unwrap_or_default();

@@ -35,6 +35,11 @@ impl<'a> FrameReader<'a> {
         self.pos
     }
 
+    /// Whether no byte is left.
+    pub(crate) fn at_end(&self) -> bool {
+        self.pos >= self.end
+    }
+
     /// The frame at the position.
     pub(crate) fn next(&mut self) -> Result<Next, DiskError> {
         loop {

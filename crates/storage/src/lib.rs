@@ -11,10 +11,11 @@ mod directory;
 pub mod disk;
 mod disk_op;
 mod epoch;
-mod frame_reader;
 mod error;
 pub mod frame;
+mod frame_reader;
 mod fx;
+pub mod inspect;
 mod log;
 mod log_checkpoint;
 mod log_read;
@@ -46,5 +47,5 @@ pub use log::{FileInfo, Log, LogEnd, group_dir};
 pub use read::{
     ExtractError, Extracted, FileRange, ReadPlan, TimestampPlan, extract, find_timestamp, read_range,
 };
-pub use sparse_index::index_is_whole;
 pub use recovery::{EntryBody, RecoverJob, Recovered, RecoveredBatch, RecoveredEntry};
+pub use sparse_index::index_is_whole;

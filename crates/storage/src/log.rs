@@ -417,8 +417,7 @@ impl Log {
 
     /// Removes everything (the group is deleted); [`crate::Directory::forget`] too.
     pub fn delete(mut self, fx: &mut StorageFx) {
-        let paths: Vec<String> =
-            self.all_segments().map(|s| self.path(&log_name(s.first_index))).collect();
+        let paths: Vec<String> = self.all_segments().map(|s| self.path(&log_name(s.first_index))).collect();
         let dir = self.dir.clone();
         fx.drop_group(self.key);
         self.close_active(fx);

@@ -35,12 +35,8 @@ impl Log {
         if start == self.next_offset && self.active.as_deref().is_some_and(|a| a.segment.has_data()) {
             self.roll(fx);
         }
-        let gone: Vec<String> = self
-            .segments
-            .iter()
-            .filter(|s| below(s))
-            .map(|s| self.path(&log_name(s.first_index)))
-            .collect();
+        let gone: Vec<String> =
+            self.segments.iter().filter(|s| below(s)).map(|s| self.path(&log_name(s.first_index))).collect();
         self.base_damage.retain(|d| !gone.contains(&d.file));
     }
 
@@ -54,8 +50,7 @@ impl Log {
     /// it while it is too large.
     fn window_start(&self, at: u64) -> u64 {
         let mut first = self.first_index;
-        let mut window: u64 =
-            self.all_segments().filter(|s| s.first_index >= first).map(|s| s.size).sum();
+        let mut window: u64 = self.all_segments().filter(|s| s.first_index >= first).map(|s| s.size).sum();
         for s in self.segments.iter().filter(|s| s.first_index >= self.first_index) {
             let deleted = s.next_offset <= self.log_start;
             if s.end_index > at.min(self.commit) || !(deleted || window > self.cfg.window_bytes) {
@@ -92,7 +87,8 @@ impl Log {
         at: AppliedPoint,
         fx: &mut StorageFx,
     ) -> bool {
-        if self.pending_checkpoint.is_some() || at.index <= self.checkpoint_index && !self.wants_checkpoint() {
+        if self.pending_checkpoint.is_some() || at.index <= self.checkpoint_index && !self.wants_checkpoint()
+        {
             return false;
         }
         let Some((chain, active)) = self.point_at(at.index) else { return false };
@@ -109,7 +105,12 @@ impl Log {
             next_offset: at.next_offset,
             log_start: self.log_start,
             members,
-            epochs: self.epochs.rows().iter().map(|(epoch, start)| EpochStart { epoch: *epoch, start_offset: *start }).collect(),
+            epochs: self
+                .epochs
+                .rows()
+                .iter()
+                .map(|(epoch, start)| EpochStart { epoch: *epoch, start_offset: *start })
+                .collect(),
             files: kept.iter().filter(|s| s.end_index < first_index).map(row).collect(),
             producers,
             machine,
@@ -129,7 +130,8 @@ impl Log {
         let bytes = encode(self.key, &checkpoint);
         fx.put(self.path(&checkpoint_name(at.index)), bytes, PutKind::Checkpoint(self.key, at.index));
         let covered_bytes = self.uncheckpointed_bytes;
-        self.pending_checkpoint = Some(PendingCheckpoint { index: at.index, first_index, let_go, covered_bytes });
+        self.pending_checkpoint =
+            Some(PendingCheckpoint { index: at.index, first_index, let_go, covered_bytes });
         true
     }
 
@@ -165,7 +167,8 @@ impl Log {
 
     fn terms_between(&self, first: u64, last: u64) -> Vec<TermRun> {
         let runs = self.terms.iter().filter(|(index, _)| *index >= first && *index <= last);
-        let mut out: Vec<TermRun> = runs.map(|(index, term)| TermRun { index: *index, term: *term }).collect();
+        let mut out: Vec<TermRun> =
+            runs.map(|(index, term)| TermRun { index: *index, term: *term }).collect();
         if first <= last && out.first().is_none_or(|r| r.index > first) {
             out.insert(0, TermRun { index: first, term: self.term(first).unwrap_or(0) });
         }
@@ -190,8 +193,11 @@ impl Log {
             self.checkpoint_files.push(index);
         }
         let old = self.checkpoint_files.len().saturating_sub(KEPT);
-        let old: Vec<String> =
-            self.checkpoint_files.drain(..old).map(|i| format!("{}/{}", self.dir, checkpoint_name(i))).collect();
+        let old: Vec<String> = self
+            .checkpoint_files
+            .drain(..old)
+            .map(|i| format!("{}/{}", self.dir, checkpoint_name(i)))
+            .collect();
         if !old.is_empty() {
             fx.ops.push(DiskOp::Remove { paths: old, recycle: false });
         }

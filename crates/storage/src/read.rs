@@ -111,7 +111,11 @@ impl<'a> Walk<'a> {
             "{why}; the range cannot be served until it is repaired, nothing was changed \
              (`plimsoll log verify` shows its extent)"
         );
-        ExtractError::Damaged(Damage { file: self.range.path.clone(), pos: self.base + self.at as u64, detail })
+        ExtractError::Damaged(Damage {
+            file: self.range.path.clone(),
+            pos: self.base + self.at as u64,
+            detail,
+        })
     }
 
     /// Takes whole frames out of the data; `Ok(Some(bytes))` when the next one is cut off after so many.
@@ -163,7 +167,9 @@ impl<'a> Walk<'a> {
         let range = self.range;
         if let Some(ts) = range.min_timestamp {
             for (at, header) in records::batches(&payload).flatten() {
-                if header.next_offset() > range.from && header.base_offset < range.upto && header.max_timestamp >= ts
+                if header.next_offset() > range.from
+                    && header.base_offset < range.upto
+                    && header.max_timestamp >= ts
                 {
                     self.batches.push(payload.slice(at));
                     self.next_offset = header.next_offset();

@@ -97,7 +97,8 @@ impl<'a> Scan<'a> {
         }
         if let Some(row) = &checkpoint.active {
             let segment = self.file_of(row).map_err(RecoverError::Damaged)?;
-            let index = SparseIndex::decode(&checkpoint.active_index, segment.first_index, segment.first_offset);
+            let index =
+                SparseIndex::decode(&checkpoint.active_index, segment.first_index, segment.first_offset);
             let mut active = Active::new(segment);
             active.since = active.segment.max_append_time;
             active.index = index.unwrap_or_default();
@@ -110,7 +111,8 @@ impl<'a> Scan<'a> {
     fn file_of(&self, row: &crate::BaseFile) -> Result<Segment, Damage> {
         let file = format!("{}/{}", self.job.dir, row.name);
         let bad = |pos, why: &str| Damage { file: file.clone(), pos, detail: format!("{why}; {OFFLINE}") };
-        let segment = Segment::from_row(row).ok_or_else(|| bad(0, "its row in the checkpoint is impossible"))?;
+        let segment =
+            Segment::from_row(row).ok_or_else(|| bad(0, "its row in the checkpoint is impossible"))?;
         match self.disk.len(&file) {
             Ok(Some(len)) if len >= row.size => Ok(segment),
             Ok(Some(len)) => Err(bad(len, "the file is shorter than the checkpoint says")),

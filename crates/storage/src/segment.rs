@@ -142,7 +142,14 @@ impl Active {
     }
 
     /// Takes in the next frame.
-    pub(crate) fn add(&mut self, interval: u32, head: &EntryHead, chain: u32, bytes: u64, max_timestamp: i64) {
+    pub(crate) fn add(
+        &mut self,
+        interval: u32,
+        head: &EntryHead,
+        chain: u32,
+        bytes: u64,
+        max_timestamp: i64,
+    ) {
         let segment = &mut self.segment;
         if self.since < 0 {
             self.since = head.append_time;

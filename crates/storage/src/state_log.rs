@@ -77,7 +77,13 @@ impl StateLog {
     }
 
     /// Writes one record (a snapshot begins the other file) and returns the file to sync.
-    pub(crate) fn write(&mut self, kind: RecordKind, claim: u64, items: Vec<Item>, fx: &mut StorageFx) -> FileId {
+    pub(crate) fn write(
+        &mut self,
+        kind: RecordKind,
+        claim: u64,
+        items: Vec<Item>,
+        fx: &mut StorageFx,
+    ) -> FileId {
         self.number += 1;
         let snapshot = kind == RecordKind::Snapshot;
         if snapshot {
@@ -159,7 +165,9 @@ pub(crate) fn read(disk: &dyn DiskRead, accept_damage: bool) -> Result<Option<Re
     for (i, file) in files.iter().enumerate() {
         // An older file is only history once a newer snapshot stands; its damage changes nothing.
         let counts = i == newest || begun(file).is_none();
-        if let Some(proof) = file.proof.filter(|p| counts && !accept_damage && Some(*p) > begun(&files[newest])) {
+        if let Some(proof) =
+            file.proof.filter(|p| counts && !accept_damage && Some(*p) > begun(&files[newest]))
+        {
             return Err(OpenError::Damaged(damage(FILES[i], file.end, proof)));
         }
     }
@@ -181,9 +189,10 @@ fn damage(file: &str, pos: usize, proof: u64) -> Damage {
 }
 
 fn no_snapshot(file: &str) -> Damage {
-    let detail = "neither state log file begins with a readable snapshot, but both were written: restore them \
+    let detail =
+        "neither state log file begins with a readable snapshot, but both were written: restore them \
                   from a backup"
-        .to_string();
+            .to_string();
     Damage { file: file.to_string(), pos: 0, detail }
 }
 

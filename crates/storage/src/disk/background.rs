@@ -40,10 +40,12 @@ fn put(shared: &Shared, path: &str, bytes: &Bytes) -> Result<(), DiskError> {
     let mut made = Vec::new();
     if let Some(dir) = full.parent().filter(|d| !d.exists()) {
         std::fs::create_dir_all(dir).map_err(|e| error("create the directory of", &e))?;
-        made.extend(dir.ancestors().skip(1).take_while(|d| d.starts_with(shared.root())).map(Path::to_path_buf));
+        made.extend(
+            dir.ancestors().skip(1).take_while(|d| d.starts_with(shared.root())).map(Path::to_path_buf),
+        );
     }
-    let written = File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_data()));
+    let written =
+        File::create(&temporary).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_data()));
     if let Err(e) = written {
         // The old content stands; what was begun only takes room.
         let _ = std::fs::remove_file(&temporary);

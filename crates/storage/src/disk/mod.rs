@@ -10,6 +10,7 @@
 //!
 //! The first error of a write or sync is kept: everything after it fails, nothing is tried again. Only lack
 //! of space heals.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The one place for files, threads and clocks.
 mod background;
 mod lock;
 mod reader;

@@ -177,14 +177,15 @@ fn files_are_sealed_deleted_and_recycled_through_the_pool() {
     let begun = Instant::now();
     while !ready() {
         assert!(begun.elapsed() < Duration::from_secs(60), "the pool is never filled");
-        std::thread::yield_now();
+        let _ = node.completions.recv_timeout(Duration::from_millis(10));
     }
     for _ in 0..80 {
         node.append(0, 1 << 20);
     }
     node.settle();
     let files = node.logs[0].as_ref().unwrap().files();
-    let pooled = |path: &str| std::fs::metadata(root.path().join(path)).unwrap().len() == crate::config::FILE_BYTES;
+    let pooled =
+        |path: &str| std::fs::metadata(root.path().join(path)).unwrap().len() == crate::config::FILE_BYTES;
     assert!(files.iter().any(|f| pooled(&f.path)), "no file came from the pool: {files:?}");
     let whole = node.read(0);
     assert_eq!(records::batches(&whole).count(), 160);

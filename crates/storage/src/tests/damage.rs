@@ -140,3 +140,28 @@ fn a_frame_of_a_later_version_stops_the_replica_even_above_the_mark() {
     let error = rig.try_recover().unwrap_err();
     assert!(error.contains("unknown to this program"), "{error}");
 }
+
+#[test]
+fn verify_finds_every_flipped_bit_of_what_is_relied_on() {
+    let mut rig = Rig::new();
+    for _ in 0..12 {
+        rig.append(1);
+        rig.settle();
+    }
+    assert!(rig.checkpoint());
+    rig.settle();
+    let state = inspect::group_states(&rig.disk).unwrap().remove(0);
+    let good = rig.disk.clone();
+    let report = inspect::verify_group(&good, &group_dir(KEY), KEY, Some(&state)).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!((report.last_index, report.checkpoint), (Some(13), Some(13)));
+    for file in report.files.iter().filter(|f| f.frames > 0) {
+        for at in (0..file.bytes as usize).step_by(13) {
+            rig.disk = good.clone();
+            rig.disk.flip(&file.path, at);
+            let found = inspect::verify_group(&rig.disk, &group_dir(KEY), KEY, Some(&state)).unwrap();
+            assert!(!found.is_clean(), "{} byte {at}", file.path);
+        }
+    }
+    assert_eq!(inspect::group_of(&KEY.to_string()), Some(KEY));
+}

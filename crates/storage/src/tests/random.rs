@@ -54,7 +54,8 @@ struct Model {
 }
 
 fn run(acts: &[Act]) {
-    let mut rig = Rig::with(TestDisk::default(), LogConfig { checkpoint_bytes: 600, window_bytes: 900, ..small() });
+    let mut rig =
+        Rig::with(TestDisk::default(), LogConfig { checkpoint_bytes: 600, window_bytes: 900, ..small() });
     let mut model = Model { batches: Vec::new(), ends: vec![(1, 0)] };
     for act in acts {
         match act {

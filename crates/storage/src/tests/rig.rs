@@ -8,7 +8,12 @@ use model::{GroupKey, Mono, Now, TopicId};
 pub(super) const KEY: GroupKey = GroupKey { topic: TopicId([7; 16]), partition: 3 };
 
 pub(super) fn small() -> LogConfig {
-    LogConfig { file_bytes: 1000, index_interval_bytes: 200, checkpoint_bytes: 1 << 30, ..LogConfig::default() }
+    LogConfig {
+        file_bytes: 1000,
+        index_interval_bytes: 200,
+        checkpoint_bytes: 1 << 30,
+        ..LogConfig::default()
+    }
 }
 
 pub(super) struct Rig {
@@ -102,7 +107,10 @@ impl Rig {
             self.events.push(event);
         }
         self.events.retain(|e| {
-            !matches!(e, DirEvent::SyncStats { .. } | DirEvent::Persisted { .. } | DirEvent::CheckpointDone { .. })
+            !matches!(
+                e,
+                DirEvent::SyncStats { .. } | DirEvent::Persisted { .. } | DirEvent::CheckpointDone { .. }
+            )
         });
     }
 
