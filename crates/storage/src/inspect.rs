@@ -200,7 +200,7 @@ impl FileReport {
 fn verify_file(disk: &dyn DiskRead, path: &str, size: Option<u64>) -> Result<FileReport, DiskError> {
     let mut report = FileReport::empty(path.to_string());
     let mut walk = frames(disk, path)?;
-    while let Some(next) = walk.next() {
+    for next in walk.by_ref() {
         let next = next?;
         if !next.follows || size.is_some_and(|size| next.pos >= size) {
             break;
