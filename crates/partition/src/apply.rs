@@ -91,8 +91,8 @@ impl Partition {
 
     fn append_entry(&mut self, now: Now, entry: NewEntry, dir: &mut Directory) {
         let NewEntry { head, payload } = entry;
-        let ours = self.proposed.front().is_some_and(|p| p.index == head.index);
-        let mut summary = match self.proposed.pop_front().filter(|_| ours) {
+        // A no-op may stand before the first proposal: its summary stays for its own entry.
+        let mut summary = match self.proposed.pop_front_if(|p| p.index == head.index) {
             Some(summary) => summary,
             None => EntrySummary {
                 index: head.index,

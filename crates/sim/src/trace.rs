@@ -1,3 +1,4 @@
+#![allow(clippy::print_stderr)]
 //! The trace of a run: everything that could differ between two runs of one seed, hashed as it happens.
 use std::fmt::Write;
 
@@ -6,6 +7,8 @@ use std::fmt::Write;
 pub(crate) struct Trace {
     hash: u64,
     lines: u64,
+    /// Every line goes to standard error: `PLIMSOLL_SIM_TRACE=1`.
+    loud: bool,
     recent: std::collections::VecDeque<String>,
     scratch: String,
 }
@@ -17,6 +20,7 @@ impl Trace {
         Trace {
             hash: 0xcbf2_9ce4_8422_2325,
             lines: 0,
+            loud: std::env::var_os("PLIMSOLL_SIM_TRACE").is_some(),
             recent: std::collections::VecDeque::new(),
             scratch: String::new(),
         }
@@ -30,6 +34,9 @@ impl Trace {
             self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
         }
         self.lines += 1;
+        if self.loud {
+            eprintln!("{:>6} {}", self.lines, self.scratch.chars().take(200).collect::<String>());
+        }
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }

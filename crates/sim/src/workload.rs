@@ -161,7 +161,7 @@ impl Workload {
         if let Some(batch) = &mut self.producers[i].batch {
             batch.asked = true;
         }
-        world.trace.add(format_args!("produce {i} {key} {:?}", batch.values));
+        world.trace.add(format_args!("produce {i} {key} {:?} {:?} {}", batch.values, self.producers[i].id, self.producers[i].sequence));
         let bytes = BytesMut::from(&batch.bytes[..]);
         world.call(|n, now| n.produce(now, token, key, bytes, -1));
     }
@@ -262,6 +262,9 @@ impl Workload {
                 }
                 (Asked::ProducerId(i), Reply::ProducerId(Ok(id))) => self.producers[i].id = Some(id),
                 (Asked::Produce(i, key), Reply::Produce(result)) => {
+                    if let Err(error) = &result {
+                        world.trace.add(format_args!("refused {i}: {:?}", error.message));
+                    }
                     self.produced(world, oracle, i, key, result.map(|a| a.base_offset).map_err(|e| e.code));
                 }
                 (
