@@ -145,7 +145,7 @@ impl DiskQueue for Queue {
 async fn bind_all(settings: &Settings) -> io::Result<Vec<(Listener, TcpListener)>> {
     let mut bound = Vec::with_capacity(settings.listeners.len());
     for l in &settings.listeners {
-        bound.push((l.clone(), listener::bind(&l.host, l.port, settings.backlog).await?));
+        bound.push((l.clone(), listener::bind(settings, &l.host, l.port).await?));
     }
     Ok(bound)
 }

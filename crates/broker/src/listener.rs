@@ -4,6 +4,7 @@ use crate::connections::Handle;
 use crate::context::{ConnectionInfo, Principal};
 use crate::metrics::handles::{Closed, Refused};
 use crate::metrics::names;
+use crate::settings::Settings;
 use crate::shared::Shared;
 use std::io;
 use std::net::SocketAddr;
@@ -15,12 +16,12 @@ use tokio::task::spawn_local;
 /// A pause after `accept` failed: out of descriptors heals only when connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Binds every address of `host`; the first that works is taken.
-pub(crate) async fn bind(host: &str, port: u16, backlog: u32) -> io::Result<TcpListener> {
+/// Binds the first address of the listener's host that works.
+pub(crate) async fn bind(settings: &Settings, host: &str, port: u16) -> io::Result<TcpListener> {
     let host = if host.is_empty() { "0.0.0.0" } else { host };
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, format!("{host} has no address"));
     for address in tokio::net::lookup_host((host, port)).await? {
-        match bind_one(address, backlog) {
+        match bind_one(address, settings) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")),
         }
@@ -28,11 +29,18 @@ pub(crate) async fn bind(host: &str, port: u16, backlog: u32) -> io::Result<TcpL
     Err(last)
 }
 
-fn bind_one(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+fn bind_one(address: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    // Accepted sockets inherit them; without them the system tunes by itself.
+    if let Ok(bytes) = u32::try_from(settings.send_buffer_bytes) {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Ok(bytes) = u32::try_from(settings.receive_buffer_bytes) {
+        socket.set_recv_buffer_size(bytes)?;
+    }
     socket.bind(address)?;
-    socket.listen(backlog)
+    socket.listen(settings.backlog)
 }
 
 /// Accepts until the broker stops.

@@ -137,8 +137,6 @@ impl Settings {
             bytes(config.connection_max_request_bytes).map_or(usize::MAX, |v| v as usize);
         self.fetch_max_bytes = config.fetch_max_bytes.max(0) as usize;
         self.fetch_sessions = config.max_fetch_sessions.max(0) as usize;
-        self.send_buffer_bytes = config.socket_send_buffer_bytes;
-        self.receive_buffer_bytes = config.socket_receive_buffer_bytes;
         self.disk.pool_bytes = config.log_pool_bytes.max(0) as u64;
         self.disk.reserve_bytes = config.log_disk_min_free_bytes.max(0) as u64;
         self.backlog = config.socket_listen_backlog_size.max(1) as u32;

@@ -18,6 +18,9 @@ use storage::disk::RealDisk;
 use storage::{Extracted, FileRange};
 use tokio::sync::watch;
 
+/// Ranges up to this many bytes are read on the broker thread where the page cache has them.
+const READ_AT_ONCE: u32 = 64 << 10;
+
 /// The broker's own state, shared by its tasks; never borrowed across an await.
 pub(crate) struct Shared {
     /// Limits as they hold now; dynamic broker configs replace them.
@@ -90,19 +93,31 @@ impl Shared {
         *self.settings.borrow_mut() = Rc::new(settings);
     }
 
-    /// Reads batches of a file on a reader thread; queued at once.
+    /// Reads batches of a file: a small range that the page cache has at once, anything else on a reader
+    /// thread, where it is queued before this returns.
     pub(crate) fn read_file(
         self: &Rc<Self>,
         range: FileRange,
     ) -> impl Future<Output = Result<Extracted, ReadFailure>> + use<> {
-        let disk = self.disk.reader();
-        let job = self.readers.run(move || {
-            let begun = Instant::now();
-            (storage::read_range(&*disk, &range), begun.elapsed())
-        });
+        let begun = Instant::now();
+        let small = range.len <= READ_AT_ONCE;
+        let cached = if small { self.disk.try_read_range(&range) } else { None };
+        let job = match cached {
+            Some(result) => Err((result, begun.elapsed())),
+            None => {
+                let disk = self.disk.reader();
+                Ok(self.readers.run(move || {
+                    let begun = Instant::now();
+                    (storage::read_range(&*disk, &range), begun.elapsed())
+                }))
+            }
+        };
         let shared = self.clone();
         async move {
-            let Some((result, took)) = job.await else { return Err(ReadFailure::Stopped) };
+            let (result, took) = match job {
+                Ok(job) => job.await.ok_or(ReadFailure::Stopped)?,
+                Err(done) => done,
+            };
             shared.metrics.read_seconds.record(took.as_secs_f64());
             let at = match &result {
                 Ok(_) => 0,

@@ -79,6 +79,11 @@ fn settings(config: &ServerConfig) -> anyhow::Result<Settings> {
         None => None,
     };
     let mut settings = Settings { listeners, http, data_dir: data_dir.clone(), ..Settings::default() };
+    // Kafka's default of 100 KiB would hold back what the system tunes by itself; only a set value counts.
+    let buffer =
+        |key: &str| config.static_broker_configs.get(key).and_then(|v| v.trim().parse().ok()).unwrap_or(-1);
+    settings.send_buffer_bytes = buffer("socket.send.buffer.bytes");
+    settings.receive_buffer_bytes = buffer("socket.receive.buffer.bytes");
     let fixed = Arc::new(config.static_broker_configs.clone());
     settings.take_over(cluster::Image::empty(config.node_id, fixed).broker_config());
     Ok(settings)
