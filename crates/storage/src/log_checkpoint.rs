@@ -18,6 +18,9 @@ pub(crate) struct PendingCheckpoint {
     covered_bytes: u64,
 }
 
+/// A start reads this much of a group without being asked to wait.
+const WORTH_A_CHECKPOINT: u64 = 16 << 10;
+
 /// Checkpoints kept: the older one serves when the newer is damaged.
 const KEPT: usize = 2;
 
@@ -70,9 +73,10 @@ impl Log {
                 || self.window_start(self.commit) > self.first_index)
     }
 
-    /// Whether anything was appended since the last checkpoint (for a clean stop).
+    /// Whether a clean stop should take a checkpoint: so much was appended since the last one that the next
+    /// start would notice reading it. Ten thousand checkpoints of next to nothing would make the stop slow.
     pub fn checkpoint_is_stale(&self) -> bool {
-        self.last_index > self.checkpoint_index
+        self.uncheckpointed_bytes >= self.cfg.checkpoint_bytes.min(WORTH_A_CHECKPOINT)
     }
 
     /// Takes a checkpoint at `at` (whose index is at or below the durable index). `false`: one is being

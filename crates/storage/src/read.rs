@@ -121,6 +121,11 @@ impl<'a> Walk<'a> {
     /// Takes whole frames out of the data; `Ok(Some(bytes))` when the next one is cut off after so many.
     fn run(&mut self) -> Result<Option<usize>, ExtractError> {
         while !self.done && self.at < self.data.len() {
+            // What lies above the bound may be half written, or refused by a full disk: never looked at.
+            if self.next_offset >= self.range.upto {
+                self.done = true;
+                break;
+            }
             if let Some(needed) = self.frame()? {
                 return Ok(Some(needed));
             }
@@ -226,10 +231,7 @@ pub fn read_range(disk: &dyn DiskRead, range: &FileRange) -> Result<Extracted, E
         let cut = walk.run()?;
         let reached = pos + walk.at as u64;
         // Frames above the bound may be on their way to the file; what is below it was written.
-        let short = (data.len() as u64) < want && !walk.done;
-        if short && walk.next_offset >= range.upto {
-            return Ok(walk.finish(None));
-        }
+        let short = (data.len() as u64) < want && walk.next_offset < range.upto;
         if short && walk.batches.is_empty() {
             return Err(walk.damaged("the file is shorter than its frames"));
         }

@@ -108,7 +108,8 @@ impl Rounds {
     }
 
     pub(crate) fn dirty(&mut self, key: GroupKey, end: LogEnd, commit: u64, relaxed: bool) -> u64 {
-        self.waiting.insert(key, Waiting { end, commit, relaxed });
+        let relaxed_before = self.waiting.get(&key).is_none_or(|w| w.relaxed);
+        self.waiting.insert(key, Waiting { end, commit, relaxed: relaxed && relaxed_before });
         match self.unwritten.last_mut().filter(|(last, _, _)| *last == key) {
             Some(last) => *last = (key, end.index, relaxed),
             None => self.unwritten.push((key, end.index, relaxed)),

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// One unsynced write: (file, position, bytes).
 pub type Unsynced = (String, u64, Vec<u8>);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Inode {
     live: Vec<u8>,
     durable: Option<Vec<u8>>,
@@ -16,7 +16,7 @@ struct Inode {
 }
 
 /// A data directory in memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TestDisk {
     files: BTreeMap<String, Inode>,
     open: BTreeMap<FileId, String>,

@@ -33,7 +33,8 @@ impl Shared {
         }
         let file = Arc::new(File::open(self.path(path)).map_err(|e| io_error("open", path, &e))?);
         if path.ends_with(".log") {
-            readers.insert(path, file.clone());
+            // A file that is being read stays in the table: it must not be recycled under its reader.
+            readers.insert(path, file.clone(), |file| Arc::strong_count(file) == 1);
         }
         Ok(file)
     }
@@ -99,7 +100,7 @@ impl DiskRead for Shared {
             return Some(map);
         }
         let map = self.map_index(path).filter(|bytes| crate::index_is_whole(bytes))?;
-        self.maps().insert(path, map.clone());
+        self.maps().insert(path, map.clone(), |_| true);
         Some(map)
     }
 
@@ -108,7 +109,7 @@ impl DiskRead for Shared {
         let temporary = full.with_extension("rebuilt.tmp");
         // A hint: where it cannot be kept on disk it serves from memory until then.
         let _ = std::fs::write(&temporary, &bytes).and_then(|()| std::fs::rename(&temporary, &full));
-        self.maps().insert(path, bytes);
+        self.maps().insert(path, bytes, |_| true);
     }
 }
 

@@ -30,14 +30,15 @@ impl<V: Clone> Lru<V> {
         Some(row.1.clone())
     }
 
-    pub(super) fn insert(&mut self, path: &str, value: V) {
+    /// `spare`: whether a row may go when there are too many.
+    pub(super) fn insert(&mut self, path: &str, value: V, spare: fn(&V) -> bool) {
         self.clock += 1;
         if self.rows.len() >= self.limit {
             // An eighth at once, so that the search is rare.
             let mut ages: Vec<u64> = self.rows.values().map(|(age, _)| *age).collect();
             ages.sort_unstable();
             let oldest = ages[ages.len() / 8];
-            self.rows.retain(|_, (age, _)| *age > oldest);
+            self.rows.retain(|_, (age, value)| *age > oldest || !spare(value));
         }
         self.rows.insert(path.to_string(), (self.clock, value));
     }

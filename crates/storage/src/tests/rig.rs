@@ -25,6 +25,7 @@ pub(super) struct Rig {
     pub(super) events: Vec<DirEvent>,
     pub(super) persisted: u64,
     pub(super) state: Option<GroupState>,
+    pub(super) relaxed: bool,
 }
 
 pub(super) fn members() -> Vec<Replica> {
@@ -44,8 +45,17 @@ impl Rig {
         let now = Now { mono: Mono(0), wall: 1_000_000 };
         let (dir, _) = open(&disk, now).unwrap();
         let log = Log::born(KEY, group_dir(KEY), birth(KEY, members()), cfg.clone());
-        let mut rig =
-            Rig { disk, dir, log: Some(log), cfg, now, events: Vec::new(), persisted: 1, state: None };
+        let mut rig = Rig {
+            disk,
+            dir,
+            log: Some(log),
+            cfg,
+            now,
+            events: Vec::new(),
+            persisted: 1,
+            state: None,
+            relaxed: false,
+        };
         rig.settle();
         rig
     }
@@ -65,14 +75,14 @@ impl Rig {
         let h = EntryHead { append_time: self.now.wall, term: log.last_term(), ..h };
         let payload = Bytes::from(sized_batch(log.next_offset(), count, timestamp, body));
         log.append(self.now, &h, payload, timestamp, self.dir.fx());
-        self.dir.dirty(log, false);
+        self.dir.dirty(log, self.relaxed);
     }
 
     pub(super) fn append_command(&mut self, term: u64, bytes: &'static [u8]) {
         let log = self.log.as_mut().unwrap();
         let h = head(log.last_index() + 1, EntryKind::Command, 0, log.next_offset());
         log.append(self.now, &EntryHead { term, ..h }, Bytes::from_static(bytes), -1, self.dir.fx());
-        self.dir.dirty(log, false);
+        self.dir.dirty(log, self.relaxed);
     }
 
     /// Carries out what waits, and feeds back what it completes; once.
