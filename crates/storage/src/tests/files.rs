@@ -172,3 +172,23 @@ fn an_old_file_is_rolled_by_time() {
     rig.append(1);
     assert_eq!(rig.log().files().len(), 2);
 }
+
+#[test]
+fn a_read_does_not_look_at_frames_that_are_not_written_yet() {
+    let mut rig = Rig::with(TestDisk::default(), LogConfig::default());
+    (0..5).for_each(|_| rig.append(1));
+    rig.settle();
+    let file = rig.path("00000000000000000002.log");
+    let mut bytes = rig.disk.get(&file).unwrap().to_vec();
+    bytes.extend([0x55; 5000]);
+    rig.disk.set(&file, bytes);
+    (0..3).for_each(|_| rig.append(1));
+    rig.cool();
+    for from in 0..5 {
+        let ReadPlan::File(range) = rig.log().read_plan(from, 5, 1 << 20).unwrap() else { panic!("cold") };
+        let read = read_range(&rig.disk, &range).unwrap();
+        assert_eq!((read.next_offset, read.batches.len() as i64), (5, 5 - from));
+        let data = rig.disk.read(&range.path, range.pos, range.len as usize).unwrap();
+        assert_eq!(extract(&range, data).unwrap(), read);
+    }
+}
