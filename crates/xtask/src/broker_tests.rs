@@ -4,8 +4,7 @@
 use anyhow::Result;
 
 use crate::brokers::{Broker, Kind};
-use crate::cargo_cmd::{build_broker, cargo};
-use crate::install::{self, Need};
+use crate::cargo_cmd::cargo;
 use crate::suites::tests;
 use crate::test_runner::{Context, Outcome};
 
@@ -26,11 +25,7 @@ pub(crate) fn admin_commands(context: &Context) -> Result<Outcome> {
 fn against_each(context: &Context, package: &str, test: &str, variable: &str) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for kind in [Kind::Plimsoll, Kind::Apache] {
-        match kind {
-            Kind::Plimsoll => build_broker()?,
-            Kind::Apache => install::install(&context.root, Need::KafkaBroker)?,
-        }
-        let broker = Broker::start(&context.root, kind, test)?;
+        let broker = Broker::start(context, kind, test)?;
         let mut command = cargo(&["test", "--package", package, "--test", test, "--"]);
         command.args(["--ignored", "--format=pretty"]).env(variable, broker.bootstrap());
         let mut ran = tests(&mut command)?;

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{install, process};
+use crate::install::{self, Need};
+use crate::process;
+use crate::test_runner::Context;
 
 /// Which broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Broker {
     /// Starts one in an empty directory under `target/clients/run` and waits until it accepts.
-    pub(crate) fn start(root: &Path, kind: Kind, label: &str) -> Result<Self> {
+    pub(crate) fn start(context: &Context, kind: Kind, label: &str) -> Result<Self> {
+        let root = &context.root;
         let dir = root.join("target/clients/run").join(format!("{label}-{kind:?}").to_lowercase());
         if dir.exists() {
             fs::remove_dir_all(&dir)?;
@@ -38,8 +41,11 @@ impl Broker {
         fs::create_dir_all(&dir)?;
         let (port, second) = (free_port()?, free_port()?);
         let child = match kind {
-            Kind::Plimsoll => start_plimsoll(root, &dir, port, second)?,
-            Kind::Apache => start_apache(root, &dir, port, second)?,
+            Kind::Plimsoll => start_plimsoll(&context.binary()?, &dir, port, second)?,
+            Kind::Apache => {
+                install::install(root, Need::KafkaBroker)?;
+                start_apache(root, &dir, port, second)?
+            }
         };
         let mut broker = Self { child, kind, port, dir, stopped: false };
         broker.wait_until_ready()?;
@@ -100,7 +106,7 @@ fn spawn(command: &mut Command, dir: &Path) -> Result<Child> {
     command.spawn().with_context(|| format!("{command:?}"))
 }
 
-fn start_plimsoll(root: &Path, dir: &Path, port: u16, http: u16) -> Result<Child> {
+fn start_plimsoll(binary: &Path, dir: &Path, port: u16, http: u16) -> Result<Child> {
     let config = dir.join("server.properties");
     let text = format!(
         "node.id=1\nprocess.roles=broker,controller\ncontroller.listener.names=CONTROLLER\n\
@@ -109,7 +115,6 @@ fn start_plimsoll(root: &Path, dir: &Path, port: u16, http: u16) -> Result<Child
         dir.join("data").display()
     );
     fs::write(&config, text)?;
-    let binary = target_dir(root).join("release/plimsoll");
     spawn(Command::new(binary).arg("serve").arg("--config").arg(config), dir)
 }
 

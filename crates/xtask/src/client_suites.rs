@@ -84,18 +84,16 @@ fn run(context: &Context, program: &Program) -> Result<Outcome> {
     }
     let mut outcome = Outcome::default();
     if context.apache {
-        install::install(&context.root, Need::KafkaBroker)?;
         outcome.add(against(context, program, Kind::Apache)?);
     }
     if context.ours {
-        crate::cargo_cmd::build_broker()?;
         outcome.add(against(context, program, Kind::Plimsoll)?);
     }
     Ok(outcome)
 }
 
 fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> {
-    let broker = Broker::start(&context.root, kind, program.name)?;
+    let broker = Broker::start(context, kind, program.name)?;
     let log = install::home(&context.root).join("run").join(format!("{}-{kind:?}.err", program.name));
     let mut command = (program.command)(&context.root);
     command.args(["--bootstrap", &broker.bootstrap(), "--topic-prefix", program.name]);

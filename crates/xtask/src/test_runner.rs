@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::cargo_cmd;
 use crate::client_table::ClientTable;
 use crate::skips::Skips;
 use crate::suites::SUITES;
@@ -30,10 +31,21 @@ pub(crate) struct Context {
     pub(crate) apache: bool,
     /// Narrows a client suite to one check of its program.
     pub(crate) check: Option<String>,
+    /// A broker that was built already; without it the release build is brought up to date.
+    pub(crate) binary: Option<PathBuf>,
     pub(crate) table: RefCell<ClientTable>,
 }
 
 impl Context {
+    /// The broker to start.
+    pub(crate) fn binary(&self) -> Result<PathBuf> {
+        if let Some(binary) = &self.binary {
+            return Ok(binary.clone());
+        }
+        cargo_cmd::build_broker()?;
+        Ok(cargo_cmd::broker().into())
+    }
+
     /// Records of the bulk checks.
     pub(crate) fn records(&self) -> u32 {
         if self.tier == Tier::Full { 100_000 } else { 10_000 }
@@ -68,12 +80,13 @@ struct Arguments {
     only: Vec<String>,
     against: Option<String>,
     check: Option<String>,
+    binary: Option<PathBuf>,
     write_docs: bool,
     list: bool,
 }
 
 const USAGE: &str = "usage: cargo xtask test [--fast | --full] [--only SUITE]... [--check NAME] \
-                     [--against plimsoll|apache|both] [--write-docs] [--list]";
+                     [--against plimsoll|apache|both] [--binary PLIMSOLL] [--write-docs] [--list]";
 
 fn parse(args: &[String]) -> Result<Arguments> {
     let mut parsed = Arguments {
@@ -81,6 +94,7 @@ fn parse(args: &[String]) -> Result<Arguments> {
         only: Vec::new(),
         against: None,
         check: None,
+        binary: None,
         write_docs: false,
         list: false,
     };
@@ -93,6 +107,7 @@ fn parse(args: &[String]) -> Result<Arguments> {
             "--only" => parsed.only.push(value()?),
             "--against" => parsed.against = Some(value()?),
             "--check" => parsed.check = Some(value()?),
+            "--binary" => parsed.binary = Some(value()?.into()),
             "--write-docs" => parsed.write_docs = true,
             "--list" => parsed.list = true,
             other => bail!("unknown argument {other}\n{USAGE}"),
@@ -124,8 +139,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     };
     let root = root()?;
     let table = RefCell::new(ClientTable::default());
-    let context =
-        Context { root: root.clone(), tier: args.tier, ours, apache, check: args.check.clone(), table };
+    let (check, binary) = (args.check.clone(), args.binary.clone());
+    let context = Context { root, tier: args.tier, ours, apache, check, binary, table };
     let wanted = SUITES.iter().filter(|suite| {
         let chosen = args.only.iter().any(|name| name == suite.name);
         chosen || args.only.is_empty() && (suite.fast || args.tier != Tier::Fast)

@@ -10,12 +10,13 @@ pub(crate) type Leaves = BTreeMap<String, String>;
 
 /// Fields that name an item of a list; its place in the list then does not count, because Kafka's own
 /// lists often come out of hash maps.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "api_key",
     "name",
     "topic",
     "topic_id",
     "partition_index",
+    "index",
     "partition",
     "group_id",
     "member_id",
@@ -28,6 +29,15 @@ const KEYS: [&str; 12] = [
 const FREE_TEXT: [&str; 2] = ["error_message", "batch_index_error_message"];
 /// Fields that count something of the broker's own.
 const FREE_NUMBER: [&str; 4] = ["finalized_features_epoch", "total_bytes", "usable_bytes", "partition_size"];
+/// Configs whose values name this machine's addresses and directories.
+const LOCAL: [&str; 6] = [
+    "listeners",
+    "advertised.listeners",
+    "log.dir",
+    "log.dirs",
+    "controller.quorum.bootstrap.servers",
+    "http.listener",
+];
 /// A time this close to now, in ms, is now.
 const NOW_WITHIN: i64 = 600_000;
 
@@ -51,7 +61,8 @@ impl Walk<'_> {
     fn visit(&mut self, path: &str, field: &str, tree: Tree) {
         match tree {
             Tree::Word(word) => {
-                let word = self.side.symbol(field, &word).unwrap_or_else(|| plain(field, word));
+                let symbol = self.side.symbol(field, &word).or_else(|| local(path, field, &word));
+                let word = symbol.unwrap_or_else(|| plain(field, word));
                 self.put(path, word);
             }
             Tree::List(items) if field == "records" => {
@@ -93,13 +104,18 @@ impl Walk<'_> {
     fn key(&self, item: &Tree) -> Option<String> {
         let Tree::Struct(fields) = item else { return None };
         let named = |key: &&str| fields.iter().find(|(name, _)| name == *key);
+        let words: Vec<(&String, &String)> = KEYS
+            .iter()
+            .filter_map(named)
+            .filter_map(|(name, value)| match value {
+                Tree::Word(word) => Some((name, word)),
+                _ => None,
+            })
+            .collect();
         let empty = ["AAAAAAAAAAAAAAAAAAAAAA", "\"\"", "None"];
-        KEYS.iter().filter_map(named).find_map(|(name, value)| match value {
-            Tree::Word(word) if !empty.contains(&word.as_str()) => {
-                Some(format!("{name}={}", self.side.symbol(name, word).unwrap_or_else(|| word.clone())))
-            }
-            _ => None,
-        })
+        let telling = words.iter().find(|(_, word)| !empty.contains(&word.as_str()));
+        let (name, word) = telling.or(words.first())?;
+        Some(format!("{name}={}", self.side.symbol(name, word).unwrap_or_else(|| (*word).clone())))
     }
 
     /// The batches of a record set, header by header and record by record.
@@ -121,6 +137,12 @@ impl Walk<'_> {
             self.visit(&format!("{path}.content"), "content", parse(&format!("{content:?}")));
         }
     }
+}
+
+fn local(path: &str, field: &str, word: &str) -> Option<String> {
+    let named = |config: &&str| path.contains(&format!("configs[name=\"{config}\"]"));
+    let set = field == "value" && word != "None" && word != "\"\"";
+    (set && LOCAL.iter().any(|config| named(&config))).then(|| "<of this machine>".to_owned())
 }
 
 fn plain(field: &str, word: String) -> String {

@@ -2,7 +2,7 @@
 use crate::allowed::Allowed;
 use crate::cases;
 use crate::leaves::{Leaves, leaves, now};
-use crate::script::{Action, Script, Step};
+use crate::script::{Action, Again, Script, Step};
 use crate::side::{Answer, Side};
 use anyhow::{Context, Result, bail};
 use client_lite::RawConn;
@@ -11,8 +11,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use wire::{ApiKey, ApiVersionsRequest, Request, ResponseBody};
 
-/// Codes that go away by themselves after a topic, a group or a coordinator was made.
-const PASSING: [&str; 6] = ["5", "14", "15", "16", "29", "78"];
 const SETTLE_TRIES: u32 = 200;
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -113,11 +111,10 @@ impl Replay {
                 let Some((api, version, a, b)) = self.begun.remove(*begun) else { return };
                 tokio::join!(Side::finish(a, api, version), Side::finish(b, api, version))
             }
-            Action::Ask { make, settled } => {
-                let tries = if *settled { SETTLE_TRIES } else { 1 };
+            Action::Ask { make, again } => {
                 let (a, b) = (make(&self.ours, version), make(&self.theirs, version));
-                let a = ask(&mut self.ours, &a, version, tries);
-                tokio::join!(a, ask(&mut self.theirs, &b, version, tries))
+                let a = ask(&mut self.ours, &a, version, *again);
+                tokio::join!(a, ask(&mut self.theirs, &b, version, *again))
             }
         };
         for (side, answer) in [(&mut self.ours, &a), (&mut self.theirs, &b)] {
@@ -162,14 +159,11 @@ fn brief(answer: &Answer) -> String {
     }
 }
 
-async fn ask(side: &mut Side, request: &Request, version: i16, tries: u32) -> Answer {
+async fn ask(side: &mut Side, request: &Request, version: i16, again: Option<Again>) -> Answer {
     let mut answer = side.ask(request, version).await;
-    for _ in 1..tries {
+    for _ in 0..SETTLE_TRIES {
         let Answer::Body(body) = &answer else { break };
-        let passing = |(path, value): (&String, &String)| {
-            path.ends_with("error_code") && PASSING.contains(&value.as_str())
-        };
-        if !leaves(body, side).iter().any(passing) {
+        if !again.is_some_and(|again| again(&leaves(body, side))) {
             break;
         }
         tokio::time::sleep(SETTLE_PAUSE).await;

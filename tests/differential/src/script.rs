@@ -1,16 +1,22 @@
 //! The script: steps in their order, each a request in some versions.
+use crate::leaves::Leaves;
 use crate::side::Side;
 use std::ops::RangeInclusive;
 use wire::{ApiKey, Request, RequestMessage, ResponseBody};
 
 type Make = Box<dyn Fn(&Side, i16) -> Request>;
 type Learn = Box<dyn Fn(&mut Side, &ResponseBody)>;
+/// Whether an answer is one of a state that passes.
+pub(crate) type Again = fn(&Leaves) -> bool;
 type Bytes = Box<dyn Fn(&Side) -> Vec<u8>>;
+
+/// Codes that go away by themselves after a topic, a group or a coordinator was made.
+const PASSING: [&str; 6] = ["5", "14", "15", "16", "29", "78"];
 
 /// What a step does.
 pub(crate) enum Action {
     /// Asks and compares the answers.
-    Ask { make: Make, settled: bool },
+    Ask { make: Make, again: Option<Again> },
     /// Sends, and leaves the answer for the step that finishes it.
     Begin { make: Make },
     /// Compares the answers to the step of that name.
@@ -73,7 +79,7 @@ impl Script {
         make: impl Fn(&Side, i16) -> R + 'static,
     ) -> &mut Step {
         let make = Box::new(move |side: &Side, version| make(side, version).into());
-        self.step(name, R::KEY, versions, Action::Ask { make, settled: false })
+        self.step(name, R::KEY, versions, Action::Ask { make, again: None })
     }
 
     /// Sends a request of the newest version whose answer [`Script::finish`] waits for.
@@ -113,8 +119,16 @@ impl Step {
 
     /// Asks again while the answer says to retry: what was begun before takes its time.
     pub(crate) fn settled(&mut self) -> &mut Step {
-        if let Action::Ask { settled, .. } = &mut self.action {
-            *settled = true;
+        self.again(|leaves| {
+            let code = |(path, _): &(&String, &String)| path.ends_with("error_code");
+            leaves.iter().filter(code).any(|(_, value)| PASSING.contains(&value.as_str()))
+        })
+    }
+
+    /// Asks again while `again` holds for the answer.
+    pub(crate) fn again(&mut self, while_so: Again) -> &mut Step {
+        if let Action::Ask { again, .. } = &mut self.action {
+            *again = Some(while_so);
         }
         self
     }

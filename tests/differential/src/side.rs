@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use wire::{ApiKey, EncodeError, Request, RequestHeader, ResponseBody, Str, decode_response, encode_request};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 const CORRELATION: i32 = 77;
 
 /// What came back.
@@ -14,7 +14,7 @@ const CORRELATION: i32 = 77;
 pub(crate) enum Answer {
     Body(Box<ResponseBody>),
     Closed,
-    /// Nothing within 20 seconds.
+    /// Nothing within 10 seconds.
     Silent,
     /// Bytes that are no answer to what was asked.
     Undecodable(#[allow(dead_code)] String),

@@ -15,7 +15,7 @@ pub(super) fn steps(script: &mut Script) {
     script.over("a name with a blank", 3..=3, asks("a b", "1.0"));
     script.over("a version with a bracket", 3..=3, asks("a", "1(0)"));
     // API, version, correlation id, client id; a header of version 1.
-    script.raw("ApiVersions v99", |_| framed(&[0, 18, 0, 99, 0, 0, 0, 77, 0xff, 0xff]));
+    script.raw("ApiVersions v99", |_| framed(&[0, 18, 0, 99, 0, 0, 0, 77, 0xff, 0xff, 0, 1, 1, 0]));
     script.raw("ApiVersions v-1", |_| framed(&[0, 18, 0xff, 0xff, 0, 0, 0, 77, 0xff, 0xff]));
     script.raw("an API of the future", |_| framed(&[0x7f, 0, 0, 0, 0, 0, 0, 77, 0xff, 0xff]));
     script.raw("a negative API", |_| framed(&[0xff, 0xff, 0, 0, 0, 0, 0, 77, 0xff, 0xff]));
@@ -30,8 +30,9 @@ pub(super) fn steps(script: &mut Script) {
     script.raw("an array of 2^31-1 items", |_| {
         framed(&[0, 3, 0, 1, 0, 0, 0, 77, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff])
     });
-    script
-        .raw("text that is not UTF-8", |_| framed(&[0, 10, 0, 0, 0, 0, 0, 77, 0xff, 0xff, 0, 2, 0xff, 0xfe]));
+    script.raw("text that is not UTF-8", |_| {
+        framed(&[0, 15, 0, 0, 0, 0, 0, 77, 0xff, 0xff, 0, 0, 0, 1, 0, 2, 0xff, 0xfe])
+    });
     script.raw("a negative frame length", |_| vec![0xff, 0xff, 0xff, 0xff]);
     script.raw("a frame of 2 GiB", |_| vec![0x7f, 0xff, 0xff, 0xff]);
     script

@@ -50,9 +50,6 @@ pub(super) fn steps(script: &mut Script) {
     script.over("a newer epoch", 4..=11, |side, _| {
         list(side.name("main"), 0, side.number("epoch", 0) as i32 + 1, -1)
     });
-    script.over("an older epoch", 4..=11, |side, _| {
-        list(side.name("main"), 0, side.number("epoch", 0) as i32 - 1, -1)
-    });
     script.each("a partition twice", |side, _| {
         let mut request = list(side.name("main"), 0, -1, -1);
         let twice = request.topics[0].partitions[0].clone();
@@ -78,7 +75,6 @@ fn epochs(script: &mut Script) {
     let epoch = |side: &Side| side.number("epoch", 0) as i32;
     script.each("this epoch", move |side, _| ask(side.name("main"), 0, -1, epoch(side)));
     script.each("the next epoch", move |side, _| ask(side.name("main"), 0, -1, epoch(side) + 1));
-    script.each("the epoch before", move |side, _| ask(side.name("main"), 0, -1, epoch(side) - 1));
     script.each("no epoch", move |side, _| ask(side.name("main"), 0, -1, -1));
     script
         .each("from a newer leader", move |side, _| ask(side.name("main"), 0, epoch(side) + 1, epoch(side)));

@@ -74,26 +74,27 @@ fn refused(script: &mut Script) {
     });
     script.over("a transactional batch without a transaction", 3..=11, |side, _| ProduceRequest {
         transactional_id: super::some("txn"),
-        ..produce(side, "main", 0, Some(batch(1, Codec::None)))
+        ..produce(side, "broken", 0, Some(batch(1, Codec::None)))
     });
 }
 
 fn damaged_batches(script: &mut Script) {
-    script.each("null records", |side, _| produce(side, "main", 2, None));
-    script.each("empty records", |side, _| produce(side, "main", 2, Some(BytesMut::new())));
+    // Kafka 4.4 never answers it, so one version is enough to wait for.
+    script.once("null records", |side, _| produce(side, "broken", 0, None));
+    script.each("empty records", |side, _| produce(side, "broken", 0, Some(BytesMut::new())));
     script.each("two batches", |side, _| {
         let two = [&batch(1, Codec::None)[..], &batch(1, Codec::None)[..]].concat();
-        produce(side, "main", 2, Some(BytesMut::from(&two[..])))
+        produce(side, "broken", 0, Some(BytesMut::from(&two[..])))
     });
     script.each("a batch cut short", |side, _| {
         let mut cut = batch(3, Codec::None);
         cut.truncate(cut.len() - 4);
-        produce(side, "main", 2, Some(cut))
+        produce(side, "broken", 0, Some(cut))
     });
     script.each("a header cut short", |side, _| {
         let mut cut = batch(3, Codec::None);
         cut.truncate(30);
-        produce(side, "main", 2, Some(cut))
+        produce(side, "broken", 0, Some(cut))
     });
     for (name, place, bytes) in [
         ("magic 0", 16, &[0][..]),
@@ -116,10 +117,10 @@ fn damaged_batches(script: &mut Script) {
         let bytes = bytes.to_vec();
         script.each(name, move |side, _| {
             let records = if place < 16 && place != 7 { raw_length(&bytes) } else { changed(place, &bytes) };
-            produce(side, "main", 2, Some(records))
+            produce(side, "broken", 0, Some(records))
         });
     }
-    script.each("a wrong checksum", |side, _| produce(side, "main", 2, Some(damaged(70))));
+    script.each("a wrong checksum", |side, _| produce(side, "broken", 0, Some(damaged(70))));
 }
 
 fn raw_length(bytes: &[u8]) -> BytesMut {
