@@ -3,10 +3,16 @@
 mod admin;
 mod bench;
 mod config;
+mod log_tools;
 mod serve;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 use std::process::ExitCode;
+
+/// Large buffers are made on one thread and freed on another, over and over.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A Kafka-compatible replicated log.
 #[derive(Debug, Parser)]
@@ -22,6 +28,9 @@ enum Command {
     Serve(serve::ServeArgs),
     #[command(flatten)]
     Admin(admin::AdminCommand),
+    /// Look at data files while the broker is stopped.
+    #[command(subcommand)]
+    Log(log_tools::LogCommand),
     /// Measure a broker, this one or any other.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -31,6 +40,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Admin(command) => run_admin(command),
+        Command::Log(command) => log_tools::run(command),
         Command::Bench(command) => bench::run(command),
     };
     match done {

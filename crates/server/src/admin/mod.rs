@@ -5,13 +5,13 @@
 //! JSON document (`consume`: one a line) for scripts; problems go to standard error.
 mod connect;
 mod consume;
-mod format;
+pub(crate) mod format;
 mod group;
 mod partitioner;
 mod point;
 mod produce;
 mod seek;
-mod table;
+pub(crate) mod table;
 mod topic;
 
 use clap::Subcommand;

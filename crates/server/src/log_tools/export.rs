@@ -1,0 +1,85 @@
+//! `plimsoll log export --kafka`: partitions as plain segment files of Apache Kafka.
+use super::names::{partition_name, topic_names};
+use super::offline::{DataDir, Offline};
+use anyhow::{Context, bail};
+use clap::Args;
+use model::{GroupKey, TopicId};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use storage::inspect::{GroupReport, frames, group_of, group_states, verify_group};
+use storage::{DiskRead, EntryKind, group_dir};
+
+/// What to export, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Write segment files of Apache Kafka
+    #[arg(long, required = true)]
+    kafka: bool,
+    /// A data directory (log.dirs)
+    dir: PathBuf,
+    /// Where to write: a directory for each partition, `topic-0/00000000000000000000.log`
+    out: PathBuf,
+    /// Only partitions whose name contains this
+    #[arg(long)]
+    only: Option<String>,
+}
+
+pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
+    let dir = DataDir::open(&args.dir)?;
+    let states = group_states(&dir.disk)?;
+    let names = topic_names(&dir.disk, &states);
+    let (mut partitions, mut bytes) = (0, 0);
+    for key in dir.disk.list("groups")?.iter().filter_map(|name| group_of(name)) {
+        let name = partition_name(&names, key);
+        let wanted = args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+        if key.topic == TopicId::METADATA || !wanted {
+            continue;
+        }
+        let state = states.iter().find(|state| state.key == key);
+        let report = verify_group(&dir.disk, &group_dir(key), key, state)?;
+        if !report.is_clean() {
+            bail!("{name} is damaged; `plimsoll log verify {}` says where", args.dir.display());
+        }
+        bytes += partition(&dir.disk, key, &report, &args.out.join(&name))?;
+        partitions += 1;
+        eprintln!("{name}: written");
+    }
+    println!("{partitions} partitions, {bytes} bytes in {}", args.out.display());
+    Ok(())
+}
+
+/// Writes one partition; a file of ours becomes a segment named by the offset of its first batch.
+fn partition(disk: &Offline, key: GroupKey, report: &GroupReport, out: &Path) -> anyhow::Result<u64> {
+    let mut written = 0;
+    for file in &report.files {
+        let mut segment = None;
+        for next in frames(disk, &file.path)? {
+            let next = next.with_context(|| key.to_string())?;
+            let head = next.frame.header.head;
+            if !next.follows || report.last_index.is_some_and(|last| head.index > last) {
+                break;
+            }
+            if head.kind != EntryKind::Data {
+                continue;
+            }
+            let segment = match &mut segment {
+                Some(segment) => segment,
+                none => none.insert(begin(out, head.base_offset)?),
+            };
+            segment.write_all(&next.frame.payload)?;
+            written += next.frame.payload.len() as u64;
+        }
+        if let Some(mut segment) = segment {
+            segment.flush()?;
+        }
+    }
+    Ok(written)
+}
+
+fn begin(out: &Path, base_offset: i64) -> anyhow::Result<BufWriter<File>> {
+    std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
+    let path = out.join(format!("{base_offset:020}.log"));
+    let file = File::create_new(&path).with_context(|| path.display().to_string())?;
+    Ok(BufWriter::new(file))
+}
