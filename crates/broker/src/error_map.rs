@@ -36,6 +36,20 @@ pub(crate) fn append(error: &AppendError) -> ErrorCode {
     error.code
 }
 
+/// The log start that the answer to a refused append tells: as in Kafka only where the log itself judged the
+/// batch and kept its form, else -1.
+pub(crate) fn append_log_start(error: &AppendError) -> i64 {
+    match error.code {
+        ErrorCode::CorruptMessage
+        | ErrorCode::MessageTooLarge
+        | ErrorCode::RecordListTooLarge
+        | ErrorCode::NotLeaderOrFollower
+        | ErrorCode::UnknownTopicOrPartition
+        | ErrorCode::KafkaStorageError => -1,
+        _ => error.log_start,
+    }
+}
+
 /// The text of a refused append.
 pub(crate) fn append_message(error: &AppendError) -> Option<String> {
     error.message.clone()

@@ -67,6 +67,7 @@ fn failed(shared: &Shared, ctx: &RequestContext, name: Str, error: &ItemError) -
         error_message: error.message.as_ref().map(Str::from),
         num_partitions: -1,
         replication_factor: -1,
+        configs: (ctx.api_version >= SHOWS_CONFIGS_FROM).then(Vec::new),
         ..Default::default()
     }
 }

@@ -19,8 +19,9 @@ pub(crate) fn handle(
 ) -> ResponseBody {
     // Version 0 has no such field and means brokers.
     let endpoint_type = if ctx.api_version == 0 { BROKERS } else { request.endpoint_type };
+    // As in Kafka an error answers with the type of the endpoint that was asked, not with the one asked for.
     let mut response = DescribeClusterResponse {
-        endpoint_type,
+        endpoint_type: BROKERS,
         cluster_authorized_operations: OPERATIONS_NOT_ASKED,
         cluster_id: shared.core.cluster_id().as_ref().into(),
         controller_id: shared.core.controller_id(),

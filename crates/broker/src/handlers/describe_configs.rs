@@ -57,13 +57,14 @@ fn encode(shared: &Shared, ctx: &RequestContext, resource: DescribedResource) ->
     let mut out = DescribeConfigsResult {
         resource_type: resource.kind,
         resource_name: resource.name.into(),
+        error_message: Some(Str::default()),
         ..Default::default()
     };
     match resource.result {
         Ok(configs) => out.configs = configs.into_iter().map(encode_config).collect(),
         Err(error) => {
             out.error_code = shared.code(ctx, error.code);
-            out.error_message = error.message.map(Str::from);
+            out.error_message = Some(error.message.map(Str::from).unwrap_or_default());
         }
     }
     out

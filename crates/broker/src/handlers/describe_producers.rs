@@ -5,7 +5,7 @@ use crate::shared::Shared;
 use model::ErrorCode;
 use std::rc::Rc;
 use wire::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
-use wire::{DescribeProducersRequest, DescribeProducersResponse, ResponseBody};
+use wire::{DescribeProducersRequest, DescribeProducersResponse, ResponseBody, Str};
 
 pub(crate) fn handle(
     shared: &Rc<Shared>,
@@ -21,7 +21,10 @@ pub(crate) fn handle(
                 let mut row = PartitionResponse { partition_index: *index, ..Default::default() };
                 match describe(shared, ctx, &topic.name, *index) {
                     Ok(producers) => row.active_producers = producers,
-                    Err(code) => row.error_code = shared.code(ctx, code),
+                    Err(code) => {
+                        row.error_code = shared.code(ctx, code);
+                        row.error_message = message(code).map(Str::from_static);
+                    }
                 }
                 row
             })
@@ -29,6 +32,14 @@ pub(crate) fn handle(
         topics.push(TopicResponse { name: topic.name, partitions });
     }
     ResponseBody::DescribeProducers(DescribeProducersResponse { topics, ..Default::default() })
+}
+
+fn message(code: ErrorCode) -> Option<&'static str> {
+    match code {
+        ErrorCode::UnknownTopicOrPartition => Some("This server does not host this topic-partition."),
+        ErrorCode::InvalidTopicException => Some("The topic name is not valid."),
+        _ => None,
+    }
 }
 
 fn describe(

@@ -8,6 +8,7 @@ use model::{ErrorCode, TopicId};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use wire::describe_topic_partitions_request::TopicRequest;
 use wire::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
@@ -21,7 +22,12 @@ pub(crate) fn handle(
     ctx: &RequestContext,
     request: DescribeTopicPartitionsRequest,
 ) -> ResponseBody {
-    let from = request.cursor.as_ref().map(|c| (c.topic_name.as_str().to_owned(), c.partition_index.max(0)));
+    if let Some(cursor) = &request.cursor
+        && !may_begin_at(cursor, &request.topics)
+    {
+        return refused(shared, ctx, &request.topics);
+    }
+    let from = request.cursor.as_ref().map(|c| (c.topic_name.as_str().to_owned(), c.partition_index));
     let start = from.as_ref().map_or("", |(name, _)| name.as_str());
     let everything = request.topics.is_empty();
     let names: BTreeSet<String> = if everything {
@@ -55,7 +61,11 @@ pub(crate) fn handle(
                 Ok(()) => ErrorCode::UnknownTopicOrPartition,
                 Err(_) => ErrorCode::InvalidTopicException,
             };
-            response.topics.push(failed(shared, ctx, &name, code));
+            let operations = authorized_operations(ctx, &TOPIC_OPERATIONS, Resource::Topic(&name));
+            response.topics.push(DescribeTopicPartitionsResponseTopic {
+                topic_authorized_operations: operations,
+                ..failed(shared, ctx, &name, code)
+            });
             continue;
         };
         let first = from.as_ref().filter(|(n, _)| *n == name).map_or(0, |(_, p)| *p);
@@ -73,6 +83,24 @@ pub(crate) fn handle(
         }
     }
     ResponseBody::DescribeTopicPartitions(response)
+}
+
+/// A cursor points at one of the topics asked for, and at a partition that can be.
+fn may_begin_at(cursor: &wire::describe_topic_partitions_request::Cursor, topics: &[TopicRequest]) -> bool {
+    let listed = topics.is_empty() || topics.iter().any(|t| t.name == cursor.topic_name);
+    listed && cursor.partition_index >= 0
+}
+
+/// A request that makes no sense fails as a whole: the error on each of its topics.
+fn refused(shared: &Shared, ctx: &RequestContext, topics: &[TopicRequest]) -> ResponseBody {
+    let fail = |asked: &TopicRequest| DescribeTopicPartitionsResponseTopic {
+        is_internal: false,
+        ..failed(shared, ctx, &asked.name, ErrorCode::InvalidRequest)
+    };
+    ResponseBody::DescribeTopicPartitions(DescribeTopicPartitionsResponse {
+        topics: topics.iter().map(fail).collect(),
+        ..Default::default()
+    })
 }
 
 fn failed(

@@ -299,9 +299,9 @@ fn partition_data(
             data.records = Some(records);
             return data;
         }
+        // As in Kafka an error tells nothing of the log.
         Planned::Failed(error) => {
-            data.high_watermark = error.high_watermark;
-            data.log_start_offset = error.log_start;
+            data.aborted_transactions = target.group.is_err().then(Vec::new);
             error.code
         }
         Planned::Opening => ErrorCode::NotLeaderOrFollower,

@@ -28,7 +28,12 @@ pub(crate) async fn handle(
     let found = find(shared, ctx, request.key_type, &request.key);
     ResponseBody::FindCoordinator(FindCoordinatorResponse {
         error_code: found.error_code,
-        error_message: found.error_message,
+        // These versions tell the name of the code, also that of no error.
+        error_message: if found.error_code == 0 {
+            Some(Str::from_static(ErrorCode::None.name()))
+        } else {
+            found.error_message
+        },
         node_id: found.node_id,
         host: found.host,
         port: found.port,

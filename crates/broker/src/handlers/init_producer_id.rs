@@ -29,6 +29,9 @@ async fn init(
     ctx: &RequestContext,
     request: &InitProducerIdRequest,
 ) -> Result<(i64, i16), ErrorCode> {
+    if request.transactional_id.as_ref().is_some_and(|id| id.is_empty()) {
+        return Err(ErrorCode::InvalidRequest);
+    }
     if request.transactional_id.is_some() {
         // Fatal in every client; anything retriable would be retried for ever.
         return Err(ErrorCode::TransactionalIdAuthorizationFailed);

@@ -6,8 +6,10 @@ use crate::context::{
 use crate::core::Topic;
 use crate::shared::Shared;
 use model::{ErrorCode, TopicId};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use wire::metadata_request::MetadataRequestTopic;
 use wire::metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
 use wire::{MetadataRequest, MetadataResponse, ResponseBody, Str};
 
@@ -21,8 +23,16 @@ const SAYS_AUTO_CREATE_FROM: i16 = 4;
 pub(crate) async fn handle(
     shared: &Rc<Shared>,
     ctx: &RequestContext,
-    request: MetadataRequest,
+    mut request: MetadataRequest,
 ) -> ResponseBody {
+    if let Some(topics) = &mut request.topics {
+        if topics.iter().any(|asked| !may_ask(ctx, asked)) {
+            return refused(shared, ctx, topics);
+        }
+        // What is asked for twice is answered once.
+        let mut seen = HashSet::new();
+        topics.retain(|asked| seen.insert((asked.topic_id, asked.name.clone())));
+    }
     let mut response = MetadataResponse {
         cluster_id: Some(shared.core.cluster_id().as_ref().into()),
         controller_id: shared.core.controller_id(),
@@ -66,6 +76,30 @@ pub(crate) async fn handle(
         response.topics.push(topic);
     }
     ResponseBody::Metadata(response)
+}
+
+/// Topics are named, or from version 12 on told by id alone.
+fn may_ask(ctx: &RequestContext, asked: &MetadataRequestTopic) -> bool {
+    if ctx.api_version < ASK_BY_ID_FROM {
+        asked.topic_id.is_zero() && asked.name.is_some()
+    } else {
+        asked.name.is_some() || !asked.topic_id.is_zero()
+    }
+}
+
+/// A request that makes no sense fails as a whole: no brokers, and the error on each of its topics.
+fn refused(shared: &Shared, ctx: &RequestContext, topics: &[MetadataRequestTopic]) -> ResponseBody {
+    let fail = |asked: &MetadataRequestTopic| {
+        let name = Some(asked.name.clone().unwrap_or_default());
+        let topic = failed(shared, ctx, name, asked.topic_id, ErrorCode::InvalidRequest);
+        MetadataResponseTopic { is_internal: false, ..topic }
+    };
+    ResponseBody::Metadata(MetadataResponse {
+        topics: topics.iter().map(fail).collect(),
+        controller_id: -1,
+        cluster_authorized_operations: OPERATIONS_NOT_ASKED,
+        ..Default::default()
+    })
 }
 
 /// Creates the topics of the request that are missing, if client and broker both want it, and waits:

@@ -19,12 +19,12 @@ use wire::{ProduceRequest, ProduceResponse, ResponseBody};
 
 /// First version with topic ids.
 const TOPIC_IDS_FROM: i16 = 13;
-/// First version that may carry zstd.
-const ZSTD_FROM: i16 = 7;
 /// First version with leader hints.
 const HINTS_FROM: i16 = 10;
 const MAGIC_AT: usize = 16;
 const ATTRIBUTES_AT: usize = 21;
+/// In the low byte of the attributes.
+const TRANSACTIONAL: u8 = 0x10;
 const RECORD_COUNT_AT: usize = 57;
 
 /// A produce under way.
@@ -59,7 +59,7 @@ pub(crate) fn begin(shared: &Rc<Shared>, ctx: RequestContext, request: ProduceRe
         let topic = if produce.ctx.api_version >= TOPIC_IDS_FROM {
             shared.core.topic_by_id(data.topic_id).ok_or(ErrorCode::UnknownTopicId)
         } else {
-            shared.core.topic_by_name(&data.name).ok_or(ErrorCode::UnknownTopicOrPartition)
+            shared.core.topic_by_name(&data.name).ok_or_else(|| missing(&data.name))
         };
         let topic = topic.and_then(|t| may_write(&produce.ctx, t));
         let at_topic = produce.response.responses.len() as u32;
@@ -83,7 +83,7 @@ pub(crate) fn begin(shared: &Rc<Shared>, ctx: RequestContext, request: ProduceRe
                 }
                 Err((code, message)) => {
                     answer.error_code = shared.code(&produce.ctx, code);
-                    answer.error_message = message.map(wire::Str::from_static);
+                    answer.error_message = message.map(wire::Str::from);
                     produce.failed = true;
                 }
             }
@@ -108,12 +108,32 @@ fn refuse_whole(ctx: &RequestContext, request: &ProduceRequest) -> Option<ErrorC
     if !(-1..=1).contains(&request.acks) {
         return Some(ErrorCode::InvalidRequiredAcks);
     }
-    let id = request.transactional_id.as_ref()?;
+    let Some(id) = request.transactional_id.as_ref() else {
+        let refused = ErrorCode::TransactionalIdAuthorizationFailed;
+        return has_transactional_batch(request).then_some(refused);
+    };
     if authorize(ctx, Operation::Write, Resource::TransactionalId(id)) {
         // No transaction can have begun: InitProducerId refuses transactional ids.
         Some(ErrorCode::InvalidTxnState)
     } else {
         Some(ErrorCode::TransactionalIdAuthorizationFailed)
+    }
+}
+
+fn has_transactional_batch(request: &ProduceRequest) -> bool {
+    let sets = request.topic_data.iter().flat_map(|t| &t.partition_data).filter_map(|p| p.records.as_ref());
+    sets.into_iter().any(|records| {
+        let attributes = records.get(ATTRIBUTES_AT + 1).copied().unwrap_or(0);
+        records.get(MAGIC_AT) == Some(&2) && attributes & TRANSACTIONAL != 0
+    })
+}
+
+/// An internal topic refuses clients before it is made, too.
+fn missing(name: &str) -> ErrorCode {
+    if cluster::is_internal(name) {
+        ErrorCode::InvalidTopicException
+    } else {
+        ErrorCode::UnknownTopicOrPartition
     }
 }
 
@@ -127,7 +147,7 @@ fn may_write(ctx: &RequestContext, topic: Arc<Topic>) -> Result<Arc<Topic>, Erro
     Ok(topic)
 }
 
-type Refused = (ErrorCode, Option<&'static str>);
+type Refused = (ErrorCode, Option<String>);
 
 /// What can be judged without the partition's state.
 fn accept(
@@ -142,18 +162,8 @@ fn accept(
     }
     let topic = topic.as_ref().map_err(|code| (*code, None))?;
     let key = crate::core::group_key(topic, index).ok_or((ErrorCode::UnknownTopicOrPartition, None))?;
-    let records = records.filter(|r| !r.is_empty()).ok_or((
-        ErrorCode::InvalidRecord,
-        Some("Produce requests with version 3 or higher are required to have exactly one record batch per partition"),
-    ))?;
-    let zstd =
-        records.get(MAGIC_AT) == Some(&2) && records.get(ATTRIBUTES_AT + 1).is_some_and(|a| a & 7 == 4);
-    if zstd && ctx.api_version < ZSTD_FROM {
-        return Err((
-            ErrorCode::UnsupportedCompressionType,
-            Some("Produce requests with version below 7 are not allowed to use ZStandard compression"),
-        ));
-    }
+    let records = records::only_batch_of(ctx.api_version, records.unwrap_or_default())
+        .map_err(|error| (error.code(), Some(error.to_string())))?;
     Ok((key, records))
 }
 
@@ -194,7 +204,7 @@ impl ProduceCall {
                         self.failed = true;
                         answer.error_code = shared.code(&self.ctx, error_map::append(&error));
                         answer.error_message = error_map::append_message(&error).map(wire::Str::from);
-                        answer.log_start_offset = error.log_start;
+                        answer.log_start_offset = error_map::append_log_start(&error);
                         answer.record_errors = error_map::record_errors(&error)
                             .into_iter()
                             .map(|(index, message)| BatchIndexAndErrorMessage {

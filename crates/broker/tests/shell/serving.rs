@@ -93,3 +93,48 @@ fn a_fetch_session_answers_with_news_only() {
     let ResponseBody::Fetch(again) = client.ask(ApiKey::Fetch, 16, request) else { panic!() };
     assert_eq!(again.error_code, 71, "an epoch is used once");
 }
+
+fn sizes(answer: &wire::FetchResponse) -> Vec<usize> {
+    let partitions = answer.responses.iter().flat_map(|t| &t.partitions);
+    partitions.map(|p| p.records.as_ref().map_or(0, wire::Records::len)).collect()
+}
+
+#[test]
+fn only_the_first_batch_of_an_answer_may_exceed_its_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), |_| {});
+    let mut client = broker.client();
+    let topic = client.create("t", 3);
+    let text = "x".repeat(1_000);
+    let all = (0..3).map(|p| (p, batch(&[&text]))).collect();
+    client.ask(ApiKey::Produce, 9, produce("t", -1, all));
+    let size = batch(&[&text]).len();
+    let mut request = fetch(topic, &[(0, 0), (1, 0), (2, 0)], 0);
+    request.max_bytes = 1;
+    let ResponseBody::Fetch(answer) = client.ask(ApiKey::Fetch, 16, request.clone()) else { panic!() };
+    assert_eq!(sizes(&answer), [size, 0, 0]);
+    request.max_bytes = (2 * size + 1) as i32;
+    let ResponseBody::Fetch(answer) = client.ask(ApiKey::Fetch, 16, request) else { panic!() };
+    assert_eq!(sizes(&answer), [size, size, 0]);
+}
+
+#[test]
+fn what_left_memory_is_read_from_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), |_| {});
+    let mut client = broker.client();
+    let topic = client.create("t", 1);
+    for i in 0..20 {
+        client.ask(ApiKey::Produce, 9, produce("t", -1, vec![(0, batch(&[&format!("v{i}")]))]));
+    }
+    drop(client);
+    broker.stop();
+    let broker = start(dir.path(), |_| {});
+    let mut client = broker.client();
+    let mut request = fetch(topic, &[(0, 7)], 0);
+    request.topics[0].partitions[0].partition_max_bytes = 300;
+    let ResponseBody::Fetch(answer) = client.ask(ApiKey::Fetch, 16, request) else { panic!() };
+    let got = values(&answer.responses[0].partitions[0].records.as_ref().unwrap().to_bytes());
+    assert!(!got.is_empty() && got.len() < 13, "{got:?}");
+    assert_eq!(got[0], "v7");
+}
