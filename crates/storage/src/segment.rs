@@ -129,7 +129,7 @@ impl Segment {
 pub(crate) struct Active {
     pub(crate) segment: Segment,
     pub(crate) index: SparseIndex,
-    /// Append time of its first entry, ms.
+    /// Append time of its first data entry, ms; -1 before it. A no-op has no append time.
     pub(crate) since: i64,
     /// Open for writing; `None` until the first append after a start.
     pub(crate) file: Option<FileId>,
@@ -151,7 +151,7 @@ impl Active {
         max_timestamp: i64,
     ) {
         let segment = &mut self.segment;
-        if self.since < 0 {
+        if self.since < 0 && head.kind == EntryKind::Data {
             self.since = head.append_time;
         }
         if let (Ok(rel_offset), Ok(rel_index), Ok(pos)) = (
