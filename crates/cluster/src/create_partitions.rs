@@ -7,6 +7,9 @@ use model::{ErrorCode, NodeId};
 use proto::cluster::{CreatePartitions, ReplicaSet};
 use std::collections::BTreeMap;
 
+/// Partitions that one request may add, as in Kafka.
+const MAX_PARTITIONS_PER_REQUEST: usize = 10_000;
+
 /// More partitions for a topic, as a client asks for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewPartitions {
@@ -28,10 +31,15 @@ pub fn create_partitions(
     for topic in topics {
         *count.entry(&topic.name).or_default() += 1;
     }
+    let too_many = asked_partitions(image, topics) > MAX_PARTITIONS_PER_REQUEST;
     let mut granted = 0;
     let mut outcomes = Vec::new();
     for topic in topics {
         let result = match count.remove(topic.name.as_str()) {
+            Some(_) if too_many => Err(ItemError::new(
+                ErrorCode::PolicyViolation,
+                "Unable to perform excessively large batch operation.",
+            )),
             Some(1) => grow(image, topic, live, &mut granted),
             Some(_) => Err(ItemError::invalid_request("Duplicate topic name.")),
             None => continue,
@@ -39,6 +47,15 @@ pub fn create_partitions(
         outcomes.push((topic.name.clone(), result));
     }
     outcomes
+}
+
+/// Partitions that the request would add to topics that are there.
+fn asked_partitions(image: &Image, topics: &[NewPartitions]) -> usize {
+    let more = |t: &NewPartitions| {
+        let have = image.topic(&t.name)?.partitions.len();
+        Some(usize::try_from(t.count).unwrap_or(0).saturating_sub(have))
+    };
+    topics.iter().filter_map(more).fold(0, usize::saturating_add)
 }
 
 fn grow(image: &Image, request: &NewPartitions, live: &[NodeId], granted: &mut usize) -> ItemResult<Command> {

@@ -100,8 +100,7 @@ impl Group {
             return self.admit(cx, token, request, id);
         }
         if let Err(error) = self.validate(&request.member_id, request.instance_id.as_deref()) {
-            let reply = JoinReply { protocol_name: None, ..JoinReply::refused(error, &request.member_id) };
-            return cx.reply(token, Reply::Join(reply));
+            return refuse(cx, error, &request.member_id);
         }
         self.join_known(cx, token, request);
     }
@@ -213,7 +212,7 @@ impl Group {
         let (join, sync) = self.rename_static(&instance, &old, &new);
         if let Some(waiting) = join {
             let fenced = JoinReply::refused(ErrorCode::FencedInstanceId, &old);
-            cx.reply(waiting, Reply::Join(JoinReply { protocol_name: None, ..fenced }));
+            cx.reply(waiting, Reply::Join(fenced));
         }
         if let Some(waiting) = sync {
             cx.reply(waiting, Reply::Sync(SyncReply::refused(ErrorCode::FencedInstanceId)));

@@ -131,12 +131,14 @@ fn check_timestamps(header: &BatchHeader, limits: &BatchLimits) -> Result<(), Ba
     if limits.timestamp_type == TimestampType::LogAppendTime {
         return Ok(());
     }
-    for timestamp in [header.max_timestamp, header.base_timestamp] {
+    let only = header.record_count == 1;
+    for (timestamp, first) in [(header.base_timestamp, true), (header.max_timestamp, only)] {
         if !limits.bounds.allows(timestamp, limits.now) {
             return Err(BatchError::Timestamp {
                 timestamp,
                 earliest: limits.bounds.earliest(limits.now),
                 latest: limits.bounds.latest(limits.now),
+                first,
             });
         }
     }

@@ -111,6 +111,8 @@ pub enum BatchError {
         earliest: i64,
         /// The latest accepted, ms.
         latest: i64,
+        /// Whether it is the first record's: the header tells no other record's position.
+        first: bool,
     },
     /// The payload does not decompress.
     #[error("{codec} payload: {error}")]
@@ -183,6 +185,9 @@ impl BatchError {
             BatchError::Rejected { issues, .. } => issues.clone(),
             BatchError::Record { index, reason } => {
                 vec![RecordIssue { index: *index, message: (*reason).to_owned() }]
+            }
+            BatchError::Timestamp { first: true, .. } => {
+                vec![RecordIssue { index: 0, message: self.to_string() }]
             }
             _ => Vec::new(),
         }
