@@ -221,6 +221,9 @@ fn files() {
         chain = crc;
     }
     seed("frames", "log", &log);
+    for (name, marked) in [("unmarked", 0xff), ("marked", 1)] {
+        seed("recovery", name, &[&[marked, 1, 0, 0, 0, 0][..], &log].concat());
+    }
     let members = vec![Replica { id: 1, node_id: 1, kind: ReplicaKind::Voter as i32 }];
     let content = storage::birth(GroupKey::METADATA, members).encode_to_vec();
     let mut file = b"PLCK\x01\0\0\0".to_vec();
@@ -229,7 +232,10 @@ fn files() {
     file.extend((content.len() as u32).to_le_bytes());
     file.extend([0; 4]);
     file.extend(content);
-    seed("checkpoint", "birth", &checksummed(file, 36));
+    let file = checksummed(file, 36);
+    seed("checkpoint", "birth", &file);
+    seed("recovery", "checkpoint", &[&[0, 1, file.len() as u8, 0, 0, 0][..], &file, &log].concat());
+    state_log();
     let mut file = b"PLIX\x01\0\0\0".to_vec();
     file.extend(2u64.to_le_bytes());
     file.extend(0u64.to_le_bytes());
@@ -239,6 +245,34 @@ fn files() {
         file.extend(1_700_000_000_000u64.to_le_bytes());
     }
     seed("index", "two_rows", &checksummed(file, 28));
+}
+
+/// A snapshot with an identity, and an update with a group's row.
+fn state_log() {
+    let record = |kind: u8, number: u64, items: &[u8]| {
+        let mut out = b"PLST\x01".to_vec();
+        out.extend([kind, 0, 0]);
+        out.extend((items.len() as u32).to_le_bytes());
+        out.extend([0; 4]);
+        out.extend(number.to_le_bytes());
+        out.extend((number - 1).to_le_bytes());
+        out.extend([0; 8]);
+        out.extend(items);
+        out.resize(out.len().next_multiple_of(8), 0);
+        out
+    };
+    let identity = [&[3][..], &[0; 32]].concat();
+    let key = [&GroupKey::METADATA.topic.0[..], &0i32.to_le_bytes()].concat();
+    let mut row = [&[1][..], &key, &2u64.to_le_bytes(), &1u64.to_le_bytes(), &[1]].concat();
+    row.extend(4u64.to_le_bytes());
+    row.extend(7u32.to_le_bytes());
+    [2u64, 200, 4].iter().for_each(|number| row.extend(number.to_le_bytes()));
+    let forget = [&[2][..], &key].concat();
+    let file = [record(1, 1, &identity), record(2, 2, &row), record(3, 3, &forget)].concat();
+    seed("state_log", "one_file", &[&[255][..], &file].concat());
+    let other = record(1, 4, &[&identity[..], &row].concat());
+    let cut = (file.len() * 256 / (file.len() + other.len()) + 1) as u8;
+    seed("state_log", "two_files", &[&[cut][..], &file, &other].concat());
 }
 
 /// With the CRC-32C of everything, taken with zeros in its place, at `at`.

@@ -55,7 +55,7 @@ pub fn index(data: &[u8]) {
 }
 
 /// Writes the CRC-32C of `bytes`, taken with zeros in its place, at `at`.
-fn fix_checksum(bytes: &mut [u8], at: usize) -> bool {
+pub(crate) fn fix_checksum(bytes: &mut [u8], at: usize) -> bool {
     let Some(place) = bytes.get_mut(at..at + 4) else { return false };
     place.fill(0);
     let crc = records::crc32c(bytes);

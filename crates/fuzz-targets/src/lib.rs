@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 mod batches;
 mod config_text;
+mod directory;
 mod files;
 mod groups;
 mod metadata;
@@ -12,6 +13,7 @@ mod wire_frames;
 
 pub use batches::{batch, codecs};
 pub use config_text::config_text;
+pub use directory::{recovery, state_log};
 pub use files::{checkpoint, frames, index};
 pub use groups::group_records;
 pub use metadata::metadata;
@@ -32,4 +34,6 @@ pub const TARGETS: &[Target] = &[
     ("frames", frames),
     ("checkpoint", checkpoint),
     ("index", index),
+    ("recovery", recovery),
+    ("state_log", state_log),
 ];

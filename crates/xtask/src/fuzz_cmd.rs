@@ -72,6 +72,8 @@ fn fuzz(dir: &Path, target: &str, seconds: u64) -> Result<()> {
     let grown = dir.join("corpus").join(target);
     std::fs::create_dir_all(&grown)?;
     let mut command = nightly(dir);
+    // What the address sanitizer holds back of freed memory would count against the limit.
+    command.env("ASAN_OPTIONS", "quarantine_size_mb=16:malloc_context_size=4");
     command.args(["fuzz", "run", "--fuzz-dir", ".", target]).arg(&grown);
     command.arg(dir.join("corpus-seed").join(target)).arg("--");
     command.arg(format!("-max_total_time={seconds}"));

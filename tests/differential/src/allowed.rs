@@ -2,7 +2,7 @@
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// A pattern (`*` stands for anything) over "API vN: step: path", and why the difference is meant, in
+/// A pattern (`*` stands for anything) over "API vN: step: path = ours / theirs", and why the difference is meant, in
 /// words that stand in docs/differences.md.
 #[derive(Debug)]
 struct Rule {
@@ -28,19 +28,23 @@ impl Allowed {
         let mut rules = Vec::new();
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let (pattern, reason) = line.rsplit_once(" | ").with_context(|| format!("no reason: {line}"))?;
-            rules.push(Rule { pattern: pattern.trim().to_owned(), reason: reason.trim().to_owned() });
+            let mut pattern = pattern.trim().to_owned();
+            if !pattern.contains(" = ") {
+                pattern.push_str(" = *");
+            }
+            rules.push(Rule { pattern, reason: reason.trim().to_owned() });
         }
         Ok(Allowed { rules })
     }
 
-    /// Whether a difference at `place` is meant.
-    pub(crate) fn allows(&self, place: &str) -> bool {
-        self.rules.iter().any(|rule| matches(&rule.pattern, place))
+    /// Whether a difference is meant.
+    pub(crate) fn allows(&self, difference: &str) -> bool {
+        self.rules.iter().any(|rule| matches(&rule.pattern, difference))
     }
 
-    /// Patterns that fit none of the places.
-    pub(crate) fn unused<'a>(&self, places: impl Iterator<Item = &'a str> + Clone) -> Vec<&str> {
-        let idle = |rule: &&Rule| !places.clone().any(|place| matches(&rule.pattern, place));
+    /// Patterns that fit none of the differences.
+    pub(crate) fn unused(&self, differences: &[String]) -> Vec<&str> {
+        let idle = |rule: &&Rule| !differences.iter().any(|one| matches(&rule.pattern, one));
         self.rules.iter().filter(idle).map(|rule| rule.pattern.as_str()).collect()
     }
 }

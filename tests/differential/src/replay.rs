@@ -22,6 +22,13 @@ pub(crate) struct Difference {
     theirs: String,
 }
 
+impl Difference {
+    /// What patterns are held against.
+    fn text(&self) -> String {
+        format!("{} = {} / {}", self.place, self.ours, self.theirs)
+    }
+}
+
 /// What a run found.
 #[derive(Default)]
 pub(crate) struct Outcome {
@@ -183,9 +190,10 @@ impl Outcome {
         }
         let shown = |d: &&Difference| only.is_none_or(|only| d.place.contains(only));
         let unexpected: Vec<&Difference> =
-            self.differences.iter().filter(|d| !allowed.allows(&d.place)).filter(shown).collect();
+            self.differences.iter().filter(|d| !allowed.allows(&d.text())).filter(shown).collect();
         unexpected.iter().for_each(|d| print!("{}", line(d)));
-        let idle = allowed.unused(self.differences.iter().map(|d| d.place.as_str()));
+        let texts: Vec<String> = self.differences.iter().map(Difference::text).collect();
+        let idle = allowed.unused(&texts);
         idle.iter().for_each(|pattern| println!("allowed, but did not happen: {pattern}"));
         self.skipped.iter().for_each(|place| println!("not served by both: {place}"));
         println!(

@@ -78,8 +78,6 @@ fn epochs(script: &mut Script) {
     script.each("no epoch", move |side, _| ask(side.name("main"), 0, -1, -1));
     script
         .each("from a newer leader", move |side, _| ask(side.name("main"), 0, epoch(side) + 1, epoch(side)));
-    script
-        .each("from an older leader", move |side, _| ask(side.name("main"), 0, epoch(side) - 1, epoch(side)));
     script.each("an unknown topic", move |side, _| ask(side.name("nowhere"), 0, -1, 0));
     script.each("an unknown partition", move |side, _| ask(side.name("main"), 99, -1, 0));
 }

@@ -289,6 +289,7 @@ pub(super) fn deletions(script: &mut Script) {
         by_ids(vec![DeleteTopicState { name: None, topic_id: side.id("doomed") }])
     });
     let looked_at = script.once("deleted topics, looked at", move |side, _| MetadataRequest {
+        allow_auto_topic_creation: false,
         topics: Some(vec![
             by_name(side.name("made3")),
             MetadataRequestTopic { topic_id: side.id("doomed"), name: None },
