@@ -146,13 +146,14 @@ impl Log {
         if r.needs_rewrite && !planted(Bug::TailNotWrittenAgain) {
             log.rewrite(r.found.rewrite, fx);
         }
-        for (segment, index) in r.found.lost_indexes {
-            let path = log.path(&index_name(segment.first_index));
-            fx.put(path, index.encode(segment.first_index, segment.first_offset), PutKind::Hint);
-        }
+        // First: an index put below may use the name of a temporary file that is among these.
         if !r.found.orphans.is_empty() {
             let paths = r.found.orphans.iter().map(|name| log.path(name)).collect();
             fx.ops.push(DiskOp::Remove { paths, recycle: false });
+        }
+        for (segment, index) in r.found.lost_indexes {
+            let path = log.path(&index_name(segment.first_index));
+            fx.put(path, index.encode(segment.first_index, segment.first_offset), PutKind::Hint);
         }
         log
     }

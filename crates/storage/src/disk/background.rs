@@ -2,7 +2,7 @@
 use super::Sink;
 use super::shared::{Shared, guard, io_error};
 use crate::config::FILE_BYTES;
-use crate::disk_op::{Completion, DiskError, OpToken};
+use crate::disk_op::{Completion, DiskError, DiskErrorKind, OpToken};
 use bytes::Bytes;
 use std::fs::File;
 use std::io::Write;
@@ -24,7 +24,10 @@ impl Job {
     /// Carries out a `Put`.
     pub(super) fn put(&self, shared: &Shared, sink: &Sink) {
         let Job::Put { path, bytes, token } = self else { return };
-        let result = shared.check().and_then(|()| put(shared, path, bytes));
+        let once = || shared.check().and_then(|()| put(shared, path, bytes));
+        // A group that is opened again takes temporary files of its former self away, this one perhaps.
+        let again = |e: DiskError| if e.kind == DiskErrorKind::NotFound { once() } else { Err(e) };
+        let result = once().or_else(again);
         if let Err(error) = &result {
             shared.fail(error);
         }

@@ -10,8 +10,11 @@ use std::time::Instant;
 
 /// Files synced at once, the syncer's own included.
 const PARALLEL: usize = 4;
-/// From so many files on, one syncfs is cheaper.
+/// From so many files on, one syncfs is cheaper where the file system is the directory's own.
 const MANY: usize = 8;
+/// And from so many on where it is not: thousands of syncs, one after the other, take longer than writing out
+/// what others left.
+const VERY_MANY: usize = 512;
 
 pub(super) struct SyncJob {
     pub(super) token: OpToken,
@@ -45,7 +48,7 @@ impl Syncer {
             })?;
             workers.push(jobs);
         }
-        let root = if shared.own_mount { File::open(shared.root()).ok() } else { None };
+        let root = File::open(shared.root()).ok();
         Ok(Syncer { shared, sink, root, workers })
     }
 
@@ -63,7 +66,8 @@ impl Syncer {
     }
 
     fn sync(&self, job: SyncJob) -> Result<(), DiskError> {
-        if let Some(root) = self.root.as_ref().filter(|_| job.files.len() >= MANY) {
+        let many = if self.shared.own_mount { MANY } else { VERY_MANY };
+        if let Some(root) = self.root.as_ref().filter(|_| job.files.len() >= many) {
             return rustix::fs::syncfs(root).map_err(|e| io_error("sync", "the file system", &e.into()));
         }
         let mut files = job.files;
