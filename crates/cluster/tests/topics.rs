@@ -250,6 +250,20 @@ fn partitions_only_grow() {
 }
 
 #[test]
+fn one_request_adds_ten_thousand_partitions_at_most() {
+    let mut one = One::new(&[("plimsoll.max.partitions", "100000")]);
+    one.create(topic("a", 2, 1)).unwrap();
+    one.create(topic("b", 2, 1)).unwrap();
+    let ask = |name: &str, count| NewPartitions { name: name.into(), count, assignments: None };
+    let image = one.metadata.image();
+    let outcomes = create_partitions(&image, &[ask("a", 9_000), ask("b", 1_004)], &[1]);
+    assert!(outcomes.iter().all(|(_, result)| result.is_ok()));
+    for (_, result) in create_partitions(&image, &[ask("a", 9_000), ask("b", 1_005)], &[1]) {
+        assert_eq!(refusal(result).0, ErrorCode::PolicyViolation);
+    }
+}
+
+#[test]
 fn deletion_leaves_a_tombstone_until_its_holders_confirm() {
     let mut one = One::new(&[]);
     let id = one.create(topic("a", 2, 1)).unwrap().id;

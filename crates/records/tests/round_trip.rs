@@ -320,6 +320,24 @@ fn a_produce_partition_carries_exactly_one_batch_of_format_two() {
 }
 
 #[test]
+fn a_timestamp_out_of_bounds_names_the_record_that_the_header_tells() {
+    let bounds = TimestampBounds { before_max_ms: i64::MAX, after_max_ms: 10 };
+    let limits = BatchLimits { bounds, now: 0, ..open_limits() };
+    let issues = |timestamps: &[i64]| {
+        let mut builder = BatchBuilder::new();
+        for timestamp in timestamps {
+            builder.push(NewRecord::new(*timestamp, None, Some(b"v")));
+        }
+        let error = records::check_client_batch(&builder.finish().unwrap(), &limits).unwrap_err();
+        assert_eq!(error.code().name(), "INVALID_TIMESTAMP");
+        error.issues().iter().map(|issue| issue.index).collect::<Vec<_>>()
+    };
+    assert_eq!(issues(&[99]), [0]);
+    assert_eq!(issues(&[99, 1]), [0]);
+    assert_eq!(issues(&[1, 99]), [0; 0], "any record behind the first can be at fault");
+}
+
+#[test]
 fn patches_keep_or_renew_the_checksum() {
     let mut batch = small(|b| b.codec(Codec::Gzip, None));
     records::set_base_offset(&mut batch, 1 << 40);

@@ -1,5 +1,6 @@
 //! The shell over real sockets and a real data directory.
 #![allow(clippy::unwrap_used, missing_docs)]
+mod answers;
 mod bad_input;
 mod every_version;
 mod life;
