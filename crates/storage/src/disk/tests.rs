@@ -97,6 +97,15 @@ impl Node {
         }
     }
 
+    /// For what nobody completes: removals and the pool.
+    fn wait_until(&self, done: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !done() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it never happens");
+            let _ = self.completions.recv_timeout(Duration::from_millis(10));
+        }
+    }
+
     fn note(&mut self, event: DirEvent) {
         match event {
             DirEvent::Persisted { key, index, .. } => {
@@ -174,11 +183,7 @@ fn files_are_sealed_deleted_and_recycled_through_the_pool() {
         let pool = std::fs::read_dir(root.path().join("pool"));
         pool.is_ok_and(|dir| dir.flatten().any(|e| e.path().extension().is_none()))
     };
-    let begun = Instant::now();
-    while !ready() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "the pool is never filled");
-        let _ = node.completions.recv_timeout(Duration::from_millis(10));
-    }
+    node.wait_until(ready);
     for _ in 0..80 {
         node.append(0, 1 << 20);
     }
@@ -195,7 +200,7 @@ fn files_are_sealed_deleted_and_recycled_through_the_pool() {
     let at = AppliedPoint { index: 161, term: 1, next_offset: 160, log_start: start };
     assert!(log.checkpoint(Bytes::new(), Bytes::new(), Vec::new(), at, node.dir.fx()));
     node.settle();
-    assert!(!root.path().join(&files[0].path).exists());
+    node.wait_until(|| !root.path().join(&files[0].path).exists());
     let rest = node.read(0);
     assert!(whole.ends_with(&rest) && rest.len() < whole.len());
     drop(node);
