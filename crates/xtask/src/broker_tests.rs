@@ -5,6 +5,7 @@ use anyhow::Result;
 
 use crate::brokers::{Broker, Kind};
 use crate::cargo_cmd::cargo;
+use crate::process;
 use crate::suites::tests;
 use crate::test_runner::{Context, Outcome};
 
@@ -36,4 +37,19 @@ fn against_each(context: &Context, package: &str, test: &str, variable: &str) ->
         broker.stop()?;
     }
     Ok(outcome)
+}
+
+/// The same requests to both brokers, the answers compared field by field.
+pub(crate) fn differential(context: &Context) -> Result<Outcome> {
+    let ours = Broker::start(context, Kind::Plimsoll, "differential")?;
+    let theirs = Broker::start(context, Kind::Apache, "differential")?;
+    let mut command = cargo(&["run", "--quiet", "--package", "plimsoll-differential", "--"]);
+    command.args(["--ours", &ours.bootstrap(), "--theirs", &theirs.bootstrap()]);
+    let result = process::run(&mut command);
+    theirs.stop()?;
+    ours.stop()?;
+    Ok(match result {
+        Ok(()) => Outcome::of(true, "differential"),
+        Err(error) => Outcome::of(false, &format!("differential: {error:#}")),
+    })
 }

@@ -31,6 +31,8 @@ pub(crate) const SUITES: &[Suite] = &[
     fast("clippy", |_| cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     fast("unit", unit),
     slow("sim", sim),
+    slow("crash", crash),
+    slow("differential", broker_tests::differential),
     slow("client-lite", broker_tests::client_lite),
     slow("admin-commands", broker_tests::admin_commands),
     slow("kcat", clients::kcat::run),
@@ -60,6 +62,27 @@ fn cargo(args: &[&str]) -> Result<Outcome> {
 fn sim(context: &Context) -> Result<Outcome> {
     let seeds = if context.tier == Tier::Full { "5000" } else { "30" };
     Ok(judged("sim", crate::sim_cmd::run(&["--seeds".to_owned(), seeds.to_owned()])))
+}
+
+/// Kills and power cuts need a loop device and the right to mount: without them the suite is skipped.
+fn crash(context: &Context) -> Result<Outcome> {
+    if let Err(why) = loop_mount(context) {
+        let skipped = vec![format!("crash: no loop mount here: {why:#}")];
+        return Ok(Outcome { skipped, ..Outcome::default() });
+    }
+    let (kills, cuts) = if context.tier == Tier::Full { ("50", "20") } else { ("4", "2") };
+    let args = ["--kills", kills, "--power-cuts", cuts].map(str::to_owned);
+    Ok(judged("crash", crate::crash_cmd::run(&args)))
+}
+
+fn loop_mount(context: &Context) -> Result<()> {
+    let dir = context.root.join("target/loop-mount");
+    let (image, mount) = (dir.join("image"), dir.join("mount"));
+    std::fs::create_dir_all(&mount)?;
+    std::fs::File::create(&image)?.set_len(8 << 20)?;
+    process::run_quietly(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?;
+    process::run_quietly(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mount))?;
+    process::run_quietly(Command::new("umount").arg(&mount))
 }
 
 fn unit(_: &Context) -> Result<Outcome> {
