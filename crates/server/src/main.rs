@@ -7,12 +7,7 @@ mod log_tools;
 mod serve;
 
 use clap::{Parser, Subcommand};
-use mimalloc::MiMalloc;
 use std::process::ExitCode;
-
-/// Large buffers are made on one thread and freed on another, over and over.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A Kafka-compatible replicated log.
 #[derive(Debug, Parser)]

@@ -12,6 +12,7 @@
 //! of space heals.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The one place for files, threads and clocks.
 mod background;
+mod buffers;
 mod lock;
 mod reader;
 mod shared;

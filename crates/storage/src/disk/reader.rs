@@ -82,7 +82,7 @@ impl DiskRead for Shared {
             return Ok(Bytes::new());
         }
         let file = self.open_for_reading(path)?;
-        let mut out = Vec::with_capacity(len);
+        let mut out = self.buffers.take(len);
         while out.len() < len {
             let at = pos + out.len() as u64;
             match rustix::io::pread(&*file, rustix::buffer::spare_capacity(&mut out), at) {
@@ -92,7 +92,7 @@ impl DiskRead for Shared {
             }
         }
         out.truncate(len);
-        Ok(Bytes::from(out))
+        Ok(self.buffers.lend(out))
     }
 
     fn index(&self, path: &str) -> Option<Bytes> {

@@ -1,5 +1,6 @@
 //! What the threads share: paths, the files open for reading, index maps, the first failure.
 use super::DiskOptions;
+use super::buffers::Buffers;
 use crate::disk_op::{DiskError, DiskErrorKind};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -61,6 +62,7 @@ pub(super) struct Shared {
     readers: Mutex<Lru<Arc<File>>>,
     maps: Mutex<Lru<Bytes>>,
     failed: Mutex<Option<DiskError>>,
+    pub(super) buffers: Buffers,
 }
 
 pub(super) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -98,6 +100,7 @@ impl Shared {
             readers: Mutex::new(Lru::new(open_files)),
             maps: Mutex::new(Lru::new(MAPS)),
             failed: Mutex::new(None),
+            buffers: Buffers::default(),
         })
     }
 

@@ -1,0 +1,93 @@
+//! Large read buffers that are used again: fresh memory costs a page fault for every 4 KiB, which is more
+//! than the read itself.
+use super::shared::guard;
+use bytes::Bytes;
+use std::sync::{Arc, Mutex};
+
+/// Smaller buffers are not worth keeping.
+const SMALLEST: usize = 64 << 10;
+/// Larger ones are rare.
+const LARGEST: usize = 8 << 20;
+/// Bytes of free buffers kept.
+const KEPT_BYTES: usize = 24 << 20;
+
+/// Free buffers, shared by everybody who reads.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Buffers {
+    free: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Buffers {
+    /// An empty buffer with room for `len` bytes.
+    pub(super) fn take(&self, len: usize) -> Vec<u8> {
+        if !(SMALLEST..=LARGEST).contains(&len) {
+            return Vec::with_capacity(len);
+        }
+        let mut free = guard(&self.free);
+        match free.iter().position(|b| b.capacity() >= len && b.capacity() <= 4 * len) {
+            Some(at) => free.swap_remove(at),
+            None => Vec::with_capacity(len),
+        }
+    }
+
+    /// The filled buffer as bytes; it comes back when the last slice of them is gone.
+    pub(super) fn lend(&self, filled: Vec<u8>) -> Bytes {
+        if !(SMALLEST..=LARGEST).contains(&filled.capacity()) {
+            return Bytes::from(filled);
+        }
+        Bytes::from_owner(Lent { buffer: filled, home: self.clone() })
+    }
+}
+
+struct Lent {
+    buffer: Vec<u8>,
+    home: Buffers,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        let mut free = guard(&self.home.free);
+        let kept: usize = free.iter().map(Vec::capacity).sum();
+        if kept + buffer.capacity() <= KEPT_BYTES {
+            free.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_comes_back_with_its_last_slice() {
+        let buffers = Buffers::default();
+        let mut buffer = buffers.take(1 << 20);
+        buffer.extend_from_slice(b"0123456789");
+        let at = buffer.as_ptr();
+        let bytes = buffers.lend(buffer);
+        let slice = bytes.slice(3..5);
+        drop(bytes);
+        assert_ne!(buffers.take(1 << 20).as_ptr(), at);
+        assert_eq!(&slice[..], b"34");
+        drop(slice);
+        let again = buffers.take(1 << 20);
+        assert_eq!((again.as_ptr(), again.len()), (at, 0));
+    }
+
+    #[test]
+    fn no_more_is_kept_than_allowed() {
+        let buffers = Buffers::default();
+        let lent: Vec<Bytes> = (0..40).map(|_| buffers.lend(buffers.take(1 << 20))).collect();
+        drop(lent);
+        let kept: usize = guard(&buffers.free).iter().map(Vec::capacity).sum();
+        assert!((1 << 20..=KEPT_BYTES).contains(&kept));
+    }
+}
