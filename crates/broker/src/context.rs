@@ -65,7 +65,7 @@ pub(crate) struct RequestContext {
 /// Client software as ApiVersions told it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Software {
-    /// `apache-kafka-java`, `librdkafka`, …
+    /// `apache-kafka-java`, `librdkafka`, ...
     pub(crate) name: String,
     /// Its version.
     pub(crate) version: String,

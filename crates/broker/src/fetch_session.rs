@@ -340,5 +340,4 @@ fn dedupe(wants: Vec<(PartitionRef, Want)>) -> Vec<(PartitionRef, Want)> {
 }
 
 #[cfg(test)]
-#[path = "fetch_session_tests.rs"]
 mod tests;

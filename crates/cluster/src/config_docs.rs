@@ -92,14 +92,14 @@ fn range(def: &ConfigDef) -> String {
         Valid::ListOf(words) => format!("any of {}", words.join(", ")),
         Valid::GzipLevel => "1 to 9, or -1".to_owned(),
         Valid::NonEmpty => "not empty".to_owned(),
-        Valid::ThrottledReplicas => "`*` or partition:broker, …".to_owned(),
-        Valid::OffsetReset => "latest, earliest, by_duration:…".to_owned(),
+        Valid::ThrottledReplicas => "`*` or partition:broker, ...".to_owned(),
+        Valid::OffsetReset => "latest, earliest, by_duration:...".to_owned(),
     }
 }
 
 fn shown_default(def: &ConfigDef) -> String {
     match def.default {
-        None => "–".to_owned(),
+        None => "-".to_owned(),
         Some("") => "empty".to_owned(),
         Some("9223372036854775807") => "no limit".to_owned(),
         Some(text) => format!("`{text}`"),

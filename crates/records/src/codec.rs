@@ -246,7 +246,7 @@ pub fn decompress(codec: Codec, input: &[u8], cap: usize) -> Result<Bytes, Codec
     }
 }
 
-/// Compresses `input`; `level` counts where the codec has levels (gzip 1 to 9, zstd −131072 to 22),
+/// Compresses `input`; `level` counts where the codec has levels (gzip 1 to 9, zstd -131072 to 22),
 /// `None` is the codec's own default. Errors only if the codec's library fails.
 pub fn compress(codec: Codec, level: Option<i32>, input: &[u8]) -> Result<Bytes, CodecError> {
     let out = match codec {

@@ -124,7 +124,7 @@ fn properties_are_read_as_java_does() {
     let set = &config.static_broker_configs;
     assert_eq!(set["num.partitions"], "3");
     assert_eq!(config.data_dirs, vec![PathBuf::from("/a"), PathBuf::from("/b")]);
-    assert_eq!(set["broker.rack"], "aé\tb=c");
+    assert_eq!(set["broker.rack"], "a\u{e9}\tb=c");
     assert_eq!((set["offsets.topic.num.partitions"].as_str(), set["cluster.id"].as_str()), ("7", "x\\"));
     assert_eq!(set["auto.create.topics.enable"], "false");
     assert!(Case::new().file("a.properties", "a=\\u12").refusal().contains("line 1"));

@@ -161,7 +161,10 @@ impl Workload {
         if let Some(batch) = &mut self.producers[i].batch {
             batch.asked = true;
         }
-        world.trace.add(format_args!("produce {i} {key} {:?} {:?} {}", batch.values, self.producers[i].id, self.producers[i].sequence));
+        world.trace.add(format_args!(
+            "produce {i} {key} {:?} {:?} {}",
+            batch.values, self.producers[i].id, self.producers[i].sequence
+        ));
         let bytes = BytesMut::from(&batch.bytes[..]);
         world.call(|n, now| n.produce(now, token, key, bytes, -1));
     }
@@ -276,10 +279,10 @@ impl Workload {
                         oracle.committed(group, partition, offset);
                     }
                 }
-                (Asked::FetchOffsets(group), Reply::Group(coordinator::Reply::Fetch(reply))) => {
-                    if reply.error.is_none() {
-                        self.offsets(oracle, group, &reply);
-                    }
+                (Asked::FetchOffsets(group), Reply::Group(coordinator::Reply::Fetch(reply)))
+                    if reply.error.is_none() =>
+                {
+                    self.offsets(oracle, group, &reply);
                 }
                 _ => {}
             }

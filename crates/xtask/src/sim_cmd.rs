@@ -5,7 +5,7 @@ use anyhow::Result;
 
 /// Hands the flags (`--seeds`, `--seed`, `--steps`, `--planted`) to the simulator.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let mut command = cargo(&["run", "--release", "-q", "-p", "plimsoll-sim"]);
+    let mut command = cargo(&["run", "--profile", "sim", "-q", "-p", "plimsoll-sim"]);
     if args.iter().any(|arg| arg == "--planted") {
         command.args(["--features", "planted"]);
     }

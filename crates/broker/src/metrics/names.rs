@@ -24,7 +24,7 @@ pub struct Metric {
     pub help: &'static str,
 }
 
-/// Bounds in seconds of request latencies and of syncs: 100 µs to 30 s.
+/// Bounds in seconds of request latencies and of syncs: 0.1 ms to 30 s.
 pub const SECONDS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     30.0,
@@ -111,7 +111,7 @@ pub fn page() -> String {
             Kind::Gauge => "gauge",
             Kind::Histogram(_) => "histogram",
         };
-        let labels = if m.labels.is_empty() { "–".to_string() } else { m.labels.join(", ") };
+        let labels = if m.labels.is_empty() { "-".to_string() } else { m.labels.join(", ") };
         out.push_str(&format!("| `{}` | {kind} | {labels} | {} |\n", m.name, m.help));
     }
     out

@@ -56,7 +56,7 @@ mod tests {
     fn columns_are_aligned_and_numbers_stand_right() {
         let mut table = Table::new(&["NAME", "#SIZE"]);
         table.push(["a".to_owned(), "1000000".to_owned()]);
-        table.push(["längere".to_owned(), "2".to_owned()]);
-        assert_eq!(table.to_string(), "NAME        SIZE\na        1000000\nlängere        2\n");
+        table.push(["l\u{e4}ngere".to_owned(), "2".to_owned()]);
+        assert_eq!(table.to_string(), "NAME        SIZE\na        1000000\nl\u{e4}ngere        2\n");
     }
 }

@@ -77,7 +77,11 @@ pub(super) fn fetch_once(
 }
 
 /// The offset after the last record of each partition.
-pub(super) fn end_positions(socket: &mut FrameSocket, topic: &str, partitions: i32) -> Result<Vec<(i32, i64)>> {
+pub(super) fn end_positions(
+    socket: &mut FrameSocket,
+    topic: &str,
+    partitions: i32,
+) -> Result<Vec<(i32, i64)>> {
     let zero: Vec<(i32, i64)> = (0..partitions).map(|p| (p, 0)).collect();
     let answer = fetch_once(socket, topic, &zero, 0, &mut BytesMut::new())?;
     let mut ends = zero;

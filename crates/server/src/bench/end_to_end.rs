@@ -77,7 +77,8 @@ fn consume(
         let now = epoch.elapsed();
         advance(&answer, &mut positions, |batch| {
             let first = records(batch, 64 << 20).ok().and_then(|mut r| r.next());
-            let stamp = first.and_then(|r| r.ok()).and_then(|r| r.value).and_then(|v| v.first_chunk().copied());
+            let stamp =
+                first.and_then(|r| r.ok()).and_then(|r| r.value).and_then(|v| v.first_chunk().copied());
             if let Some(stamp) = stamp {
                 latencies.push(now.saturating_sub(Duration::from_nanos(u64::from_be_bytes(stamp))));
             }

@@ -65,7 +65,12 @@ pub(super) fn now_ms() -> i64 {
 }
 
 fn header(api_key: ApiKey, api_version: i16, correlation_id: i32) -> RequestHeader {
-    RequestHeader { api_key, api_version, correlation_id, client_id: Some(Str::from_static("plimsoll-bench")) }
+    RequestHeader {
+        api_key,
+        api_version,
+        correlation_id,
+        client_id: Some(Str::from_static("plimsoll-bench")),
+    }
 }
 
 /// A Produce frame with `batches` as (partition, batch).
@@ -98,11 +103,8 @@ pub(super) fn fetch(topic: &str, positions: &[(i32, i64)], max_wait_ms: i32, id:
             ..Default::default()
         })
         .collect();
-    let topic = FetchTopic {
-        topic: Str::from_utf8(topic.to_owned().into())?,
-        partitions,
-        ..Default::default()
-    };
+    let topic =
+        FetchTopic { topic: Str::from_utf8(topic.to_owned().into())?, partitions, ..Default::default() };
     let request = FetchRequest {
         replica_id: -1,
         max_wait_ms,

@@ -49,7 +49,12 @@ pub(super) struct Figures {
 
 impl Figures {
     /// Completes the derived figures and prints all.
-    pub(super) fn print(mut self, taken: Duration, mut latencies: Latencies, json: bool) -> anyhow::Result<()> {
+    pub(super) fn print(
+        mut self,
+        taken: Duration,
+        mut latencies: Latencies,
+        json: bool,
+    ) -> anyhow::Result<()> {
         latencies.0.sort_unstable();
         self.seconds = taken.as_secs_f64();
         self.mb_per_s = self.bytes as f64 / 1e6 / self.seconds;
@@ -78,6 +83,7 @@ impl Figures {
 fn own_cpu() -> (f64, f64) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after = stat.rsplit(") ").next().unwrap_or_default();
-    let field = |n: usize| after.split(' ').nth(n).and_then(|f| f.parse::<f64>().ok()).unwrap_or_default() / 100.0;
+    let field =
+        |n: usize| after.split(' ').nth(n).and_then(|f| f.parse::<f64>().ok()).unwrap_or_default() / 100.0;
     (field(11), field(12))
 }

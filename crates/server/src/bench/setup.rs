@@ -20,8 +20,13 @@ pub(super) fn ensure_topic(args: &TopicArgs) -> Result<i32> {
             .with_context(|| format!("connect to {}", args.bootstrap))?;
         let mut configs = Vec::new();
         for pair in &args.topic_configs {
-            let (name, value) = pair.split_once('=').with_context(|| format!("'{pair}' is not NAME=VALUE"))?;
-            configs.push(CreatableTopicConfig { name: text(name), value: Some(text(value)), ..Default::default() });
+            let (name, value) =
+                pair.split_once('=').with_context(|| format!("'{pair}' is not NAME=VALUE"))?;
+            configs.push(CreatableTopicConfig {
+                name: text(name),
+                value: Some(text(value)),
+                ..Default::default()
+            });
         }
         let topic = CreatableTopic {
             name: text(&args.topic),
