@@ -142,7 +142,7 @@ impl Walk<'_> {
 fn local(path: &str, field: &str, word: &str) -> Option<String> {
     let named = |config: &&str| path.contains(&format!("configs[name=\"{config}\"]"));
     let set = field == "value" && word != "None" && word != "\"\"";
-    (set && LOCAL.iter().any(|config| named(config))).then(|| "<of this machine>".to_owned())
+    (set && LOCAL.iter().any(named)).then(|| "<of this machine>".to_owned())
 }
 
 fn plain(field: &str, word: String) -> String {

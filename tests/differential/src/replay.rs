@@ -34,7 +34,7 @@ impl Difference {
 pub(crate) struct Outcome {
     differences: Vec<Difference>,
     compared: usize,
-    skipped: Vec<String>,
+    skipped: std::collections::BTreeSet<String>,
 }
 
 /// A step that takes longer is named, because it waited for something.
@@ -98,7 +98,7 @@ impl Replay {
             let newest = step.versions.clone().count() == 1 && version == step.api.api().max;
             let version = if newest { version.min(max) } else { version };
             if !(min..=max).contains(&version) {
-                self.outcome.skipped.push(place);
+                self.outcome.skipped.insert(format!("{} v{version}", step.api.name()));
                 continue;
             }
             self.version(step, version, &place).await;
@@ -195,7 +195,8 @@ impl Outcome {
         let texts: Vec<String> = self.differences.iter().map(Difference::text).collect();
         let idle = allowed.unused(&texts);
         idle.iter().for_each(|pattern| println!("allowed, but did not happen: {pattern}"));
-        self.skipped.iter().for_each(|place| println!("not served by both: {place}"));
+        let skipped: Vec<&str> = self.skipped.iter().map(String::as_str).collect();
+        println!("not served by both: {}", skipped.join(", "));
         println!(
             "{} answers compared, {} differences, {} of them not allowed",
             self.compared,

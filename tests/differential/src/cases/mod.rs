@@ -24,6 +24,7 @@ pub(crate) fn all(script: &mut Script) {
     configs::steps(script);
     groups::steps(script);
     member_steps::steps(script);
+    produce::internal(script);
     topic_steps::deletions(script);
 }
 

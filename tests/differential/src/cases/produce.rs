@@ -63,9 +63,6 @@ fn refused(script: &mut Script) {
         request
     });
     script.over("a zero id", 13..=13, |side, _| produce(side, "nowhere", 0, Some(batch(1, Codec::None))));
-    script.over("an internal topic", 3..=12, |side, _| {
-        produce(side, "__consumer_offsets", 0, Some(batch(1, Codec::None)))
-    });
     script.once("one good and one bad partition", |side, _| {
         let mut request = produce(side, "main", 0, Some(batch(1, Codec::None)));
         let bad = PartitionProduceData { index: 1, records: Some(damaged(70)) };
@@ -162,4 +159,11 @@ fn idempotent(script: &mut Script) {
     }
     script.once("the first of the six again", move |side, _| sent(side, 1, 5, 0));
     script.once("the second of the six again", move |side, _| sent(side, 1, 5, 2));
+}
+
+/// After groups have made the topic that this is about.
+pub(super) fn internal(script: &mut Script) {
+    script.over("an internal topic", 3..=12, |side, _| {
+        produce(side, "__consumer_offsets", 0, Some(batch(1, Codec::None)))
+    });
 }

@@ -1,4 +1,5 @@
 //! Topics: made, grown, looked at, deleted.
+use crate::leaves::Leaves;
 use crate::script::Script;
 use crate::side::Side;
 use model::TopicId;
@@ -288,14 +289,19 @@ pub(super) fn deletions(script: &mut Script) {
     script.over("by id", 6..=6, move |side, _| {
         by_ids(vec![DeleteTopicState { name: None, topic_id: side.id("doomed") }])
     });
-    let looked_at = script.once("deleted topics, looked at", move |side, _| MetadataRequest {
+    let by_name_alone = |side: &Side, _| MetadataRequest {
         allow_auto_topic_creation: false,
-        topics: Some(vec![
-            by_name(side.name("made3")),
-            MetadataRequestTopic { topic_id: side.id("doomed"), name: None },
-        ]),
+        topics: Some(vec![by_name(side.name("made3"))]),
         ..Default::default()
-    });
+    };
+    let by_id_alone = |side: &Side, _| MetadataRequest {
+        allow_auto_topic_creation: false,
+        topics: Some(vec![by_id(side.id("doomed"))]),
+        ..Default::default()
+    };
     // The broker that answers may not have heard yet.
-    looked_at.again(|leaves| leaves.iter().any(|(path, code)| path.ends_with("].error_code") && code == "0"));
+    let there =
+        |leaves: &Leaves| leaves.iter().any(|(path, code)| path.ends_with("].error_code") && code == "0");
+    script.once("deleted, by name", by_name_alone).again(there);
+    script.once("deleted, by id", by_id_alone).again(there);
 }
