@@ -8,7 +8,8 @@ import traceback
 from dataclasses import dataclass, field
 
 WAIT = 60.0
-FIRST_TIMESTAMP = 1_700_000_000_000
+# An hour ago: older than any clock difference, younger than any retention.
+FIRST_TIMESTAMP = (int(time.time()) - 3600) * 1000
 
 
 @dataclass

@@ -15,7 +15,9 @@ import (
 )
 
 const wait = 60 * time.Second
-const firstTimestamp = 1_700_000_000_000
+
+// An hour ago: older than any clock difference, younger than any retention.
+var firstTimestamp = time.Now().Add(-time.Hour).Truncate(time.Second).UnixMilli()
 
 // Header is one name and value; a value may be nil.
 type Header struct {
