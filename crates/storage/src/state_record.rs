@@ -10,6 +10,9 @@ pub(crate) const RECORD_HEADER: usize = 40;
 /// Records begin at multiples of this.
 pub(crate) const ALIGN: usize = 8;
 
+/// Records are numbered one by one: none comes near this, so arithmetic on a number read cannot overflow.
+const MAX_NUMBER: u64 = 1 << 62;
+
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -139,7 +142,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<ReadRecord> {
         _ => return None,
     };
     let payload = bytes.get(RECORD_HEADER..RECORD_HEADER.checked_add(length)?)?;
-    if magic != MAGIC || version != VERSION {
+    if magic != MAGIC || version != VERSION || number.max(claim) > MAX_NUMBER {
         return None;
     }
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
