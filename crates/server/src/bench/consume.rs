@@ -13,7 +13,7 @@ use wire::{ApiKey, FetchResponse, ResponseBody, decode_response};
 
 /// How to consume.
 #[derive(Debug, Clone, Args)]
-pub struct ConsumeArgs {
+pub(crate) struct ConsumeArgs {
     #[command(flatten)]
     topic: TopicArgs,
     /// Readers, each with its own thread and connection; each reads everything.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// How to measure latency.
 #[derive(Debug, Clone, Args)]
-pub struct LatencyArgs {
+pub(crate) struct LatencyArgs {
     #[command(flatten)]
     topic: TopicArgs,
     /// Bytes of a record's value.

@@ -77,7 +77,7 @@ fn header(api_key: ApiKey, api_version: i16, correlation_id: i32) -> RequestHead
 pub(super) fn produce(topic: &str, acks: i16, batches: Vec<(i32, BytesMut)>, id: i32) -> Result<Vec<u8>> {
     let partition_data = batches
         .into_iter()
-        .map(|(index, records)| PartitionProduceData { index, records: Some(records), ..Default::default() })
+        .map(|(index, records)| PartitionProduceData { index, records: Some(records) })
         .collect();
     let topic = TopicProduceData {
         name: Str::from_utf8(topic.to_owned().into())?,

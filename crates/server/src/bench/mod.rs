@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
-pub enum BenchCommand {
+pub(crate) enum BenchCommand {
     /// Produce as fast as the broker takes it, or at --rate.
     Produce(produce::ProduceArgs),
     /// Read topics from the start (or follow the end with --tail) with one or more readers.
@@ -25,26 +25,26 @@ pub enum BenchCommand {
 
 /// Where and what.
 #[derive(Debug, Clone, Args)]
-pub struct TopicArgs {
+pub(crate) struct TopicArgs {
     /// Address of any broker.
     #[arg(long, default_value = "127.0.0.1:9092")]
-    pub bootstrap: String,
+    pub(crate) bootstrap: String,
     /// Topic; created when missing.
     #[arg(long, default_value = "bench")]
-    pub topic: String,
+    pub(crate) topic: String,
     /// Partitions of a created topic.
     #[arg(long, default_value_t = 10)]
-    pub partitions: i32,
+    pub(crate) partitions: i32,
     /// Configs of a created topic, `name=value`; may be repeated.
     #[arg(long = "topic-config", value_name = "NAME=VALUE")]
-    pub topic_configs: Vec<String>,
+    pub(crate) topic_configs: Vec<String>,
     /// One line of JSON instead of a table.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// Runs a measurement and prints its figures.
-pub fn run(command: BenchCommand) -> anyhow::Result<()> {
+pub(crate) fn run(command: BenchCommand) -> anyhow::Result<()> {
     match command {
         BenchCommand::Produce(args) => produce::run(&args),
         BenchCommand::Consume(args) => consume::run(&args),

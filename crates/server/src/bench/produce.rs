@@ -13,7 +13,7 @@ use wire::{ApiKey, ResponseBody, decode_response};
 
 /// How to produce.
 #[derive(Debug, Clone, Args)]
-pub struct ProduceArgs {
+pub(crate) struct ProduceArgs {
     #[command(flatten)]
     pub(super) topic: TopicArgs,
     /// Bytes of a record's value.

@@ -22,11 +22,7 @@ pub(super) fn ensure_topic(args: &TopicArgs) -> Result<i32> {
         for pair in &args.topic_configs {
             let (name, value) =
                 pair.split_once('=').with_context(|| format!("'{pair}' is not NAME=VALUE"))?;
-            configs.push(CreatableTopicConfig {
-                name: text(name),
-                value: Some(text(value)),
-                ..Default::default()
-            });
+            configs.push(CreatableTopicConfig { name: text(name), value: Some(text(value)) });
         }
         let topic = CreatableTopic {
             name: text(&args.topic),
