@@ -18,6 +18,8 @@ use storage::{
 
 /// How often partitions that were appended to are looked at (segment.ms, checkpoints).
 const ACTIVE_TICK_MS: i64 = 1_000;
+/// The first look at retention after a start, as in Apache Kafka.
+const FIRST_SWEEP_MS: i64 = 30_000;
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -123,7 +125,7 @@ impl Node {
             scratch: Vec::new(),
             active: BTreeSet::new(),
             next_active_tick: now.mono.after_ms(ACTIVE_TICK_MS),
-            next_sweep: now.mono.after_ms(ACTIVE_TICK_MS),
+            next_sweep: now.mono.after_ms(FIRST_SWEEP_MS),
             registered: false,
             stop: Stop::No,
             fx: Vec::new(),
@@ -207,7 +209,8 @@ impl Node {
         if now.mono >= self.next_active_tick {
             self.next_active_tick = now.mono.after_ms(ACTIVE_TICK_MS);
             for key in std::mem::take(&mut self.active) {
-                self.tick_partition(now, key);
+                self.with(key, |p, dir, _| p.tick_active(now, dir));
+                self.checkpoint_machine(key);
             }
         }
         if now.mono >= self.next_sweep {
@@ -215,7 +218,8 @@ impl Node {
             self.next_sweep = now.mono.after_ms(interval.max(1));
             let keys: Vec<GroupKey> = self.groups.keys().copied().collect();
             for key in keys {
-                self.tick_partition(now, key);
+                self.with(key, |p, dir, fx| p.tick(now, dir, fx));
+                self.checkpoint_machine(key);
             }
         }
         self.tick_hosts(now);
@@ -223,8 +227,7 @@ impl Node {
         self.dir.pump(now);
     }
 
-    fn tick_partition(&mut self, now: Now, key: GroupKey) {
-        self.with(key, |p, dir, fx| p.tick(now, dir, fx));
+    fn checkpoint_machine(&mut self, key: GroupKey) {
         let wants = self.open_group(key).is_some_and(|open| open.partition.wants_checkpoint());
         if wants && let Some(machine) = self.machine_bytes(key) {
             self.with(key, |p, dir, _| p.checkpoint(machine, false, dir));

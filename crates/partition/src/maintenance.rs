@@ -12,17 +12,25 @@ use proto::partition::{Command, LogStart, command};
 use storage::{AppliedPoint, Directory, EntryKind};
 
 impl Partition {
-    /// Retention, `segment.ms`, producer expiry, and the checkpoint where no machine lives on the log. Call
-    /// it every few seconds.
+    /// All that time asks for: retention, and what [`Partition::tick_active`] does. Call it every
+    /// `log.retention.check.interval.ms`.
     pub fn tick(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
+        if self.phase == Phase::Running {
+            self.producers.expire(now.wall, self.cfg.producer_expiration_ms);
+            self.retain(now, dir, fx);
+        }
+        self.tick_active(now, dir);
+    }
+
+    /// `segment.ms`, and the checkpoint where no machine lives on the log. Call it every second or so for
+    /// partitions that were appended to.
+    pub fn tick_active(&mut self, now: Now, dir: &mut Directory) {
         if self.phase != Phase::Running {
             return;
         }
-        self.producers.expire(now.wall, self.cfg.producer_expiration_ms);
         if self.log.roll_due(now) {
             self.log.roll(dir.fx());
         }
-        self.retain(now, dir, fx);
         if !self.cfg.machine && self.log.wants_checkpoint() {
             self.checkpoint(Bytes::new(), false, dir);
         }

@@ -1,10 +1,11 @@
 //! OffsetCommit: answers when the offsets are as durable as records are.
 use crate::context::{Operation, RequestContext, Resource, authorize};
-use crate::core::GroupRequest;
+use crate::core::{GroupRequest, Topic};
 use crate::shared::Shared;
 use coordinator::{CommitPartition, CommitRequest, CommitTopic, Reply};
-use model::{ErrorCode, TopicId};
+use model::ErrorCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use wire::offset_commit_request::OffsetCommitRequestTopic;
 use wire::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use wire::{OffsetCommitRequest, OffsetCommitResponse, ResponseBody, Str};
@@ -36,11 +37,14 @@ pub(crate) async fn handle(
             Some(code) => Err(code),
             None => accept(shared, ctx, topic),
         };
-        let code = accepted.as_ref().err().copied().unwrap_or(ErrorCode::UnknownServerError);
+        // A partition that is not there keeps this code; the rest get the coordinator's.
+        let code = accepted.as_ref().err().copied().unwrap_or(ErrorCode::UnknownTopicOrPartition);
         response.topics.push(answer(shared, ctx, topic, code, accepted.is_err()));
-        if let Ok((name, topic_id)) = accepted {
+        let Ok(found) = accepted else { continue };
+        let asked = commit(topic, &found);
+        if !asked.partitions.is_empty() {
             places.push(response.topics.len() - 1);
-            commits.push(commit(topic, name, topic_id));
+            commits.push(asked);
         }
     }
     if commits.is_empty() {
@@ -59,14 +63,12 @@ pub(crate) async fn handle(
     match shared.core.group(&asked.group_id.clone(), GroupRequest::Commit(asked)).await {
         Ok(Reply::Commit(reply)) => {
             for (place, topic) in places.into_iter().zip(reply.topics) {
-                response.topics[place].partitions = topic
-                    .partitions
-                    .into_iter()
-                    .map(|(partition_index, code)| OffsetCommitResponsePartition {
-                        partition_index,
-                        error_code: shared.code(ctx, code),
-                    })
-                    .collect();
+                let rows = &mut response.topics[place].partitions;
+                for (index, code) in topic.partitions {
+                    for row in rows.iter_mut().filter(|row| row.partition_index == index) {
+                        row.error_code = shared.code(ctx, code);
+                    }
+                }
             }
         }
         other => {
@@ -85,7 +87,7 @@ fn accept(
     shared: &Shared,
     ctx: &RequestContext,
     topic: &OffsetCommitRequestTopic,
-) -> Result<(String, TopicId), ErrorCode> {
+) -> Result<Arc<Topic>, ErrorCode> {
     let found = if ctx.api_version >= TOPIC_IDS_FROM {
         shared.core.topic_by_id(topic.topic_id).ok_or(ErrorCode::UnknownTopicId)?
     } else {
@@ -97,7 +99,7 @@ fn accept(
     if !authorize(ctx, Operation::Read, Resource::Topic(&found.name)) {
         return Err(ErrorCode::TopicAuthorizationFailed);
     }
-    Ok((found.name.to_string(), found.id))
+    Ok(found)
 }
 
 fn answer(
@@ -118,10 +120,11 @@ fn answer(
     }
 }
 
-fn commit(topic: &OffsetCommitRequestTopic, name: String, topic_id: TopicId) -> CommitTopic {
+fn commit(topic: &OffsetCommitRequestTopic, found: &Topic) -> CommitTopic {
     let partitions = topic
         .partitions
         .iter()
+        .filter(|p| found.partition(p.partition_index).is_some())
         .map(|p| CommitPartition {
             index: p.partition_index,
             offset: p.committed_offset,
@@ -129,5 +132,5 @@ fn commit(topic: &OffsetCommitRequestTopic, name: String, topic_id: TopicId) -> 
             metadata: p.committed_metadata.as_ref().map(Str::to_string),
         })
         .collect();
-    CommitTopic { name, topic_id, partitions }
+    CommitTopic { name: found.name.to_string(), topic_id: found.id, partitions }
 }
