@@ -181,6 +181,11 @@ fn bad_changes(script: &mut Script) {
     script.each("a broker's unknown key", |_, _| {
         change(BROKER, Str::from("1"), &[("no.such.config", 0, Some("2"))])
     });
+    script
+        .each("a broker's unknown key, back", |_, _| {
+            change(BROKER, Str::from("1"), &[("no.such.config", 1, None)])
+        })
+        .silent();
     script.each("the same resource twice", |side, _| {
         let mut request = change(TOPIC, side.name("grown"), &[("retention.ms", 0, Some("1"))]);
         request.resources.push(request.resources[0].clone());

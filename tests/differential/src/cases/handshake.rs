@@ -54,12 +54,18 @@ pub(super) fn steps(script: &mut Script) {
         producer_epoch: -1,
         ..Default::default()
     });
-    script.over("an unknown id", 3..=5, |_, _| InitProducerIdRequest {
-        transaction_timeout_ms: 1000,
-        producer_id: 4_000_000,
-        producer_epoch: 3,
-        ..Default::default()
-    });
+    script
+        .over("an unknown id", 3..=5, |_, _| InitProducerIdRequest {
+            transaction_timeout_ms: 1000,
+            producer_id: 4_000_000,
+            producer_epoch: 3,
+            ..Default::default()
+        })
+        .learn(|side, body| {
+            if let wire::ResponseBody::InitProducerId(answer) = body {
+                side.call_field("producer_id", answer.producer_id, "a new producer");
+            }
+        });
     script.each("an empty transactional id", |_, _| InitProducerIdRequest {
         transactional_id: super::some(""),
         transaction_timeout_ms: 1000,
