@@ -34,7 +34,8 @@ impl Broker {
     /// Starts one in an empty directory under `target/clients/run` and waits until it accepts.
     pub(crate) fn start(context: &Context, kind: Kind, label: &str) -> Result<Self> {
         let root = &context.root;
-        let dir = root.join("target/clients/run").join(format!("{label}-{kind:?}").to_lowercase());
+        let name = format!("{label}-{kind:?}-{}", std::process::id()).to_lowercase();
+        let dir = root.join("target/clients/run").join(name);
         if dir.exists() {
             fs::remove_dir_all(&dir)?;
         }
@@ -84,7 +85,7 @@ impl Broker {
             bail!("{:?} ended by itself with {status}\n{}", self.kind, self.log_tail());
         }
         process::stop(&mut self.child, PATIENCE).with_context(|| self.log_tail())?;
-        fs::remove_dir_all(self.dir.join("data")).context("remove the data directory")
+        fs::remove_dir_all(&self.dir).context("remove the broker's directory")
     }
 }
 

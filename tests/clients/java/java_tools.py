@@ -174,7 +174,7 @@ def client_compatibility(tools, topic):
     acls = "DescribeAcls(29): UNSUPPORTED" not in tools.run("BrokerApiVersionsCommand")
     options = ["--topic", topic, "--num-cluster-nodes", "1", "--create-topics-supported", "True"]
     options += ["--describe-acls-supported", str(acls), "--offsets-for-times-supported", "True"]
-    options += ["--cluster-id-supported", "True", "--expect-record-too-large-exception", "True"]
+    options += ["--cluster-id-supported", "True", "--expect-record-too-large-exception", "False"]
     options += ["--describe-configs-supported", "True", "--idempotent-producer-supported", "True"]
     said = tools.run("ClientCompatibilityTest", *options)
     expect("SUCCESS" in said, said[-400:])
