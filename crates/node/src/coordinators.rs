@@ -1,6 +1,6 @@
 //! Hosts the group coordinators: one for each partition of `__consumer_offsets` that leads here.
 use crate::admin::Internal;
-use crate::api::{Effect, Event, GroupRequest, Reply, Token};
+use crate::api::{Effect, Event, GroupRequest, ReadToken, Reply, Token};
 use crate::configs::group_config;
 use crate::data::ReadFor;
 use crate::groups::Touch;
@@ -30,6 +30,8 @@ pub(crate) struct Host {
     coordinator: GroupCoordinator,
     /// `Some`: loading; the next offset to read.
     loading: Option<Offset>,
+    /// The read that loading waits for; an answer to any other comes too late.
+    reading: Option<ReadToken>,
     waiting: VecDeque<(Token, GroupRequest)>,
 }
 
@@ -104,6 +106,7 @@ impl Node {
         Host {
             coordinator: GroupCoordinator::new(config, seed ^ self.cfg.incarnation),
             loading: Some(0),
+            reading: None,
             waiting: VecDeque::new(),
         }
     }
@@ -178,7 +181,7 @@ impl Node {
                 host.coordinator.unload(now, &mut fx);
                 host.coordinator.reset();
                 host.coordinator.begin_loading();
-                host.loading = Some(0);
+                (host.loading, host.reading) = (Some(0), None);
                 self.perform(now, partition, fx);
                 return self.load(now, partition);
             }
@@ -234,7 +237,8 @@ impl Node {
     fn load(&mut self, now: Now, partition: i32) {
         loop {
             let Some(key) = self.offsets_key(partition) else { return };
-            let Some(from) = self.hosts.get(&partition).and_then(|h| h.loading) else { return };
+            let host = self.hosts.get(&partition).filter(|h| h.reading.is_none());
+            let Some(from) = host.and_then(|h| h.loading) else { return };
             let Some(open) = self.open_group(key) else { return };
             let from = from.max(open.partition.log_start());
             match open.partition.replay_plan(from, LOAD_BYTES) {
@@ -246,6 +250,9 @@ impl Node {
                 }
                 Ok(ReadPlan::File(range)) => {
                     let read = self.new_read(ReadFor::Load { partition });
+                    if let Some(host) = self.hosts.get_mut(&partition) {
+                        host.reading = Some(read);
+                    }
                     return self.fx.push(Effect::Read(read, range));
                 }
                 Err(_) => return self.load_failed(now, partition),
@@ -253,8 +260,16 @@ impl Node {
         }
     }
 
-    pub(crate) fn load_read(&mut self, now: Now, partition: i32, read: Result<Extracted, ExtractError>) {
-        let from = self.hosts.get(&partition).and_then(|h| h.loading).unwrap_or_default();
+    pub(crate) fn load_read(
+        &mut self,
+        now: Now,
+        partition: i32,
+        token: ReadToken,
+        read: Result<Extracted, ExtractError>,
+    ) {
+        let Some(host) = self.hosts.get_mut(&partition).filter(|h| h.reading == Some(token)) else { return };
+        host.reading = None;
+        let from = host.loading.unwrap_or_default();
         let progressed = match read {
             Ok(found) => {
                 let replayed = self.replay(partition, from, &found.batches);

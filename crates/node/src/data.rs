@@ -170,7 +170,7 @@ impl Node {
                 };
                 self.list_offset_step(token, key, step);
             }
-            Some(ReadFor::Load { partition }) => self.load_read(now, partition, result),
+            Some(ReadFor::Load { partition }) => self.load_read(now, partition, token, result),
             None => {}
         }
         self.settle(now);

@@ -231,11 +231,11 @@ pub fn read_range(disk: &dyn DiskRead, range: &FileRange) -> Result<Extracted, E
         let cut = walk.run()?;
         let reached = pos + walk.at as u64;
         // Frames above the bound may be on their way to the file; what is below it was written.
-        let short = (data.len() as u64) < want && walk.next_offset < range.upto;
-        if short && walk.batches.is_empty() {
+        let bounded = walk.next_offset >= range.upto;
+        if (data.len() as u64) < want && !bounded && walk.batches.is_empty() {
             return Err(walk.damaged("the file is shorter than its frames"));
         }
-        if walk.done || !walk.batches.is_empty() || reached >= range.file_end {
+        if bounded || walk.done || !walk.batches.is_empty() || reached >= range.file_end {
             return Ok(walk.finish(None));
         }
         (prev_crc, next_offset) = (walk.prev_crc, walk.next_offset);

@@ -20,18 +20,26 @@ pub(crate) async fn handle(
     if !authorize(ctx, Operation::Delete, Resource::Group(&request.group_id)) {
         return failed(ErrorCode::GroupAuthorizationFailed);
     }
-    let (mut asked, mut answered) = (Vec::new(), Vec::new());
+    let mut asked = Vec::new();
+    let mut answered: Vec<(String, Vec<(i32, ErrorCode)>)> = Vec::new();
     for topic in request.topics {
-        let partitions: Vec<i32> = topic.partitions.iter().map(|p| p.partition_index).collect();
+        let mut partitions: Vec<i32> = topic.partitions.iter().map(|p| p.partition_index).collect();
         let code = if !authorize(ctx, Operation::Read, Resource::Topic(&topic.name)) {
             ErrorCode::TopicAuthorizationFailed
-        } else if shared.core.topic_by_name(&topic.name).is_none() {
-            ErrorCode::UnknownTopicOrPartition
         } else {
-            let topic_id = model::TopicId::ZERO;
-            asked.push(TopicPartitions { name: topic.name.into(), topic_id, partitions });
-            continue;
+            let found = shared.core.topic_by_name(&topic.name);
+            let there = |p: &i32| found.as_ref().is_some_and(|t| t.partition(*p).is_some());
+            let (known, unknown) = partitions.into_iter().partition::<Vec<i32>, _>(there);
+            if !known.is_empty() {
+                let (name, topic_id) = (topic.name.to_string(), model::TopicId::ZERO);
+                asked.push(TopicPartitions { name, topic_id, partitions: known });
+            }
+            partitions = unknown;
+            ErrorCode::UnknownTopicOrPartition
         };
+        if partitions.is_empty() {
+            continue;
+        }
         let rows = partitions.into_iter().map(|p| (p, code)).collect();
         answered.push((String::from(topic.name), rows));
     }
@@ -49,13 +57,15 @@ pub(crate) async fn handle(
         partition_index,
         error_code: shared.code(ctx, code),
     };
-    let topics = answered
-        .into_iter()
-        .chain(reply.topics)
-        .map(|(name, rows): (String, Vec<(i32, ErrorCode)>)| OffsetDeleteResponseTopic {
-            name: Str::from(name),
-            partitions: rows.into_iter().map(row).collect(),
-        })
-        .collect();
+    let mut topics: Vec<OffsetDeleteResponseTopic> = Vec::new();
+    for (name, rows) in answered.into_iter().chain(reply.topics) {
+        let rows = rows.into_iter().map(row);
+        match topics.iter_mut().find(|t| *t.name == *name) {
+            Some(topic) => topic.partitions.extend(rows),
+            None => {
+                topics.push(OffsetDeleteResponseTopic { name: Str::from(name), partitions: rows.collect() })
+            }
+        }
+    }
     ResponseBody::OffsetDelete(OffsetDeleteResponse { topics, ..Default::default() })
 }
