@@ -60,7 +60,7 @@ fn cargo(args: &[&str]) -> Result<Outcome> {
 }
 
 fn sim(context: &Context) -> Result<Outcome> {
-    let seeds = if context.tier == Tier::Full { "5000" } else { "30" };
+    let seeds = if context.tier == Tier::Full { "5000" } else { "200" };
     Ok(judged("sim", crate::sim_cmd::run(&["--seeds".to_owned(), seeds.to_owned()])))
 }
 
