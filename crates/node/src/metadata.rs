@@ -18,12 +18,15 @@ impl Node {
         let CommittedBody::Command(payload) = entry.body else {
             return self.metadata.skip_to(entry.index);
         };
+        // A block that an earlier process of this node asked for may be handed out already.
+        let asked_here = |t: u64| matches!(self.internal.get(&t), Some(Internal::ProducerIds));
+        let ours = entry.token.is_some_and(asked_here);
         let applied = decode_command(entry.index, payload)
             .and_then(|command| self.metadata.apply(entry.index, &command));
         match applied {
             Ok(changes) => {
                 for change in changes {
-                    self.on_change(now, change);
+                    self.on_change(now, change, ours);
                 }
             }
             // A command that cannot be applied stops the group: skipping it would diverge.
@@ -36,7 +39,7 @@ impl Node {
         }
     }
 
-    fn on_change(&mut self, now: Now, change: Change) {
+    fn on_change(&mut self, now: Now, change: Change, asked_here: bool) {
         match change {
             Change::TopicDeleted(topic) => {
                 self.topic_configs.remove(&topic.id);
@@ -47,7 +50,7 @@ impl Node {
                 self.topic_gone(now, &topic.name);
             }
             Change::ConfigChanged { .. } => self.configs_changed(),
-            Change::ProducerIdsAllocated { node, first, count } if node == self.cfg.node_id => {
+            Change::ProducerIdsAllocated { node, first, count } if asked_here && node == self.cfg.node_id => {
                 self.producer_ids = (first, count);
                 self.hand_out_ids(now);
             }
