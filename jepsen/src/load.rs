@@ -29,9 +29,11 @@ pub(crate) async fn connect(address: &str, stop: &Stop) -> Option<Arc<Client>> {
 }
 
 fn batch(producer: u32, first: u64, count: u64) -> BatchBuilder {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.map(|d| d.as_millis() as i64).unwrap_or_default();
     let mut builder = BatchBuilder::new();
     for number in first..first + count {
-        builder.push(NewRecord::new(1_700_000_000_000, None, Some(value(producer, number).as_bytes())));
+        builder.push(NewRecord::new(now, None, Some(value(producer, number).as_bytes())));
     }
     builder
 }

@@ -9,19 +9,23 @@ use crate::client_suites as clients;
 use crate::test_runner::{Context, Outcome, Tier};
 use crate::{cargo_cmd, process};
 
-/// One suite; `fast` puts it in the inner loop.
+/// One suite; it runs in its tier and in those above.
 pub(crate) struct Suite {
     pub(crate) name: &'static str,
-    pub(crate) fast: bool,
+    pub(crate) tier: Tier,
     pub(crate) run: fn(&Context) -> Result<Outcome>,
 }
 
 const fn fast(name: &'static str, run: fn(&Context) -> Result<Outcome>) -> Suite {
-    Suite { name, fast: true, run }
+    Suite { name, tier: Tier::Fast, run }
 }
 
 const fn slow(name: &'static str, run: fn(&Context) -> Result<Outcome>) -> Suite {
-    Suite { name, fast: false, run }
+    Suite { name, tier: Tier::Default, run }
+}
+
+const fn full(name: &'static str, run: fn(&Context) -> Result<Outcome>) -> Suite {
+    Suite { name, tier: Tier::Full, run }
 }
 
 pub(crate) const SUITES: &[Suite] = &[
@@ -32,7 +36,7 @@ pub(crate) const SUITES: &[Suite] = &[
     fast("unit", unit),
     slow("sim", sim),
     slow("crash", crash),
-    slow("differential", broker_tests::differential),
+    full("differential", broker_tests::differential),
     slow("client-lite", broker_tests::client_lite),
     slow("admin-commands", broker_tests::admin_commands),
     slow("kcat", clients::kcat::run),

@@ -12,7 +12,7 @@ use crate::skips::Skips;
 use crate::suites::SUITES;
 
 /// How much of everything is run.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Tier {
     /// The inner loop: nothing that starts a broker.
     Fast,
@@ -143,7 +143,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let context = Context { root, tier: args.tier, ours, apache, check, binary, table };
     let wanted = SUITES.iter().filter(|suite| {
         let chosen = args.only.iter().any(|name| name == suite.name);
-        chosen || args.only.is_empty() && (suite.fast || args.tier != Tier::Fast)
+        chosen || args.only.is_empty() && suite.tier <= args.tier
     });
     let mut total = Outcome::default();
     let mut times = BTreeMap::new();
