@@ -302,6 +302,8 @@ pub struct ListOffsetSearch {
     pub(crate) ask: ListOffsetAsk,
     /// The first record at least this late is the answer.
     pub(crate) timestamp: i64,
+    /// Where the last step began to read; the next begins above it.
+    pub(crate) from: Offset,
     pub(crate) upto: Offset,
 }
 

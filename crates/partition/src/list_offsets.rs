@@ -41,7 +41,7 @@ impl Partition {
             LATEST_TIERED | EARLIEST_PENDING_UPLOAD => NOTHING,
             MAX_TIMESTAMP => return self.find_max_timestamp(ask, upto),
             timestamp if timestamp >= 0 => {
-                return self.search(ListOffsetSearch { ask, timestamp, upto }, self.log_start());
+                return self.search(ListOffsetSearch { ask, timestamp, from: -1, upto }, self.log_start());
             }
             _ => return Err(ErrorCode::UnsupportedVersion),
         };
@@ -52,7 +52,7 @@ impl Partition {
         let Some((timestamp, base)) = self.log.max_timestamp(upto) else {
             return Ok(ListOffsetStep::Done(NOTHING));
         };
-        let search = ListOffsetSearch { ask, timestamp, upto };
+        let search = ListOffsetSearch { ask, timestamp, from: -1, upto };
         match self.log.read_plan(base.max(self.log_start()), upto, 1).map_err(code_of)? {
             ReadPlan::Empty => Ok(ListOffsetStep::Done(NOTHING)),
             ReadPlan::Memory(batches) => {
@@ -70,7 +70,9 @@ impl Partition {
         }
         match self.log.offset_for_timestamp(search.timestamp, from, search.upto) {
             TimestampPlan::None => Ok(ListOffsetStep::Done(NOTHING)),
-            TimestampPlan::File(range) => Ok(ListOffsetStep::Read { range, search }),
+            TimestampPlan::File(range) => {
+                Ok(ListOffsetStep::Read { range, search: ListOffsetSearch { from, ..search } })
+            }
         }
     }
 
@@ -88,6 +90,8 @@ impl Partition {
                 Ok(ListOffsetStep::Done(ListOffsetOutcome { offset, timestamp, leader_epoch }))
             }
             Some(_) => Ok(ListOffsetStep::Done(NOTHING)),
+            // A read that got nowhere would be asked for again for ever.
+            None if found.next_offset <= search.from => Ok(ListOffsetStep::Done(NOTHING)),
             None => self.search(search, found.next_offset),
         }
     }

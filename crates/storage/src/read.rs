@@ -151,6 +151,8 @@ impl<'a> Walk<'a> {
         let wanted = header.head.kind == EntryKind::Data && header.head.next_offset() > self.range.from;
         if wanted && header.head.base_offset >= self.range.upto {
             self.done = true;
+            // Nothing below the bound is left behind this frame, wherever the reading began.
+            self.next_offset = self.next_offset.max(self.range.upto);
             return Ok(None);
         }
         if size > bytes.len() {
