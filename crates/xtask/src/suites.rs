@@ -64,8 +64,14 @@ fn cargo(args: &[&str]) -> Result<Outcome> {
 }
 
 fn sim(context: &Context) -> Result<Outcome> {
-    let seeds = if context.tier == Tier::Full { "5000" } else { "200" };
-    Ok(judged("sim", crate::sim_cmd::run(&["--seeds".to_owned(), seeds.to_owned()])))
+    let full = context.tier == Tier::Full;
+    let seeds = if full { "5000" } else { "200" };
+    let mut outcome = judged("sim", crate::sim_cmd::run(&["--seeds".to_owned(), seeds.to_owned()]));
+    if full {
+        let args = ["--planted", "--seeds", "1000"].map(str::to_owned);
+        outcome.add(judged("sim --planted", crate::sim_cmd::run(&args)));
+    }
+    Ok(outcome)
 }
 
 /// Kills and power cuts need a loop device and the right to mount: without them the suite is skipped.
