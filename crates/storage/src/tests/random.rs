@@ -14,7 +14,6 @@ enum Act {
     Delete(i64),
     Kill,
     Power(u64),
-    Full(bool),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -27,7 +26,6 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (1i64..20).prop_map(Act::Delete),
         1 => Just(Act::Kill),
         2 => any::<u64>().prop_map(Act::Power),
-        1 => any::<bool>().prop_map(Act::Full),
     ]
 }
 
@@ -72,7 +70,6 @@ fn run(acts: &[Act]) {
             }
             Act::Step => _ = rig.step(),
             Act::Settle => rig.settle(),
-            Act::Full(full) => rig.disk.full = *full,
             Act::Checkpoint => {
                 if rig.persisted == rig.log().last_index() && rig.log().wants_checkpoint() {
                     rig.checkpoint();
@@ -93,7 +90,6 @@ fn run(acts: &[Act]) {
             }
         }
     }
-    rig.disk.full = false;
     (0..10).for_each(|_| rig.settle());
     let last = rig.log().last_index();
     assert_eq!(rig.persisted, last);
@@ -101,9 +97,8 @@ fn run(acts: &[Act]) {
 }
 
 fn restart(rig: &mut Rig, model: &mut Model) {
-    let (persisted, full) = (rig.persisted, std::mem::take(&mut rig.disk.full));
+    let persisted = rig.persisted;
     rig.reopen().unwrap();
-    rig.disk.full = full;
     let last = rig.log().last_index();
     assert!(last >= persisted, "index {persisted} was persisted, {last} is the last now");
     model.ends.retain(|(index, _)| *index <= last);
