@@ -49,7 +49,7 @@ pub fn checkpoint(data: &[u8]) {
 pub fn index(data: &[u8]) {
     let _ = storage::index_is_whole(data);
     let mut fixed = data.to_vec();
-    if fix_checksum(&mut fixed, 28) {
+    if fix_checksum(&mut fixed, 40) {
         let _ = storage::index_is_whole(&fixed);
     }
 }

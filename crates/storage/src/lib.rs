@@ -48,4 +48,4 @@ pub use read::{
     ExtractError, Extracted, FileRange, ReadPlan, TimestampPlan, extract, find_timestamp, read_range,
 };
 pub use recovery::{EntryBody, RecoverJob, Recovered, RecoveredBatch, RecoveredEntry};
-pub use sparse_index::index_is_whole;
+pub use sparse_index::{IndexedFile, index_is_whole};

@@ -153,7 +153,7 @@ impl Log {
         }
         for (segment, index) in r.found.lost_indexes {
             let path = log.path(&index_name(segment.first_index));
-            fx.put(path, index.encode(segment.first_index, segment.first_offset), PutKind::Hint);
+            fx.put(path, index.encode(&segment.indexed()), PutKind::Hint);
         }
         log
     }
@@ -381,7 +381,7 @@ impl Log {
         if let Some(file) = active.file {
             fx.retire(self.key, file);
         }
-        let bytes = active.index.encode(segment.first_index, segment.first_offset);
+        let bytes = active.index.encode(&segment.indexed());
         fx.put(self.path(&index_name(segment.first_index)), bytes, PutKind::Hint);
         self.segments.push(segment);
     }

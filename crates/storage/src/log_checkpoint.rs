@@ -4,6 +4,7 @@ use crate::disk_op::DiskOp;
 use crate::fx::{PutKind, StorageFx};
 use crate::log::Log;
 use crate::segment::{Segment, index_name, log_name};
+use crate::sparse_index::IndexedFile;
 use bytes::Bytes;
 use model::Now;
 use proto::storage::TermRun;
@@ -158,7 +159,12 @@ impl Log {
         let Some(current) = self.active.as_deref() else { return Bytes::new() };
         let mut index = current.index.clone();
         index.cut(active.size);
-        index.encode(active.first_index, active.first_offset)
+        index.encode(&IndexedFile {
+            first_index: active.first_index,
+            first_offset: active.first_offset,
+            size: active.size,
+            end_chain: active.end_chain,
+        })
     }
 
     /// Term, chain value and next offset before `first_index`, the first of the window.

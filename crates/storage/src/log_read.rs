@@ -29,7 +29,7 @@ impl Log {
         }
         match self.active.as_deref().filter(|a| a.segment.first_index == segment.first_index) {
             Some(active) => range.seek(active.index.seek_offset(from - active.segment.first_offset)),
-            None => range.index = Some(self.path(&index_name(segment.first_index))),
+            None => range.index = Some((self.path(&index_name(segment.first_index)), segment.indexed())),
         }
         Ok(ReadPlan::File(range))
     }
@@ -73,7 +73,7 @@ impl Log {
                 let by_offset = active.index.seek_offset(range.from - active.segment.first_offset);
                 range.seek(by_offset.max(active.index.seek_timestamp(ts)));
             }
-            None => range.index = Some(self.path(&index_name(segment.first_index))),
+            None => range.index = Some((self.path(&index_name(segment.first_index)), segment.indexed())),
         }
         TimestampPlan::File(range)
     }

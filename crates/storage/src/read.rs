@@ -3,8 +3,8 @@ use crate::disk_op::{DiskError, DiskRead};
 use crate::error::Damage;
 use crate::frame::{self, EntryKind, FRAME_HEADER, FrameError};
 use crate::frame_reader::{FrameReader, Next};
-use crate::segment::{Active, Segment, number_of};
-use crate::sparse_index::IndexView;
+use crate::segment::{Active, Segment};
+use crate::sparse_index::{IndexView, IndexedFile};
 use crate::tail_cache::whole_batches;
 use bytes::Bytes;
 use model::GroupKey;
@@ -40,8 +40,8 @@ pub struct FileRange {
     pub upto: i64,
     /// Batches are returned up to this size; the first one whatever its size.
     pub max_bytes: u32,
-    /// Index file that knows a better `pos`; `None` where `pos` is the best.
-    pub index: Option<String>,
+    /// Index file that knows a better `pos`, and what it must be of; `None` where `pos` is the best.
+    pub index: Option<(String, IndexedFile)>,
     /// Only the first batch whose largest timestamp is at least this.
     pub min_timestamp: Option<i64>,
 }
@@ -217,8 +217,8 @@ const STEP: u64 = 1 << 20;
 /// batch is whole. Blocks: for reader threads, the simulator and tools.
 pub fn read_range(disk: &dyn DiskRead, range: &FileRange) -> Result<Extracted, ExtractError> {
     let mut range = range.clone();
-    if let Some(path) = range.index.take() {
-        let pos = seek_by_index(disk, &range, &path)?;
+    if let Some((path, file)) = range.index.take() {
+        let pos = seek_by_index(disk, &range, &path, &file)?;
         range.seek(pos);
     }
     let (mut pos, mut len) = (range.pos, u64::from(range.len));
@@ -246,18 +246,21 @@ pub fn read_range(disk: &dyn DiskRead, range: &FileRange) -> Result<Extracted, E
     }
 }
 
-fn seek_by_index(disk: &dyn DiskRead, range: &FileRange, path: &str) -> Result<u64, ExtractError> {
-    let name = range.path.rsplit('/').next().unwrap_or_default();
-    let first_index = number_of(name, ".log").unwrap_or(0);
-    let bytes = match disk.index(path).filter(|b| IndexView::open(b, first_index).is_some()) {
+fn seek_by_index(
+    disk: &dyn DiskRead,
+    range: &FileRange,
+    path: &str,
+    file: &IndexedFile,
+) -> Result<u64, ExtractError> {
+    let bytes = match disk.index(path).filter(|b| IndexView::open(b, file).is_some()) {
         Some(bytes) => bytes,
         None => {
-            let Some(bytes) = rebuild_index(disk, range, first_index)? else { return Ok(0) };
+            let Some(bytes) = rebuild_index(disk, range, file)? else { return Ok(0) };
             disk.offer_index(path, bytes.clone());
             bytes
         }
     };
-    let Some(view) = IndexView::open(&bytes, first_index) else { return Ok(0) };
+    let Some(view) = IndexView::open(&bytes, file) else { return Ok(0) };
     let by_offset = view.seek_offset(range.from);
     let pos = range.min_timestamp.map_or(by_offset, |ts| by_offset.max(view.seek_timestamp(ts)));
     Ok(if pos < range.file_end { pos } else { 0 })
@@ -267,21 +270,22 @@ fn seek_by_index(disk: &dyn DiskRead, range: &FileRange, path: &str) -> Result<u
 fn rebuild_index(
     disk: &dyn DiskRead,
     range: &FileRange,
-    first_index: u64,
+    file: &IndexedFile,
 ) -> Result<Option<Bytes>, ExtractError> {
     let mut reader = FrameReader::new(disk, range.path.clone(), 0, range.file_end);
     let mut active: Option<Active> = None;
     while reader.pos() < range.file_end {
         let Next::Frame(frame) = reader.next()? else { return Ok(None) };
         let head = frame.header.head;
-        let active = active
-            .get_or_insert_with(|| Active::new(Segment::new(first_index.max(1), head.base_offset, 0, 0)));
+        let active = active.get_or_insert_with(|| {
+            Active::new(Segment::new(file.first_index.max(1), head.base_offset, 0, 0))
+        });
         if head.index != active.segment.end_index + 1 || head.base_offset != active.segment.next_offset {
             return Ok(None);
         }
         active.add(REBUILT_INTERVAL, &head, frame.header.crc, frame.raw.len() as u64, frame.max_timestamp());
     }
-    Ok(active.map(|a| a.index.encode(first_index, a.segment.first_offset)))
+    Ok(active.filter(|a| a.segment.indexed() == *file).map(|a| a.index.encode(file)))
 }
 
 const REBUILT_INTERVAL: u32 = 4096;

@@ -97,8 +97,7 @@ impl<'a> Scan<'a> {
         }
         if let Some(row) = &checkpoint.active {
             let segment = self.file_of(row).map_err(RecoverError::Damaged)?;
-            let index =
-                SparseIndex::decode(&checkpoint.active_index, segment.first_index, segment.first_offset);
+            let index = SparseIndex::decode(&checkpoint.active_index, &segment.indexed());
             let mut active = Active::new(segment);
             active.since = active.segment.max_append_time;
             active.index = index.unwrap_or_default();

@@ -1,7 +1,7 @@
 //! One data file: what is known about it without reading it.
 use crate::checkpoint::BaseFile;
 use crate::fx::WriteRun;
-use crate::sparse_index::{IndexRow, SparseIndex};
+use crate::sparse_index::{IndexRow, IndexedFile, SparseIndex};
 use crate::{EntryHead, EntryKind, FileId};
 
 /// Summary of the frames of one file.
@@ -67,6 +67,16 @@ impl Segment {
         if head.kind == EntryKind::Data && max_timestamp > self.max_timestamp {
             self.max_timestamp = max_timestamp;
             self.max_timestamp_offset = head.base_offset;
+        }
+    }
+
+    /// What an index of it, sealed as it is, belongs to.
+    pub(crate) fn indexed(&self) -> IndexedFile {
+        IndexedFile {
+            first_index: self.first_index,
+            first_offset: self.first_offset,
+            size: self.size,
+            end_chain: self.end_chain,
         }
     }
 

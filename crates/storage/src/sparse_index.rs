@@ -5,8 +5,23 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 const MAX_ROWS: usize = 8192;
 const MAGIC: u32 = u32::from_le_bytes(*b"PLIX");
 const VERSION: u32 = 1;
-const HEADER: usize = 32;
+const HEADER: usize = 48;
+/// Where the checksum stands in the header.
+const CRC_AT: usize = 40;
 const ROW: usize = 20;
+
+/// Which bytes of which file an index was made of: a file of the same name may have been written anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexedFile {
+    /// Index of its first frame.
+    pub first_index: u64,
+    /// Next offset before its first frame.
+    pub first_offset: i64,
+    /// Bytes of frames.
+    pub size: u64,
+    /// Chain value after its last frame.
+    pub end_chain: u32,
+}
 
 /// What precedes the frame at `pos`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,15 +80,17 @@ impl SparseIndex {
         self.rows.truncate(keep);
     }
 
-    /// The bytes of an index file for the file that begins at (`first_index`, `first_offset`).
-    pub(crate) fn encode(&self, first_index: u64, first_offset: i64) -> Bytes {
+    /// The bytes of an index file for `file`.
+    pub(crate) fn encode(&self, file: &IndexedFile) -> Bytes {
         let mut out = BytesMut::with_capacity(HEADER + self.rows.len() * ROW);
         out.put_u32_le(MAGIC);
         out.put_u32_le(VERSION);
-        out.put_u64_le(first_index);
-        out.put_i64_le(first_offset);
+        out.put_u64_le(file.first_index);
+        out.put_i64_le(file.first_offset);
+        out.put_u64_le(file.size);
+        out.put_u32_le(file.end_chain);
         out.put_u32_le(u32::try_from(self.rows.len()).expect("bounded by MAX_ROWS"));
-        out.put_u32_le(0);
+        out.put_u64_le(0);
         for row in &self.rows {
             out.put_u32_le(row.rel_offset);
             out.put_u32_le(row.rel_index);
@@ -81,16 +98,16 @@ impl SparseIndex {
             out.put_i64_le(row.max_timestamp);
         }
         let crc = records::crc32c(&out);
-        out[HEADER - 4..HEADER].copy_from_slice(&crc.to_le_bytes());
+        out[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
         out.freeze()
     }
 
     /// Reads `Checkpoint.active_index`; `None` unless it is whole and belongs there.
-    pub(crate) fn decode(bytes: &[u8], first_index: u64, first_offset: i64) -> Option<SparseIndex> {
+    pub(crate) fn decode(bytes: &[u8], file: &IndexedFile) -> Option<SparseIndex> {
         if !index_is_whole(bytes) {
             return None;
         }
-        let view = IndexView::open(bytes, first_index).filter(|v| v.first_offset == first_offset)?;
+        let view = IndexView::open(bytes, file)?;
         let rows: Vec<IndexRow> = (0..view.len()).map(|i| view.row(i)).collect();
         rows.is_sorted_by_key(|r| r.pos).then_some(SparseIndex { rows, thinned: 0 })
     }
@@ -104,12 +121,16 @@ pub(crate) struct IndexView<'a> {
 }
 
 impl<'a> IndexView<'a> {
-    /// `None` when it is not the index of the file that begins with `first_index`.
-    pub(crate) fn open(bytes: &'a [u8], first_index: u64) -> Option<IndexView<'a>> {
+    /// `None` when it is not the index of `file`.
+    pub(crate) fn open(bytes: &'a [u8], file: &IndexedFile) -> Option<IndexView<'a>> {
         let mut at = bytes.get(8..HEADER)?;
-        let fits = at.get_u64_le() == first_index;
-        let first_offset = at.get_i64_le();
-        fits.then_some(IndexView { first_offset, rows: &bytes[HEADER..] })
+        let found = IndexedFile {
+            first_index: at.get_u64_le(),
+            first_offset: at.get_i64_le(),
+            size: at.get_u64_le(),
+            end_chain: at.get_u32_le(),
+        };
+        (found == *file).then_some(IndexView { first_offset: file.first_offset, rows: &bytes[HEADER..] })
     }
 
     fn len(&self) -> usize {
@@ -146,7 +167,7 @@ impl<'a> IndexView<'a> {
 pub fn index_is_whole(bytes: &[u8]) -> bool {
     let Some(mut at) = bytes.get(..HEADER) else { return false };
     let fits = at.get_u32_le() == MAGIC && at.get_u32_le() == VERSION;
-    at.advance(16);
+    at.advance(28);
     let count = at.get_u32_le() as usize;
     let crc = at.get_u32_le();
     let rows = &bytes[HEADER..];
@@ -154,8 +175,9 @@ pub fn index_is_whole(bytes: &[u8]) -> bool {
         return false;
     }
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    digest.update(&bytes[..HEADER - 4]);
+    digest.update(&bytes[..CRC_AT]);
     digest.update(&[0; 4]);
+    digest.update(&bytes[CRC_AT + 4..HEADER]);
     digest.update(rows);
     digest.finalize() == u64::from(crc)
 }
@@ -187,20 +209,29 @@ mod tests {
     fn a_file_round_trips_and_every_flip_is_seen() {
         let mut index = SparseIndex::default();
         (1..5).for_each(|n| index.note(1, row(n)));
-        let bytes = index.encode(2, 30);
-        assert_eq!(SparseIndex::decode(&bytes, 2, 30), Some(index));
-        assert_eq!(SparseIndex::decode(&bytes, 3, 30), None);
+        let file = IndexedFile { first_index: 2, first_offset: 30, size: 900, end_chain: 7 };
+        let bytes = index.encode(&file);
+        assert_eq!(SparseIndex::decode(&bytes, &file), Some(index));
+        for other in [
+            IndexedFile { first_index: 3, ..file },
+            IndexedFile { first_offset: 31, ..file },
+            IndexedFile { size: 901, ..file },
+            IndexedFile { end_chain: 8, ..file },
+        ] {
+            assert_eq!(SparseIndex::decode(&bytes, &other), None);
+        }
         for i in 0..bytes.len() {
             let mut bad = bytes.to_vec();
             bad[i] ^= 4;
-            assert_eq!(SparseIndex::decode(&bad, 2, 30), None, "byte {i}");
+            assert_eq!(SparseIndex::decode(&bad, &file), None, "byte {i}");
         }
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = SparseIndex::decode(&bytes, 2, 0);
+            let file = IndexedFile { first_index: 2, first_offset: 0, size: 0, end_chain: 0 };
+            let _ = SparseIndex::decode(&bytes, &file);
         }
     }
 }

@@ -112,13 +112,13 @@ fn node(root: &Path) -> Result<()> {
 }
 
 /// The native part: its prebuilt file is not in the registry, so it is built from the package's own sources
-/// against Debian's libraries.
+/// against Debian's libraries. One job: with more, its makefile asks for `config.h` before it has made it.
 fn confluent_node(root: &Path) -> Result<()> {
     node(root)?;
     once(root, "confluent-node", &node_manifests(root), || {
         let mut npm = Command::new("npm");
         npm.args(["rebuild", "@confluentinc/kafka-javascript"]).current_dir(home(root).join("node"));
-        run(npm.env("CKJS_LINKING", "dynamic").env("JOBS", "2"))
+        run(npm.env("CKJS_LINKING", "dynamic").env("JOBS", "1"))
     })
 }
 

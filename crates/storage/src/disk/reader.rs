@@ -157,7 +157,7 @@ impl DiskRead for Cached<'_> {
 /// See [`super::RealDisk::try_read_range`].
 pub(super) fn try_read_range(shared: &Shared, range: &FileRange) -> Option<Result<Extracted, ExtractError>> {
     let cached = Cached { shared, waits: Cell::new(false) };
-    if let Some(index) = &range.index {
+    if let Some((index, _)) = &range.index {
         cached.index(index)?;
     }
     let result = read_range(&cached, range);

@@ -14,6 +14,8 @@ enum Act {
     Delete(i64),
     Kill,
     Power(u64),
+    /// The disk is full, or has room again.
+    Full(bool),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -26,6 +28,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (1i64..20).prop_map(Act::Delete),
         1 => Just(Act::Kill),
         2 => any::<u64>().prop_map(Act::Power),
+        1 => any::<bool>().prop_map(Act::Full),
     ]
 }
 
@@ -88,8 +91,10 @@ fn run(acts: &[Act]) {
                 rig.disk.power_off(|write| tear(&mut seed, write));
                 restart(&mut rig, &mut model);
             }
+            Act::Full(full) => rig.disk.full = *full,
         }
     }
+    rig.disk.full = false;
     (0..10).for_each(|_| rig.settle());
     let last = rig.log().last_index();
     assert_eq!(rig.persisted, last);
@@ -98,7 +103,10 @@ fn run(acts: &[Act]) {
 
 fn restart(rig: &mut Rig, model: &mut Model) {
     let persisted = rig.persisted;
+    // A start needs room for its own record.
+    let full = std::mem::replace(&mut rig.disk.full, false);
     rig.reopen().unwrap();
+    rig.disk.full = full;
     let last = rig.log().last_index();
     assert!(last >= persisted, "index {persisted} was persisted, {last} is the last now");
     model.ends.retain(|(index, _)| *index <= last);
@@ -114,6 +122,30 @@ fn check(rig: &mut Rig, model: &Model) {
     assert!(model.batches.ends_with(&read));
     let end = records::batches(&model.batches).last().map_or(0, |b| b.unwrap().1.next_offset());
     assert_eq!(rig.log().next_offset(), end);
+}
+
+#[test]
+fn a_disk_full_twice_around_a_kill_loses_no_entry() {
+    use Act::{Append, Full, Kill, Step};
+    run(&[
+        Kill,
+        Full(true),
+        Append(1, 188),
+        Append(1, 29),
+        Step,
+        Full(false),
+        Append(1, 287),
+        Append(1, 61),
+        Step,
+        Full(true),
+        Kill,
+        Append(1, 5),
+        Append(1, 82),
+        Append(1, 59),
+        Append(1, 92),
+        Append(1, 218),
+        Step,
+    ]);
 }
 
 proptest! {
