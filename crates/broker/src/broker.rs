@@ -114,9 +114,8 @@ impl Broker {
             seed,
         });
         let fenced = Rc::new(Notify::new());
-        spawn_local(complete(shared.clone(), completions));
         spawn_local(read_for_node(shared.clone(), reads));
-        spawn_local(react(shared.clone(), fenced.clone()));
+        spawn_local(react(shared.clone(), completions, fenced.clone()));
         ready(&shared).await?;
         shared.refresh_settings();
         let addresses = start(&shared, bound)?;
@@ -194,13 +193,6 @@ async fn ready(shared: &Rc<Shared>) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Feeds completions to the node, as many as there are in one turn.
-async fn complete(shared: Rc<Shared>, mut completions: mpsc::UnboundedReceiver<Completion>) {
-    while let Some(completion) = completions.recv().await {
-        shared.core.on_disk(completion);
-    }
-}
-
 /// Reads what the node asks for, each on its own: loading a group does not wait for another.
 async fn read_for_node(shared: Rc<Shared>, mut reads: mpsc::UnboundedReceiver<(ReadToken, FileRange)>) {
     while let Some((token, range)) = reads.recv().await {
@@ -217,14 +209,14 @@ async fn read_for_node(shared: Rc<Shared>, mut reads: mpsc::UnboundedReceiver<(R
     }
 }
 
-async fn react(shared: Rc<Shared>, fenced: Rc<Notify>) {
+async fn react(shared: Rc<Shared>, completions: mpsc::UnboundedReceiver<Completion>, fenced: Rc<Notify>) {
     let on_event = |event| {
         if let Event::Fenced(_) = &event {
             fenced.notify_one();
         }
         observe::on_event(&shared, event);
     };
-    shared.core.clone().run(shared.clone(), on_event).await;
+    shared.core.clone().run(shared.clone(), completions, on_event).await;
 }
 
 async fn sweep(shared: Rc<Shared>) {

@@ -35,6 +35,7 @@ pub(crate) fn partition_config(image: &Image, topic: &Topic) -> PartitionConfig 
             segment_ms: config.segment_ms,
             index_interval_bytes: u32::try_from(config.index_interval_bytes).unwrap_or_default(),
             window_bytes: positive(broker.log_window_bytes),
+            recycled_files: !config.write_caching,
             ..LogConfig::default()
         },
         max_message_bytes: if machine { MACHINE_BATCH_BYTES } else { max_message_bytes },

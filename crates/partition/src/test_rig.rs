@@ -47,7 +47,7 @@ impl MemoryDisk {
                 self.sync(file);
                 self.files.remove(&file);
             }
-            DiskOp::Put { path, bytes, token } => {
+            DiskOp::Put { path, bytes, token, .. } => {
                 self.live.insert(path.clone(), bytes.to_vec());
                 self.durable.insert(path, bytes.to_vec());
                 return Some(Completion::Put { token, result: Ok(()) });

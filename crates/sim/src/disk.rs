@@ -138,7 +138,7 @@ impl SimDisk {
                 }
                 None
             }
-            DiskOp::Put { path, bytes, token } => Some(self.put(path, &bytes, token)),
+            DiskOp::Put { path, bytes, token, durable } => Some(self.put(path, &bytes, token, durable)),
             DiskOp::Remove { paths, recycle } => {
                 for path in paths {
                     self.remove(&path, recycle);
@@ -200,16 +200,24 @@ impl SimDisk {
         inode.pending.push(PendingWrite { seq: self.seq, pos, bytes });
     }
 
-    fn put(&mut self, path: String, bytes: &Bytes, token: OpToken) -> Completion {
+    fn put(&mut self, path: String, bytes: &Bytes, token: OpToken, durable: bool) -> Completion {
         if self.full {
             self.faults.full += 1;
             return Completion::Put { token, result: Err(error(DiskErrorKind::Full, &path)) };
         }
         self.next_inode += 1;
-        let inode = Inode { live: bytes.to_vec(), durable: bytes.to_vec(), pending: Vec::new() };
+        let mut inode = Inode { live: bytes.to_vec(), durable: Vec::new(), pending: Vec::new() };
+        if durable {
+            inode.durable = bytes.to_vec();
+        } else {
+            self.seq += 1;
+            inode.pending.push(PendingWrite { seq: self.seq, pos: 0, bytes: bytes.to_vec() });
+        }
         self.inodes.insert(self.next_inode, inode);
         self.link(path, self.next_inode);
-        self.flush_names(self.journal.len());
+        if durable {
+            self.flush_names(self.journal.len());
+        }
         Completion::Put { token, result: Ok(()) }
     }
 

@@ -18,6 +18,8 @@ pub struct LogConfig {
     pub window_bytes: u64,
     /// A checkpoint is due this many bytes after the last.
     pub checkpoint_bytes: u64,
+    /// Whether files after the first come from the pool: it pays where writes are synced one by one.
+    pub recycled_files: bool,
 }
 
 impl Default for LogConfig {
@@ -29,6 +31,7 @@ impl Default for LogConfig {
             index_interval_bytes: 4096,
             window_bytes: 1 << 30,
             checkpoint_bytes: 64 << 20,
+            recycled_files: true,
         }
     }
 }

@@ -195,8 +195,8 @@ impl Directory {
         let mut dir = Directory::assemble(cfg, state, now);
         dir.directory_id = id;
         // In this order: `meta` says that the state log was durable before it.
-        dir.fx.put(FILES[0].to_string(), bytes, PutKind::Hint);
-        dir.fx.put(META.to_string(), encode_meta(&meta), PutKind::Hint);
+        dir.fx.put(FILES[0].to_string(), bytes, PutKind::Identity);
+        dir.fx.put(META.to_string(), encode_meta(&meta), PutKind::Identity);
         Ok(dir)
     }
 

@@ -26,7 +26,7 @@ pub struct OpToken(pub u64);
 #[derive(Debug)]
 pub enum DiskOp {
     /// Creates `path` (with its parent directory) for writing: a recycled file of the pool is taken
-    /// where `pooled` is set and one is there. The name is durable with the next sync of the file.
+    /// where `pooled` is set (it pays for files that are synced often) and one is there. The name is durable with the next sync of the file.
     Create { file: FileId, path: String, pooled: bool },
     /// Opens an existing file for writing on.
     Open { file: FileId, path: String },
@@ -40,9 +40,9 @@ pub enum DiskOp {
     Sync { files: Vec<FileId>, token: OpToken },
     /// Syncs (if dirty) and closes.
     Close { file: FileId },
-    /// Replaces `path` by `bytes` durably: temporary file, sync, rename, directory sync. Completes
-    /// with [`Completion::Put`].
-    Put { path: String, bytes: Bytes, token: OpToken },
+    /// Replaces `path` by `bytes` under a temporary name and renames it. `durable`: file and directory are
+    /// synced; otherwise a power cut may lose or tear it. Completes with [`Completion::Put`].
+    Put { path: String, bytes: Bytes, token: OpToken, durable: bool },
     /// Removes files, into the pool where it has room and `recycle` is set (after the last reader).
     Remove { paths: Vec<String>, recycle: bool },
     /// Removes a directory of a deleted group with everything in it.

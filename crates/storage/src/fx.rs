@@ -12,8 +12,10 @@ const SLAB: usize = 64 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PutKind {
     Checkpoint(GroupKey, u64),
-    /// An index or `meta`: nobody waits for it.
-    Hint,
+    /// What makes a directory one of ours: nobody waits for it.
+    Identity,
+    /// An index: nobody waits for it, and it is rebuilt when it is lost or torn.
+    Index,
 }
 
 /// A write that has not passed its barrier: written again when the disk was full.
@@ -133,7 +135,7 @@ impl StorageFx {
     pub(crate) fn put(&mut self, path: String, bytes: Bytes, kind: PutKind) -> OpToken {
         let token = self.token();
         self.puts.insert(token, kind);
-        self.ops.push(DiskOp::Put { path, bytes, token });
+        self.ops.push(DiskOp::Put { path, bytes, token, durable: kind != PutKind::Index });
         token
     }
 

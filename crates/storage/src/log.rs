@@ -153,7 +153,7 @@ impl Log {
         }
         for (segment, index) in r.found.lost_indexes {
             let path = log.path(&index_name(segment.first_index));
-            fx.put(path, index.encode(&segment.indexed()), PutKind::Hint);
+            fx.put(path, index.encode(&segment.indexed()), PutKind::Index);
         }
         log
     }
@@ -352,7 +352,8 @@ impl Log {
     /// The active file, open for writing: created, or opened at the first append after a start.
     fn open_active(&mut self, fx: &mut StorageFx) -> crate::FileId {
         let (index, offset) = (self.last_index + 1, self.next_offset);
-        let (term, chain, hot) = (self.last_term(), self.last_chain, !self.segments.is_empty());
+        let (term, chain) = (self.last_term(), self.last_chain);
+        let pooled = self.cfg.recycled_files && !self.segments.is_empty();
         let dir = &self.dir;
         let path = |index| format!("{dir}/{}", log_name(index));
         match self.active.as_deref_mut() {
@@ -365,7 +366,7 @@ impl Log {
             }
             None => {
                 let file = fx.file();
-                fx.ops.push(DiskOp::Create { file, path: path(index), pooled: hot });
+                fx.ops.push(DiskOp::Create { file, path: path(index), pooled });
                 let mut active = Active::new(Segment::new(index, offset, term, chain));
                 active.file = Some(file);
                 self.active = Some(Box::new(active));
@@ -382,7 +383,7 @@ impl Log {
             fx.retire(self.key, file);
         }
         let bytes = active.index.encode(&segment.indexed());
-        fx.put(self.path(&index_name(segment.first_index)), bytes, PutKind::Hint);
+        fx.put(self.path(&index_name(segment.first_index)), bytes, PutKind::Index);
         self.segments.push(segment);
     }
 

@@ -77,10 +77,13 @@ impl TestDisk {
                     self.sync(&path);
                 }
             }
-            DiskOp::Put { path, bytes, token } => {
+            DiskOp::Put { path, bytes, token, durable } => {
                 let result = if self.full { Err(error(DiskErrorKind::Full, "put")) } else { Ok(()) };
-                if result.is_ok() {
+                if result.is_ok() && durable {
                     self.set(&path, bytes.to_vec());
+                } else if result.is_ok() {
+                    let pending = vec![(0, bytes.to_vec())];
+                    self.files.insert(path, Inode { live: bytes.to_vec(), durable: None, pending });
                 }
                 return Some(Completion::Put { token, result });
             }

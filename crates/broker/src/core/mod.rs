@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use storage::{Completion, DiskOp, FileRange};
 use tokio::sync::{Notify, mpsc};
 
-/// Takes disk operations in the order given; completions come back through [`Core::on_disk`].
+/// Takes disk operations in the order given; completions come back through the channel of [`Core::run`].
 pub(crate) trait DiskQueue {
     /// Queues one operation.
     fn submit(&self, op: DiskOp);
@@ -106,11 +106,6 @@ impl Core {
         f(&self.node.borrow())
     }
 
-    /// A completion of the disk.
-    pub(crate) fn on_disk(&self, completion: Completion) {
-        self.with_node(|node, now| node.on_disk(now, completion));
-    }
-
     fn carry_out(&self) {
         let mut effects = std::mem::take(&mut *self.effects.borrow_mut());
         self.node.borrow_mut().take_effects(&mut effects);
@@ -135,8 +130,13 @@ impl Core {
         *self.effects.borrow_mut() = effects;
     }
 
-    /// Runs turns and timers for ever; `after` sees the events of each turn.
-    pub(crate) async fn run(self: Rc<Core>, metrics: Rc<crate::shared::Shared>, after: impl Fn(Event)) {
+    /// Runs turns, timers and what the disk completed for ever; `after` sees the events of each turn.
+    pub(crate) async fn run(
+        self: Rc<Core>,
+        metrics: Rc<crate::shared::Shared>,
+        mut completions: mpsc::UnboundedReceiver<Completion>,
+        after: impl Fn(Event),
+    ) {
         loop {
             let deadline = self.node.borrow().next_deadline().map(|at| self.clock.instant(at));
             let timer = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
@@ -146,23 +146,39 @@ impl Core {
                     // Everything that can run now comes into the same turn.
                     tokio::task::yield_now().await;
                 }
+                Some(completion) = completions.recv() => self.on_disk(completion),
                 () = tokio::time::sleep_until(timer.into()) => {}
             }
-            self.dirty.set(false);
-            let now = self.clock.now();
-            {
-                let mut node = self.node.borrow_mut();
-                if node.next_deadline().is_some_and(|at| at <= now.mono) {
-                    node.tick(now);
-                }
-                node.end_turn(now);
-            }
-            self.carry_out();
+            self.take_turn(&mut completions);
             self.count_writes(&metrics.metrics);
             let events = std::mem::take(&mut *self.events.borrow_mut());
             events.into_iter().for_each(&after);
             self.turned.notify_waiters();
         }
+    }
+
+    /// Ends the node's turn, and goes on with what the disk completed at once.
+    fn take_turn(&self, completions: &mut mpsc::UnboundedReceiver<Completion>) {
+        self.dirty.set(false);
+        let now = self.clock.now();
+        if self.node.borrow().next_deadline().is_some_and(|at| at <= now.mono) {
+            self.node.borrow_mut().tick(now);
+        }
+        loop {
+            while let Ok(completion) = completions.try_recv() {
+                self.on_disk(completion);
+            }
+            self.node.borrow_mut().end_turn(now);
+            self.carry_out();
+            if completions.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn on_disk(&self, completion: Completion) {
+        self.node.borrow_mut().on_disk(self.clock.now(), completion);
+        self.carry_out();
     }
 
     /// Resolves at the end of the next turn.

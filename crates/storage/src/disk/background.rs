@@ -13,7 +13,7 @@ use std::sync::{Arc, mpsc};
 const FILL: usize = 1 << 20;
 
 pub(super) enum Job {
-    Put { path: String, bytes: Bytes, token: OpToken },
+    Put { path: String, bytes: Bytes, token: OpToken, durable: bool },
     RemoveDir(String),
     Recycle(String),
     Unlink(String),
@@ -23,8 +23,8 @@ pub(super) enum Job {
 impl Job {
     /// Carries out a `Put`.
     pub(super) fn put(&self, shared: &Shared, sink: &Sink) {
-        let Job::Put { path, bytes, token } = self else { return };
-        let once = || shared.check().and_then(|()| put(shared, path, bytes));
+        let Job::Put { path, bytes, token, durable } = self else { return };
+        let once = || shared.check().and_then(|()| put(shared, path, bytes, *durable));
         // A group that is opened again takes temporary files of its former self away, this one perhaps.
         let again = |e: DiskError| if e.kind == DiskErrorKind::NotFound { once() } else { Err(e) };
         let result = once().or_else(again);
@@ -36,7 +36,7 @@ impl Job {
     }
 }
 
-fn put(shared: &Shared, path: &str, bytes: &Bytes) -> Result<(), DiskError> {
+fn put(shared: &Shared, path: &str, bytes: &Bytes, durable: bool) -> Result<(), DiskError> {
     let full = shared.path(path);
     let temporary = full.with_extension("tmp");
     let error = |what: &str, e: &std::io::Error| io_error(what, path, e);
@@ -47,14 +47,18 @@ fn put(shared: &Shared, path: &str, bytes: &Bytes) -> Result<(), DiskError> {
             dir.ancestors().skip(1).take_while(|d| d.starts_with(shared.root())).map(Path::to_path_buf),
         );
     }
+    let sync = |file: File| if durable { file.sync_data() } else { Ok(()) };
     let written =
-        File::create(&temporary).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_data()));
+        File::create(&temporary).and_then(|mut file| file.write_all(bytes).and_then(|()| sync(file)));
     if let Err(e) = written {
         // The old content stands; what was begun only takes room.
         let _ = std::fs::remove_file(&temporary);
         return Err(error("write", &e));
     }
     std::fs::rename(&temporary, &full).map_err(|e| error("rename", &e))?;
+    if !durable {
+        return Ok(());
+    }
     made.extend(full.parent().map(Path::to_path_buf));
     made.iter().try_for_each(|dir| shared.sync_dir(dir))
 }

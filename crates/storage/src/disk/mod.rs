@@ -3,7 +3,8 @@
 //!
 //! | thread | does |
 //! |---|---|
-//! | writer | every [`DiskOp`] in order, but for the rest of this table |
+//! | the caller's | small writes, while nothing waits for the writer (`lane.rs`) |
+//! | writer | every other [`DiskOp`] in order, but for the rest of this table |
 //! | syncer and its workers | [`DiskOp::Sync`]: fdatasync side by side, or one syncfs |
 //! | background | [`DiskOp::Put`] below the root, [`DiskOp::RemoveDir`], filling the pool, unlinking |
 //! | readers | [`DiskOp::Recover`] |
@@ -13,6 +14,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The one place for files, threads and clocks.
 mod background;
 mod buffers;
+mod lane;
 mod lock;
 mod reader;
 mod shared;
@@ -48,12 +50,17 @@ impl Default for DiskOptions {
 }
 
 /// A data directory on a file system, locked for this process.
-#[derive(Debug)]
 pub struct RealDisk {
-    ops: Option<mpsc::Sender<DiskOp>>,
+    ops: Option<lane::Lane>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     _lock: std::fs::File,
+}
+
+impl std::fmt::Debug for RealDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RealDisk").field("root", &self.shared.root()).finish_non_exhaustive()
+    }
 }
 
 /// Where completions go; called from several threads, one at a time.
@@ -78,15 +85,14 @@ impl RealDisk {
         let lock = lock::take(root)?;
         let shared = Arc::new(Shared::new(root, &options)?);
         let sink: Sink = Arc::new(Mutex::new(sink));
-        let (ops, writer_in) = mpsc::channel();
         let (sync_jobs, syncer_in) = mpsc::channel();
         let (background_jobs, background_in) = mpsc::channel();
         let (recoveries, recoveries_in) = mpsc::channel();
         let recoveries_in = Arc::new(Mutex::new(recoveries_in));
         let mut threads = Vec::new();
         let out = writer::Out { sink: sink.clone(), sync_jobs, background_jobs, recoveries };
-        let writer = writer::Writer::new(shared.clone(), options.clone(), out);
-        threads.push(spawn("writer", move || writer.run(&writer_in))?);
+        let (ops, queue) = lane::lane(writer::Writer::new(shared.clone(), options.clone(), out));
+        threads.push(spawn("writer", move || queue.run())?);
         let syncer = syncer::Syncer::start(shared.clone(), sink.clone())?;
         threads.push(spawn("syncer", move || syncer.run(&syncer_in))?);
         let background = background::Background::new(shared.clone(), options.pool_bytes, sink.clone());
@@ -98,11 +104,11 @@ impl RealDisk {
         Ok(RealDisk { ops: Some(ops), shared, threads, _lock: lock })
     }
 
-    /// Hands over an operation; never blocks.
+    /// Takes an operation. A small write is carried out at once, into the page cache; where that turns out
+    /// to wait for the medium, and for everything else, another thread does it.
     pub fn submit(&self, op: DiskOp) {
         if let Some(ops) = &self.ops {
-            // The writer lives as long as this handle, so the channel is open.
-            let _ = ops.send(op);
+            ops.submit(op);
         }
     }
 

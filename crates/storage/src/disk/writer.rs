@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Slices of one pwritev.
 const SLICES: usize = 512;
 /// How often free space is looked at.
-const SPACE_EVERY: Duration = Duration::from_millis(500);
+pub(super) const SPACE_EVERY: Duration = Duration::from_millis(500);
 /// Kept back so that a full disk can still take checkpoints and deletions.
 const BALLAST: u64 = 8 << 20;
 
@@ -74,17 +74,10 @@ impl Writer {
         }
     }
 
-    pub(super) fn run(mut self, ops: &mpsc::Receiver<DiskOp>) {
-        self.look_at_space();
-        loop {
-            match ops.recv_timeout(SPACE_EVERY) {
-                Ok(op) => self.carry_out(op),
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => return,
-            }
-            if self.looked.is_none_or(|at| at.elapsed() >= SPACE_EVERY) {
-                self.look_at_space();
-            }
+    /// Looks at the free space when the last look is long ago.
+    pub(super) fn look_now_and_then(&mut self) {
+        if self.looked.is_none_or(|at| at.elapsed() >= SPACE_EVERY) {
+            self.look_at_space();
         }
     }
 
@@ -92,7 +85,8 @@ impl Writer {
         guard(&self.out.sink)(completion);
     }
 
-    fn carry_out(&mut self, op: DiskOp) {
+    /// Carries out one operation.
+    pub(super) fn carry_out(&mut self, op: DiskOp) {
         match op {
             DiskOp::Create { file, path, pooled } => self.add(file, path, Some(pooled)),
             DiskOp::Open { file, path } => self.add(file, path, None),
@@ -109,8 +103,8 @@ impl Writer {
                 let result = self.close(file);
                 self.note(result);
             }
-            DiskOp::Put { path, bytes, token } => {
-                let job = Job::Put { path, bytes, token };
+            DiskOp::Put { path, bytes, token, durable } => {
+                let job = Job::Put { path, bytes, token, durable };
                 match &job {
                     Job::Put { path, .. } if !path.contains('/') => job.put(&self.shared, &self.out.sink),
                     _ => self.background(job),
@@ -304,7 +298,8 @@ impl Writer {
         }
     }
 
-    fn look_at_space(&mut self) {
+    /// Tells when free space falls below the reserve, and when it is above again.
+    pub(super) fn look_at_space(&mut self) {
         self.looked = Some(Instant::now());
         let Some((free, total)) = self.shared.space() else { return };
         let ballast = BALLAST.min(total / 100);

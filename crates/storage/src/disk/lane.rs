@@ -1,0 +1,116 @@
+//! Where an operation is carried out: on the caller's thread while that is quick, else on the writer's.
+//!
+//! A write into the page cache is a copy; handing it to another thread costs more than a small one. The order
+//! of operations is kept: while anything waits for the writer's thread, everything goes there.
+use super::shared::guard;
+use super::writer::Writer;
+use crate::disk_op::DiskOp;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, TryLockError, mpsc};
+use std::time::{Duration, Instant};
+
+/// Bytes written on the caller's thread up to a barrier; a turn with more gains by a second thread.
+const AT_ONCE: usize = 1 << 20;
+/// A write that took longer waited for something.
+const SLOW: Duration = Duration::from_millis(2);
+/// And for so long the caller's thread does not try again.
+const REST: Duration = Duration::from_secs(1);
+
+/// The caller's end.
+pub(super) struct Lane {
+    writer: Arc<Mutex<Writer>>,
+    ops: mpsc::Sender<DiskOp>,
+    queued: Arc<AtomicUsize>,
+    left: Cell<usize>,
+    slow_until: Cell<Option<Instant>>,
+}
+
+/// The thread's end.
+pub(super) struct Queue {
+    writer: Arc<Mutex<Writer>>,
+    ops: mpsc::Receiver<DiskOp>,
+    queued: Arc<AtomicUsize>,
+}
+
+/// Both ends of one writer.
+pub(super) fn lane(writer: Writer) -> (Lane, Queue) {
+    let (send, receive) = mpsc::channel();
+    let (writer, queued) = (Arc::new(Mutex::new(writer)), Arc::new(AtomicUsize::new(0)));
+    let queue = Queue { writer: writer.clone(), ops: receive, queued: queued.clone() };
+    (Lane { writer, ops: send, queued, left: Cell::new(AT_ONCE), slow_until: Cell::new(None) }, queue)
+}
+
+impl Lane {
+    /// Carries `op` out, or hands it over.
+    pub(super) fn submit(&self, op: DiskOp) {
+        if let Some(op) = self.at_once(op) {
+            self.queued.fetch_add(1, Ordering::Relaxed);
+            // The thread lives as long as this end, so the channel is open.
+            let _ = self.ops.send(op);
+        }
+    }
+
+    /// Gives back what must go to the thread.
+    fn at_once(&self, op: DiskOp) -> Option<DiskOp> {
+        let bytes = match &op {
+            DiskOp::Write { bufs, .. } => bufs.iter().map(bytes::Bytes::len).sum(),
+            DiskOp::Open { .. } | DiskOp::Sync { .. } => 0,
+            DiskOp::Barrier { .. } => {
+                self.left.set(AT_ONCE);
+                0
+            }
+            _ => return Some(op),
+        };
+        // Nobody else adds to it, so nothing comes in between.
+        let alone = self.queued.load(Ordering::Acquire) == 0;
+        if !alone || bytes > self.left.get() || (bytes > 0 && self.slow()) {
+            return Some(op);
+        }
+        let mut writer = match self.writer.try_lock() {
+            Ok(writer) => writer,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Some(op),
+        };
+        if bytes == 0 {
+            writer.carry_out(op);
+            return None;
+        }
+        self.left.set(self.left.get() - bytes);
+        let begun = Instant::now();
+        writer.carry_out(op);
+        if begun.elapsed() > SLOW {
+            self.slow_until.set(Some(begun + REST));
+        }
+        None
+    }
+
+    fn slow(&self) -> bool {
+        match self.slow_until.get() {
+            Some(until) if Instant::now() < until => true,
+            Some(_) => {
+                self.slow_until.set(None);
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+impl Queue {
+    /// Until the other end is gone.
+    pub(super) fn run(self) {
+        guard(&self.writer).look_at_space();
+        loop {
+            match self.ops.recv_timeout(super::writer::SPACE_EVERY) {
+                Ok(op) => {
+                    guard(&self.writer).carry_out(op);
+                    self.queued.fetch_sub(1, Ordering::Release);
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+            guard(&self.writer).look_now_and_then();
+        }
+    }
+}
