@@ -8,7 +8,7 @@ use wire::frame::{LENGTH_BYTES, Split, split};
 const SMALLEST_BUFFER: usize = 4 << 10;
 const LARGEST_BUFFER: usize = 1 << 20;
 /// While many small frames come at once, up to so many bytes are read at once.
-const BATCH_BUFFER: usize = 64 << 10;
+const BATCH_BUFFER: usize = 256 << 10;
 
 /// Why no frame came.
 #[derive(Debug)]
@@ -81,7 +81,17 @@ impl FrameReader {
         if read == room && self.hint < BATCH_BUFFER {
             self.hint *= 2;
         }
+        self.fit();
         Ok(())
+    }
+
+    /// Whole frames that came alone move to a buffer of their size: what is kept of them (a record set, for
+    /// readers at the tail) must not keep a buffer alive that is many times larger.
+    fn fit(&mut self) {
+        let whole = self.expected().is_some_and(|expected| expected <= self.buf.len());
+        if whole && self.buf.len() < self.buf.capacity() / 2 {
+            self.buf = BytesMut::from(&self.buf[..]);
+        }
     }
 
     /// Room for the rest of the frame that has begun: what is here moves at most once.
@@ -142,6 +152,19 @@ mod tests {
         }
         drop(sent.await.unwrap());
         assert!(matches!(next(&mut reader, &mut socket, 10).await, Err(ReadEnd::Closed)));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_small_frame_after_a_burst_holds_no_large_buffer() {
+        let (mut client, mut server) = pair().await;
+        let (mut socket, _) = server.split();
+        let mut reader = FrameReader::new();
+        reader.hint = BATCH_BUFFER;
+        client.write_all(&[0, 0, 0, 2, 7, 7]).await.unwrap();
+        let frame = next(&mut reader, &mut socket, 100).await.unwrap();
+        assert_eq!(&frame[..], [7, 7]);
+        drop(frame);
+        assert!(reader.buf.capacity() <= 64, "{}", reader.buf.capacity());
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -3,6 +3,9 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// What an entry takes beside its bytes: its rows here, and the bookkeeping of its buffer.
+const ENTRY_BYTES: usize = 128;
+
 #[derive(Debug)]
 struct Cached {
     base_offset: i64,
@@ -92,7 +95,7 @@ impl TailSlot {
     pub(crate) fn admit(&self, base_offset: i64, next_offset: i64, bytes: Bytes, allocation: usize) {
         let copied = bytes.len() < allocation / 4;
         let bytes = if copied { Bytes::copy_from_slice(&bytes) } else { bytes };
-        let charge = if copied { bytes.len() } else { allocation.max(bytes.len()) };
+        let charge = ENTRY_BYTES + if copied { bytes.len() } else { allocation.max(bytes.len()) };
         let mut inner = self.cache.lock();
         let slot = &mut inner.slots[self.slot as usize];
         if slot.entries.back().is_some_and(|last| last.next_offset != base_offset) {
@@ -186,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_oldest_entry_of_any_log_goes_first() {
-        let size = entry(0).len();
+        let size = ENTRY_BYTES + entry(0).len();
         let cache = TailCache::new(size * 3);
         let (a, b) = (cache.slot(), cache.slot());
         a.admit(0, 3, entry(0), 0);
@@ -203,9 +206,9 @@ mod tests {
         let cache = TailCache::new(1 << 20);
         let slot = cache.slot();
         slot.admit(0, 3, entry(0), 1 << 16);
-        assert_eq!(cache.used(), entry(0).len());
+        assert_eq!(cache.used(), ENTRY_BYTES + entry(0).len());
         slot.admit(3, 6, entry(3), entry(3).len() * 3);
-        assert_eq!(cache.used(), entry(0).len() * 4);
+        assert_eq!(cache.used(), 2 * ENTRY_BYTES + entry(0).len() * 4);
     }
 
     #[test]

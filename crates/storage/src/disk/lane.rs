@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 /// Bytes written on the caller's thread up to a barrier; a turn with more gains by a second thread.
 const AT_ONCE: usize = 1 << 20;
 /// A write that took longer waited for something.
-const SLOW: Duration = Duration::from_millis(2);
+const SLOW: Duration = Duration::from_millis(5);
 /// And for so long the caller's thread does not try again.
-const REST: Duration = Duration::from_secs(1);
+const REST: Duration = Duration::from_millis(200);
 
 /// The caller's end.
 pub(super) struct Lane {
