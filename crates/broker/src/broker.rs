@@ -224,7 +224,8 @@ async fn sweep(shared: Rc<Shared>) {
     loop {
         beat.tick().await;
         shared.refresh_settings();
-        shared.connections.sweep(&shared.settings(), shared.core.uptime(), Instant::now());
+        let pressed = shared.request_memory.pressed();
+        shared.connections.sweep(&shared.settings(), shared.core.uptime(), Instant::now(), pressed);
     }
 }
 

@@ -10,6 +10,8 @@ use std::task::{Poll, Waker};
 pub(crate) struct ByteBudget {
     limit: Cell<u64>,
     used: Cell<u64>,
+    /// Of `used`, what is still to come.
+    ahead: Cell<u64>,
     waiting: RefCell<VecDeque<Waker>>,
     waits: Cell<u64>,
 }
@@ -20,6 +22,7 @@ impl ByteBudget {
         Rc::new(ByteBudget {
             limit: Cell::new(limit),
             used: Cell::new(0),
+            ahead: Cell::new(0),
             waiting: RefCell::new(VecDeque::new()),
             waits: Cell::new(0),
         })
@@ -33,6 +36,11 @@ impl ByteBudget {
     /// Bytes allowed.
     pub(crate) fn limit(&self) -> u64 {
         self.limit.get()
+    }
+
+    /// Whether somebody waits.
+    pub(crate) fn pressed(&self) -> bool {
+        !self.waiting.borrow().is_empty()
     }
 
     /// Changes what is allowed; what is taken stays taken.
@@ -53,14 +61,38 @@ impl ByteBudget {
             return None;
         }
         self.used.set(used.saturating_add(bytes));
-        Some(Held { budget: self.clone(), bytes })
+        Some(Held { budget: self.clone(), bytes, ahead: 0 })
+    }
+
+    /// Takes `bytes` that were announced and did not come yet. A quarter of the budget is kept from them:
+    /// who announces and does not send holds up no request that is here. One that is larger than the other
+    /// three counts as those.
+    fn try_take_ahead(self: &Rc<Self>, bytes: u64) -> Option<Held> {
+        let most = self.limit.get() - self.limit.get() / 4;
+        let bytes = bytes.min(most);
+        if self.ahead.get().saturating_add(bytes) > most {
+            return None;
+        }
+        let mut held = self.try_take(bytes)?;
+        self.ahead.set(self.ahead.get() + bytes);
+        held.ahead = bytes;
+        Some(held)
     }
 
     /// Takes `bytes`, waiting until they are there. Every release wakes every waiter, so nobody
     /// starves behind a request that does not fit.
     pub(crate) async fn take(self: &Rc<Self>, bytes: u64) -> Held {
+        self.wait(|| self.try_take(bytes)).await
+    }
+
+    /// The same for bytes that are announced: [`Held::arrived`] is told when they are here.
+    pub(crate) async fn take_ahead(self: &Rc<Self>, bytes: u64) -> Held {
+        self.wait(|| self.try_take_ahead(bytes)).await
+    }
+
+    async fn wait(&self, take: impl Fn() -> Option<Held>) -> Held {
         let mut counted = false;
-        poll_fn(|cx| match self.try_take(bytes) {
+        poll_fn(|cx| match take() {
             Some(held) => Poll::Ready(held),
             None => {
                 if !std::mem::replace(&mut counted, true) {
@@ -90,10 +122,24 @@ impl ByteBudget {
 pub(crate) struct Held {
     budget: Rc<ByteBudget>,
     bytes: u64,
+    /// Of `bytes`, what is still to come.
+    ahead: u64,
+}
+
+impl Held {
+    /// What was announced is here: it counts as any other from now on.
+    pub(crate) fn arrived(&mut self) {
+        let ahead = std::mem::take(&mut self.ahead);
+        if ahead > 0 {
+            self.budget.ahead.set(self.budget.ahead.get() - ahead);
+            self.budget.wake_all();
+        }
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
+        self.budget.ahead.set(self.budget.ahead.get() - self.ahead);
         self.budget.give_back(self.bytes);
     }
 }
@@ -122,6 +168,22 @@ mod tests {
         assert!(budget.try_take(1).is_none());
         drop(big);
         assert!(budget.try_take(1).is_some());
+    }
+
+    #[test]
+    fn what_is_announced_leaves_room_for_what_is_here() {
+        let budget = ByteBudget::new(100);
+        let mut first = budget.try_take_ahead(1_000).unwrap();
+        assert_eq!(budget.used(), 75, "one that is larger than its share counts as the whole share");
+        assert!(budget.try_take_ahead(1).is_none());
+        let here = budget.try_take(25).unwrap();
+        assert!(budget.try_take(1).is_none());
+        first.arrived();
+        assert!(budget.try_take_ahead(1).is_none(), "it holds its memory until it is answered");
+        drop(here);
+        let second = budget.try_take_ahead(25).unwrap();
+        drop((first, second));
+        assert_eq!((budget.used(), budget.ahead.get()), (0, 0));
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -160,8 +160,11 @@ async fn next_frame(
             Ok(Some(frame)) => {
                 pipeline.handle.frame_since.set(None);
                 let memory = match early.take() {
-                    Some(held) => held,
-                    None => request_memory(shared, frame.len()).await,
+                    Some(mut held) => {
+                        held.arrived();
+                        held
+                    }
+                    None => shared.request_memory.take(frame.len() as u64).await,
                 };
                 return Ok((frame, memory));
             }
@@ -171,7 +174,9 @@ async fn next_frame(
         if let Some(expected) = reading.frames.expected()
             && early.is_none()
         {
-            early = Some(request_memory(shared, expected).await);
+            // Whoever waits for memory is not slow.
+            pipeline.handle.frame_since.set(None);
+            early = Some(shared.request_memory.take_ahead(expected as u64).await);
         }
         if shared.stopping() && !reading.frames.mid_frame() {
             pipeline.at_most(0, 0).await;
@@ -179,6 +184,7 @@ async fn next_frame(
         }
         let begun =
             reading.frames.mid_frame().then(|| (Instant::now(), reading.frames.expected().unwrap_or(0)));
+        pipeline.handle.frame_received.set(reading.frames.received());
         if pipeline.handle.frame_since.get().is_none() || begun.is_none() {
             pipeline.handle.frame_since.set(begun);
         }
@@ -190,13 +196,6 @@ async fn next_frame(
             },
             () = shared.stop_in_connection() => {}
         }
-    }
-}
-
-async fn request_memory(shared: &Shared, bytes: usize) -> Held {
-    match shared.request_memory.try_take(bytes as u64) {
-        Some(held) => held,
-        None => shared.request_memory.take(bytes as u64).await,
     }
 }
 

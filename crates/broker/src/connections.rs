@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 /// A frame must be complete within this, plus a second for every 256 KiB of it.
 const FRAME_PATIENCE: Duration = Duration::from_secs(60);
 const SLOWEST_BYTES_A_SECOND: usize = 256 << 10;
+/// While others wait for the memory, a frame must come at that pace from here on.
+const PRESSED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the sweep sees of a connection.
 pub(crate) struct Handle {
@@ -25,6 +27,8 @@ pub(crate) struct Handle {
     pub(crate) in_handler: Cell<bool>,
     /// When the frame that is being read began, and its length.
     pub(crate) frame_since: Cell<Option<(Instant, usize)>>,
+    /// Bytes of it that are here.
+    pub(crate) frame_received: Cell<usize>,
     /// When the answer that is being written last made progress.
     pub(crate) writing_since: Cell<Option<Instant>>,
     close: Cell<Option<Closed>>,
@@ -50,6 +54,14 @@ impl Handle {
             }
         })
         .await
+    }
+
+    fn crawling(&self, now: Instant, pressed: bool) -> bool {
+        let Some((since, bytes)) = self.frame_since.get() else { return false };
+        let taken = now.duration_since(since);
+        let fair = |bytes: usize| Duration::from_secs((bytes / SLOWEST_BYTES_A_SECOND) as u64);
+        taken > FRAME_PATIENCE + fair(bytes)
+            || pressed && taken > PRESSED_PATIENCE + fair(self.frame_received.get())
     }
 
     /// Ends the connection.
@@ -141,6 +153,7 @@ impl Connections {
             unanswered: Cell::new(0),
             in_handler: Cell::new(false),
             frame_since: Cell::new(None),
+            frame_received: Cell::new(0),
             writing_since: Cell::new(None),
             close: Cell::new(None),
             waker: RefCell::new(None),
@@ -161,17 +174,15 @@ impl Connections {
         }
     }
 
-    /// Ends what is idle, what sends a frame too slowly and what does not read its answers.
-    pub(crate) fn sweep(&self, settings: &Settings, uptime: Duration, now: Instant) {
+    /// Ends what is idle, what sends a frame too slowly and what does not read its answers. `pressed`: others
+    /// wait for the memory of frames that are on their way.
+    pub(crate) fn sweep(&self, settings: &Settings, uptime: Duration, now: Instant, pressed: bool) {
         for (_, handle) in self.open.borrow().iter() {
             let busy = handle.unanswered.get() > 0 || handle.in_handler.get();
             let idle = uptime.saturating_sub(handle.last_active.get());
             let stalled =
                 handle.writing_since.get().is_some_and(|t| now.duration_since(t) > settings.write_stall);
-            let crawling = handle.frame_since.get().is_some_and(|(since, bytes)| {
-                now.duration_since(since)
-                    > FRAME_PATIENCE + Duration::from_secs((bytes / SLOWEST_BYTES_A_SECOND) as u64)
-            });
+            let crawling = handle.crawling(now, pressed);
             if stalled {
                 handle.close(Closed::SlowReader);
             } else if handle.unanswered.get() > 0 {
@@ -251,7 +262,18 @@ mod tests {
         stalled.touch(Duration::from_secs(99));
         crawling.frame_since.set(Some((start, 0)));
         crawling.touch(Duration::from_secs(99));
-        all.sweep(&settings, Duration::from_secs(99), start + Duration::from_secs(99));
+        let (pressing, coming) = (admit(), admit());
+        for handle in [&pressing, &coming] {
+            handle.frame_since.set(Some((start, 100 << 20)));
+            handle.touch(Duration::from_secs(99));
+        }
+        coming.frame_received.set(98 * SLOWEST_BYTES_A_SECOND);
+        let (uptime, now) = (Duration::from_secs(99), start + Duration::from_secs(99));
+        all.sweep(&settings, uptime, now, false);
+        assert_eq!(pressing.close.get(), None, "a large frame has time while nobody waits");
+        all.sweep(&settings, uptime, now, true);
+        assert_eq!(pressing.close.get(), Some(Closed::Idle));
+        assert_eq!(coming.close.get(), None);
         assert_eq!(idle.close.get(), Some(Closed::Idle));
         assert_eq!(busy.close.get(), None);
         assert_eq!(stalled.close.get(), Some(Closed::SlowReader));

@@ -40,6 +40,11 @@ impl FrameReader {
         !self.buf.is_empty()
     }
 
+    /// Bytes that are here of a frame that is not whole.
+    pub(crate) fn received(&self) -> usize {
+        self.buf.len()
+    }
+
     /// A frame that is here already, without reading.
     pub(crate) fn buffered(&mut self, limit: usize) -> Result<Option<BytesMut>, ReadEnd> {
         match split(&self.buf, limit) {

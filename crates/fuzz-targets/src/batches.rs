@@ -55,7 +55,8 @@ fn one_batch(one: &Bytes) {
         found.for_each(drop);
     }
     if walked.is_ok() {
-        let (rewritten, _) = recompress(one, Codec::Lz4, None, &rules).expect("what can be walked");
+        let (rewritten, _) =
+            recompress(one, Codec::Lz4, None, &rules, usize::MAX).expect("what can be walked");
         let again = walk(&rewritten, &rules).expect("what we rewrite is well-formed");
         assert_eq!(Ok(again.records), walked.map(|w| w.records));
     }

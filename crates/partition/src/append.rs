@@ -269,11 +269,7 @@ fn prepare_client(cfg: &PartitionConfig, now: Now, records: BytesMut) -> Result<
     };
     match cfg.compression {
         CompressionTarget::Codec(codec, level) if cfg.compression.differs_from(&header) => {
-            payload = recompress(&payload, codec, level, &rules)?.0;
-            if payload.len() > cfg.max_message_bytes {
-                let error = BatchError::TooLarge { size: payload.len(), max: cfg.max_message_bytes };
-                return Err(error.into());
-            }
+            payload = recompress(&payload, codec, level, &rules, cfg.max_message_bytes)?.0;
         }
         _ if cfg.compact || cfg.validate_records => {
             walk(&payload, &rules)?;

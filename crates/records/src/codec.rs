@@ -1,7 +1,8 @@
 //! The four codecs of Kafka, each in the framing that Kafka's clients use.
+use crate::encoder::Encoder;
 use bytes::Bytes;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 /// How a batch's records are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -75,9 +76,8 @@ pub enum CodecError {
 }
 
 /// First bytes of the stream that Java's snappy library writes.
-const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-const XERIAL_HEADER_LEN: usize = 16;
-const XERIAL_BLOCK_LEN: usize = 32 * 1024;
+pub(crate) const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
+pub(crate) const XERIAL_HEADER_LEN: usize = 16;
 /// A snappy element of 3 bytes yields at most 64, so a block cannot grow more than this; what claims
 /// to is refused before anything is allocated.
 const SNAPPY_MAX_GROWTH: usize = 22;
@@ -249,45 +249,16 @@ pub fn decompress(codec: Codec, input: &[u8], cap: usize) -> Result<Bytes, Codec
 /// Compresses `input`; `level` counts where the codec has levels (gzip 1 to 9, zstd -131072 to 22),
 /// `None` is the codec's own default. Errors only if the codec's library fails.
 pub fn compress(codec: Codec, level: Option<i32>, input: &[u8]) -> Result<Bytes, CodecError> {
-    let out = match codec {
-        Codec::None => Ok(input.to_vec()),
-        Codec::Gzip => compress_gzip(level, input),
-        Codec::Snappy => compress_snappy(input),
-        Codec::Lz4 => compress_lz4(input),
-        Codec::Zstd => zstd::bulk::compress(input, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL)),
-    };
-    out.map(Bytes::from).map_err(|e| CodecError::Damaged(e.to_string()))
-}
-
-fn compress_gzip(level: Option<i32>, input: &[u8]) -> io::Result<Vec<u8>> {
-    let level = match level {
-        Some(level) if (0..=9).contains(&level) => flate2::Compression::new(level as u32),
-        _ => flate2::Compression::default(),
-    };
-    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(input.len() / 2), level);
-    encoder.write_all(input)?;
-    encoder.finish()
-}
-
-fn compress_snappy(input: &[u8]) -> io::Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(XERIAL_HEADER_LEN + input.len() / 2);
-    out.extend_from_slice(&XERIAL_MAGIC);
-    out.extend_from_slice(&1u32.to_be_bytes());
-    out.extend_from_slice(&1u32.to_be_bytes());
-    let mut encoder = snap::raw::Encoder::new();
-    for block in input.chunks(XERIAL_BLOCK_LEN) {
-        let packed = encoder.compress_vec(block).map_err(io::Error::other)?;
-        out.extend_from_slice(&(packed.len() as u32).to_be_bytes());
-        out.extend_from_slice(&packed);
+    match codec {
+        Codec::None => Ok(Bytes::copy_from_slice(input)),
+        // Faster than a stream where the whole input is there.
+        Codec::Zstd => zstd::bulk::compress(input, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL))
+            .map(Bytes::from)
+            .map_err(|e| CodecError::Damaged(e.to_string())),
+        codec => {
+            let mut encoder = Encoder::new(codec, level, input.len())?;
+            encoder.write(input)?;
+            encoder.finish()
+        }
     }
-    Ok(out)
-}
-
-/// Independent blocks of 64 KiB without checksums: Kafka's Java reader refuses linked blocks.
-fn compress_lz4(input: &[u8]) -> io::Result<Vec<u8>> {
-    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
-    let info = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB);
-    let mut encoder = FrameEncoder::with_frame_info(info, Vec::with_capacity(input.len() / 2));
-    encoder.write_all(input)?;
-    encoder.finish().map_err(io::Error::other)
 }

@@ -9,11 +9,13 @@ mod check;
 mod codec;
 mod control;
 mod crc;
+mod encoder;
 mod error;
 mod patch;
 mod read_batches;
 mod recompress;
 mod record;
+mod streamed;
 mod varint;
 mod walk;
 

@@ -4,6 +4,7 @@ use crate::check::TimestampBounds;
 use crate::codec::{Codec, Decoder, explain};
 use crate::error::{BatchError, RecordIssue};
 use crate::record::RawRecord;
+use crate::streamed::{self, Ending, Outline};
 use crate::varint;
 use model::{ErrorCode, WallMs};
 use std::io::{BufRead, BufReader, Read};
@@ -11,6 +12,8 @@ use std::io::{BufRead, BufReader, Read};
 /// The most refused records that one answer names.
 pub const MAX_ISSUES: usize = 100;
 const STREAM_BUFFER: usize = 16 * 1024;
+/// Records up to here are gathered to be looked at; of larger ones the content passes by.
+const GATHER_UP_TO: usize = 64 * 1024;
 
 /// What is asked of every record.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +57,7 @@ struct Judge<'a> {
     issues: Vec<RecordIssue>,
 }
 
-/// Reads every record of `batch`, one whole batch, in constant memory beyond its largest record.
+/// Reads every record of `batch`, one whole batch, in constant memory whatever its records claim or hold.
 /// Errors: damage of any kind as `Record`, `RecordCount` or `Codec` (`OverCap` is a bomb); records that
 /// break the rules as `Rejected`, each with its index and message.
 pub fn walk(batch: &[u8], rules: &WalkRules) -> Result<Walked, BatchError> {
@@ -86,7 +89,7 @@ impl Judge<'_> {
             let len = varint::read_i32(payload, &mut at).ok_or_else(|| self.damage("bad length"))?;
             let len = usize::try_from(len).map_err(|_| self.damage("negative length"))?;
             let body = payload.get(at..at + len).ok_or_else(|| self.damage("runs past the batch's end"))?;
-            self.record(body)?;
+            self.whole_record(body)?;
             at += len;
         }
         self.seen.uncompressed_bytes = payload.len() as u64;
@@ -98,50 +101,56 @@ impl Judge<'_> {
         let broken = |e: std::io::Error| BatchError::Codec { codec, error: explain(&e, cap) };
         let decoder = Decoder::new(codec, payload, cap).map_err(broken)?;
         let mut reader = BufReader::with_capacity(STREAM_BUFFER, decoder);
+        let ending = |ending| match ending {
+            Ending::Damage(reason) => Err(reason),
+            Ending::Io(error) => Ok(broken(error)),
+        };
         let mut body = Vec::new();
         while !reader.fill_buf().map_err(broken)?.is_empty() {
-            let (len, width) = self.streamed_length(&mut reader, broken)?;
-            body.clear();
-            let got = reader.by_ref().take(len as u64).read_to_end(&mut body).map_err(broken)?;
-            if got < len {
-                return Err(self.damage("runs past the batch's end"));
+            let (len, width) = streamed::length(&mut reader)
+                .map_err(|e| ending(e).unwrap_or_else(|reason| self.damage(reason)))?;
+            if len > GATHER_UP_TO {
+                self.one_more()?;
+                let outline = streamed::outline(&mut reader, len)
+                    .map_err(|e| ending(e).unwrap_or_else(|reason| self.damage(reason)))?;
+                self.record(&outline)?;
+            } else {
+                body.clear();
+                let got = reader.by_ref().take(len as u64).read_to_end(&mut body).map_err(broken)?;
+                if got < len {
+                    return Err(self.damage("runs past the batch's end"));
+                }
+                self.whole_record(&body)?;
             }
-            self.record(&body)?;
             self.seen.uncompressed_bytes += (width + len) as u64;
         }
         Ok(())
-    }
-
-    fn streamed_length(
-        &self,
-        reader: &mut impl BufRead,
-        broken: impl Fn(std::io::Error) -> BatchError,
-    ) -> Result<(usize, usize), BatchError> {
-        let mut bytes = [0u8; 5];
-        let mut width = 0;
-        loop {
-            let next = reader.fill_buf().map_err(&broken)?.first().copied();
-            let byte = next.filter(|_| width < bytes.len()).ok_or_else(|| self.damage("bad length"))?;
-            reader.consume(1);
-            bytes[width] = byte;
-            width += 1;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-        let len = varint::read_i32(&bytes[..width], &mut 0).ok_or_else(|| self.damage("bad length"))?;
-        Ok((usize::try_from(len).map_err(|_| self.damage("negative length"))?, width))
     }
 
     fn damage(&self, reason: &'static str) -> BatchError {
         BatchError::Record { index: self.seen.records, reason }
     }
 
-    fn record(&mut self, body: &[u8]) -> Result<(), BatchError> {
-        if self.seen.records >= self.header.record_count {
-            return Err(BatchError::RecordCount { declared: self.header.record_count });
-        }
+    fn whole_record(&mut self, body: &[u8]) -> Result<(), BatchError> {
+        self.one_more()?;
         let raw = RawRecord::parse(body).map_err(|reason| self.damage(reason))?;
+        let has_key = raw.key.is_some();
+        self.record(&Outline {
+            timestamp_delta: raw.timestamp_delta,
+            offset_delta: raw.offset_delta,
+            has_key,
+        })
+    }
+
+    /// Whether the header left room for one more.
+    fn one_more(&self) -> Result<(), BatchError> {
+        if self.seen.records < self.header.record_count {
+            return Ok(());
+        }
+        Err(BatchError::RecordCount { declared: self.header.record_count })
+    }
+
+    fn record(&mut self, raw: &Outline) -> Result<(), BatchError> {
         if raw.offset_delta <= self.last_delta || raw.offset_delta > self.header.last_offset_delta {
             return Err(self.damage("offsets do not increase within the batch's range"));
         }
@@ -153,7 +162,7 @@ impl Judge<'_> {
             TimestampType::CreateTime => self.header.base_timestamp.wrapping_add(raw.timestamp_delta),
             TimestampType::LogAppendTime => self.header.max_timestamp,
         };
-        self.apply_rules(&raw, timestamp);
+        self.apply_rules(raw, timestamp);
         if timestamp > self.seen.max_timestamp {
             self.seen.max_timestamp = timestamp;
             self.seen.max_timestamp_delta = raw.offset_delta;
@@ -162,8 +171,8 @@ impl Judge<'_> {
         Ok(())
     }
 
-    fn apply_rules(&mut self, raw: &RawRecord, timestamp: i64) {
-        if self.rules.require_keys && raw.key.is_none() {
+    fn apply_rules(&mut self, raw: &Outline, timestamp: i64) {
+        if self.rules.require_keys && !raw.has_key {
             let message = "Compacted topic cannot accept message without key".to_owned();
             self.reject(ErrorCode::InvalidRecord, message);
         } else if let Some((bounds, now)) = self.rules.timestamps

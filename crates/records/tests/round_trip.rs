@@ -109,7 +109,7 @@ proptest! {
     #[test]
     fn recompressing_keeps_every_record(rows in proptest::collection::vec(record(), 1..8), from in codec(), to in codec()) {
         let batch = build(BatchBuilder::new().codec(from, None), &rows);
-        let (out, walked) = records::recompress(&batch, to, None, &strict(CAP)).unwrap();
+        let (out, walked) = records::recompress(&batch, to, None, &strict(CAP), 2 * CAP).unwrap();
         let out = out.freeze();
         let header = records::check_client_batch(&out, &open_limits()).unwrap();
         prop_assert_eq!(header.codec(), Ok(to));
@@ -170,7 +170,7 @@ fn look_at_everything(bytes: &Bytes) {
     let _ = records::walk(bytes, &strict(CAP));
     let _ = records::walk(bytes, &WalkRules::stored(100));
     let _ = read(bytes);
-    let _ = records::recompress(bytes, Codec::Zstd, None, &strict(CAP));
+    let _ = records::recompress(bytes, Codec::Zstd, None, &strict(CAP), CAP);
     let _ = records::parse_end_marker(bytes);
     let _ = records::batches(bytes).count();
     let _ = records::split_batches(BytesMut::from(&bytes[..])).count();

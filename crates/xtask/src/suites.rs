@@ -35,6 +35,7 @@ pub(crate) const SUITES: &[Suite] = &[
     fast("clippy", |_| cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     fast("unit", unit),
     slow("sim", sim),
+    slow("process", process_tests),
     slow("crash", crash),
     full("differential", broker_tests::differential),
     slow("client-lite", broker_tests::client_lite),
@@ -72,6 +73,12 @@ fn sim(context: &Context) -> Result<Outcome> {
         outcome.add(judged("sim --planted", crate::sim_cmd::run(&args)));
     }
     Ok(outcome)
+}
+
+/// The real process under hostile bytes and failing disks.
+fn process_tests(_: &Context) -> Result<Outcome> {
+    let args = ["test", "--package", "plimsoll-server", "--test", "process", "--"];
+    tests(cargo_cmd::cargo(&args).args(["--ignored", "--format=pretty"]))
 }
 
 /// Kills and power cuts need a loop device and the right to mount: without them the suite is skipped.

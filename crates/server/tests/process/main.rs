@@ -1,0 +1,12 @@
+//! The real process: `plimsoll serve` under hostile bytes, a full or failing disk, locks and signals.
+//!
+//! Each test starts its own brokers on ports that the system chooses; `cargo xtask test --only process` runs
+//! them. What is in `on_a_small_disk` needs loop devices and the right to mount.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+#[path = "../../../xtask/src/codegen_wire_schema.rs"]
+mod schema;
+
+mod bodies;
+mod bombs;
+mod server;
+mod wire_client;
