@@ -134,7 +134,7 @@ fn open_directory(first: &[u8], second: &[u8]) {
         let cfg = DirectoryConfig { accept_state_log_damage, ..DirectoryConfig::default() };
         let Ok((mut directory, _)) = Directory::open(&files, cfg, now) else { continue };
         directory.pump(now);
-        directory.fx().ops.clear();
+        directory.ops().for_each(drop);
     }
     let _ = storage::inspect::group_states(&files);
 }

@@ -138,7 +138,7 @@ impl Node {
 
     /// Moves everything that the shell is to do to `out`.
     pub fn take_effects(&mut self, out: &mut Vec<Effect>) {
-        out.extend(self.dir.fx().ops.drain(..).map(Effect::Disk));
+        out.extend(self.dir.ops().map(Effect::Disk));
         out.append(&mut self.fx);
     }
 

@@ -170,7 +170,7 @@ impl Rig {
     pub(crate) fn settle(&mut self) {
         loop {
             self.dir.pump(self.now);
-            let ops = std::mem::take(&mut self.dir.fx().ops);
+            let ops: Vec<_> = self.dir.ops().collect();
             if ops.is_empty() {
                 return;
             }

@@ -127,11 +127,7 @@ impl Run {
         if swarm.sync_failure > 0 && self.world.rng.chance(1, swarm.sync_failure) {
             self.world.disk.fail_next_sync = true;
         }
-        let begun = self.world.node.as_ref().is_some_and(node::Node::ready);
-        if begun
-            && swarm.full > 0
-            && self.world.rng.chance(1, if self.world.disk.full { 50 } else { swarm.full })
-        {
+        if swarm.full > 0 && self.world.rng.chance(1, if self.world.disk.full { 50 } else { swarm.full }) {
             self.world.disk.full = !self.world.disk.full;
         }
         match self.world.rng.below(100) {

@@ -6,6 +6,7 @@
 use crate::config::DirectoryConfig;
 use crate::disk_op::{Completion, DiskErrorKind, DiskOp, DiskRead, OpToken};
 use crate::error::{Damage, OpenError, RecoverError};
+use crate::founding::{Founding, META};
 use crate::fx::{PutKind, StorageFx};
 use crate::log::Log;
 use crate::recovery::{RecoverJob, Recovered};
@@ -123,14 +124,14 @@ pub struct Directory {
     pub(crate) directory_id: [u8; 16],
     recovers: BTreeMap<OpToken, GroupKey>,
     pub(crate) fenced: Option<String>,
+    /// Until the directory's own files are there, nothing else is written.
+    pub(crate) founding: Option<Founding>,
     space_low: bool,
     /// What [`DirEvent::DiskFull`] said last.
     pub(crate) told_full: bool,
     was_clean: bool,
     was_other_boot: bool,
 }
-
-const META: &str = "meta";
 
 fn encode_meta(meta: &DirectoryMeta) -> Bytes {
     let body = meta.encode_to_vec();
@@ -164,7 +165,7 @@ pub fn read_meta(disk: &dyn DiskRead) -> Result<Option<DirectoryMeta>, OpenError
 
 impl Directory {
     /// Reads `meta` and the state log; the first round begins a fresh state log file. A new directory gets
-    /// both at once (through `fx().ops`). Refuses damage, and a directory of another cluster or node.
+    /// both first of all (through [`Directory::ops`]). Refuses damage, and a directory of another cluster or node.
     pub fn open(
         disk: &dyn DiskRead,
         cfg: DirectoryConfig,
@@ -194,9 +195,8 @@ impl Directory {
         let (bytes, state) = StateLog::create(vec![Item::Identity(id, cfg.boot_id)], cfg.state_log_bytes);
         let mut dir = Directory::assemble(cfg, state, now);
         dir.directory_id = id;
-        // In this order: `meta` says that the state log was durable before it.
-        dir.fx.put(FILES[0].to_string(), bytes, PutKind::Identity);
-        dir.fx.put(META.to_string(), encode_meta(&meta), PutKind::Identity);
+        dir.founding = Some(Founding::new(bytes, encode_meta(&meta)));
+        dir.found(now.mono);
         Ok(dir)
     }
 
@@ -251,6 +251,7 @@ impl Directory {
             directory_id: [0; 16],
             recovers: BTreeMap::new(),
             fenced: None,
+            founding: None,
             space_low: false,
             told_full: false,
             was_clean: false,
@@ -258,9 +259,17 @@ impl Directory {
         }
     }
 
-    /// Effects and allocators; drain `fx().ops` after every call.
+    /// Effects and allocators.
     pub fn fx(&mut self) -> &mut StorageFx {
         &mut self.fx
+    }
+
+    /// What the disk is to do now, in this order; to be drained after every call.
+    pub fn ops(&mut self) -> std::vec::Drain<'_, DiskOp> {
+        match &mut self.founding {
+            Some(founding) => founding.ops.drain(..),
+            None => self.fx.ops.drain(..),
+        }
     }
 
     /// Starts the recovery of a group; ends with [`DirEvent::Recovered`].
@@ -329,6 +338,9 @@ impl Directory {
         match c {
             Completion::Written { token, result } => self.on_written(now, token, result, out),
             Completion::Synced { token, result, micros } => self.on_synced(now, token, result, micros, out),
+            Completion::Put { token, result } if self.founds(token) => {
+                self.on_founded(now.mono, result, out);
+            }
             Completion::Put { token, result } => {
                 let kind = self.fx.puts.remove(&token);
                 let ok = match result {
@@ -362,6 +374,7 @@ impl Directory {
         if self.fenced.is_none() {
             self.fenced = Some(detail.clone());
             self.fx.ops.clear();
+            self.founding = None;
             out.push(DirEvent::Fenced { detail });
         }
     }
@@ -373,12 +386,12 @@ impl Directory {
 
     /// Whether nothing waits: all handed over is synced and marked, all files put, no recovery runs.
     pub fn idle(&self) -> bool {
-        self.rounds.idle() && self.fx.puts.is_empty() && self.recovers.is_empty()
+        self.founding.is_none() && self.rounds.idle() && self.fx.puts.is_empty() && self.recovers.is_empty()
     }
 
     /// Whether appends of clients are to be refused for lack of space.
     pub fn full(&self) -> bool {
-        self.space_low || self.rounds.stalled()
+        self.space_low || self.rounds.stalled() || self.founding.as_ref().is_some_and(Founding::stalled)
     }
 
     /// Whether the previous stop was clean.
@@ -398,7 +411,11 @@ impl Directory {
 
     /// When `pump` wants to be called next.
     pub fn next_deadline(&self) -> Option<Mono> {
-        if self.fenced.is_some() { None } else { self.rounds.next_deadline(self.cfg.relaxed_sync_ms) }
+        match &self.founding {
+            _ if self.fenced.is_some() => None,
+            Some(founding) => founding.retry_at,
+            None => self.rounds.next_deadline(self.cfg.relaxed_sync_ms),
+        }
     }
 
     /// Syncs and marks everything handed over; [`DirEvent::Stopped`] when done.

@@ -12,8 +12,6 @@ const SLAB: usize = 64 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PutKind {
     Checkpoint(GroupKey, u64),
-    /// What makes a directory one of ours: nobody waits for it.
-    Identity,
     /// An index: nobody waits for it, and it is rebuilt when it is lost or torn.
     Index,
 }
@@ -34,7 +32,7 @@ pub(crate) struct WriteRun {
     next_pos: u64,
 }
 
-/// Effects and allocators of one data directory. `ops` is drained by the caller after every call.
+/// Effects and allocators of one data directory.
 #[derive(Debug)]
 pub struct StorageFx {
     /// What the disk is to do, in this order.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// A mark that found no round to ride in is written alone after this, ms.
 const QUIET_MS: i64 = 50;
 /// A write that found no space is tried again after this, ms.
-const RETRY_MS: i64 = 200;
+pub(crate) const RETRY_MS: i64 = 200;
 
 /// What a group has waiting for a round.
 #[derive(Clone, Copy, Debug)]
@@ -220,6 +220,7 @@ impl Directory {
         if self.fenced.is_some() {
             return;
         }
+        self.found(now.mono);
         if self.rounds.stalled() {
             if self.rounds.retry_at.is_some_and(|at| at <= now.mono) {
                 self.write_again(now.mono);

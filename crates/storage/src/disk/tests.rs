@@ -76,7 +76,7 @@ impl Node {
 
     fn pump(&mut self) {
         self.dir.pump(self.now());
-        for op in std::mem::take(&mut self.dir.fx().ops) {
+        for op in self.dir.ops().collect::<Vec<_>>() {
             self.disk.submit(op);
         }
     }

@@ -34,7 +34,7 @@ fn unsynced_entries_and_their_record_are_lost_together_or_apart() {
         rig.append(1);
         rig.dir.set_hard_state(KEY, HardState { term: 1, vote: 1 }, true);
         rig.dir.pump(rig.now);
-        for op in std::mem::take(&mut rig.dir.fx().ops) {
+        for op in rig.dir.ops().collect::<Vec<_>>() {
             if !matches!(op, DiskOp::Sync { .. }) {
                 rig.disk.apply(op);
             }
@@ -59,7 +59,7 @@ fn a_tail_above_the_mark_is_written_again_synced_and_marked_before_it_counts() {
     rig.settle();
     rig.append(1);
     rig.dir.pump(rig.now);
-    for op in std::mem::take(&mut rig.dir.fx().ops) {
+    for op in rig.dir.ops().collect::<Vec<_>>() {
         if !matches!(op, DiskOp::Sync { .. }) {
             rig.disk.apply(op);
         }
@@ -71,7 +71,7 @@ fn a_tail_above_the_mark_is_written_again_synced_and_marked_before_it_counts() {
     assert!(rig.dir.reopened(&log));
     rig.log = Some(log);
     rig.dir.pump(rig.now);
-    let ops = std::mem::take(&mut rig.dir.fx().ops);
+    let ops: Vec<_> = rig.dir.ops().collect();
     assert!(ops.iter().any(|op| matches!(op, DiskOp::Write { .. })));
     for op in ops {
         if let Some(c) = rig.disk.apply(op) {
@@ -93,7 +93,7 @@ fn a_hole_above_the_mark_ends_the_log_whatever_follows() {
     let mut writes = 0;
     for _ in 0..3 {
         rig.append(1);
-        for op in std::mem::take(&mut rig.dir.fx().ops) {
+        for op in rig.dir.ops().collect::<Vec<_>>() {
             rig.disk.apply(op);
         }
     }

@@ -43,7 +43,7 @@ fn the_planted_acknowledgement_comes_before_the_sync() {
     plant(Some(Bug::AckBeforeSync));
     rig.append(1);
     rig.dir.pump(rig.now);
-    for op in std::mem::take(&mut rig.dir.fx().ops) {
+    for op in rig.dir.ops().collect::<Vec<_>>() {
         if let Some(c) = rig.disk.apply(op).filter(|c| matches!(c, Completion::Written { .. })) {
             rig.dir.on_completion(rig.now, c, &mut rig.events);
         }

@@ -1,5 +1,6 @@
 //! A disk without space, a disk that fails, groups that need no sync.
 use super::rig::*;
+use crate::test_disk::TestDisk;
 use crate::*;
 
 #[test]
@@ -89,4 +90,44 @@ fn a_kill_keeps_relaxed_entries() {
     assert_eq!(rig.persisted, 3);
     rig.reopen().unwrap();
     assert_eq!(rig.log().last_index(), 3);
+}
+
+fn on_a_full_disk() -> Rig {
+    let mut disk = TestDisk::default();
+    disk.full = true;
+    Rig::with(disk, small())
+}
+
+#[test]
+fn a_new_directory_on_a_full_disk_writes_nothing_else_before_its_own_files() {
+    // The disk is full for so many operations, then the process dies.
+    for patience in 0..12 {
+        let mut rig = on_a_full_disk();
+        assert!(rig.dir.full(), "clients are refused");
+        assert_eq!(rig.disk.names(), Vec::<String>::new());
+        rig.append(1);
+        rig.settle();
+        assert_eq!((rig.persisted, rig.disk.names()), (1, Vec::new()));
+        rig.disk.full = false;
+        for _ in 0..patience {
+            rig.now.mono = rig.now.mono.after_ms(60);
+            rig.step();
+        }
+        rig.reopen().unwrap_or_else(|e| panic!("after {patience} steps: {e}"));
+        rig.append(1);
+        rig.settle();
+        rig.reopen().unwrap();
+        assert!(rig.log().last_index() >= 2);
+    }
+}
+
+#[test]
+fn a_new_directory_begins_by_itself_when_there_is_room() {
+    let mut rig = on_a_full_disk();
+    rig.append(1);
+    rig.settle();
+    rig.disk.full = false;
+    rig.settle();
+    assert_eq!(rig.persisted, 2);
+    assert!(!rig.dir.full() && rig.events.iter().any(|e| matches!(e, DirEvent::DiskFull(false))));
 }

@@ -88,7 +88,7 @@ impl Rig {
     /// Carries out what waits, and feeds back what it completes; once.
     pub(super) fn step(&mut self) -> bool {
         self.dir.pump(self.now);
-        let ops = std::mem::take(&mut self.dir.fx().ops);
+        let ops: Vec<_> = self.dir.ops().collect();
         let busy = !ops.is_empty();
         for op in ops {
             if let Some(completion) = self.disk.apply(op) {

@@ -37,7 +37,7 @@ fn a_torn_record_is_no_damage_and_costs_nothing_that_was_promised() {
         let mut torn = rig.disk.clone();
         rig.dir.set_hard_state(KEY, HardState { term: n + 1, vote: 1 }, true);
         rig.dir.pump(rig.now);
-        let ops = std::mem::take(&mut rig.dir.fx().ops);
+        let ops: Vec<_> = rig.dir.ops().collect();
         rig.disk = torn.clone();
         for op in ops {
             if !matches!(op, DiskOp::Sync { .. }) {
