@@ -25,8 +25,11 @@ pub(crate) struct Founding {
 
 impl Founding {
     pub(crate) fn new(state_log: Bytes, meta: Bytes) -> Founding {
+        // The other file of the state log has its room from the beginning: a start writes a snapshot, and a
+        // full disk must not be in its way.
+        let room = Bytes::from(vec![0; state_log.len()]);
         // The last one is taken first.
-        let left = vec![(META, meta), (FILES[0], state_log)];
+        let left = vec![(META, meta), (FILES[0], state_log), (FILES[1], room)];
         Founding { left, ops: Vec::new(), running: None, retry_at: None }
     }
 

@@ -54,14 +54,15 @@ impl StateLog {
         }
     }
 
-    /// A new directory: the bytes of its first file (to be put in place durably), and the log after it.
+    /// A new directory: the bytes of its first file (to be put in place durably, and as many zeros as the
+    /// other one), and the log after it.
     pub(crate) fn create(items: Vec<Item>, ahead: u64) -> (Bytes, StateLog) {
         let record = Record { kind: RecordKind::Snapshot, number: 1, claim: 0, items };
         let (bytes, crc) = record.encode(0);
         let len = bytes.len();
         let mut whole = bytes.to_vec();
         whole.resize(len.max(usize::try_from(ahead).unwrap_or(0)), 0);
-        let mut log = StateLog::resume(0, 1, [true, false], ahead);
+        let mut log = StateLog::resume(0, 1, [true, true], ahead);
         (log.begin, log.pos, log.chain, log.snapshot) = (false, len as u64, crc, len as u64);
         (Bytes::from(whole), log)
     }

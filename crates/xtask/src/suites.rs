@@ -75,10 +75,18 @@ fn sim(context: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// The real process under hostile bytes and failing disks.
-fn process_tests(_: &Context) -> Result<Outcome> {
-    let args = ["test", "--package", "plimsoll-server", "--test", "process", "--"];
-    tests(cargo_cmd::cargo(&args).args(["--ignored", "--format=pretty"]))
+/// The real process under hostile bytes and failing disks; the disks need loop mounts.
+fn process_tests(context: &Context) -> Result<Outcome> {
+    let mut command = cargo_cmd::cargo(&["test", "--package", "plimsoll-server", "--test", "process", "--"]);
+    command.args(["--ignored", "--format=pretty"]);
+    let mut skipped = Vec::new();
+    if let Err(why) = loop_mount(context) {
+        command.args(["--skip", "on_a_small_disk"]);
+        skipped.push(format!("process: no loop mount here: {why:#}"));
+    }
+    let mut outcome = tests(&mut command)?;
+    outcome.skipped.extend(skipped);
+    Ok(outcome)
 }
 
 /// Kills and power cuts need a loop device and the right to mount: without them the suite is skipped.

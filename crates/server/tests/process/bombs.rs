@@ -1,7 +1,7 @@
 //! Bytes made to hurt, against a broker that others use at the same time.
 use crate::bodies::{Body, PROTOCOL, body, bombs, varint};
 use crate::server::Server;
-use crate::wire_client::Client;
+use crate::wire_client::{Client, now_ms, value_batch};
 use bytes::{BufMut, BytesMut};
 use records::{BatchBuilder, Codec, NewRecord};
 use std::net::SocketAddr;
@@ -19,10 +19,6 @@ const LOOK: Duration = Duration::from_millis(300);
 const FRAME_LIMIT: usize = 100 << 20;
 const FIRST_FRAME_LIMIT: usize = 512 << 10;
 
-fn now_ms() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64
-}
-
 /// A broker with clients that stay connected and go on asking while `attack` runs. Whatever it did: the
 /// broker runs, none of them noticed, and memory did not grow.
 fn under_attack(sets: &[&str], attack: impl FnOnce(&Server)) {
@@ -30,9 +26,7 @@ fn under_attack(sets: &[&str], attack: impl FnOnce(&Server)) {
     let mut server = Server::start(&dir.path().join("data"), sets);
     let mut idle: Vec<Client> = (0..8).map(|_| server.client()).collect();
     let topic = idle[0].create("kept", 1, &[]);
-    let mut batch = BatchBuilder::new();
-    batch.push(NewRecord::new(now_ms(), None, Some(b"kept")));
-    let produced = idle[0].produce("kept", 0, batch.finish().unwrap()).unwrap();
+    let produced = idle[0].produce("kept", 0, value_batch(b"kept")).unwrap();
     assert_eq!(produced.code, 0, "{produced:?}");
     idle.iter_mut().for_each(|client| assert_eq!(client.metadata().0, 1));
     let before = server.memory("VmHWM");
@@ -222,12 +216,10 @@ fn frames_that_are_announced_and_never_sent_hold_up_nobody() {
             assert_eq!(server.client().metadata().0, 1);
         }
         // A request too large to come at once waits until the slow ones are shown the door.
-        let mut large = BatchBuilder::new();
-        large.push(NewRecord::new(now_ms(), None, Some(&vec![7; 900_000])));
         let mut client = server.client();
         client.create("large", 1, &[]);
         let begun = Instant::now();
-        let produced = client.produce("large", 0, large.finish().unwrap()).unwrap();
+        let produced = client.produce("large", 0, value_batch(&vec![7; 900_000])).unwrap();
         assert_eq!(produced.code, 0, "{produced:?}");
         assert!(begun.elapsed() < DELAY, "{:?}", begun.elapsed());
     });

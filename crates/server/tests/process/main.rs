@@ -8,5 +8,8 @@ mod schema;
 
 mod bodies;
 mod bombs;
+mod life;
+mod mounts;
+mod on_a_small_disk;
 mod server;
 mod wire_client;

@@ -4,7 +4,24 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test calls it stuck.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks again and again until `found` says something.
+pub(crate) fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// A running `plimsoll serve`; killed when dropped.
 pub(crate) struct Server {
@@ -17,8 +34,11 @@ pub(crate) struct Server {
 /// The command line of a broker over `data`, its output going to `log`.
 pub(crate) fn command(data: &Path, log: &Path, sets: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
-    command.args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    command.args(["serve", "--http", "127.0.0.1:0"]);
     command.args(["--set", "group.initial.rebalance.delay.ms=0", "--data"]).arg(data);
+    if !sets.iter().any(|set| set.starts_with("listeners=")) {
+        command.args(["--listen", "127.0.0.1:0"]);
+    }
     sets.iter().for_each(|set| {
         command.args(["--set", set]);
     });
@@ -30,16 +50,26 @@ pub(crate) fn command(data: &Path, log: &Path, sets: &[&str]) -> Command {
 impl Server {
     /// Starts a broker with these settings and waits until it says where it listens.
     pub(crate) fn start(data: &Path, sets: &[&str]) -> Server {
-        let log = data.with_extension("log");
+        Server::start_with(data, &data.with_extension("log"), sets)
+    }
+
+    /// The same with its log elsewhere.
+    pub(crate) fn start_with(data: &Path, log: &Path, sets: &[&str]) -> Server {
+        let log = log.to_path_buf();
         let mut child = command(data, &log, sets).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut address = |word: &str| -> SocketAddr {
-            let found = lines.by_ref().map_while(Result::ok).find_map(|line| {
+        let (said, lines) = channel();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        // Its end is the process's.
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
+        let address = |word: &str| -> SocketAddr {
+            loop {
+                let line = lines.recv_timeout(PATIENCE);
+                let line = line.unwrap_or_else(|e| panic!("no {word} address: {e}\n{}", read(&log)));
                 let mut words = line.split_whitespace();
-                let said = words.next()? == word;
-                said.then(|| words.next().unwrap().trim_start_matches("http://").parse().unwrap())
-            });
-            found.unwrap_or_else(|| panic!("no {word} address\n{}", read(&log)))
+                if words.next() == Some(word) {
+                    return words.next().unwrap().trim_start_matches("http://").parse().unwrap();
+                }
+            }
         };
         let (kafka, http) = (address("kafka"), address("http"));
         Server { child, kafka, http, log }
@@ -60,6 +90,22 @@ impl Server {
 
     pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        wait_for("the broker's end", || self.child.try_wait().unwrap())
+    }
+
+    /// SIGTERM.
+    pub(crate) fn ask_to_stop(&self) {
+        assert!(Command::new("kill").arg(self.pid().to_string()).status().unwrap().success());
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// A line of `/proc/PID/status`, in bytes.

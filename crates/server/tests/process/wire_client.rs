@@ -1,15 +1,20 @@
 //! A blocking client that speaks the codec directly.
 use bytes::{Bytes, BytesMut};
 use model::TopicId;
+use records::{BatchBuilder, NewRecord};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 use wire::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use wire::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use wire::fetch_request::{FetchPartition, FetchTopic};
+use wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use wire::offset_fetch_request::OffsetFetchRequestTopic;
 use wire::produce_request::{PartitionProduceData, TopicProduceData};
 use wire::{
-    ApiKey, CreateTopicsRequest, FetchRequest, MetadataRequest, ProduceRequest, Request, RequestHeader,
-    ResponseBody,
+    ApiKey, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, FetchRequest,
+    FindCoordinatorRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
+    Request, RequestHeader, ResponseBody,
 };
 
 pub(crate) struct Client {
@@ -118,6 +123,17 @@ impl Client {
 
     /// The error code, the high watermark, and the batches from `offset` on.
     pub(crate) fn fetch(&mut self, topic: TopicId, partition: i32, offset: i64) -> (i16, i64, Bytes) {
+        self.fetch_waiting(topic, partition, offset, 0).unwrap()
+    }
+
+    /// The same, waiting for something to come.
+    pub(crate) fn fetch_waiting(
+        &mut self,
+        topic: TopicId,
+        partition: i32,
+        offset: i64,
+        wait_ms: i32,
+    ) -> io::Result<(i16, i64, Bytes)> {
         let wanted = FetchPartition {
             partition,
             fetch_offset: offset,
@@ -125,20 +141,34 @@ impl Client {
             ..Default::default()
         };
         let topics = vec![FetchTopic { topic_id: topic, partitions: vec![wanted], ..Default::default() }];
-        let request = FetchRequest { min_bytes: 1, max_bytes: 16 << 20, topics, ..Default::default() };
-        let ResponseBody::Fetch(answer) = self.ask(ApiKey::Fetch, 13, request) else { panic!() };
-        let answer = &answer.responses[0].partitions[0];
+        let request = FetchRequest {
+            max_wait_ms: wait_ms,
+            min_bytes: 1,
+            max_bytes: 16 << 20,
+            topics,
+            ..Default::default()
+        };
+        let ResponseBody::Fetch(answer) = self.try_ask(ApiKey::Fetch, 13, request)? else { panic!() };
+        let Some(answer) = answer.responses.first().map(|topic| &topic.partitions[0]) else {
+            return Ok((0, offset, Bytes::new()));
+        };
         let records = answer.records.as_ref().map(wire::Records::to_bytes).unwrap_or_default();
-        (answer.error_code, answer.high_watermark, records)
+        Ok((answer.error_code, answer.high_watermark, records))
     }
 
     /// Every value of a partition, in order.
     pub(crate) fn read_all(&mut self, topic: TopicId, partition: i32) -> Vec<Vec<u8>> {
+        self.read_from(topic, partition, 0)
+    }
+
+    /// Every value from an offset on.
+    pub(crate) fn read_from(&mut self, topic: TopicId, partition: i32, offset: i64) -> Vec<Vec<u8>> {
         let mut values: Vec<Vec<u8>> = Vec::new();
         loop {
-            let (code, end, records) = self.fetch(topic, partition, values.len() as i64);
+            let next = offset + values.len() as i64;
+            let (code, end, records) = self.fetch(topic, partition, next);
             assert_eq!(code, 0);
-            if values.len() as i64 >= end {
+            if next >= end {
                 return values;
             }
             for batch in records::fetched_batches(records) {
@@ -148,4 +178,81 @@ impl Client {
             }
         }
     }
+
+    /// Commits as nobody's member; the error code.
+    pub(crate) fn commit(&mut self, group: &str, topic: &str, partition: i32, offset: i64) -> i16 {
+        let partitions = vec![OffsetCommitRequestPartition {
+            partition_index: partition,
+            committed_offset: offset,
+            ..Default::default()
+        }];
+        let topics = vec![OffsetCommitRequestTopic { name: topic.into(), partitions, ..Default::default() }];
+        let request = OffsetCommitRequest {
+            group_id: group.into(),
+            generation_id_or_member_epoch: -1,
+            topics,
+            ..Default::default()
+        };
+        loop {
+            let answer = self.ask(ApiKey::OffsetCommit, 8, request.clone());
+            let ResponseBody::OffsetCommit(answer) = answer else { panic!() };
+            let code = answer.topics[0].partitions[0].error_code;
+            match code {
+                // COORDINATOR_NOT_AVAILABLE: the first question for one creates the topic of offsets.
+                15 => {
+                    let request = FindCoordinatorRequest { key: group.into(), ..Default::default() };
+                    self.ask(ApiKey::FindCoordinator, 0, request);
+                }
+                // COORDINATOR_LOAD_IN_PROGRESS, NOT_COORDINATOR: while its partition opens.
+                14 | 16 => {}
+                code => return code,
+            }
+        }
+    }
+
+    /// What was committed.
+    pub(crate) fn committed(&mut self, group: &str, topic: &str, partition: i32) -> i64 {
+        let topics = vec![OffsetFetchRequestTopic { name: topic.into(), partition_indexes: vec![partition] }];
+        let request =
+            OffsetFetchRequest { group_id: group.into(), topics: Some(topics), ..Default::default() };
+        loop {
+            let answer = self.ask(ApiKey::OffsetFetch, 7, request.clone());
+            let ResponseBody::OffsetFetch(answer) = answer else { panic!() };
+            if ![14, 16].contains(&answer.error_code) {
+                assert_eq!(answer.error_code, 0);
+                return answer.topics[0].partitions[0].committed_offset;
+            }
+        }
+    }
+
+    /// Moves the start of a partition; the error code.
+    pub(crate) fn delete_records(&mut self, topic: &str, partition: i32, offset: i64) -> i16 {
+        let partitions = vec![DeleteRecordsPartition { partition_index: partition, offset }];
+        let topics = vec![DeleteRecordsTopic { name: topic.into(), partitions }];
+        let request = DeleteRecordsRequest { topics, timeout_ms: 30_000 };
+        let ResponseBody::DeleteRecords(answer) = self.ask(ApiKey::DeleteRecords, 2, request) else {
+            panic!()
+        };
+        answer.topics[0].partitions[0].error_code
+    }
+
+    /// Deletes a topic; the error code.
+    pub(crate) fn delete_topic(&mut self, topic: &str) -> i16 {
+        let request =
+            DeleteTopicsRequest { topic_names: vec![topic.into()], timeout_ms: 30_000, ..Default::default() };
+        let ResponseBody::DeleteTopics(answer) = self.ask(ApiKey::DeleteTopics, 4, request) else { panic!() };
+        answer.responses[0].error_code
+    }
+}
+
+/// A batch of one record with the time of now.
+pub(crate) fn value_batch(value: &[u8]) -> BytesMut {
+    let mut batch = BatchBuilder::new();
+    batch.push(NewRecord::new(now_ms(), None, Some(value)));
+    batch.finish().unwrap()
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64
 }
