@@ -3,7 +3,7 @@
 //! They are marked `#[ignore = "needs a broker"]`, so that a plain `cargo test` passes without one.
 use anyhow::Result;
 
-use crate::brokers::{Broker, Kind};
+use crate::brokers::{Broker, Kind, target_dir};
 use crate::cargo_cmd::cargo;
 use crate::process;
 use crate::suites::tests;
@@ -41,17 +41,33 @@ fn against_each(context: &Context, package: &str, test: &str, variable: &str) ->
     Ok(outcome)
 }
 
-/// The same requests to both brokers, the answers compared field by field.
+/// The same requests to two brokers, the answers compared field by field. The full tier also compares Apache
+/// Kafka with itself: what differs there is the script's own noise.
 pub(crate) fn differential(context: &Context) -> Result<Outcome> {
-    let ours = Broker::start(context, Kind::Plimsoll, "differential")?;
-    let theirs = Broker::start(context, Kind::Apache, "differential")?;
+    let mut outcome = Outcome::default();
+    for (kind, _) in [(Kind::Plimsoll, context.ours), (Kind::Apache, context.apache)].iter().filter(|(_, on)| *on)
+    {
+        let what = format!("differential, {kind:?} and Apache");
+        outcome.add(match compare(context, *kind) {
+            Ok(()) => Outcome::of(true, &what),
+            Err(error) => Outcome::of(false, &format!("{what}: {error:#}")),
+        });
+    }
+    Ok(outcome)
+}
+
+fn compare(context: &Context, kind: Kind) -> Result<()> {
+    let ours = Broker::start(context, kind, "differential-ours")?;
+    let theirs = Broker::start(context, Kind::Apache, "differential-theirs")?;
     let mut command = cargo(&["run", "--quiet", "--package", "plimsoll-differential", "--"]);
     command.args(["--ours", &ours.bootstrap(), "--theirs", &theirs.bootstrap()]);
+    let report = target_dir(&context.root).join(format!("differential-{kind:?}.txt").to_lowercase());
+    command.arg("--report").arg(report);
+    if kind == Kind::Apache {
+        command.arg("--alike");
+    }
     let result = process::run(&mut command);
     theirs.stop()?;
     ours.stop()?;
-    Ok(match result {
-        Ok(()) => Outcome::of(true, "differential"),
-        Err(error) => Outcome::of(false, &format!("differential: {error:#}")),
-    })
+    result
 }

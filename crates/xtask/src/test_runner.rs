@@ -107,7 +107,7 @@ fn parse(args: &[String]) -> Result<Arguments> {
             "--only" => parsed.only.push(value()?),
             "--against" => parsed.against = Some(value()?),
             "--check" => parsed.check = Some(value()?),
-            "--binary" => parsed.binary = Some(value()?.into()),
+            "--binary" => parsed.binary = Some(std::path::absolute(value()?)?),
             "--write-docs" => parsed.write_docs = true,
             "--list" => parsed.list = true,
             other => bail!("unknown argument {other}\n{USAGE}"),

@@ -12,7 +12,7 @@ struct Rule {
 }
 
 /// All rules.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Allowed {
     rules: Vec<Rule>,
 }

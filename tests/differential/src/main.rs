@@ -27,6 +27,9 @@ struct Args {
     /// Differences that are meant.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/allowed.txt"))]
     allowed: PathBuf,
+    /// Both are the same program: nothing is meant to differ.
+    #[arg(long)]
+    alike: bool,
     /// Shows only steps whose name contains this; all are sent.
     #[arg(long)]
     only: Option<String>,
@@ -37,7 +40,8 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let allowed = allowed::Allowed::read(&args.allowed)?;
+    let allowed =
+        if args.alike { allowed::Allowed::default() } else { allowed::Allowed::read(&args.allowed)? };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(replay::run(&args.ours, &args.theirs))?;
     outcome.print(&allowed, args.only.as_deref(), args.report.as_deref())
