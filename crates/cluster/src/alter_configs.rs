@@ -227,7 +227,7 @@ fn propose(
         }
         ResourceKind::Broker => {
             check_broker_name(image, name)?;
-            check_broker_configs(after, !name.is_empty())?;
+            check_broker_configs(&image.layers, after, !name.is_empty())?;
         }
         ResourceKind::Group if name.is_empty() => {
             return Err(ItemError::invalid_request("Default group resources are not allowed."));

@@ -62,6 +62,8 @@ pub enum Valid {
     Any,
     /// Numbers from the first to the second.
     Range(i64, i64),
+    /// All numbers but 0: below it, never.
+    NotZero,
     /// Decimal numbers from the first to the second.
     Decimal(f64, f64),
     /// One of these words.

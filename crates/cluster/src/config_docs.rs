@@ -87,6 +87,7 @@ fn range(def: &ConfigDef) -> String {
         Valid::Any => String::new(),
         Valid::Range(min, max) if number(max).is_empty() => format!("from {min}"),
         Valid::Range(min, max) => format!("{min} to {max}"),
+        Valid::NotZero => "at least 1, or -1".to_owned(),
         Valid::Decimal(min, max) => format!("{min} to {max}"),
         Valid::OneOf(words) | Valid::OneOfAnyCase(words) => words.join(", "),
         Valid::ListOf(words) => format!("any of {}", words.join(", ")),

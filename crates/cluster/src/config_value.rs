@@ -110,6 +110,9 @@ fn check(def: &ConfigDef, value: &Value, text: &str) -> Result<(), ConfigError> 
         (Valid::Range(_, max), Value::Int(n)) if *n > max => {
             Err(invalid(def, text, &format!("Value must be no more than {max}")))
         }
+        (Valid::NotZero, Value::Int(0)) => {
+            Err(invalid(def, text, "must be unlimited (-1) or, equal or greater than 1"))
+        }
         (Valid::Decimal(min, _), Value::Double(d)) if *d < min || d.is_nan() => {
             Err(invalid(def, &java_double(*d), &format!("Value must be at least {min}")))
         }

@@ -249,7 +249,9 @@ fn effective(image: &Image, name: &str, own: &Entries) -> Vec<CreatedConfig> {
     visible
         .map(|def| {
             let described = crate::describe_configs::topic_config(image, internal, own, def, false, false);
-            CreatedConfig { name: def.name, value: described.value, source: described.source }
+            // What the client set is told as it was sent, not as it was understood.
+            let value = own.get(def.name).map(str::to_owned).or(described.value);
+            CreatedConfig { name: def.name, value, source: described.source }
         })
         .collect()
 }

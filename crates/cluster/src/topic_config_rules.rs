@@ -66,7 +66,7 @@ fn check_remote(image: &Image, resolved: &TopicConfig, after: &Entries) -> ItemR
     Ok(())
 }
 
-fn check_local(total_name: &str, total: i64, local_name: &str, local: i64) -> ItemResult<()> {
+pub(crate) fn check_local(total_name: &str, total: i64, local_name: &str, local: i64) -> ItemResult<()> {
     if total < 0 || local == -2 {
         return Ok(());
     }

@@ -142,9 +142,15 @@ fn bad_broker_changes_are_refused_in_kafkas_words() {
             "Cannot update these configs dynamically: [node.id]",
         ),
         (
-            ops(BROKER, "", &[("listeners", SET, Some("PLAINTEXT://:1"))]),
+            ops(BROKER, "1", &[("listeners", SET, Some("PLAINTEXT://:1"))]),
             ErrorCode::InvalidRequest,
-            "Cannot update these configs at default cluster level, broker id must be specified: [listeners]",
+            "Cannot update these configs dynamically: [listeners]",
+        ),
+        (
+            ops(BROKER, "", &[("listener.name.x.ssl.keystore.type", SET, Some("PKCS12"))]),
+            ErrorCode::InvalidRequest,
+            "Cannot update these configs at default cluster level, broker id must be specified: \
+             [listener.name.x.ssl.keystore.type]",
         ),
         (
             ops(BROKER, "1", &[("ssl.keystore.location", SET, Some("k"))]),
@@ -163,6 +169,54 @@ fn bad_broker_changes_are_refused_in_kafkas_words() {
             "Unknown broker config name: no.such",
         ),
     ]);
+}
+
+#[test]
+fn a_broker_change_that_would_lock_out_or_contradict_is_refused() {
+    let mut one = One::new(&[]);
+    let refused = |one: &mut One, name, value| {
+        ["", "1"].map(|broker| change(one, ops(BROKER, broker, &[(name, SET, Some(value))])).unwrap_err().0)
+    };
+    for (name, value) in [
+        ("max.connections", "0"),
+        ("max.connections.per.ip", "0"),
+        ("max.connection.creation.rate", "0"),
+        ("log.cleaner.dedupe.buffer.size", "1048576"),
+        ("log.cleanup.policy", "delete,delete"),
+        ("log.local.retention.ms", "-1"),
+        ("log.local.retention.ms", "604800001"),
+        ("log.retention.ms", "0"),
+        ("log.roll.ms", "0"),
+        ("log.roll.jitter.ms", "-1"),
+    ] {
+        assert_eq!(refused(&mut one, name, value), [ErrorCode::InvalidRequest; 2], "{name}={value}");
+    }
+    for (name, value) in [
+        ("log.local.retention.ms", "604800000"),
+        ("log.local.retention.bytes", "-1"),
+        ("log.retention.ms", "-2"),
+        ("log.local.retention.ms", "604800001"),
+        ("max.connections.per.ip.overrides", "127.0.0.1:5"),
+        ("max.connections.per.ip", "0"),
+    ] {
+        change(&mut one, ops(BROKER, "1", &[(name, SET, Some(value))])).unwrap();
+    }
+    one.create(topic("a", 1, 1)).unwrap();
+    let image = one.metadata.image();
+    assert_eq!(image.topic_config(image.topic("a").unwrap()).retention_ms, -1);
+}
+
+#[test]
+fn a_new_topics_configs_are_told_as_they_were_sent() {
+    let mut one = One::new(&[]);
+    let sent = [("retention.ms", " +5 "), ("cleanup.policy", "delete, delete")];
+    let told = one.create(with_configs("a", &sent)).unwrap().configs;
+    for (name, value) in sent {
+        assert_eq!(told.iter().find(|c| c.name == name).unwrap().value.as_deref(), Some(value));
+    }
+    let configs = describe(&one, TOPIC, "a");
+    assert_eq!(find(&configs, "retention.ms").value.as_deref(), Some("5"));
+    assert_eq!(find(&configs, "cleanup.policy").value.as_deref(), Some("delete"));
 }
 
 #[test]

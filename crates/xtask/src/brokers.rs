@@ -107,21 +107,9 @@ fn spawn(command: &mut Command, dir: &Path) -> Result<Child> {
     command.spawn().with_context(|| format!("{command:?}"))
 }
 
-fn start_plimsoll(binary: &Path, dir: &Path, port: u16, http: u16) -> Result<Child> {
-    let config = dir.join("server.properties");
-    let text = format!(
-        "node.id=1\nprocess.roles=broker,controller\ncontroller.listener.names=CONTROLLER\n\
-         listeners=PLAINTEXT://127.0.0.1:{port}\nhttp.listener=127.0.0.1:{http}\nlog.dirs={}\n\
-         offsets.topic.replication.factor=1\ngroup.initial.rebalance.delay.ms=0\n",
-        dir.join("data").display()
-    );
-    fs::write(&config, text)?;
-    spawn(Command::new(binary).arg("serve").arg("--config").arg(config), dir)
-}
-
-fn start_apache(root: &Path, dir: &Path, port: u16, controller: u16) -> Result<Child> {
-    let config = dir.join("server.properties");
-    let text = format!(
+/// What both kinds are told alike: the differential suite compares their configs too.
+fn properties(dir: &Path, port: u16, controller: u16) -> String {
+    format!(
         "process.roles=broker,controller\nnode.id=1\n\
          controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
          listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
@@ -130,8 +118,19 @@ fn start_apache(root: &Path, dir: &Path, port: u16, controller: u16) -> Result<C
          transaction.state.log.min.isr=1\nshare.coordinator.state.topic.replication.factor=1\n\
          share.coordinator.state.topic.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n",
         dir.join("data").display()
-    );
+    )
+}
+
+fn start_plimsoll(binary: &Path, dir: &Path, port: u16, controller: u16) -> Result<Child> {
+    let config = dir.join("server.properties");
+    let text = format!("{}http.listener=127.0.0.1:{}\n", properties(dir, port, controller), free_port()?);
     fs::write(&config, text)?;
+    spawn(Command::new(binary).arg("serve").arg("--config").arg(config), dir)
+}
+
+fn start_apache(root: &Path, dir: &Path, port: u16, controller: u16) -> Result<Child> {
+    let config = dir.join("server.properties");
+    fs::write(&config, properties(dir, port, controller))?;
     let format = ["kafka.tools.StorageTool", "format", "--standalone", "-t", "cGxpbXNvbGwtdGVzdHM0Zw", "-c"];
     process::run_quietly(install::java(root, install::KAFKA_BROKER).args(format).arg(&config))?;
     let mut command = install::java(root, install::KAFKA_BROKER);

@@ -2,8 +2,8 @@
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// A pattern (`*` stands for anything) over "API vN: step: path = ours / theirs", and why the difference is meant, in
-/// words that stand in docs/differences.md.
+/// A pattern (`*` stands for anything, `{a,b}` for either) over "API vN: step: path = ours / theirs", and why the
+/// difference is meant, in words that stand in docs/differences.md.
 #[derive(Debug)]
 struct Rule {
     pattern: String,
@@ -32,7 +32,8 @@ impl Allowed {
             if !pattern.contains(" = ") {
                 pattern.push_str(" = *");
             }
-            rules.push(Rule { pattern, reason: reason.trim().to_owned() });
+            let reason = reason.trim().to_owned();
+            rules.extend(expand(&pattern).into_iter().map(|pattern| Rule { pattern, reason: reason.clone() }));
         }
         Ok(Allowed { rules })
     }
@@ -47,6 +48,15 @@ impl Allowed {
         let idle = |rule: &&Rule| !differences.iter().any(|one| matches(&rule.pattern, one));
         self.rules.iter().filter(idle).map(|rule| rule.pattern.as_str()).collect()
     }
+}
+
+/// A pattern for each choice among the words in braces.
+fn expand(pattern: &str) -> Vec<String> {
+    let parts = pattern.split_once('{').and_then(|(head, rest)| Some((head, rest.split_once('}')?)));
+    let Some((head, (choices, tail))) = parts else { return vec![pattern.to_owned()] };
+    let tails = expand(tail);
+    let each = |choice: &str| tails.iter().map(|tail| format!("{head}{choice}{tail}")).collect::<Vec<_>>();
+    choices.split(',').flat_map(each).collect()
 }
 
 /// Whether `text` is `pattern` with something for each `*`.
@@ -80,6 +90,27 @@ mod tests {
             ("*", "", true),
         ] {
             assert_eq!(matches(pattern, text), fits, "{pattern} over {text}");
+        }
+    }
+
+    #[test]
+    fn braces_are_a_choice() {
+        assert_eq!(expand("a{1,22}b{x,y}*"), ["a1bx*", "a1by*", "a22bx*", "a22by*"]);
+        assert_eq!(expand("a*"), ["a*"]);
+    }
+
+    /// The table of the page that says what the list is for.
+    #[test]
+    fn every_reason_of_the_table_is_in_the_list() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let page = std::fs::read_to_string(root.join("../../docs/differences.md")).unwrap();
+        let (_, table) = page.split_once("## In answers, field by field").unwrap();
+        let rules = Allowed::read(&root.join("allowed.txt")).unwrap().rules;
+        let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
+        let reasons: Vec<&str> = rows.map(|row| row.split(" | ").next().unwrap().trim_matches(['|', ' '])).collect();
+        assert!(reasons.len() > 10, "{reasons:?}");
+        for reason in reasons {
+            assert!(rules.iter().any(|rule| rule.reason == reason), "no pattern is for {reason:?}");
         }
     }
 

@@ -14,6 +14,7 @@ mod side;
 
 use clap::Parser;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// Compares two brokers' answers to the same requests.
 #[derive(Debug, Parser)]
@@ -38,11 +39,12 @@ struct Args {
     report: Option<PathBuf>,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     let allowed =
         if args.alike { allowed::Allowed::default() } else { allowed::Allowed::read(&args.allowed)? };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(replay::run(&args.ours, &args.theirs))?;
-    outcome.print(&allowed, args.only.as_deref(), args.report.as_deref())
+    let fine = outcome.print(&allowed, args.only.as_deref(), args.report.as_deref())?;
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

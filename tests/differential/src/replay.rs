@@ -3,10 +3,9 @@ use crate::allowed::Allowed;
 use crate::cases;
 use crate::leaves::{Leaves, leaves, now};
 use crate::script::{Action, Again, Script, Step};
-use crate::side::{Answer, Side};
+use crate::side::{Answer, Begun, Side};
 use anyhow::{Context, Result, bail};
-use client_lite::RawConn;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use wire::{ApiKey, ApiVersionsRequest, Request, ResponseBody};
@@ -34,7 +33,13 @@ impl Difference {
 pub(crate) struct Outcome {
     differences: Vec<Difference>,
     compared: usize,
-    skipped: std::collections::BTreeSet<String>,
+    skipped: BTreeSet<String>,
+    /// APIs and versions of which both sides gave an answer that was compared.
+    answered: BTreeSet<(ApiKey, i16)>,
+    /// Those that both serve and the script never asked.
+    unasked: Vec<String>,
+    /// Steps that compare nothing, because our codec cannot say or read them.
+    pointless: Vec<String>,
 }
 
 /// A step that takes longer is named, because it waited for something.
@@ -46,7 +51,7 @@ struct Replay {
     ours: Side,
     theirs: Side,
     served: Served,
-    begun: BTreeMap<String, (ApiKey, i16, Option<RawConn>, Option<RawConn>)>,
+    begun: BTreeMap<String, (ApiKey, i16, Option<Begun>, Option<Begun>)>,
     outcome: Outcome,
 }
 
@@ -65,6 +70,7 @@ pub(crate) async fn run(ours: &str, theirs: &str) -> Result<Outcome> {
             println!("took {} s: {} {}", start.elapsed().as_secs(), step.api.name(), step.name);
         }
     }
+    replay.find_unasked();
     Ok(replay.outcome)
 }
 
@@ -118,6 +124,10 @@ impl Replay {
                 let Some((api, version, a, b)) = self.begun.remove(*begun) else { return };
                 tokio::join!(Side::finish(a, api, version), Side::finish(b, api, version))
             }
+            Action::Body { bytes } => {
+                let (a, b) = (&mut self.ours, &mut self.theirs);
+                tokio::join!(a.ask_with(step.api, version, bytes), b.ask_with(step.api, version, bytes))
+            }
             Action::Ask { make, again } => {
                 let (a, b) = (make(&self.ours, version), make(&self.theirs, version));
                 let a = ask(&mut self.ours, &a, version, *again);
@@ -130,20 +140,44 @@ impl Replay {
             step.learn.iter().for_each(|learn| learn(side, body));
         }
         if !step.silent {
+            if let (Answer::Body(_), Answer::Body(_)) = (&a, &b) {
+                if !matches!(step.action, Action::Body { .. }) {
+                    self.outcome.answered.insert((step.api, version));
+                }
+            }
             self.compare(place, &a, &b);
+        }
+    }
+
+    fn find_unasked(&mut self) {
+        for (key, (min, max)) in &self.served {
+            let Some(api) = ApiKey::from_code(*key) else { continue };
+            // What is advertised without being served (Produce 0 to 2) has its own steps.
+            let unasked = (*min.max(&api.api().min)..=*max).filter(|version| !self.outcome.answered.contains(&(api, *version)));
+            self.outcome.unasked.extend(unasked.map(|version| format!("{} v{version}", api.name())));
         }
     }
 
     fn compare(&mut self, place: &str, ours: &Answer, theirs: &Answer) {
         let (Answer::Body(ours), Answer::Body(theirs)) = (ours, theirs) else {
+            self.unanswered(place, ours, theirs);
             return self.compare_plain(place, &brief(ours), &brief(theirs));
         };
         self.outcome.compared += 1;
         let (ours, theirs) = (leaves(ours, &self.ours), leaves(theirs, &self.theirs));
-        let paths: std::collections::BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        let paths: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
         for path in paths {
             let of = |leaves: &Leaves| leaves.get(path).map_or("-", String::as_str).to_owned();
             self.differ(format!("{place}: {path}"), of(&ours), of(&theirs));
+        }
+    }
+
+    /// A request that neither side got or that is no answer to either tells nothing, although it is the same.
+    fn unanswered(&mut self, place: &str, ours: &Answer, theirs: &Answer) {
+        use Answer::{Undecodable, Unsendable};
+        let one = |answer: &Answer| matches!(answer, Unsendable | Undecodable(_));
+        if one(ours) && one(theirs) {
+            self.outcome.pointless.push(format!("{place}: {ours:?}"));
         }
     }
 
@@ -180,8 +214,9 @@ async fn ask(side: &mut Side, request: &Request, version: i16, again: Option<Aga
 }
 
 impl Outcome {
-    /// Prints what is not allowed and what is allowed and did not happen; fails if there is either.
-    pub(crate) fn print(&self, allowed: &Allowed, only: Option<&str>, report: Option<&Path>) -> Result<()> {
+    /// Prints what is not allowed, what is allowed and did not happen, and what was not really asked; false if
+    /// there is any of it.
+    pub(crate) fn print(&self, allowed: &Allowed, only: Option<&str>, report: Option<&Path>) -> Result<bool> {
         let line =
             |d: &Difference| format!("{}\n    ours:   {}\n    theirs: {}\n", d.place, d.ours, d.theirs);
         if let Some(path) = report {
@@ -195,14 +230,21 @@ impl Outcome {
         let texts: Vec<String> = self.differences.iter().map(Difference::text).collect();
         let idle = allowed.unused(&texts);
         idle.iter().for_each(|pattern| println!("allowed, but did not happen: {pattern}"));
+        self.pointless.iter().for_each(|step| println!("compares nothing: {step}"));
+        self.unasked.iter().for_each(|version| println!("served by both, but never asked: {version}"));
         let skipped: Vec<&str> = self.skipped.iter().map(String::as_str).collect();
         println!("not served by both: {}", skipped.join(", "));
         println!(
-            "{} answers compared, {} differences, {} of them not allowed",
+            "{} answers compared, {} differences, {} of them not allowed; {} idle permissions, {} versions unasked, \
+             {} steps that compare nothing",
             self.compared,
             self.differences.len(),
-            unexpected.len()
+            unexpected.len(),
+            idle.len(),
+            self.unasked.len(),
+            self.pointless.len()
         );
-        if unexpected.is_empty() { Ok(()) } else { bail!("the brokers differ") }
+        let whole = self.unasked.is_empty() && self.pointless.is_empty();
+        Ok(unexpected.is_empty() && idle.is_empty() && whole)
     }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Action {
     Finish { begun: &'static str },
     /// Bytes that are no request of our codec; the answers are compared as bytes.
     Raw { bytes: Bytes },
+    /// A good header and bytes behind it that are perhaps no request.
+    Body { bytes: Vec<u8> },
 }
 
 /// One step.
@@ -101,6 +103,11 @@ impl Script {
     pub(crate) fn raw(&mut self, name: &str, bytes: impl Fn(&Side) -> Vec<u8> + 'static) -> &mut Step {
         let bytes = Box::new(bytes);
         self.step(name, ApiKey::ApiVersions, 0..=0, Action::Raw { bytes })
+    }
+
+    /// A good header and any bytes behind it, in every version of an API.
+    pub(crate) fn body(&mut self, name: &str, api: ApiKey, bytes: &[u8]) -> &mut Step {
+        self.step(name, api, all(api), Action::Body { bytes: bytes.to_vec() })
     }
 
     fn step(&mut self, name: &str, api: ApiKey, versions: RangeInclusive<i16>, action: Action) -> &mut Step {

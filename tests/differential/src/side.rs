@@ -4,9 +4,10 @@ use client_lite::RawConn;
 use model::TopicId;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::time::Instant;
 use wire::{ApiKey, EncodeError, Request, RequestHeader, ResponseBody, Str, decode_response, encode_request};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(15);
 const CORRELATION: i32 = 77;
 
 /// What came back.
@@ -14,12 +15,18 @@ const CORRELATION: i32 = 77;
 pub(crate) enum Answer {
     Body(Box<ResponseBody>),
     Closed,
-    /// Nothing within 10 seconds.
+    /// Nothing within 15 seconds.
     Silent,
     /// Bytes that are no answer to what was asked.
     Undecodable(#[allow(dead_code)] String),
     /// Our codec cannot express the request in this version.
     Unsendable,
+}
+
+/// A request that was sent, and until when its answer is waited for.
+pub(crate) struct Begun {
+    conn: RawConn,
+    until: Instant,
 }
 
 /// One broker.
@@ -120,9 +127,25 @@ impl Side {
 
     /// Sends a request and waits for its answer.
     pub(crate) async fn ask(&mut self, request: &Request, version: i16) -> Answer {
-        let key = request.api_key();
         let Ok(frame) = frame(request, version) else { return Answer::Unsendable };
-        match self.exchange(&frame).await {
+        self.answer(request.api_key(), version, &frame).await
+    }
+
+    /// Sends a good header with any bytes behind it.
+    pub(crate) async fn ask_with(&mut self, key: ApiKey, version: i16, body: &[u8]) -> Answer {
+        let mut header = [key.code(), version, 0].map(i16::to_be_bytes).concat();
+        header.extend(i16::try_from(CORRELATION).unwrap_or_default().to_be_bytes());
+        // No client id, and in flexible versions no tagged fields.
+        header.extend((-1i16).to_be_bytes());
+        if key.request_header_version(version) >= 2 {
+            header.push(0);
+        }
+        let length = (header.len() + body.len()) as u32;
+        self.answer(key, version, &[&length.to_be_bytes()[..], &header, body].concat()).await
+    }
+
+    async fn answer(&mut self, key: ApiKey, version: i16, frame: &[u8]) -> Answer {
+        match self.exchange(frame).await {
             Ok(Some(answer)) => read(key, version, answer),
             Ok(None) => Answer::Closed,
             Err(answer) => answer,
@@ -153,17 +176,17 @@ impl Side {
     }
 
     /// A request whose answer will come later, on a connection of its own.
-    pub(crate) async fn begin(&self, request: &Request, version: i16) -> Option<RawConn> {
+    pub(crate) async fn begin(&self, request: &Request, version: i16) -> Option<Begun> {
         let frame = frame(request, version).ok()?;
         let mut conn = self.connect().await.ok()?;
         conn.send(&frame).await.ok()?;
-        Some(conn)
+        Some(Begun { conn, until: Instant::now() + PATIENCE })
     }
 
     /// The answer to what [`Side::begin`] sent.
-    pub(crate) async fn finish(conn: Option<RawConn>, key: ApiKey, version: i16) -> Answer {
-        let Some(mut conn) = conn else { return Answer::Closed };
-        match tokio::time::timeout(PATIENCE, conn.receive()).await {
+    pub(crate) async fn finish(begun: Option<Begun>, key: ApiKey, version: i16) -> Answer {
+        let Some(Begun { mut conn, until }) = begun else { return Answer::Closed };
+        match tokio::time::timeout_at(until, conn.receive()).await {
             Err(_) => Answer::Silent,
             Ok(Ok(Some(answer))) => read(key, version, answer),
             Ok(Ok(None) | Err(_)) => Answer::Closed,

@@ -4,7 +4,7 @@ use crate::core::{self, Core, Offset, Reply};
 use crate::shared::Shared;
 use model::{ErrorCode, GroupKey};
 use partition::ListOffsetAsk;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::rc::Rc;
 use wire::list_offsets_request::ListOffsetsPartition;
 use wire::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
@@ -22,46 +22,38 @@ pub(crate) async fn handle(
 ) -> ResponseBody {
     let mut response = ListOffsetsResponse::default();
     let (mut places, mut asks) = (Vec::new(), Vec::new());
-    let mut seen = HashSet::new();
-    let twice: HashSet<(usize, i32)> = request
-        .topics
-        .iter()
-        .enumerate()
-        .flat_map(|(at, t)| t.partitions.iter().map(move |p| (at, t.name.clone(), p.partition_index)))
-        .filter_map(|(at, name, p)| (!seen.insert((name, p))).then_some((at, p)))
-        .collect();
-    for (at, topic) in request.topics.into_iter().enumerate() {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
+    let isolation = Core::isolation(request.isolation_level);
+    let mut named = HashMap::new();
+    for topic in &request.topics {
         for p in &topic.partitions {
-            let mut answer = ListOffsetsPartitionResponse {
-                partition_index: p.partition_index,
-                timestamp: -1,
-                offset: -1,
-                leader_epoch: -1,
-                ..Default::default()
+            *named.entry((&topic.name, p.partition_index)).or_insert(0) += 1;
+        }
+    }
+    let mut topics = HashMap::new();
+    for topic in &request.topics {
+        let at = *topics.entry(&topic.name).or_insert_with(|| {
+            response.topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), ..Default::default() });
+            response.topics.len() - 1
+        });
+        for p in &topic.partitions {
+            // What is named twice is refused, in one answer.
+            let accepted = match named.insert((&topic.name, p.partition_index), 0) {
+                Some(0) => continue,
+                Some(1) => accept(shared, ctx, &topic.name, p),
+                _ => Err(ErrorCode::InvalidRequest),
             };
-            let accepted = if twice.contains(&(at, p.partition_index)) {
-                Err(ErrorCode::InvalidRequest)
-            } else {
-                accept(shared, ctx, &topic.name, p)
-            };
+            let partitions = &mut response.topics[at].partitions;
+            let mut answer = nothing(p.partition_index);
             match accepted {
                 Ok(key) => {
+                    let (timestamp, current_leader_epoch) = (p.timestamp, p.current_leader_epoch);
                     places.push((at, partitions.len(), p.max_num_offsets));
-                    asks.push((
-                        key,
-                        ListOffsetAsk {
-                            timestamp: p.timestamp,
-                            current_leader_epoch: p.current_leader_epoch,
-                            isolation: Core::isolation(request.isolation_level),
-                        },
-                    ));
+                    asks.push((key, ListOffsetAsk { timestamp, current_leader_epoch, isolation }));
                 }
                 Err(code) => answer.error_code = shared.code(ctx, code),
             }
             partitions.push(answer);
         }
-        response.topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
     }
     let answers = ask(shared, &asks).await;
     for ((topic, partition, max), result) in places.into_iter().zip(answers) {
@@ -72,6 +64,16 @@ pub(crate) async fn handle(
         }
     }
     ResponseBody::ListOffsets(response)
+}
+
+fn nothing(partition_index: i32) -> ListOffsetsPartitionResponse {
+    ListOffsetsPartitionResponse {
+        partition_index,
+        timestamp: -1,
+        offset: -1,
+        leader_epoch: -1,
+        ..Default::default()
+    }
 }
 
 fn accept(

@@ -7,10 +7,10 @@ use wire::{
     Str, alter_configs_request, incremental_alter_configs_request,
 };
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub(super) const TOPIC: i8 = 2;
+pub(super) const BROKER: i8 = 4;
 const LOGGER: i8 = 8;
-const GROUP: i8 = 32;
+pub(super) const GROUP: i8 = 32;
 
 fn describe(kind: i8, name: Str, keys: Option<&[&str]>) -> DescribeConfigsRequest {
     let configuration_keys = keys.map(|keys| keys.iter().map(|key| Str::from(*key)).collect());
@@ -38,7 +38,7 @@ fn alter(kind: i8, name: Str, configs: &[(&str, Option<&str>)]) -> AlterConfigsR
     }
 }
 
-fn change(kind: i8, name: Str, ops: &[(&str, i8, Option<&str>)]) -> IncrementalAlterConfigsRequest {
+pub(super) fn change(kind: i8, name: Str, ops: &[(&str, i8, Option<&str>)]) -> IncrementalAlterConfigsRequest {
     use incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
     let op = |(name, config_operation, value): &(&str, i8, Option<&str>)| AlterableConfig {
         name: Str::from(*name),

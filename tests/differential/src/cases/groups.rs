@@ -9,7 +9,7 @@ use wire::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use wire::{
-    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, ListGroupsRequest,
+    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, InitProducerIdRequest, ListGroupsRequest,
     OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, Str,
 };
 
@@ -75,17 +75,33 @@ pub(super) fn steps(script: &mut Script) {
     descriptions(script);
 }
 
+fn find(v: i16, kind: i8, key: Str) -> FindCoordinatorRequest {
+    let (key, coordinator_keys) = if v >= 4 { (Str::default(), vec![key]) } else { (key, vec![]) };
+    FindCoordinatorRequest { key, key_type: kind, coordinator_keys }
+}
+
+/// What Kafka makes its state topics for: last, because it shows wherever all topics are listed.
+pub(super) fn not_served(script: &mut Script) {
+    script.over("of a share group", 6..=6, move |_, v| find(v, 2, Str::from("g:AAAAAAAAAAAAAAAAAAAAAQ:0")));
+    script.over("of a transaction", 1..=6, move |side, v| find(v, 1, side.name("t")));
+    script.each("with a transactional id", |side, _| InitProducerIdRequest {
+        transactional_id: Some(side.name("t")),
+        transaction_timeout_ms: 1000,
+        producer_id: -1,
+        producer_epoch: -1,
+    });
+}
+
 fn coordinators(script: &mut Script) {
-    let find = |v: i16, kind: i8, key: Str| {
-        let (key, coordinator_keys) = if v >= 4 { (Str::default(), vec![key]) } else { (key, vec![]) };
-        FindCoordinatorRequest { key, key_type: kind, coordinator_keys }
-    };
     script.each("of a group", move |side, v| find(v, 0, side.name("g"))).settled();
     script.over("of an empty group", 1..=6, move |_, v| find(v, 0, Str::default()));
     script.over("of an unknown kind", 1..=6, move |_, v| find(v, 9, Str::from("x")));
-    script.over("of a share group", 6..=6, move |_, v| find(v, 2, Str::from("g:AAAAAAAAAAAAAAAAAAAAAQ:0")));
     script.over("of a badly named share group", 6..=6, move |_, v| find(v, 2, Str::from("x")));
     script.over("of none", 4..=6, |_, _| FindCoordinatorRequest::default());
+    script.over("of one twice", 4..=6, |side, _| FindCoordinatorRequest {
+        coordinator_keys: vec![side.name("g"), side.name("g"), Str::default()],
+        ..Default::default()
+    });
     script.over("of two", 4..=6, |side, _| FindCoordinatorRequest {
         coordinator_keys: vec![side.name("g"), side.name("h")],
         ..Default::default()

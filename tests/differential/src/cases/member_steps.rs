@@ -214,10 +214,13 @@ fn one_member(script: &mut Script) {
 fn second_member(script: &mut Script) {
     script.once("the second of g", |side, _| join(side, "g", "m2")).learn(learn_member("m2"));
     script.begin("the second of g, with its id", |side, _| join(side, "g", "m2"));
-    script.once("the second of g waits", |side, _| DescribeGroupsRequest {
-        groups: vec![side.name("g")],
-        include_authorized_operations: false,
-    });
+    // The join went out on a connection of its own.
+    script
+        .once("the second of g waits", |side, _| DescribeGroupsRequest {
+            groups: vec![side.name("g")],
+            include_authorized_operations: false,
+        })
+        .again(|leaves| !leaves.values().any(|state| state == "\"PreparingRebalance\""));
     script.once("the first of g, again", |side, _| join(side, "g", "m1"));
     script.finish::<JoinGroupRequest>("the second of g, with its id");
     script.once("of the old generation", |side, _| beat(side, "g", "m1", 1));

@@ -1,6 +1,8 @@
 //! The requests, by what they are about. Order matters: later steps use what earlier ones made.
 mod batches;
+mod bodies;
 mod cluster;
+mod config_values;
 mod configs;
 mod fetch;
 mod groups;
@@ -26,6 +28,9 @@ pub(crate) fn all(script: &mut Script) {
     member_steps::steps(script);
     produce::internal(script);
     topic_steps::deletions(script);
+    config_values::steps(script);
+    bodies::steps(script);
+    groups::not_served(script);
 }
 
 /// A text that may be null.

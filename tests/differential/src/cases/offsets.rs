@@ -8,8 +8,12 @@ use wire::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForL
 use wire::{DeleteRecordsRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest, Str};
 
 fn list(name: Str, partition_index: i32, epoch: i32, timestamp: i64) -> ListOffsetsRequest {
-    let partition =
-        ListOffsetsPartition { partition_index, current_leader_epoch: epoch, timestamp, max_num_offsets: 10 };
+    let partition = ListOffsetsPartition {
+        partition_index,
+        current_leader_epoch: epoch,
+        timestamp,
+        ..Default::default()
+    };
     ListOffsetsRequest {
         replica_id: -1,
         topics: vec![ListOffsetsTopic { name, partitions: vec![partition] }],

@@ -76,8 +76,8 @@ fn refused(script: &mut Script) {
 }
 
 fn damaged_batches(script: &mut Script) {
-    // Kafka 4.4 never answers it, so one version is enough to wait for.
-    script.once("null records", |side, _| produce(side, "broken", 0, None));
+    // Kafka 4.4 never answers it: nothing may wait behind it.
+    script.begin("null records", |side, _| produce(side, "broken", 0, None));
     script.each("empty records", |side, _| produce(side, "broken", 0, Some(BytesMut::new())));
     script.each("two batches", |side, _| {
         let two = [&batch(1, Codec::None)[..], &batch(1, Codec::None)[..]].concat();
@@ -163,6 +163,7 @@ fn idempotent(script: &mut Script) {
 
 /// After groups have made the topic that this is about.
 pub(super) fn internal(script: &mut Script) {
+    script.finish::<ProduceRequest>("null records");
     script.over("an internal topic", 3..=12, |side, _| {
         produce(side, "__consumer_offsets", 0, Some(batch(1, Codec::None)))
     });

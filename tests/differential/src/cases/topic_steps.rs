@@ -12,7 +12,7 @@ use wire::{
 };
 
 /// A topic with so many partitions and these configs.
-fn topic(name: Str, partitions: i32, configs: &[(&str, Option<&str>)]) -> CreatableTopic {
+pub(super) fn topic(name: Str, partitions: i32, configs: &[(&str, Option<&str>)]) -> CreatableTopic {
     let config = |(name, value): &(&str, Option<&str>)| CreatableTopicConfig {
         name: Str::from(*name),
         value: value.map(Str::from),
@@ -26,7 +26,7 @@ fn topic(name: Str, partitions: i32, configs: &[(&str, Option<&str>)]) -> Creata
     }
 }
 
-fn create(topics: Vec<CreatableTopic>) -> CreateTopicsRequest {
+pub(super) fn create(topics: Vec<CreatableTopic>) -> CreateTopicsRequest {
     CreateTopicsRequest { topics, timeout_ms: 10_000, validate_only: false }
 }
 
@@ -197,7 +197,8 @@ fn metadata(script: &mut Script) {
     let of =
         |topics: Vec<MetadataRequestTopic>| MetadataRequest { topics: Some(topics), ..Default::default() };
     script.each("known", move |side, _| of(vec![by_name(side.name("main")), by_name(side.name("compact"))]));
-    script.each("unknown", move |side, _| MetadataRequest {
+    // Before version 4 asking always makes.
+    script.over("unknown", 4..=13, move |side, _| MetadataRequest {
         allow_auto_topic_creation: false,
         ..of(vec![by_name(side.name("nowhere"))])
     });
@@ -218,6 +219,12 @@ fn metadata(script: &mut Script) {
         include_topic_authorized_operations: true,
         ..of(vec![by_name(side.name("main"))])
     });
+    for v in 0..=3 {
+        let asked = format!("asked{v}");
+        let make = move |side: &Side, _: i16| of(vec![by_name(side.name(&asked))]);
+        script.over("made by asking", v..=v, make.clone()).silent();
+        script.over("made by asking, then", v..=v, make).again(refused);
+    }
     script
         .once("made by asking", move |side, _| MetadataRequest {
             allow_auto_topic_creation: true,
@@ -226,7 +233,12 @@ fn metadata(script: &mut Script) {
         .silent();
     script
         .once("made by asking, then", move |side, _| of(vec![by_name(side.name("asked"))]))
-        .again(|leaves| leaves.iter().any(|(path, code)| path.ends_with("].error_code") && code != "0"));
+        .again(refused);
+}
+
+/// Whether a topic of the answer has an error.
+fn refused(leaves: &Leaves) -> bool {
+    leaves.iter().any(|(path, code)| path.ends_with("].error_code") && code != "0")
 }
 
 fn partitions(script: &mut Script) {
