@@ -193,6 +193,9 @@ fn a_diverged_reader_is_told_where() {
     assert_eq!(rig.part.offset_for_leader_epoch(-1, 2), Ok((2, 2)));
     assert_eq!(rig.part.offset_for_leader_epoch(3, 3), Ok((3, 3)));
     assert_eq!(rig.part.offset_for_leader_epoch(-1, 8), Ok((-1, -1)));
+    assert_eq!(rig.part.offset_for_leader_epoch(-1, -1), Ok((-1, -1)));
+    // Below the first epoch: where that begins.
+    assert_eq!(rig.part.offset_for_leader_epoch(-1, -2), Ok((-2, 0)));
     assert_eq!(rig.part.offset_for_leader_epoch(2, 2), Err(ErrorCode::FencedLeaderEpoch));
 }
 

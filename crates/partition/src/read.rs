@@ -78,7 +78,7 @@ impl Partition {
         epoch: LeaderEpoch,
     ) -> Result<(LeaderEpoch, Offset), ErrorCode> {
         self.check_epoch(current_leader_epoch)?;
-        if epoch < 0 {
+        if epoch == -1 {
             return Ok((-1, -1));
         }
         Ok(self.log.epochs().end_offset_for(epoch, self.log_end()).unwrap_or((-1, -1)))

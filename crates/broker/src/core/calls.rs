@@ -161,6 +161,11 @@ impl Core {
         self.look(|node| node.partition_info(key))
     }
 
+    /// Whether there is such an isolation level.
+    pub(crate) fn is_isolation(level: i8) -> bool {
+        (0..=1).contains(&level)
+    }
+
     /// Which records a reader may see, by the request's isolation level.
     pub(crate) fn isolation(level: i8) -> Isolation {
         if level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted }

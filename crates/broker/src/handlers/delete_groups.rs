@@ -4,6 +4,7 @@ use crate::core::GroupRequest;
 use crate::shared::Shared;
 use coordinator::Reply;
 use model::ErrorCode;
+use std::collections::HashSet;
 use std::rc::Rc;
 use wire::delete_groups_response::DeletableGroupResult;
 use wire::{DeleteGroupsRequest, DeleteGroupsResponse, ResponseBody};
@@ -14,7 +15,12 @@ pub(crate) async fn handle(
     request: DeleteGroupsRequest,
 ) -> ResponseBody {
     let mut results = Vec::with_capacity(request.groups_names.len());
+    // What is named twice is answered once.
+    let mut seen = HashSet::new();
     for group_id in request.groups_names {
+        if !seen.insert(group_id.clone()) {
+            continue;
+        }
         let code = if authorize(ctx, Operation::Delete, Resource::Group(&group_id)) {
             match shared
                 .core

@@ -3,6 +3,7 @@ use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::core::{self, Reply};
 use crate::shared::Shared;
 use model::{ErrorCode, GroupKey};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 use wire::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
@@ -15,9 +16,23 @@ pub(crate) async fn handle(
 ) -> ResponseBody {
     let mut response = DeleteRecordsResponse::default();
     let (mut places, mut moves) = (Vec::new(), Vec::new());
-    for topic in request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
+    // What is named twice is answered once; the last offset holds.
+    let mut offsets = HashMap::new();
+    for topic in &request.topics {
+        offsets.extend(topic.partitions.iter().map(|p| ((&topic.name, p.partition_index), p.offset)));
+    }
+    let mut topics = HashMap::new();
+    for topic in &request.topics {
+        if topic.partitions.is_empty() {
+            continue;
+        }
+        let at = *topics.entry(&topic.name).or_insert_with(|| {
+            response.topics.push(DeleteRecordsTopicResult { name: topic.name.clone(), ..Default::default() });
+            response.topics.len() - 1
+        });
+        let partitions = &mut response.topics[at].partitions;
         for p in &topic.partitions {
+            let Some(offset) = offsets.remove(&(&topic.name, p.partition_index)) else { continue };
             let mut result = DeleteRecordsPartitionResult {
                 partition_index: p.partition_index,
                 low_watermark: -1,
@@ -25,14 +40,13 @@ pub(crate) async fn handle(
             };
             match accept(shared, ctx, &topic.name, p.partition_index) {
                 Ok(key) => {
-                    places.push((response.topics.len(), partitions.len()));
-                    moves.push((key, p.offset));
+                    places.push((at, partitions.len()));
+                    moves.push((key, offset));
                 }
                 Err(code) => result.error_code = shared.code(ctx, code),
             }
             partitions.push(result);
         }
-        response.topics.push(DeleteRecordsTopicResult { name: topic.name, partitions });
     }
     let mut call = shared.core.delete_records(&moves);
     call.done_within(Duration::from_millis(request.timeout_ms.max(0) as u64)).await;

@@ -3,6 +3,7 @@ use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::core::{self, Topic};
 use crate::shared::Shared;
 use model::ErrorCode;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use wire::describe_log_dirs_response::{
@@ -27,14 +28,18 @@ pub(crate) fn handle(
     match request.topics {
         None => {
             for topic in shared.core.topics() {
-                let all: Vec<i32> = (0..topic.partitions.len() as i32).collect();
-                topics.extend(describe(shared, &topic, &all));
+                topics.extend(describe(shared, &topic, 0..topic.partitions.len() as i32));
             }
         }
         Some(asked) => {
+            // What is named twice is told once.
+            let mut named: BTreeMap<Str, BTreeSet<i32>> = BTreeMap::new();
             for one in asked {
-                if let Some(topic) = shared.core.topic_by_name(&one.topic) {
-                    topics.extend(describe(shared, &topic, &one.partitions));
+                named.entry(one.topic).or_default().extend(one.partitions);
+            }
+            for (name, partitions) in named {
+                if let Some(topic) = shared.core.topic_by_name(&name) {
+                    topics.extend(describe(shared, &topic, partitions));
                 }
             }
         }
@@ -53,15 +58,19 @@ pub(crate) fn handle(
     ResponseBody::DescribeLogDirs(DescribeLogDirsResponse { results: vec![directory], ..Default::default() })
 }
 
-fn describe(shared: &Shared, topic: &Arc<Topic>, partitions: &[i32]) -> Option<DescribeLogDirsTopic> {
+fn describe(
+    shared: &Shared,
+    topic: &Arc<Topic>,
+    partitions: impl IntoIterator<Item = i32>,
+) -> Option<DescribeLogDirsTopic> {
     let rows: Vec<DescribeLogDirsPartition> = partitions
-        .iter()
+        .into_iter()
         .filter_map(|index| {
-            let key = core::group_key(topic, *index)?;
+            let key = core::group_key(topic, index)?;
             // A partition that was never touched has no files.
             let size = shared.core.partition_info(key).map_or(0, |info| info.size_bytes);
             Some(DescribeLogDirsPartition {
-                partition_index: *index,
+                partition_index: index,
                 partition_size: size.try_into().unwrap_or(i64::MAX),
                 offset_lag: 0,
                 is_future_key: false,

@@ -48,6 +48,10 @@ impl Planned {
 }
 
 pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: FetchRequest) -> Done {
+    if !core::Core::is_isolation(request.isolation_level) {
+        let error_code = shared.code(ctx, ErrorCode::InvalidRequest);
+        return ResponseBody::Fetch(FetchResponse { error_code, ..Default::default() }).into();
+    }
     let (limits, session) = take_apart(shared, ctx, request);
     let begun = shared.sessions.borrow_mut().begin(shared.core.now().mono, session);
     let plan = match begun {

@@ -30,7 +30,7 @@ pub(crate) async fn handle(
         }
     }
     let mut topics = HashMap::new();
-    for topic in &request.topics {
+    for topic in request.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
         let at = *topics.entry(&topic.name).or_insert_with(|| {
             response.topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), ..Default::default() });
             response.topics.len() - 1
@@ -39,7 +39,7 @@ pub(crate) async fn handle(
             // What is named twice is refused, in one answer.
             let accepted = match named.insert((&topic.name, p.partition_index), 0) {
                 Some(0) => continue,
-                Some(1) => accept(shared, ctx, &topic.name, p),
+                Some(1) if Core::is_isolation(request.isolation_level) => accept(shared, ctx, &topic.name, p),
                 _ => Err(ErrorCode::InvalidRequest),
             };
             let partitions = &mut response.topics[at].partitions;

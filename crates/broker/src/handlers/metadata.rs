@@ -29,6 +29,11 @@ pub(crate) async fn handle(
         if topics.iter().any(|asked| !may_ask(ctx, asked)) {
             return refused(shared, ctx, topics);
         }
+        // One id is enough for names not to count.
+        if topics.iter().any(|asked| !asked.topic_id.is_zero()) {
+            topics.retain(|asked| !asked.topic_id.is_zero());
+            topics.iter_mut().for_each(|asked| asked.name = None);
+        }
         // What is asked for twice is answered once.
         let mut seen = HashSet::new();
         topics.retain(|asked| seen.insert((asked.topic_id, asked.name.clone())));
@@ -67,11 +72,8 @@ pub(crate) async fn handle(
     create_missing(shared, ctx, &request).await;
     for asked in request.topics.unwrap_or_default() {
         let topic = match &asked.name {
-            Some(name) if asked.topic_id.is_zero() => by_name(shared, ctx, name, with_operations),
-            name if ctx.api_version >= ASK_BY_ID_FROM && name.is_none() => {
-                by_id(shared, ctx, asked.topic_id, with_operations)
-            }
-            name => failed(shared, ctx, name.clone(), asked.topic_id, ErrorCode::InvalidRequest),
+            Some(name) => by_name(shared, ctx, name, with_operations),
+            None => by_id(shared, ctx, asked.topic_id, with_operations),
         };
         response.topics.push(topic);
     }

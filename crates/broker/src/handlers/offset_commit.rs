@@ -32,7 +32,7 @@ pub(crate) async fn handle(
     } else {
         Some(ErrorCode::GroupAuthorizationFailed)
     };
-    for topic in &request.topics {
+    for topic in request.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
         let accepted = match group_code {
             Some(code) => Err(code),
             None => accept(shared, ctx, topic),

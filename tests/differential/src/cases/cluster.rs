@@ -45,7 +45,35 @@ fn topic_partitions(script: &mut Script) {
     });
     script.each("unknown", move |side, _| ask(vec![side.name("nowhere")], 2000, None));
     script.each("a bad name", move |_, _| ask(vec![Str::from("a b")], 2000, None));
+    script.each("the same twice", move |side, _| ask(vec![side.name("main"), side.name("main")], 2000, None));
+    script.each("a page of two", move |side, _| {
+        ask(vec![side.name("packed"), side.name("main"), side.name("compact")], 2, None)
+    });
+    script.each("from a topic that is not asked", move |side, _| {
+        ask(vec![side.name("main")], 2000, Some((side.name("compact"), 0)))
+    });
+    script.each("from an unknown topic", move |side, _| {
+        ask(vec![side.name("main"), side.name("packed")], 2000, Some((side.name("nowhere"), 0)))
+    });
+    script.each("a negative limit", move |side, _| ask(vec![side.name("main")], -1, None));
+    script.each("unknown and known", move |side, _| {
+        ask(vec![side.name("nowhere"), side.name("main")], 2000, None)
+    });
+    script.each("an empty name", move |_, _| ask(vec![Str::default()], 2000, None));
     script.each("a limit of 0", move |side, _| ask(vec![side.name("main")], 0, None));
+}
+
+/// What lists everything that there is.
+pub(super) fn all(script: &mut Script) {
+    script.each("of all", |_, _| DescribeLogDirsRequest { topics: None });
+    script.each("all topics", |_, _| DescribeTopicPartitionsRequest {
+        response_partition_limit: 2000,
+        ..Default::default()
+    });
+    script.each("all topics, page by page", |_, _| DescribeTopicPartitionsRequest {
+        response_partition_limit: 2,
+        ..Default::default()
+    });
 }
 
 fn log_dirs(script: &mut Script) {
@@ -54,6 +82,18 @@ fn log_dirs(script: &mut Script) {
     });
     script.each("of an unknown topic", |side, _| DescribeLogDirsRequest {
         topics: Some(vec![DescribableLogDirTopic { topic: side.name("nowhere"), partitions: vec![0] }]),
+    });
+    script.each("of a partition twice", |side, _| DescribeLogDirsRequest {
+        topics: Some(vec![
+            DescribableLogDirTopic { topic: side.name("main"), partitions: vec![0, 0] },
+            DescribableLogDirTopic { topic: side.name("main"), partitions: vec![0, 1] },
+        ]),
+    });
+    script.each("of a topic without partitions", |side, _| DescribeLogDirsRequest {
+        topics: Some(vec![DescribableLogDirTopic { topic: side.name("main"), partitions: vec![] }]),
+    });
+    script.each("of a negative partition", |side, _| DescribeLogDirsRequest {
+        topics: Some(vec![DescribableLogDirTopic { topic: side.name("main"), partitions: vec![-1] }]),
     });
     script.each("of nothing", |_, _| DescribeLogDirsRequest { topics: Some(vec![]) });
 }
@@ -70,4 +110,8 @@ fn producers(script: &mut Script) {
     script.each("an unknown partition", move |side, _| ask(side.name("main"), &[99]));
     script.each("an unknown topic", move |side, _| ask(side.name("nowhere"), &[0]));
     script.each("a bad name", move |_, _| ask(Str::from("a b"), &[0]));
+    script.each("a partition twice", move |side, _| ask(side.name("main"), &[0, 0]));
+    script.each("no partitions", move |side, _| ask(side.name("main"), &[]));
+    script.each("a negative partition", move |side, _| ask(side.name("main"), &[-1]));
+    script.each("nothing", |_, _| DescribeProducersRequest::default());
 }

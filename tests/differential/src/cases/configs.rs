@@ -10,6 +10,7 @@ use wire::{
 pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
 const LOGGER: i8 = 8;
+const METRICS: i8 = 16;
 pub(super) const GROUP: i8 = 32;
 
 fn describe(kind: i8, name: Str, keys: Option<&[&str]>) -> DescribeConfigsRequest {
@@ -56,6 +57,7 @@ pub(super) fn steps(script: &mut Script) {
     descriptions(script);
     changes(script);
     bad_changes(script);
+    bad_requests(script);
     for kinds in [&[][..], &[TOPIC], &[GROUP, TOPIC], &[BROKER], &[77]] {
         let name = format!("kinds {kinds:?}");
         let resource_types = kinds.to_vec();
@@ -78,6 +80,38 @@ fn descriptions(script: &mut Script) {
     script.each("this broker", |_, _| describe(BROKER, Str::from("1"), None));
     script.each("all brokers", |_, _| describe(BROKER, Str::default(), None));
     script.each("another broker", |_, _| describe(BROKER, Str::from("77"), None));
+    script.each("several", |side, _| {
+        let mut request = describe(TOPIC, side.name("main"), Some(&["retention.ms"]));
+        request.resources.extend(describe(TOPIC, side.name("nowhere"), None).resources);
+        request.resources.extend(describe(BROKER, Str::from("1"), Some(&["log.retention.ms", "x"])).resources);
+        request
+    });
+    script.each("one twice", |side, _| {
+        let mut request = describe(TOPIC, side.name("main"), Some(&["retention.ms"]));
+        request.resources.extend(describe(TOPIC, side.name("main"), Some(&["segment.ms"])).resources);
+        request
+    });
+    script.each("a key twice", |side, _| {
+        describe(TOPIC, side.name("main"), Some(&["retention.ms", "retention.ms"]))
+    });
+    script.each("without synonyms", |side, _| DescribeConfigsRequest {
+        include_synonyms: false,
+        ..describe(TOPIC, side.name("stamped"), None)
+    });
+    script.over("with documentation", 3..=4, |side, _| DescribeConfigsRequest {
+        include_documentation: true,
+        ..describe(TOPIC, side.name("stamped"), None)
+    });
+    script.over("a broker with documentation", 3..=4, |_, _| DescribeConfigsRequest {
+        include_documentation: true,
+        ..describe(BROKER, Str::from("1"), None)
+    });
+    script.each("nothing", |_, _| DescribeConfigsRequest { include_synonyms: true, ..Default::default() });
+    script.each("client metrics", |_, _| describe(METRICS, Str::from("m"), None));
+    script.each("client metrics without a name", |_, _| describe(METRICS, Str::default(), None));
+    script.each("a topic without a name", |_, _| describe(TOPIC, Str::default(), None));
+    script.each("loggers without a broker", |_, _| describe(LOGGER, Str::default(), None));
+    script.each("loggers of no broker", |_, _| describe(LOGGER, Str::from("one"), None));
     script.each("no broker", |_, _| describe(BROKER, Str::from("one"), None));
     script.each("no kind", |_, _| describe(99, Str::from("x"), None));
     script.each("kind 0", |_, _| describe(0, Str::from("x"), None));
@@ -131,6 +165,67 @@ fn changes(script: &mut Script) {
     script.each("all brokers', back", |_, _| {
         change(BROKER, Str::default(), &[("log.cleaner.threads", 1, None)])
     });
+    script.each("values with blanks", |side, _| {
+        change(
+            TOPIC,
+            side.name("grown"),
+            &[
+                ("retention.ms", 0, Some(" +7 ")),
+                ("preallocate", 0, Some("TRUE")),
+                ("cleanup.policy", 0, Some("delete, compact")),
+                ("min.cleanable.dirty.ratio", 0, Some("00.25")),
+                ("compression.type", 0, Some(" gzip")),
+            ],
+        )
+    });
+    script.each("after values with blanks", |side, _| describe(TOPIC, side.name("grown"), None));
+    script.each("append and subtract blanks", |side, _| {
+        change(
+            TOPIC,
+            side.name("grown"),
+            &[
+                ("cleanup.policy", 3, Some("delete , x")),
+                ("leader.replication.throttled.replicas", 2, Some("0:1, 1:1")),
+            ],
+        )
+    });
+    script.each("after blanks", |side, _| describe(TOPIC, side.name("grown"), None));
+    script.each("subtract all", |side, _| {
+        change(
+            TOPIC,
+            side.name("grown"),
+            &[
+                ("cleanup.policy", 3, Some("compact,delete")),
+                ("leader.replication.throttled.replicas", 3, Some("0:1,1:1")),
+            ],
+        )
+    });
+    script.each("after all were subtracted", |side, _| describe(TOPIC, side.name("grown"), None));
+    script.each("delete all", |side, _| {
+        let keys = [
+            "cleanup.policy",
+            "leader.replication.throttled.replicas",
+            "preallocate",
+            "min.cleanable.dirty.ratio",
+            "compression.type",
+            "retention.ms",
+        ];
+        change(TOPIC, side.name("grown"), &keys.map(|key| (key, 1, None)))
+    });
+    script.each("delete with a value", |side, _| {
+        change(TOPIC, side.name("grown"), &[("max.message.bytes", 1, Some("7"))])
+    });
+    script.each("nothing of a topic", |side, _| change(TOPIC, side.name("grown"), &[]));
+    script.each("a broker's values with blanks", |_, _| {
+        change(BROKER, Str::from("1"), &[("log.retention.bytes", 0, Some(" +9 "))])
+    });
+    script.each("a broker after blanks", |_, _| describe(BROKER, Str::from("1"), Some(&["log.retention.bytes"])));
+    script.each("a topic of that broker", |side, _| {
+        describe(TOPIC, side.name("main"), Some(&["retention.bytes"]))
+    });
+    script.each("a broker's values, back", |_, _| {
+        change(BROKER, Str::from("1"), &[("log.retention.bytes", 1, None)])
+    });
     script.each("a group's", |side, _| {
         change(GROUP, side.name("g"), &[("consumer.session.timeout.ms", 0, Some("46000"))])
     });
@@ -138,6 +233,82 @@ fn changes(script: &mut Script) {
     script
         .each("a group after changes", |side, _| describe(GROUP, side.name("g"), None))
         .again(|leaves| !leaves.iter().any(|(path, from)| path.ends_with("config_source") && from == "8"));
+}
+
+/// Values of groups, and what is wrong with requests of any kind.
+fn bad_requests(script: &mut Script) {
+    for (name, values) in [
+        ("consumer.session.timeout.ms", &["0", "44999", "60001", "x"][..]),
+        ("consumer.heartbeat.interval.ms", &["0", "4999", "15001", "46000"]),
+        ("share.record.lock.duration.ms", &["0", "x", "60001", "30000"]),
+        ("share.auto.offset.reset", &["never", "latest", "by_duration:PT1H", "by_duration:x", ""]),
+        ("share.isolation.level", &["read_committed", "READ_COMMITTED", "none"]),
+        ("streams.num.standby.replicas", &["-1", "3", "x"]),
+        ("no.such.config", &["1"]),
+    ] {
+        for value in values {
+            script.once(&format!("a group's {name}={value:?}"), move |side, _| IncrementalAlterConfigsRequest {
+                validate_only: true,
+                ..change(GROUP, side.name("g"), &[(name, 0, Some(*value))])
+            });
+        }
+    }
+    for (name, value) in [
+        ("interval.ms", "99"),
+        ("interval.ms", "x"),
+        ("metrics", "org.apache"),
+        ("match", "client_id=a"),
+        ("match", "client_id"),
+        ("match", "nothing=a"),
+        ("x", "1"),
+    ] {
+        script.once(&format!("client metrics' {name}={value:?}"), move |_, _| IncrementalAlterConfigsRequest {
+            validate_only: true,
+            ..change(METRICS, Str::from("m"), &[(name, 0, Some(value))])
+        });
+    }
+    script.each("a group without a name", |_, _| {
+        change(GROUP, Str::default(), &[("consumer.session.timeout.ms", 0, Some("46000"))])
+    });
+    script.each("client metrics without a name", |_, _| change(METRICS, Str::default(), &[]));
+    script.each("a topic without a name", |_, _| change(TOPIC, Str::default(), &[]));
+    script.each("a topic with a bad name", |_, _| change(TOPIC, Str::from("a b"), &[]));
+    script.each("a broker that is no number", |_, _| change(BROKER, Str::from("one"), &[]));
+    script.each("kind 0", |_, _| change(0, Str::from("x"), &[]));
+    script.each("nothing", |_, _| IncrementalAlterConfigsRequest::default());
+    script.each("whole, nothing", |_, _| AlterConfigsRequest::default());
+    script.each("whole, a key twice", |side, _| {
+        alter(TOPIC, side.name("grown"), &[("retention.ms", Some("1")), ("retention.ms", Some("2"))])
+    });
+    script.each("whole, a resource twice", |side, _| {
+        let mut request = alter(TOPIC, side.name("grown"), &[("retention.ms", Some("1"))]);
+        request.resources.push(request.resources[0].clone());
+        request
+    });
+    script.each("whole, one good and one unknown", |side, _| {
+        let mut request = alter(TOPIC, side.name("grown"), &[("retention.ms", Some("6000"))]);
+        request.resources.extend(alter(TOPIC, side.name("nowhere"), &[]).resources);
+        request
+    });
+    script.each("whole, of a bad name", |_, _| alter(TOPIC, Str::from("a b"), &[]));
+    script.each("whole, a broker's fixed key", |_, _| alter(BROKER, Str::from("1"), &[("node.id", Some("2"))]));
+    script.each("one good and one unknown", |side, _| {
+        let mut request = change(TOPIC, side.name("grown"), &[("retention.ms", 0, Some("6000"))]);
+        request.resources.extend(change(TOPIC, side.name("nowhere"), &[]).resources);
+        request.resources.extend(change(TOPIC, side.name("main"), &[("x", 0, Some("1"))]).resources);
+        request
+    });
+    script.each("set and delete of one key", |side, _| {
+        change(TOPIC, side.name("grown"), &[("retention.ms", 0, Some("1")), ("retention.ms", 1, None)])
+    });
+    script.each("append null", |side, _| change(TOPIC, side.name("grown"), &[("cleanup.policy", 2, None)]));
+    script.each("append what may not be", |side, _| {
+        change(TOPIC, side.name("grown"), &[("cleanup.policy", 2, Some("tidy"))])
+    });
+    script.each("a negative operation", |side, _| {
+        change(TOPIC, side.name("grown"), &[("retention.ms", -1, Some("1"))])
+    });
+    script.each("what requests left", |side, _| describe(TOPIC, side.name("grown"), None));
 }
 
 fn bad_changes(script: &mut Script) {

@@ -83,13 +83,15 @@ fn find(v: i16, kind: i8, key: Str) -> FindCoordinatorRequest {
 /// What Kafka makes its state topics for: last, because it shows wherever all topics are listed.
 pub(super) fn not_served(script: &mut Script) {
     script.over("of a share group", 6..=6, move |_, v| find(v, 2, Str::from("g:AAAAAAAAAAAAAAAAAAAAAQ:0")));
-    script.over("of a transaction", 1..=6, move |side, v| find(v, 1, side.name("t")));
-    script.each("with a transactional id", |side, _| InitProducerIdRequest {
-        transactional_id: Some(side.name("t")),
-        transaction_timeout_ms: 1000,
-        producer_id: -1,
-        producer_epoch: -1,
-    });
+    script.over("of a transaction", 1..=6, move |side, v| find(v, 1, side.name("t"))).settled();
+    script
+        .each("with a transactional id", |side, _| InitProducerIdRequest {
+            transactional_id: Some(side.name("t")),
+            transaction_timeout_ms: 1000,
+            producer_id: -1,
+            producer_epoch: -1,
+        })
+        .settled();
 }
 
 fn coordinators(script: &mut Script) {
@@ -134,6 +136,47 @@ fn offsets(script: &mut Script) {
         member_id: Str::from("nobody"),
         ..commit(side, v, side.name("plain"), "main", 0, 3)
     });
+    script.each("of a partition twice", |side, v| {
+        let mut request = commit(side, v, side.name("plain"), "main", 0, 3);
+        let twice = request.topics[0].partitions[0].clone();
+        request.topics[0].partitions.push(OffsetCommitRequestPartition { committed_offset: 4, ..twice });
+        request
+    });
+    script.each("of a topic twice", |side, v| {
+        let mut request = commit(side, v, side.name("plain"), "main", 0, 3);
+        request.topics.extend(commit(side, v, side.name("plain"), "main", 1, 6).topics);
+        request
+    });
+    script.each("of a topic without partitions", |side, v| {
+        let mut request = commit(side, v, side.name("plain"), "main", 0, 3);
+        request.topics[0].partitions.clear();
+        request
+    });
+    script.over("of a zero id", 10..=10, |side, v| commit(side, v, side.name("plain"), "nowhere", 0, 3));
+    script.over("of one good and one unknown topic", 1..=9, |side, v| {
+        let mut request = commit(side, v, side.name("plain"), "main", 0, 3);
+        request.topics.extend(commit(side, v, side.name("plain"), "nowhere", 1, 6).topics);
+        request
+    });
+    script.each("of a negative partition", |side, v| commit(side, v, side.name("plain"), "main", -1, 3));
+    script.each("of the largest offset", |side, v| commit(side, v, side.name("plain"), "main", 2, i64::MAX));
+    script.over("with a retention", 2..=4, |side, v| OffsetCommitRequest {
+        retention_time_ms: 86_400_000,
+        ..commit(side, v, side.name("plain"), "main", 0, 3)
+    });
+    script.each("by a member of no group", |side, v| OffsetCommitRequest {
+        generation_id_or_member_epoch: 0,
+        member_id: Str::from("nobody"),
+        ..commit(side, v, side.name("unheard"), "main", 0, 3)
+    });
+    script.each("by nobody of a generation", |side, v| OffsetCommitRequest {
+        generation_id_or_member_epoch: 0,
+        ..commit(side, v, side.name("unheard"), "main", 0, 3)
+    });
+    script.over("by an unknown static member", 7..=10, |side, v| OffsetCommitRequest {
+        group_instance_id: some("pillar"),
+        ..commit(side, v, side.name("plain"), "main", 0, 3)
+    });
     script.each("of nothing", |side, v| OffsetCommitRequest {
         topics: vec![],
         ..commit(side, v, side.name("plain"), "main", 0, 3)
@@ -150,6 +193,31 @@ fn offsets(script: &mut Script) {
     script.each("of an empty group name", |side, v| fetch(side, v, Str::default(), Some(&[("main", &[0])])));
     script.over("of an unknown topic", 1..=9, |side, v| {
         fetch(side, v, side.name("plain"), Some(&[("nowhere", &[0])]))
+    });
+    script.over("of nothing", 2..=10, |side, v| fetch(side, v, side.name("plain"), Some(&[])));
+    script.each("of a partition twice", |side, v| {
+        fetch(side, v, side.name("plain"), Some(&[("main", &[0, 0]), ("main", &[0, 1])]))
+    });
+    script.over("of no groups", 8..=10, |_, _| OffsetFetchRequest::default());
+    script.over("of two groups", 8..=10, |side, v| {
+        let mut request = fetch(side, v, side.name("plain"), None);
+        request.groups.extend(fetch(side, v, side.name("unheard"), Some(&[("main", &[1])])).groups);
+        request
+    });
+    script.over("of a group twice", 8..=10, |side, v| {
+        let mut request = fetch(side, v, side.name("plain"), None);
+        request.groups.extend(fetch(side, v, side.name("plain"), Some(&[("main", &[1])])).groups);
+        request
+    });
+    script.over("of an unknown id", 10..=10, |side, v| {
+        let mut request = fetch(side, v, side.name("plain"), Some(&[("main", &[0])]));
+        for topic in request.groups[0].topics.iter_mut().flatten() {
+            topic.topic_id = TopicId([7; 16]);
+        }
+        request
+    });
+    script.over("of a zero id", 10..=10, |side, v| {
+        fetch(side, v, side.name("plain"), Some(&[("nowhere", &[0]), ("main", &[0])]))
     });
     script.over("of an unknown member", 9..=10, |side, v| {
         let mut request = fetch(side, v, side.name("plain"), None);
@@ -176,6 +244,9 @@ fn deletions(script: &mut Script) {
     script.each("of an unknown topic", move |side, _| delete(side, "plain", "nowhere", &[0]));
     script.each("of an unknown group", move |side, _| delete(side, "unheard", "main", &[0]));
     script.each("of an empty group name", move |side, _| delete(side, "", "main", &[0]));
+    script.each("of a partition twice", move |side, _| delete(side, "plain", "main", &[1, 1]));
+    script.each("of no partitions", move |side, _| delete(side, "plain", "main", &[]));
+    script.each("of no topics", |side, _| OffsetDeleteRequest { group_id: side.name("plain"), topics: vec![] });
     script.once("after deletions", |side, v| fetch(side, v, side.name("plain"), None));
 }
 
@@ -192,11 +263,22 @@ fn descriptions(script: &mut Script) {
         groups: vec![side.name("unheard"), Str::default()],
         include_authorized_operations: false,
     });
+    script.each("none", |_, _| DescribeGroupsRequest::default());
+    script.each("twice", |side, _| DescribeGroupsRequest {
+        groups: vec![side.name("plain"), side.name("plain")],
+        include_authorized_operations: false,
+    });
     script.each("all", |_, _| ListGroupsRequest::default());
     for (name, state, kind) in [
         ("empty ones", "Empty", ""),
         ("stable ones", "stable", ""),
         ("of an unknown state", "Happy", ""),
+        ("dead ones", "DEAD", ""),
+        ("assigning ones", "Assigning", ""),
+        ("preparing ones", "preparingrebalance", ""),
+        ("empty classic ones", "empty", "CLASSIC"),
+        ("share ones", "", "share"),
+        ("streams ones", "", "streams"),
         ("classic ones", "", "classic"),
         ("consumer ones", "", "Consumer"),
         ("of an unknown type", "", "special"),
@@ -211,6 +293,10 @@ fn descriptions(script: &mut Script) {
     }
     script.each("unknown and unnamed", |side, _| DeleteGroupsRequest {
         groups_names: vec![side.name("unheard"), Str::default()],
+    });
+    script.each("none", |_, _| DeleteGroupsRequest::default());
+    script.each("twice", |side, _| DeleteGroupsRequest {
+        groups_names: vec![side.name("unheard"), side.name("unheard")],
     });
     script.once("known", |side, _| DeleteGroupsRequest { groups_names: vec![side.name("plain")] });
     script.once("known before", |side, _| DeleteGroupsRequest { groups_names: vec![side.name("plain")] });

@@ -28,6 +28,8 @@ pub(crate) fn all(script: &mut Script) {
     member_steps::steps(script);
     produce::internal(script);
     topic_steps::deletions(script);
+    topic_steps::all(script);
+    cluster::all(script);
     config_values::steps(script);
     bodies::steps(script);
     groups::not_served(script);

@@ -60,6 +60,38 @@ pub(super) fn steps(script: &mut Script) {
         request.topics[0].partitions.push(twice);
         request
     });
+    script.each("a topic twice", |side, _| {
+        let mut request = list(side.name("main"), 0, -1, -1);
+        request.topics.extend(list(side.name("main"), 1, -1, -2).topics);
+        request
+    });
+    script.each("two partitions, one unknown", |side, _| {
+        let mut request = list(side.name("main"), 0, -1, -1);
+        request.topics[0].partitions.extend(list(side.name("main"), 99, -1, -1).topics.remove(0).partitions);
+        request
+    });
+    script.each("nothing", |_, _| ListOffsetsRequest { replica_id: -1, ..Default::default() });
+    script.each("a topic without partitions", |side, _| {
+        let mut request = list(side.name("main"), 0, -1, -1);
+        request.topics[0].partitions.clear();
+        request
+    });
+    script.each("a negative partition", |side, _| list(side.name("main"), -1, -1, -1));
+    script.each("the least timestamp", |side, _| list(side.name("main"), 0, -1, i64::MIN));
+    script.each("the largest time", |side, _| list(side.name("main"), 0, -1, i64::MAX));
+    script.each("as a debugger", |side, _| ListOffsetsRequest {
+        replica_id: -2,
+        ..list(side.name("main"), 0, -1, -1)
+    });
+    script.each("as a stranger's replica", |side, _| ListOffsetsRequest {
+        replica_id: 7,
+        ..list(side.name("main"), 0, -1, -1)
+    });
+    script.over("an isolation that is none", 2..=11, |side, _| ListOffsetsRequest {
+        isolation_level: 7,
+        ..list(side.name("main"), 0, -1, -1)
+    });
+    script.over("this epoch", 4..=11, |side, _| list(side.name("main"), 0, side.number("epoch", 0) as i32, -1));
     epochs(script);
     deletions(script);
 }
@@ -83,6 +115,17 @@ fn epochs(script: &mut Script) {
     script
         .each("from a newer leader", move |side, _| ask(side.name("main"), 0, epoch(side) + 1, epoch(side)));
     script.each("an unknown topic", move |side, _| ask(side.name("nowhere"), 0, -1, 0));
+    script.each("an epoch far ahead", move |side, _| ask(side.name("main"), 0, -1, i32::MAX));
+    script.each("an epoch below all", move |side, _| ask(side.name("main"), 0, -1, -2));
+    script.each("a negative partition", move |side, _| ask(side.name("main"), -1, -1, 0));
+    script.each("nothing", |_, _| OffsetForLeaderEpochRequest { replica_id: -1, ..Default::default() });
+    script.each("of an empty partition", move |side, _| ask(side.name("doomed"), 0, -1, epoch(side)));
+    script.each("a partition twice", move |side, _| {
+        let mut request = ask(side.name("main"), 0, -1, epoch(side));
+        let twice = request.topics[0].partitions[0].clone();
+        request.topics[0].partitions.push(twice);
+        request
+    });
     script.each("an unknown partition", move |side, _| ask(side.name("main"), 99, -1, 0));
 }
 
@@ -99,6 +142,22 @@ fn deletions(script: &mut Script) {
     script.each("past the end", move |side, _| delete(side.name("main"), 1, 1_000_000));
     script.each("a negative offset", move |side, _| delete(side.name("main"), 1, -2));
     script.each("an unknown topic", move |side, _| delete(side.name("nowhere"), 0, 0));
+    script.each("nothing", |_, _| DeleteRecordsRequest { timeout_ms: 10_000, ..Default::default() });
+    script.each("a partition twice", move |side, _| {
+        let mut request = delete(side.name("main"), 1, 2);
+        let twice = request.topics[0].partitions[0].clone();
+        request.topics[0].partitions.push(twice);
+        request
+    });
+    script.each("a topic twice", move |side, _| {
+        let mut request = delete(side.name("main"), 1, 2);
+        request.topics.extend(delete(side.name("main"), 99, 2).topics);
+        request
+    });
+    script.each("a negative partition", move |side, _| delete(side.name("main"), -1, 0));
+    script.each("of an empty partition", move |side, _| delete(side.name("doomed"), 0, 0));
+    script.each("of an empty partition, all", move |side, _| delete(side.name("doomed"), 0, -1));
+    script.each("of a bad name", move |_, _| delete(Str::from("a b"), 0, 0));
     script.each("an unknown partition", move |side, _| delete(side.name("main"), 99, 0));
     script.each("of a compacted topic", move |side, _| delete(side.name("compact"), 0, 1));
     script.each("all", move |side, _| delete(side.name("stamped"), 0, -1));

@@ -5,8 +5,9 @@ use crate::side::Side;
 use bytes::BytesMut;
 use model::TopicId;
 use records::{BatchBuilder, Codec};
+use wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use wire::produce_request::{PartitionProduceData, TopicProduceData};
-use wire::{ProduceRequest, Str};
+use wire::{ListOffsetsRequest, ProduceRequest, Str};
 
 /// A request for one partition of a topic of the script.
 fn produce(side: &Side, topic: &str, index: i32, records: Option<BytesMut>) -> ProduceRequest {
@@ -25,6 +26,7 @@ fn produce(side: &Side, topic: &str, index: i32, records: Option<BytesMut>) -> P
 
 pub(super) fn steps(script: &mut Script) {
     good(script);
+    unacknowledged(script);
     refused(script);
     damaged_batches(script);
     rules_of_topics(script);
@@ -40,10 +42,59 @@ fn good(script: &mut Script) {
     script.each("recompressed", |side, _| produce(side, "packed", 0, Some(batch(9, Codec::Gzip))));
     script.each("stamped", |side, _| produce(side, "stamped", 0, Some(batch(2, Codec::None))));
     script.each("without timestamps", |side, _| produce(side, "main", 2, Some(at(-1))));
+    script.each("a topic without partitions", |side, _| {
+        let mut request = produce(side, "main", 0, None);
+        request.topic_data[0].partition_data.clear();
+        request
+    });
+    script.each("two partitions", |side, _| {
+        let mut request = produce(side, "main", 0, Some(at(time())));
+        request.topic_data[0].partition_data.push(PartitionProduceData { index: 2, records: Some(at(time())) });
+        request
+    });
+    script.each("two topics", |side, _| {
+        let mut request = produce(side, "main", 0, Some(at(time())));
+        request.topic_data.extend(produce(side, "grown", 0, Some(at(time()))).topic_data);
+        request
+    });
+    script.each("a timeout of 0, acks 1", |side, _| ProduceRequest {
+        acks: 1,
+        timeout_ms: 0,
+        ..produce(side, "main", 0, Some(at(time())))
+    });
     script.once("no topics", |_, _| ProduceRequest { acks: -1, timeout_ms: 1000, ..Default::default() });
 }
 
+/// Without acknowledgement: nothing comes back, and an error closes the connection.
+fn unacknowledged(script: &mut Script) {
+    let send = |side: &Side, topic: &str, index: i32, records| ProduceRequest {
+        acks: 0,
+        ..produce(side, topic, index, Some(records))
+    };
+    script.begin("acks 0", move |side, _| send(side, "unasked", 0, batch(3, Codec::None)));
+    script
+        .once("after acks 0", |side, _| ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![ListOffsetsTopic {
+                name: side.name("unasked"),
+                partitions: vec![ListOffsetsPartition { timestamp: -1, ..Default::default() }],
+            }],
+            ..Default::default()
+        })
+        .again(|leaves| !leaves.iter().any(|(path, offset)| path.ends_with(".offset") && offset == "3"));
+    script.begin("acks 0 and an unknown partition", move |side, _| send(side, "main", 99, batch(1, Codec::None)));
+    script.finish::<ProduceRequest>("acks 0 and an unknown partition");
+    script.begin("acks 0 and a damaged batch", move |side, _| send(side, "main", 0, damaged(70)));
+    script.finish::<ProduceRequest>("acks 0 and a damaged batch");
+}
+
 fn refused(script: &mut Script) {
+    script.once("one known and one unknown topic", |side, _| {
+        let mut request = produce(side, "main", 0, Some(batch(1, Codec::None)));
+        request.topic_data.extend(produce(side, "nowhere", 0, Some(batch(1, Codec::None))).topic_data);
+        request.topic_data[1].topic_id = TopicId([7; 16]);
+        request
+    });
     for acks in [2, -2, 100] {
         script.each(&format!("acks {acks}"), move |side, _| ProduceRequest {
             acks,
@@ -157,6 +208,20 @@ fn idempotent(script: &mut Script) {
     for back in (0..6).rev() {
         script.once(&format!("six in a row, {back} to go"), move |side, _| sent(side, 1, 5, (5 - back) * 2));
     }
+    script.once("a last sequence beyond all", |side, _| {
+        let id = side.number("producer", 0);
+        produce(side, "main", 2, Some(built(BatchBuilder::new().producer(id, 1, i32::MAX), 2)))
+    });
+    script.once("an id without an epoch", |side, _| {
+        let id = side.number("producer", 0);
+        produce(side, "main", 2, Some(built(BatchBuilder::new().producer(id, -1, 0), 1)))
+    });
+    script.once("an id that nobody has", |side, _| {
+        produce(side, "main", 0, Some(built(BatchBuilder::new().producer(1 << 40, 0, 0), 1)))
+    });
+    script.once("an id that nobody has, not from its start", |side, _| {
+        produce(side, "main", 2, Some(built(BatchBuilder::new().producer(1 << 40, 3, 8), 1)))
+    });
     script.once("the first of the six again", move |side, _| sent(side, 1, 5, 0));
     script.once("the second of the six again", move |side, _| sent(side, 1, 5, 2));
 }

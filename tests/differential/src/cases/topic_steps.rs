@@ -51,12 +51,13 @@ fn main_topics(script: &mut Script) {
             topic(side.name("grown"), 1, &[]),
             topic(side.name("doomed"), 1, &[]),
             topic(side.name("broken"), 1, &[]),
+            topic(side.name("unasked"), 1, &[]),
         ])
     });
     script
         .once("ids", |side, _| MetadataRequest {
             topics: Some(
-                ["main", "compact", "stamped", "small", "strict", "packed", "grown", "doomed", "broken"]
+                ["main", "compact", "stamped", "small", "strict", "packed", "grown", "doomed", "broken", "unasked"]
                     .map(|name| by_name(side.name(name)))
                     .into(),
             ),
@@ -105,6 +106,14 @@ fn creations(script: &mut Script) {
         }])
     });
     script.once("none", |_, _| create(vec![]));
+    script.each("only validated, there already", |side, _| CreateTopicsRequest {
+        validate_only: true,
+        ..create(vec![topic(side.name("main"), 1, &[]), topic(side.name("new"), 1, &[])])
+    });
+    script.once("internal names", |_, _| CreateTopicsRequest {
+        validate_only: true,
+        ..create(["__transaction_state", "__share_group_state", "_x"].map(|n| topic(Str::from(n), 1, &[])).into())
+    });
 }
 
 fn bad_creations(script: &mut Script) {
@@ -177,6 +186,33 @@ fn bad_creations(script: &mut Script) {
     script.each("a name twice", |side, _| {
         create(vec![topic(side.name("dup"), 1, &[]), topic(side.name("dup"), 1, &[])])
     });
+    script.each("no good numbers", |side, _| {
+        let with = |name: &str, partitions, replicas| CreatableTopic {
+            replication_factor: replicas,
+            ..topic(side.name(name), partitions, &[])
+        };
+        let all = vec![
+            with("least", i32::MIN, 1),
+            with("most", 1, i16::MAX),
+            with("least-replicas", 1, i16::MIN),
+            with("both-bad", 0, 0),
+        ];
+        CreateTopicsRequest { validate_only: true, ..create(all) }
+    });
+    script.each("configs at odds", |side, _| {
+        let with = |name: &str, configs: &[(&str, Option<&str>)]| topic(side.name(name), 1, configs);
+        let all = vec![
+            with("lags", &[("min.compaction.lag.ms", Some("9")), ("max.compaction.lag.ms", Some("8"))]),
+            with("remote", &[("remote.storage.enable", Some("true"))]),
+            with("local", &[("local.retention.ms", Some("9")), ("retention.ms", Some("8"))]),
+            with("empty-name", &[("", Some("1"))]),
+            with("blank-name", &[(" retention.ms", Some("1"))]),
+            with("case", &[("Retention.ms", Some("1"))]),
+            with("two-bad", &[("segment.bytes", Some("1")), ("retention.ms", Some("x"))]),
+            with("broker-key", &[("log.retention.ms", Some("1"))]),
+        ];
+        CreateTopicsRequest { validate_only: true, ..create(all) }
+    });
     script.once("a name that collides", |side, _| {
         create(vec![topic(Str::from(format!("c.d{}", side.name(""))), 1, &[])])
     });
@@ -212,6 +248,25 @@ fn metadata(script: &mut Script) {
     script.over("none", 1..=13, move |_, _| of(vec![]));
     script.over("the same twice", 1..=13, move |side, _| of(vec![by_name(side.name("main")); 2]));
     script.over("by id", 10..=13, move |side, _| of(vec![by_id(side.id("main"))]));
+    script.over("known and unknown", 4..=13, move |side, _| MetadataRequest {
+        allow_auto_topic_creation: false,
+        ..of(vec![by_name(side.name("main")), by_name(side.name("nowhere"))])
+    });
+    script.over("by two ids", 10..=13, move |side, _| of(vec![by_id(side.id("main")), by_id(side.id("compact"))]));
+    script.over("by the same id twice", 10..=13, move |side, _| of(vec![by_id(side.id("main")); 2]));
+    script.over("by id and name", 10..=13, move |side, _| {
+        of(vec![MetadataRequestTopic { topic_id: side.id("main"), name: Some(side.name("main")) }])
+    });
+    script.over("by id and another name", 10..=13, move |side, _| {
+        of(vec![MetadataRequestTopic { topic_id: side.id("main"), name: Some(side.name("compact")) }])
+    });
+    script.over("by id and by name", 10..=13, move |side, _| {
+        of(vec![by_id(side.id("main")), by_name(side.name("compact"))])
+    });
+    script.over("the metadata log", 4..=13, move |_, _| MetadataRequest {
+        allow_auto_topic_creation: false,
+        ..of(vec![by_name(Str::from("__cluster_metadata"))])
+    });
     script.over("by an unknown id", 10..=13, move |_, _| of(vec![by_id(TopicId([7; 16]))]));
     script.over("by a zero id and no name", 12..=13, move |_, _| of(vec![by_id(TopicId::ZERO)]));
     script.over("what may be done", 8..=13, move |side, v| MetadataRequest {
@@ -263,6 +318,18 @@ fn partitions(script: &mut Script) {
         validate_only: true,
         ..grow(side.name("main"), 5, None)
     });
+    script.each("no topics", move |_, _| CreatePartitionsRequest { timeout_ms: 10_000, ..Default::default() });
+    script.each("a negative count", move |side, _| grow(side.name("main"), -1, None));
+    script.each("the largest count", move |side, _| grow(side.name("main"), i32::MAX, None));
+    script.each("placed by hand", move |side, _| CreatePartitionsRequest {
+        validate_only: true,
+        ..grow(side.name("main"), 5, Some(&[&[1], &[1]]))
+    });
+    script.each("placed by an empty list", move |side, _| grow(side.name("main"), 4, Some(&[])));
+    script.each("of an internal topic", move |_, _| CreatePartitionsRequest {
+        validate_only: true,
+        ..grow(Str::from("__cluster_metadata"), 4, None)
+    });
     script.each("placed on a stranger", move |side, _| grow(side.name("main"), 4, Some(&[&[9]])));
     script.each("placed too often", move |side, _| grow(side.name("main"), 4, Some(&[&[1], &[1]])));
     script.each("placed twice", move |side, _| grow(side.name("main"), 4, Some(&[&[1, 1]])));
@@ -273,6 +340,15 @@ fn partitions(script: &mut Script) {
         request
     });
     script.once("too many", move |side, _| grow(side.name("doomed"), 20_000, None));
+}
+
+/// What lists everything that there is.
+pub(super) fn all(script: &mut Script) {
+    script.each("all topics", |_, v| MetadataRequest {
+        topics: (v == 0).then(Vec::new),
+        allow_auto_topic_creation: true,
+        ..Default::default()
+    });
 }
 
 pub(super) fn deletions(script: &mut Script) {
@@ -292,6 +368,24 @@ pub(super) fn deletions(script: &mut Script) {
     script.each("the same twice", move |side, v| delete(side, v, &["main", "main"]));
     script.over("by an unknown id", 6..=6, move |_, _| {
         by_ids(vec![DeleteTopicState { name: None, topic_id: TopicId([7; 16]) }])
+    });
+    script.each("nothing", move |side, v| delete(side, v, &[]));
+    script.each("a bad name", move |_, v| {
+        let name = Str::from("a b");
+        let state = DeleteTopicState { name: Some(name.clone()), ..Default::default() };
+        let (topics, topic_names) = if v >= 6 { (vec![state], vec![]) } else { (vec![], vec![name]) };
+        DeleteTopicsRequest { topics, topic_names, timeout_ms: 10_000 }
+    });
+    script.each("one good and one unknown", move |side, v| delete(side, v, &[&format!("hand{}", v + 2), "nowhere"]));
+    script.over("by an id twice", 6..=6, move |side, _| {
+        by_ids(vec![DeleteTopicState { name: None, topic_id: side.id("compact") }; 2])
+    });
+    script.over("by a name and an id of the same", 6..=6, move |side, _| {
+        let named = DeleteTopicState { name: Some(side.name("compact")), ..Default::default() };
+        by_ids(vec![named, DeleteTopicState { name: None, topic_id: side.id("compact") }])
+    });
+    script.over("by an unknown id twice", 6..=6, move |_, _| {
+        by_ids(vec![DeleteTopicState { name: None, topic_id: TopicId([7; 16]) }; 2])
     });
     script.over("by nothing", 6..=6, move |_, _| by_ids(vec![DeleteTopicState::default()]));
     script.over("by name and id", 6..=6, move |side, _| {
