@@ -175,6 +175,7 @@ impl SessionCache {
             return Err(SessionError::TopicIdMismatch);
         }
         let before = session.order.len();
+        let wants = if request.forget.is_empty() { Vec::new() } else { request.wants.clone() };
         session.update(request.wants, &request.forget);
         self.partitions = self.partitions + session.order.len() - before;
         if session.order.is_empty() {
@@ -183,7 +184,8 @@ impl SessionCache {
                 session: NO_SESSION,
                 incremental: false,
                 create: false,
-                partitions: Vec::new(),
+                // What was asked and forgotten at once is answered as outside any session.
+                partitions: dedupe(wants),
             });
         }
         session.last_used = now;

@@ -3,7 +3,6 @@ use crate::broker_config_rules::{broker_def_of, check_broker_configs, check_brok
 use crate::command::{Command, ResourceKind};
 use crate::config_def::{ConfigDef, ConfigType};
 use crate::config_defs::{client_metrics_def, group_def, topic_def};
-use crate::config_value::split_list;
 use crate::entries::Entries;
 use crate::error::{ItemError, ItemResult};
 use crate::group_config_rules::{check_client_metrics, check_group_configs};
@@ -180,15 +179,18 @@ fn change(
                 return Err(ItemError::invalid_config(not_a_list(kind, name, append)));
             };
             let old = values.get(name).map(String::as_str).or(def.default).unwrap_or_default();
-            let mut parts: Vec<String> = split_list(old).into_iter().filter(|p| !p.is_empty()).collect();
-            for part in split_list(value) {
-                if append && !parts.contains(&part) {
-                    parts.push(part);
-                } else if !append {
-                    parts.retain(|p| *p != part);
+            // Blanks are part of what they stand beside, as in Kafka.
+            let mut parts: Vec<&str> = old.split(',').filter(|part| !part.is_empty()).collect();
+            for part in value.split(',') {
+                let found = parts.iter().position(|there| *there == part);
+                match found {
+                    None if append => parts.push(part),
+                    Some(at) if !append => drop(parts.remove(at)),
+                    _ => {}
                 }
             }
-            values.insert(name.to_owned(), parts.join(","));
+            let joined = parts.join(",");
+            values.insert(name.to_owned(), joined);
         }
         other => return Err(ItemError::invalid_request(format!("Unknown operations type {other}"))),
     }

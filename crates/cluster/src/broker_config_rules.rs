@@ -122,11 +122,16 @@ fn check_together(layers: &BrokerLayers, after: &Entries) -> ItemResult<()> {
     let retention = layers.inherited(topic_def("retention.ms").expect("it is in the table"));
     for (total_name, total, local_name) in [
         ("log.retention.ms", retention, "log.local.retention.ms"),
-        ("log.retention.bytes", layers.broker_value(defined("log.retention.bytes")), "log.local.retention.bytes"),
+        (
+            "log.retention.bytes",
+            layers.broker_value(defined("log.retention.bytes")),
+            "log.local.retention.bytes",
+        ),
     ] {
         if let (true, Some(Value::Int(total))) = (touched(&[total_name, local_name]), total) {
             let local = number(local_name).unwrap_or(-2);
-            check_local(total_name, total, local_name, local).map_err(|e| ItemError { code: ErrorCode::InvalidRequest, ..e })?;
+            check_local(total_name, total, local_name, local)
+                .map_err(|e| ItemError { code: ErrorCode::InvalidRequest, ..e })?;
         }
     }
     Ok(())

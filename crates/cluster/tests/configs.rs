@@ -72,6 +72,15 @@ fn incremental_changes_set_delete_append_and_subtract() {
     assert_eq!(find(&configs, "cleanup.policy").value.as_deref(), Some("compact"));
     assert_eq!(find(&configs, "retention.ms").source, ConfigSource::Default);
     change(&mut one, ops(TOPIC, "a", &[("unclean.leader.election.enable", DELETE, None)])).unwrap();
+    // A blank is part of what is added and taken away.
+    for (operation, value, left) in [
+        (APPEND, " delete", "compact,delete"),
+        (SUBTRACT, "delete", "compact,delete"),
+        (SUBTRACT, "compact", "delete"),
+    ] {
+        change(&mut one, ops(TOPIC, "a", &[("cleanup.policy", operation, Some(value))])).unwrap();
+        assert_eq!(find(&describe(&one, TOPIC, "a"), "cleanup.policy").value.as_deref(), Some(left));
+    }
 }
 
 type Row = (IncrementalResource, ErrorCode, &'static str);

@@ -45,7 +45,8 @@ fn against_each(context: &Context, package: &str, test: &str, variable: &str) ->
 /// Kafka with itself: what differs there is the script's own noise.
 pub(crate) fn differential(context: &Context) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    for (kind, _) in [(Kind::Plimsoll, context.ours), (Kind::Apache, context.apache)].iter().filter(|(_, on)| *on)
+    for (kind, _) in
+        [(Kind::Plimsoll, context.ours), (Kind::Apache, context.apache)].iter().filter(|(_, on)| *on)
     {
         let what = format!("differential, {kind:?} and Apache");
         outcome.add(match compare(context, *kind) {

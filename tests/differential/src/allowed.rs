@@ -33,7 +33,8 @@ impl Allowed {
                 pattern.push_str(" = *");
             }
             let reason = reason.trim().to_owned();
-            rules.extend(expand(&pattern).into_iter().map(|pattern| Rule { pattern, reason: reason.clone() }));
+            rules
+                .extend(expand(&pattern).into_iter().map(|pattern| Rule { pattern, reason: reason.clone() }));
         }
         Ok(Allowed { rules })
     }
@@ -107,7 +108,8 @@ mod tests {
         let (_, table) = page.split_once("## In answers, field by field").unwrap();
         let rules = Allowed::read(&root.join("allowed.txt")).unwrap().rules;
         let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
-        let reasons: Vec<&str> = rows.map(|row| row.split(" | ").next().unwrap().trim_matches(['|', ' '])).collect();
+        let reasons: Vec<&str> =
+            rows.map(|row| row.split(" | ").next().unwrap().trim_matches(['|', ' '])).collect();
         assert!(reasons.len() > 10, "{reasons:?}");
         for reason in reasons {
             assert!(rules.iter().any(|rule| rule.reason == reason), "no pattern is for {reason:?}");

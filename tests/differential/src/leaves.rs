@@ -10,7 +10,7 @@ pub(crate) type Leaves = BTreeMap<String, String>;
 
 /// Fields that name an item of a list; its place in the list then does not count, because Kafka's own
 /// lists often come out of hash maps.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "api_key",
     "name",
     "topic",
@@ -23,10 +23,11 @@ const KEYS: [&str; 13] = [
     "resource_name",
     "broker_id",
     "node_id",
+    "producer_id",
     "key",
 ];
 /// Fields whose text may differ; only whether there is one is compared.
-const FREE_TEXT: [&str; 2] = ["error_message", "batch_index_error_message"];
+const FREE_TEXT: [&str; 3] = ["error_message", "batch_index_error_message", "documentation"];
 /// Fields that count something of the broker's own.
 const FREE_NUMBER: [&str; 4] = ["finalized_features_epoch", "total_bytes", "usable_bytes", "partition_size"];
 /// Configs whose values name this machine's addresses and directories.

@@ -153,7 +153,8 @@ impl Replay {
         for (key, (min, max)) in &self.served {
             let Some(api) = ApiKey::from_code(*key) else { continue };
             // What is advertised without being served (Produce 0 to 2) has its own steps.
-            let unasked = (*min.max(&api.api().min)..=*max).filter(|version| !self.outcome.answered.contains(&(api, *version)));
+            let unasked = (*min.max(&api.api().min)..=*max)
+                .filter(|version| !self.outcome.answered.contains(&(api, *version)));
             self.outcome.unasked.extend(unasked.map(|version| format!("{} v{version}", api.name())));
         }
     }

@@ -91,6 +91,9 @@ fn a_session_is_changed_by_additions_and_forgotten_partitions() {
     let plan = cache.begin(secs(0), request(id, 2, &[], &[1, 5])).unwrap();
     assert_eq!(plan.session, NO_SESSION);
     assert_eq!((cache.len(), cache.partitions()), (0, 0));
+    let id = session_of(&mut cache, secs(0), 1);
+    let plan = cache.begin(secs(0), request(id, 1, &[(0, 3)], &[0])).unwrap();
+    assert_eq!((plan.session, plan.partitions.len(), cache.len()), (NO_SESSION, 1, 0));
 }
 
 #[test]

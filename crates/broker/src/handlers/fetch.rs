@@ -188,7 +188,7 @@ fn plan_all(shared: &Shared, targets: &[Target], limits: &Limits) -> (Vec<Planne
             match &mut one {
                 Planned::Read(plan) => {
                     // The core gives one batch whatever its size; only the first of the answer may be that.
-                    if available > 0 && fetch_read::planned_bytes(&plan.plan) > room {
+                    if available > 0 && fetch_read::planned_bytes(&plan.plan) > input.max_bytes {
                         plan.plan = ReadPlan::Empty;
                     }
                     available += fetch_read::planned_bytes(&plan.plan);

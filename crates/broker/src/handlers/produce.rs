@@ -21,6 +21,8 @@ use wire::{ProduceRequest, ProduceResponse, ResponseBody};
 const TOPIC_IDS_FROM: i16 = 13;
 /// First version with leader hints.
 const HINTS_FROM: i16 = 10;
+/// A producer that waits for the leader alone is told of a timeout after this at the earliest.
+const LEADER_PATIENCE: Duration = Duration::from_secs(30);
 const MAGIC_AT: usize = 16;
 const ATTRIBUTES_AT: usize = 21;
 /// In the low byte of the attributes.
@@ -41,7 +43,11 @@ pub(crate) struct ProduceCall {
 
 /// Hands every record set to the node; errors found here are in the answer already.
 pub(crate) fn begin(shared: &Rc<Shared>, ctx: RequestContext, request: ProduceRequest) -> ProduceCall {
-    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let mut timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
+    if request.acks == 1 {
+        // The client's timeout is for other replicas; this one takes the time it takes.
+        timeout = timeout.max(LEADER_PATIENCE);
+    }
     let mut produce = ProduceCall {
         deadline: ctx.received + timeout,
         acks: request.acks,
@@ -55,7 +61,7 @@ pub(crate) fn begin(shared: &Rc<Shared>, ctx: RequestContext, request: ProduceRe
     let mut appends: Vec<(GroupKey, BytesMut)> = Vec::new();
     let mut bytes = 0;
     produce.response.responses.reserve(request.topic_data.len());
-    for data in request.topic_data {
+    for data in request.topic_data.into_iter().filter(|data| !data.partition_data.is_empty()) {
         let topic = if produce.ctx.api_version >= TOPIC_IDS_FROM {
             shared.core.topic_by_id(data.topic_id).ok_or(ErrorCode::UnknownTopicId)
         } else {

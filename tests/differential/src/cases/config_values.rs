@@ -74,8 +74,13 @@ const TOPIC_KEYS: [(&str, &[&str]); 33] = [
 ];
 
 /// Two that are one only in what they say: the same rules, one key more each.
-const MORE_TOPIC_KEYS: [&str; 5] =
-    ["segment.index.bytes", "segment.jitter.ms", "remote.log.copy.disable", "remote.log.delete.on.disable", "x.y"];
+const MORE_TOPIC_KEYS: [&str; 5] = [
+    "segment.index.bytes",
+    "segment.jitter.ms",
+    "remote.log.copy.disable",
+    "remote.log.delete.on.disable",
+    "x.y",
+];
 
 /// The keys of brokers that can be changed while they run, or are near to those.
 const BROKER_KEYS: [(&str, &[&str]); 50] = [
@@ -164,23 +169,34 @@ pub(super) fn steps(script: &mut Script) {
         let values: Vec<&str> = VALUES.into_iter().chain(own.iter().copied()).collect();
         let all = values.clone();
         script.once(&format!("values of {key}"), move |side, _| {
-            let one = |(at, value): (usize, &&str)| topic(side.name(&format!("v{at}")), 1, &[(key, Some(*value))]);
+            let one =
+                |(at, value): (usize, &&str)| topic(side.name(&format!("v{at}")), 1, &[(key, Some(*value))]);
             CreateTopicsRequest { validate_only: true, ..create(all.iter().enumerate().map(one).collect()) }
         });
         for value in values {
-            script.once(&format!("{key}={value:?}"), move |side, _| tried(TOPIC, side.name("grown"), key, value));
+            script.once(&format!("{key}={value:?}"), move |side, _| {
+                tried(TOPIC, side.name("grown"), key, value)
+            });
         }
     }
     for (key, own) in BROKER_KEYS {
         for value in VALUES.into_iter().chain(own.iter().copied()) {
-            script.once(&format!("a broker's {key}={value:?}"), move |_, _| tried(BROKER, Str::from("1"), key, value));
-            script.once(&format!("all brokers' {key}={value:?}"), move |_, _| tried(BROKER, Str::default(), key, value));
+            script.once(&format!("a broker's {key}={value:?}"), move |_, _| {
+                tried(BROKER, Str::from("1"), key, value)
+            });
+            script.once(&format!("all brokers' {key}={value:?}"), move |_, _| {
+                tried(BROKER, Str::default(), key, value)
+            });
         }
     }
     for key in FIXED_BROKER_KEYS {
         for value in ["1", "x"] {
-            script.once(&format!("a broker's {key}={value:?}"), move |_, _| tried(BROKER, Str::from("1"), key, value));
-            script.once(&format!("all brokers' {key}={value:?}"), move |_, _| tried(BROKER, Str::default(), key, value));
+            script.once(&format!("a broker's {key}={value:?}"), move |_, _| {
+                tried(BROKER, Str::from("1"), key, value)
+            });
+            script.once(&format!("all brokers' {key}={value:?}"), move |_, _| {
+                tried(BROKER, Str::default(), key, value)
+            });
         }
     }
 }

@@ -82,9 +82,8 @@ pub(super) fn steps(script: &mut Script) {
 }
 
 fn odd_numbers(script: &mut Script) {
-    script.each("a partition twice", |side, v| {
-        fetch(side, v, "main", vec![partition(2, 0), partition(2, 1)])
-    });
+    script
+        .each("a partition twice", |side, v| fetch(side, v, "main", vec![partition(2, 0), partition(2, 1)]));
     script.each("a topic twice", |side, v| {
         let mut request = fetch(side, v, "main", vec![partition(2, 0)]);
         request.topics.extend(fetch(side, v, "main", vec![partition(1, 0)]).topics);
@@ -178,13 +177,11 @@ fn more_sessions(script: &mut Script) {
         })
         .learn(learn);
     script.once("the error again", move |side, v| within(side, v, 1, "unasked", vec![]));
-    script.once("an unknown id is added", move |side, v| {
-        let mut request = within(side, v, 2, "unasked", vec![partition(0, 0)]);
-        request.topics[0].topic_id = TopicId([7; 16]);
-        request
+    script.once("the error once more", move |side, v| within(side, v, 2, "unasked", vec![]));
+    script.once("past the end in a session", move |side, v| {
+        within(side, v, 3, "unasked", vec![partition(0, 77)])
     });
-    script.once("past the end", move |side, v| within(side, v, 3, "unasked", vec![partition(0, 77)]));
-    script.once("past the end, again", move |side, v| within(side, v, 4, "unasked", vec![]));
+    script.once("past the end in a session, again", move |side, v| within(side, v, 4, "unasked", vec![]));
     script.once("back to the start", move |side, v| within(side, v, 5, "unasked", vec![partition(0, 0)]));
     script.once("not read on", move |side, v| within(side, v, 6, "unasked", vec![]));
     script.once("read to the end", move |side, v| within(side, v, 7, "unasked", vec![partition(0, 3)]));
@@ -194,11 +191,14 @@ fn more_sessions(script: &mut Script) {
             ForgottenTopic { topic: Str::default(), topic_id: side.id("unasked"), partitions: vec![0, 9, 5] };
         FetchRequest { forgotten_topics_data: vec![forgotten], ..request }
     });
-    script.once("begun anew", move |side, v| within(side, v, 0, "unasked", vec![partition(0, 0)])).learn(learn);
+    script
+        .once("begun anew", move |side, v| within(side, v, 0, "unasked", vec![partition(0, 0)]))
+        .learn(learn);
     script.once("the epoch of the one before", move |side, v| within(side, v, 9, "unasked", vec![]));
     script.once("the new one", move |side, v| within(side, v, 1, "unasked", vec![partition(0, 3)]));
     script.once("a negative epoch", move |side, v| within(side, v, -2, "unasked", vec![]));
-    script.once("an end with partitions", move |side, v| within(side, v, -1, "unasked", vec![partition(0, 0)]));
+    script
+        .once("an end with partitions", move |side, v| within(side, v, -1, "unasked", vec![partition(0, 0)]));
     script.once("after its end", move |side, v| within(side, v, 2, "unasked", vec![]));
     script
         .once("a session of nothing", move |side, v| FetchRequest {
@@ -206,6 +206,15 @@ fn more_sessions(script: &mut Script) {
             ..within(side, v, 0, "unasked", vec![])
         })
         .learn(learn);
+    script
+        .once("a session with an unknown id", move |side, v| {
+            let mut request = within(side, v, 0, "unasked", vec![partition(0, 0)]);
+            request.topics[0].topic_id = TopicId([7; 16]);
+            FetchRequest { session_id: 0, ..request }
+        })
+        .learn(learn);
+    script.once("the unknown id again", move |side, v| within(side, v, 1, "unasked", vec![]));
+    script.once("a known id is added", move |side, v| within(side, v, 2, "unasked", vec![partition(0, 1)]));
     script.once("no session, with an epoch", move |side, v| FetchRequest {
         session_id: 0,
         ..within(side, v, 5, "unasked", vec![partition(0, 0)])

@@ -9,8 +9,8 @@ use wire::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use wire::{
-    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, InitProducerIdRequest, ListGroupsRequest,
-    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, Str,
+    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, InitProducerIdRequest,
+    ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, Str,
 };
 
 /// A commit from outside the group's members.
@@ -246,7 +246,8 @@ fn deletions(script: &mut Script) {
     script.each("of an empty group name", move |side, _| delete(side, "", "main", &[0]));
     script.each("of a partition twice", move |side, _| delete(side, "plain", "main", &[1, 1]));
     script.each("of no partitions", move |side, _| delete(side, "plain", "main", &[]));
-    script.each("of no topics", |side, _| OffsetDeleteRequest { group_id: side.name("plain"), topics: vec![] });
+    script
+        .each("of no topics", |side, _| OffsetDeleteRequest { group_id: side.name("plain"), topics: vec![] });
     script.once("after deletions", |side, v| fetch(side, v, side.name("plain"), None));
 }
 

@@ -33,6 +33,33 @@ pub(super) fn steps(script: &mut Script) {
     script.raw("text that is not UTF-8", |_| {
         framed(&[0, 15, 0, 0, 0, 0, 0, 77, 0xff, 0xff, 0, 0, 0, 1, 0, 2, 0xff, 0xfe])
     });
+    // Tagged fields that nobody knows, in the header and in the body.
+    script.raw("unknown tagged fields", |_| {
+        framed(&[0, 42, 0, 2, 0, 0, 0, 77, 0xff, 0xff, 1, 99, 2, 7, 7, 1, 2, 5, 1, 9, 6, 0])
+    });
+    script.raw("a tagged field longer than the frame", |_| {
+        framed(&[0, 3, 0, 12, 0, 0, 0, 77, 0xff, 0xff, 1, 99, 0x7f, 7])
+    });
+    script.raw("a client id longer than the frame", |_| framed(&[0, 3, 0, 1, 0, 0, 0, 77, 0x7f, 0xff, 0x61]));
+    script
+        .raw("a negative client id length", |_| framed(&[0, 15, 0, 0, 0, 0, 0, 77, 0xff, 0xfe, 0, 0, 0, 0]));
+    script.raw("an array of -2 items", |_| {
+        framed(&[0, 15, 0, 0, 0, 0, 0, 77, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe])
+    });
+    script.raw("an array that is null where it may not", |_| {
+        framed(&[0, 15, 0, 0, 0, 0, 0, 77, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])
+    });
+    script.raw("a text that is null where it may not", |_| {
+        framed(&[0, 15, 0, 0, 0, 0, 0, 77, 0xff, 0xff, 0, 0, 0, 1, 0xff, 0xff])
+    });
+    script.raw("a length of six bytes", |_| {
+        framed(&[0, 42, 0, 2, 0, 0, 0, 77, 0xff, 0xff, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 1])
+    });
+    script.raw("no correlation id", |_| framed(&[0, 18, 0, 0]));
+    script.raw("nothing behind the client id of a flexible header", |_| {
+        framed(&[0, 42, 0, 2, 0, 0, 0, 77, 0xff, 0xff])
+    });
+    script.raw("a negative version", |_| framed(&[0, 3, 0xff, 0xff, 0, 0, 0, 77, 0xff, 0xff]));
     script.raw("a negative frame length", |_| vec![0xff, 0xff, 0xff, 0xff]);
     script.raw("a frame of 2 GiB", |_| vec![0x7f, 0xff, 0xff, 0xff]);
     script
@@ -64,6 +91,36 @@ pub(super) fn steps(script: &mut Script) {
         .learn(|side, body| {
             if let wire::ResponseBody::InitProducerId(answer) = body {
                 side.call_field("producer_id", answer.producer_id, "a new producer");
+            }
+        });
+    script.over("a cluster of another name", 5..=5, |_, _| ApiVersionsRequest {
+        client_software_name: Str::from("a"),
+        client_software_version: Str::from("1"),
+        cluster_id: super::some("elsewhere"),
+        node_id: 1,
+    });
+    script.over("a broker of another number", 5..=5, |side, _| ApiVersionsRequest {
+        client_software_name: Str::from("a"),
+        client_software_version: Str::from("1"),
+        cluster_id: Some(side.text("cluster id")).filter(|id| !id.is_empty()),
+        node_id: 77,
+    });
+    script.over("an epoch without an id", 3..=5, |_, _| InitProducerIdRequest {
+        transaction_timeout_ms: 1000,
+        producer_id: -1,
+        producer_epoch: 5,
+        ..Default::default()
+    });
+    script
+        .each("no time for a transaction that is none", |_, _| InitProducerIdRequest {
+            transaction_timeout_ms: -1,
+            producer_id: -1,
+            producer_epoch: -1,
+            ..Default::default()
+        })
+        .learn(|side, body| {
+            if let wire::ResponseBody::InitProducerId(answer) = body {
+                side.call_field("producer_id", answer.producer_id, "a third producer");
             }
         });
     script.each("an empty transactional id", |_, _| InitProducerIdRequest {

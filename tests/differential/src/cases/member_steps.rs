@@ -13,7 +13,7 @@ use wire::{
 };
 
 /// A join as `member`, a name under which an id was learned.
-fn join(side: &Side, group: &str, member: &str) -> JoinGroupRequest {
+pub(super) fn join(side: &Side, group: &str, member: &str) -> JoinGroupRequest {
     JoinGroupRequest {
         group_id: side.name(group),
         session_timeout_ms: 30_000,
@@ -28,7 +28,7 @@ fn join(side: &Side, group: &str, member: &str) -> JoinGroupRequest {
     }
 }
 
-fn sync(side: &Side, group: &str, member: &str, generation: i32) -> SyncGroupRequest {
+pub(super) fn sync(side: &Side, group: &str, member: &str, generation: i32) -> SyncGroupRequest {
     SyncGroupRequest {
         group_id: side.name(group),
         generation_id: generation,
@@ -39,7 +39,7 @@ fn sync(side: &Side, group: &str, member: &str, generation: i32) -> SyncGroupReq
     }
 }
 
-fn beat(side: &Side, group: &str, member: &str, generation: i32) -> HeartbeatRequest {
+pub(super) fn beat(side: &Side, group: &str, member: &str, generation: i32) -> HeartbeatRequest {
     HeartbeatRequest {
         group_id: side.name(group),
         generation_id: generation,
@@ -48,14 +48,14 @@ fn beat(side: &Side, group: &str, member: &str, generation: i32) -> HeartbeatReq
     }
 }
 
-fn leave(side: &Side, v: i16, group: &str, member: Str) -> LeaveGroupRequest {
+pub(super) fn leave(side: &Side, v: i16, group: &str, member: Str) -> LeaveGroupRequest {
     let identity = MemberIdentity { member_id: member.clone(), ..Default::default() };
     let (member_id, members) = if v >= 3 { (Str::default(), vec![identity]) } else { (member, vec![]) };
     LeaveGroupRequest { group_id: side.name(group), member_id, members }
 }
 
 /// Keeps the id that a join was given.
-fn learn_member(member: &'static str) -> impl Fn(&mut Side, &ResponseBody) {
+pub(super) fn learn_member(member: &'static str) -> impl Fn(&mut Side, &ResponseBody) {
     move |side, body| {
         if let ResponseBody::JoinGroup(answer) = body {
             side.learn_text(member, &answer.member_id);

@@ -7,6 +7,7 @@ mod configs;
 mod fetch;
 mod groups;
 mod handshake;
+mod member_errors;
 mod member_steps;
 mod offsets;
 mod produce;
@@ -26,7 +27,9 @@ pub(crate) fn all(script: &mut Script) {
     configs::steps(script);
     groups::steps(script);
     member_steps::steps(script);
+    member_errors::steps(script);
     produce::internal(script);
+    configs::late(script);
     topic_steps::deletions(script);
     topic_steps::all(script);
     cluster::all(script);

@@ -91,7 +91,8 @@ pub(super) fn steps(script: &mut Script) {
         isolation_level: 7,
         ..list(side.name("main"), 0, -1, -1)
     });
-    script.over("this epoch", 4..=11, |side, _| list(side.name("main"), 0, side.number("epoch", 0) as i32, -1));
+    script
+        .over("this epoch", 4..=11, |side, _| list(side.name("main"), 0, side.number("epoch", 0) as i32, -1));
     epochs(script);
     deletions(script);
 }

@@ -49,7 +49,9 @@ fn good(script: &mut Script) {
     });
     script.each("two partitions", |side, _| {
         let mut request = produce(side, "main", 0, Some(at(time())));
-        request.topic_data[0].partition_data.push(PartitionProduceData { index: 2, records: Some(at(time())) });
+        request.topic_data[0]
+            .partition_data
+            .push(PartitionProduceData { index: 2, records: Some(at(time())) });
         request
     });
     script.each("two topics", |side, _| {
@@ -82,7 +84,9 @@ fn unacknowledged(script: &mut Script) {
             ..Default::default()
         })
         .again(|leaves| !leaves.iter().any(|(path, offset)| path.ends_with(".offset") && offset == "3"));
-    script.begin("acks 0 and an unknown partition", move |side, _| send(side, "main", 99, batch(1, Codec::None)));
+    script.begin("acks 0 and an unknown partition", move |side, _| {
+        send(side, "main", 99, batch(1, Codec::None))
+    });
     script.finish::<ProduceRequest>("acks 0 and an unknown partition");
     script.begin("acks 0 and a damaged batch", move |side, _| send(side, "main", 0, damaged(70)));
     script.finish::<ProduceRequest>("acks 0 and a damaged batch");

@@ -57,9 +57,12 @@ fn main_topics(script: &mut Script) {
     script
         .once("ids", |side, _| MetadataRequest {
             topics: Some(
-                ["main", "compact", "stamped", "small", "strict", "packed", "grown", "doomed", "broken", "unasked"]
-                    .map(|name| by_name(side.name(name)))
-                    .into(),
+                [
+                    "main", "compact", "stamped", "small", "strict", "packed", "grown", "doomed", "broken",
+                    "unasked",
+                ]
+                .map(|name| by_name(side.name(name)))
+                .into(),
             ),
             ..Default::default()
         })
@@ -112,7 +115,9 @@ fn creations(script: &mut Script) {
     });
     script.once("internal names", |_, _| CreateTopicsRequest {
         validate_only: true,
-        ..create(["__transaction_state", "__share_group_state", "_x"].map(|n| topic(Str::from(n), 1, &[])).into())
+        ..create(
+            ["__transaction_state", "__share_group_state", "_x"].map(|n| topic(Str::from(n), 1, &[])).into(),
+        )
     });
 }
 
@@ -252,7 +257,9 @@ fn metadata(script: &mut Script) {
         allow_auto_topic_creation: false,
         ..of(vec![by_name(side.name("main")), by_name(side.name("nowhere"))])
     });
-    script.over("by two ids", 10..=13, move |side, _| of(vec![by_id(side.id("main")), by_id(side.id("compact"))]));
+    script.over("by two ids", 10..=13, move |side, _| {
+        of(vec![by_id(side.id("main")), by_id(side.id("compact"))])
+    });
     script.over("by the same id twice", 10..=13, move |side, _| of(vec![by_id(side.id("main")); 2]));
     script.over("by id and name", 10..=13, move |side, _| {
         of(vec![MetadataRequestTopic { topic_id: side.id("main"), name: Some(side.name("main")) }])
@@ -286,9 +293,7 @@ fn metadata(script: &mut Script) {
             ..of(vec![by_name(side.name("asked"))])
         })
         .silent();
-    script
-        .once("made by asking, then", move |side, _| of(vec![by_name(side.name("asked"))]))
-        .again(refused);
+    script.once("made by asking, then", move |side, _| of(vec![by_name(side.name("asked"))])).again(refused);
 }
 
 /// Whether a topic of the answer has an error.
@@ -318,7 +323,8 @@ fn partitions(script: &mut Script) {
         validate_only: true,
         ..grow(side.name("main"), 5, None)
     });
-    script.each("no topics", move |_, _| CreatePartitionsRequest { timeout_ms: 10_000, ..Default::default() });
+    script
+        .each("no topics", move |_, _| CreatePartitionsRequest { timeout_ms: 10_000, ..Default::default() });
     script.each("a negative count", move |side, _| grow(side.name("main"), -1, None));
     script.each("the largest count", move |side, _| grow(side.name("main"), i32::MAX, None));
     script.each("placed by hand", move |side, _| CreatePartitionsRequest {
@@ -376,7 +382,9 @@ pub(super) fn deletions(script: &mut Script) {
         let (topics, topic_names) = if v >= 6 { (vec![state], vec![]) } else { (vec![], vec![name]) };
         DeleteTopicsRequest { topics, topic_names, timeout_ms: 10_000 }
     });
-    script.each("one good and one unknown", move |side, v| delete(side, v, &[&format!("hand{}", v + 2), "nowhere"]));
+    script.each("one good and one unknown", move |side, v| {
+        delete(side, v, &[&format!("hand{}", v + 2), "nowhere"])
+    });
     script.over("by an id twice", 6..=6, move |side, _| {
         by_ids(vec![DeleteTopicState { name: None, topic_id: side.id("compact") }; 2])
     });
