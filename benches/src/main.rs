@@ -1,6 +1,7 @@
 //! Apache Kafka and Plimsoll side by side on this machine: pairs of runs that alternate, medians of
 //! per-pair ratios. `rows.rs` says what is measured, `systems.rs` how the brokers are started.
 #![allow(clippy::print_stdout)]
+mod cold;
 mod disk;
 mod probes;
 mod report;
@@ -38,6 +39,11 @@ fn main() -> anyhow::Result<()> {
     if args.row.as_deref() == Some("list") {
         rows::ROWS.iter().for_each(|row| println!("{:<24} {}", row.name, row.what));
         return Ok(());
+    }
+    if let Some(name) = &args.row
+        && rows::ROWS.iter().all(|row| row.name != name)
+    {
+        anyhow::bail!("there is no row '{name}': --row list prints them");
     }
     if !args.report {
         for row in rows::ROWS.iter().filter(|r| args.row.as_deref().is_none_or(|n| n == r.name)) {

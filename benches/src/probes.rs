@@ -2,8 +2,10 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+const BALLAST_BYTES: u64 = 32 << 30;
 
 /// Costs of the machine's own primitives.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -14,6 +16,11 @@ pub(crate) struct Probes {
     pub(crate) sync_64k_ms: f64,
     /// Copying 64 MB in memory, GB/s.
     pub(crate) memcpy_gb_s: f64,
+    /// Filling files of the pool as the broker does, CPU-seconds per GB and GB/s.
+    #[serde(default)]
+    pub(crate) pool_fill_cpu_s_per_gb: f64,
+    #[serde(default)]
+    pub(crate) pool_fill_gb_s: f64,
 }
 
 fn own_cpu() -> f64 {
@@ -21,6 +28,25 @@ fn own_cpu() -> f64 {
     let after = stat.rsplit(") ").next().unwrap_or_default();
     let field = |n: usize| after.split(' ').nth(n).and_then(|f| f.parse::<f64>().ok()).unwrap_or_default();
     (field(11) + field(12)) / 100.0
+}
+
+/// What a file of the pool costs once, before it is recycled for ever: (CPU-seconds per GB, GB/s).
+fn pool_fill(dir: &Path) -> Result<(f64, f64)> {
+    let (cpu, start) = (own_cpu(), Instant::now());
+    let zeros = vec![0u8; 1 << 20];
+    let (files, file_bytes) = (16, 32 << 20);
+    for n in 0..files {
+        let path = dir.join(format!("probe-{n}"));
+        let mut file = std::fs::File::create(&path)?;
+        for _ in 0..file_bytes / zeros.len() {
+            file.write_all(&zeros)?;
+        }
+        file.sync_data()?;
+    }
+    let gb = f64::from(files) * file_bytes as f64 / 1e9;
+    let figures = ((own_cpu() - cpu) / gb, gb / start.elapsed().as_secs_f64());
+    (0..files).try_for_each(|n| std::fs::remove_file(dir.join(format!("probe-{n}"))))?;
+    Ok(figures)
 }
 
 /// Runs all probes in `dir`.
@@ -51,19 +77,44 @@ pub(crate) fn probe(dir: &Path) -> Result<Probes> {
         std::hint::black_box(&mut to);
     }
     let memcpy = 8.0 * from.len() as f64 / 1e9 / start.elapsed().as_secs_f64();
-    Ok(Probes { append_cpu_s_per_gb: append, sync_64k_ms: syncs[50], memcpy_gb_s: memcpy })
+    let (pool_fill_cpu_s_per_gb, pool_fill_gb_s) = pool_fill(dir)?;
+    Ok(Probes {
+        append_cpu_s_per_gb: append,
+        sync_64k_ms: syncs[50],
+        memcpy_gb_s: memcpy,
+        pool_fill_cpu_s_per_gb,
+        pool_fill_gb_s,
+    })
+}
+
+/// A file that fills the page cache; removed when dropped.
+pub(crate) struct Ballast(PathBuf);
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Fills the page cache with a ballast file until little memory is free: memory that the guest did not
-/// touch lately costs seconds per GB, and whoever runs first would pay.
-pub(crate) fn warm_memory(dir: &Path) -> Result<()> {
-    let path = dir.join("ballast");
+/// touch lately costs seconds per GB, and whoever runs first would pay. It is synced, so that the runs
+/// find clean pages to take and a quiet disk.
+pub(crate) fn warm_memory(dir: &Path) -> Result<Ballast> {
+    let ballast = Ballast(dir.join("ballast"));
     let block = vec![3u8; 4 << 20];
-    let mut file = std::fs::File::create(&path)?;
-    while free_mb() > 400.0 && file.metadata()?.len() < (32 << 30) {
-        file.write_all(&block)?;
+    let mut file = std::fs::File::create(&ballast.0)?;
+    while free_mb() > 400.0 && file.metadata()?.len() < BALLAST_BYTES {
+        if let Err(error) = file.write_all(&block) {
+            if error.kind() != std::io::ErrorKind::StorageFull {
+                return Err(error.into());
+            }
+            // As much as there is room for: half of it goes back to those who measure.
+            file.set_len(file.metadata()?.len() / 2)?;
+            break;
+        }
     }
-    Ok(())
+    file.sync_data()?;
+    Ok(ballast)
 }
 
 fn free_mb() -> f64 {

@@ -1,25 +1,87 @@
 //! What is measured: each row names its batch size, partitions, producers and depth.
 use crate::systems::Durability;
 
-/// The figure that a row's ratio is made of.
+/// A figure of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Figure {
-    /// Broker CPU-seconds per GB (uncompressed); lower is better.
+    /// Broker CPU-seconds per GB (uncompressed).
     CpuPerGb,
     /// Its user-space part.
     UserCpuPerGb,
-    /// MB/s; higher is better.
+    /// MB/s.
     Throughput,
-    /// Requests per broker CPU-second; higher is better.
+    /// Requests per broker CPU-second.
     RequestsPerCpu,
-    /// Latency, ms; lower is better.
+    /// Latency, ms.
     P99,
     P999,
-    /// Resident memory after the run, MB.
+    /// Resident memory at the end, MB.
     Rss,
+    /// The most resident memory since the start, MB.
+    PeakRss,
+    /// From the start of the process to the first acknowledged record, ms.
+    FirstAck,
+    /// The same to an acknowledged record of every partition, ms.
+    AllAcks,
+    /// Memory that a partition adds, KB.
+    PartitionKb,
+    /// CPU while nothing is asked, % of a core.
+    IdleCpu,
 }
 
-/// What the load generator does in a run.
+impl Figure {
+    /// As the tables call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Figure::CpuPerGb => "CPU-s/GB",
+            Figure::UserCpuPerGb => "user CPU-s/GB",
+            Figure::Throughput => "MB/s",
+            Figure::RequestsPerCpu => "requests/CPU-s",
+            Figure::P99 => "p99 ms",
+            Figure::P999 => "p99.9 ms",
+            Figure::Rss => "resident MB",
+            Figure::PeakRss => "peak resident MB",
+            Figure::FirstAck => "first acknowledgement ms",
+            Figure::AllAcks => "every partition acknowledged ms",
+            Figure::PartitionKb => "KB a partition",
+            Figure::IdleCpu => "idle CPU, % of a core",
+        }
+    }
+
+    /// Whether more of it is better.
+    pub(crate) fn higher_is_better(self) -> bool {
+        matches!(self, Figure::Throughput | Figure::RequestsPerCpu)
+    }
+}
+
+/// What a figure is to reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Goal {
+    /// Ours / Kafka's.
+    Ratio(f64),
+    /// Ours, in the figure's unit.
+    Ours(f64),
+    /// Ours, so much above the caches that the configuration allows.
+    OursAbove { caches: f64, goal: f64 },
+    /// Shown beside the others.
+    None,
+}
+
+/// What a start finds on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// Nothing: a new directory, a topic is created first.
+    Empty,
+    /// `MANY` partitions, stopped cleanly.
+    Clean,
+    /// `MANY` partitions, a record in each written just before kill -9.
+    Killed,
+}
+
+/// Topics and partitions of each in the rows with many.
+pub(crate) const MANY: (usize, u32) = (10, 1000);
+
+/// What happens in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
     /// `plimsoll bench produce` with these arguments.
@@ -30,6 +92,19 @@ pub(crate) enum Load {
     Backlog { fill: &'static [&'static str] },
     /// `plimsoll bench latency`.
     Latency(&'static [&'static str]),
+    /// A new broker that nobody asks anything.
+    Idle,
+    /// A start.
+    Start(Before),
+    /// A new broker; `MANY` partitions are made, one record in each, then nobody asks anything.
+    Many,
+}
+
+impl Load {
+    /// Whether each pair starts the brokers anew.
+    pub(crate) fn starts_anew(self) -> bool {
+        matches!(self, Load::Idle | Load::Start(_) | Load::Many)
+    }
 }
 
 /// One row of a table.
@@ -39,11 +114,21 @@ pub(crate) struct Row {
     pub(crate) durability: Durability,
     pub(crate) partitions: u32,
     pub(crate) load: Load,
-    /// Figures with their goals (ours / Kafka's).
-    pub(crate) goals: &'static [(Figure, f64)],
+    /// No more pairs than this, where one takes minutes.
+    pub(crate) most_pairs: usize,
+    pub(crate) goals: &'static [(Figure, Goal)],
 }
 
-use Figure::{CpuPerGb, P99, P999, RequestsPerCpu, Rss, Throughput, UserCpuPerGb};
+/// `log.tail.cache.bytes` as configured by default, MB.
+const CACHES_MB: f64 = 67.1;
+/// Rows with 10,000 partitions.
+const FEW: usize = 3;
+
+use Figure::{
+    AllAcks, CpuPerGb, FirstAck, IdleCpu, P99, P999, PartitionKb, PeakRss, RequestsPerCpu, Rss, Throughput,
+    UserCpuPerGb,
+};
+use Goal::{Ours, OursAbove, Ratio};
 
 pub(crate) const ROWS: &[Row] = &[
     Row {
@@ -52,7 +137,8 @@ pub(crate) const ROWS: &[Row] = &[
         durability: Durability::PageCache,
         partitions: 10,
         load: Load::Produce(&["--batch-bytes", "131072"]),
-        goals: &[(CpuPerGb, 0.33), (UserCpuPerGb, 0.20), (Throughput, 1.0), (Rss, 0.2)],
+        most_pairs: usize::MAX,
+        goals: &[(CpuPerGb, Ratio(0.33)), (UserCpuPerGb, Ratio(0.20)), (Throughput, Ratio(1.0))],
     },
     Row {
         name: "produce-16k",
@@ -60,7 +146,8 @@ pub(crate) const ROWS: &[Row] = &[
         durability: Durability::PageCache,
         partitions: 10,
         load: Load::Produce(&["--batch-bytes", "16384"]),
-        goals: &[(CpuPerGb, 0.25), (UserCpuPerGb, 0.20), (Throughput, 1.0)],
+        most_pairs: usize::MAX,
+        goals: &[(CpuPerGb, Ratio(0.25)), (UserCpuPerGb, Ratio(0.20)), (Throughput, Ratio(1.0))],
     },
     Row {
         name: "produce-lz4",
@@ -68,7 +155,8 @@ pub(crate) const ROWS: &[Row] = &[
         durability: Durability::PageCache,
         partitions: 10,
         load: Load::Produce(&["--batch-bytes", "131072", "--codec", "lz4"]),
-        goals: &[(CpuPerGb, 0.20)],
+        most_pairs: usize::MAX,
+        goals: &[(CpuPerGb, Ratio(0.20))],
     },
     Row {
         name: "produce-zstd",
@@ -76,7 +164,8 @@ pub(crate) const ROWS: &[Row] = &[
         durability: Durability::PageCache,
         partitions: 10,
         load: Load::Produce(&["--batch-bytes", "131072", "--codec", "zstd"]),
-        goals: &[(CpuPerGb, 0.20)],
+        most_pairs: usize::MAX,
+        goals: &[(CpuPerGb, Ratio(0.20))],
     },
     Row {
         name: "tail",
@@ -84,7 +173,8 @@ pub(crate) const ROWS: &[Row] = &[
         durability: Durability::PageCache,
         partitions: 10,
         load: Load::Tail { produce: &["--batch-bytes", "131072", "--rate", "100"], readers: 3 },
-        goals: &[(CpuPerGb, 0.30)],
+        most_pairs: usize::MAX,
+        goals: &[(CpuPerGb, Ratio(0.30))],
     },
     Row {
         name: "backlog",
@@ -92,7 +182,8 @@ pub(crate) const ROWS: &[Row] = &[
         durability: Durability::PageCache,
         partitions: 10,
         load: Load::Backlog { fill: &["--batch-bytes", "131072", "--megabytes", "4000", "--seconds", "60"] },
-        goals: &[(CpuPerGb, 0.8), (Throughput, 1.0)],
+        most_pairs: usize::MAX,
+        goals: &[(CpuPerGb, Ratio(0.8)), (Throughput, Ratio(1.0))],
     },
     Row {
         name: "small-requests",
@@ -100,7 +191,8 @@ pub(crate) const ROWS: &[Row] = &[
         durability: Durability::PageCache,
         partitions: 1,
         load: Load::Produce(&["--batch-bytes", "1", "--record-size", "100", "--depth", "64"]),
-        goals: &[(RequestsPerCpu, 4.0)],
+        most_pairs: usize::MAX,
+        goals: &[(RequestsPerCpu, Ratio(4.0))],
     },
     Row {
         name: "fsync-128k",
@@ -108,7 +200,8 @@ pub(crate) const ROWS: &[Row] = &[
         durability: Durability::Fsync,
         partitions: 10,
         load: Load::Produce(&["--batch-bytes", "131072", "--connections", "4"]),
-        goals: &[(Throughput, 2.5), (CpuPerGb, 0.25), (P99, 0.4)],
+        most_pairs: usize::MAX,
+        goals: &[(Throughput, Ratio(2.5)), (CpuPerGb, Ratio(0.25)), (P99, Ratio(0.4))],
     },
     Row {
         name: "fsync-16k",
@@ -116,7 +209,8 @@ pub(crate) const ROWS: &[Row] = &[
         durability: Durability::Fsync,
         partitions: 100,
         load: Load::Produce(&["--batch-bytes", "16384", "--connections", "4", "--batches-per-request", "5"]),
-        goals: &[(Throughput, 5.0), (CpuPerGb, 0.15)],
+        most_pairs: usize::MAX,
+        goals: &[(Throughput, Ratio(5.0)), (CpuPerGb, Ratio(0.15))],
     },
     Row {
         name: "latency",
@@ -124,6 +218,73 @@ pub(crate) const ROWS: &[Row] = &[
         durability: Durability::PageCache,
         partitions: 10,
         load: Load::Latency(&["--batch-bytes", "16384", "--rate", "60"]),
-        goals: &[(P99, 0.3), (P999, 0.2)],
+        most_pairs: usize::MAX,
+        goals: &[(P99, Ratio(0.3)), (P999, Ratio(0.2))],
+    },
+    Row {
+        name: "memory-load-128k",
+        what: "full speed, 1 KB records, 128 KiB batches, 10 partitions, 1 producer, 5 in flight",
+        durability: Durability::PageCache,
+        partitions: 10,
+        load: Load::Produce(&["--batch-bytes", "131072"]),
+        most_pairs: 3,
+        goals: &[(PeakRss, OursAbove { caches: CACHES_MB, goal: 200.0 })],
+    },
+    Row {
+        name: "memory-load-16k",
+        what: "full speed, 1 KB records, 16 KiB batches, 10 partitions, 4 producers, 5 in flight",
+        durability: Durability::PageCache,
+        partitions: 10,
+        load: Load::Produce(&["--batch-bytes", "16384", "--connections", "4"]),
+        most_pairs: 3,
+        goals: &[(PeakRss, OursAbove { caches: CACHES_MB, goal: 200.0 })],
+    },
+    Row {
+        name: "memory-idle",
+        what: "a new broker without a topic, after as many seconds as a run has",
+        durability: Durability::Defaults,
+        partitions: 0,
+        load: Load::Idle,
+        most_pairs: usize::MAX,
+        goals: &[(Rss, Ours(25.0)), (IdleCpu, Goal::None)],
+    },
+    Row {
+        name: "start-empty",
+        what: "start on a new directory to the first acknowledged record of a new topic",
+        durability: Durability::Defaults,
+        partitions: 1,
+        load: Load::Start(Before::Empty),
+        most_pairs: usize::MAX,
+        goals: &[(FirstAck, Ours(100.0))],
+    },
+    Row {
+        name: "start-10k-clean",
+        what: "10,000 partitions with a record in each, stopped cleanly; at most 3 pairs, Apache Kafka takes \
+               about 15 s a start",
+        durability: Durability::Defaults,
+        partitions: 10_000,
+        load: Load::Start(Before::Clean),
+        most_pairs: FEW,
+        goals: &[(FirstAck, Ours(1000.0)), (AllAcks, Goal::None)],
+    },
+    Row {
+        name: "start-10k-killed",
+        what: "10,000 partitions, a record written to each, then kill -9; at most 3 pairs, Apache Kafka takes \
+               about 45 s a start",
+        durability: Durability::Defaults,
+        partitions: 10_000,
+        load: Load::Start(Before::Killed),
+        most_pairs: FEW,
+        goals: &[(FirstAck, Ours(2000.0)), (AllAcks, Goal::None)],
+    },
+    Row {
+        name: "partitions-10k",
+        what: "10,000 partitions made and a record written to each, then idle for as many seconds as a run has; \
+               at most 3 pairs",
+        durability: Durability::Defaults,
+        partitions: 10_000,
+        load: Load::Many,
+        most_pairs: FEW,
+        goals: &[(PartitionKb, Ours(10.0)), (IdleCpu, Ours(1.0)), (Rss, Goal::None)],
     },
 ];

@@ -1,8 +1,9 @@
 //! One row: both brokers started and warmed, then pairs of runs that alternate on fresh topics.
+use crate::cold::Cold;
 use crate::disk::Disk;
 use crate::probes::{Probes, probe, warm_memory};
-use crate::rows::{Figure, Load, Row};
-use crate::systems::{Kind, System};
+use crate::rows::{Before, Figure, Load, Row};
+use crate::systems::{Kind, Setup, System, wall_ms};
 use crate::usage::{Usage, usage};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -24,11 +25,14 @@ impl Place {
         let root = root.canonicalize()?;
         let dir = root.join("target/bench");
         std::fs::create_dir_all(&dir)?;
-        let commit = Command::new("git")
-            .args(["rev-list", "-1", "HEAD", "--", "crates"])
-            .current_dir(&root)
-            .output()?;
-        let commit = String::from_utf8_lossy(&commit.stdout).trim().chars().take(12).collect();
+        let git = |args: &[&str]| -> Result<String> {
+            let output = Command::new("git").args(args).current_dir(&root).output().context("git")?;
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        };
+        let mut commit: String = git(&["rev-list", "-1", "HEAD", "--", "crates"])?.chars().take(12).collect();
+        if !git(&["status", "--porcelain", "--", "crates"])?.is_empty() {
+            commit.push_str("-changed");
+        }
         let plimsoll = root.join("target/release/plimsoll");
         let kafka = root.join("target/clients/kafka-4.4.0");
         Ok(Place { root, dir, plimsoll, kafka, commit })
@@ -58,20 +62,35 @@ pub(crate) struct ClientFigures {
 pub(crate) struct Sample {
     pub(crate) client: ClientFigures,
     pub(crate) broker: Usage,
+    #[serde(default)]
+    pub(crate) first_ack_ms: f64,
+    #[serde(default)]
+    pub(crate) all_acks_ms: f64,
+    #[serde(default)]
+    pub(crate) partition_kb: f64,
+    #[serde(default)]
+    pub(crate) idle_cpu_percent: f64,
 }
 
 impl Sample {
+    pub(crate) fn gb(&self) -> f64 {
+        (self.client.uncompressed_bytes as f64 / 1e9).max(1e-9)
+    }
+
     pub(crate) fn figure(&self, figure: Figure) -> f64 {
-        let gb = (self.client.uncompressed_bytes as f64 / 1e9).max(1e-9);
-        let cpu = self.broker.user_s + self.broker.system_s;
         match figure {
-            Figure::CpuPerGb => cpu / gb,
-            Figure::UserCpuPerGb => self.broker.user_s / gb,
+            Figure::CpuPerGb => self.broker.cpu_s() / self.gb(),
+            Figure::UserCpuPerGb => self.broker.user_s / self.gb(),
             Figure::Throughput => self.client.mb_per_s,
-            Figure::RequestsPerCpu => self.client.requests as f64 / cpu.max(0.01),
+            Figure::RequestsPerCpu => self.client.requests as f64 / self.broker.cpu_s().max(0.01),
             Figure::P99 => self.client.p99_ms,
             Figure::P999 => self.client.p999_ms,
             Figure::Rss => self.broker.rss_mb,
+            Figure::PeakRss => self.broker.peak_mb,
+            Figure::FirstAck => self.first_ack_ms,
+            Figure::AllAcks => self.all_acks_ms,
+            Figure::PartitionKb => self.partition_kb,
+            Figure::IdleCpu => self.idle_cpu_percent,
         }
     }
 }
@@ -79,6 +98,15 @@ impl Sample {
 /// All pairs of a row: (ours, Kafka's).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Measured {
+    /// Seconds a run.
+    #[serde(default)]
+    pub(crate) seconds: f64,
+    /// When the row ended, ms since 1970.
+    #[serde(default)]
+    pub(crate) at_ms: f64,
+    /// Whether each broker had a file system of its own.
+    #[serde(default)]
+    pub(crate) own_file_systems: bool,
     pub(crate) probes: Probes,
     pub(crate) pairs: Vec<(Sample, Sample)>,
 }
@@ -123,7 +151,7 @@ fn one_run(place: &Place, row: &Row, system: &System, topic: &str, seconds: f64)
     let timed = |command: Command| -> Result<Sample> {
         let before = usage(system.pid())?;
         let client = figures(command)?;
-        Ok(Sample { client, broker: usage(system.pid())?.since(before) })
+        Ok(Sample { client, broker: usage(system.pid())?.since(before), ..Sample::default() })
     };
     match row.load {
         Load::Produce(args) => timed(make("produce", &strings(args, Some(seconds)))),
@@ -150,8 +178,10 @@ fn one_run(place: &Place, row: &Row, system: &System, topic: &str, seconds: f64)
             let mut broker = usage(system.pid())?.since(before);
             broker.user_s -= alone.broker.user_s;
             broker.system_s -= alone.broker.system_s;
-            Ok(Sample { client, broker })
+            broker.background_s -= alone.broker.background_s;
+            Ok(Sample { client, broker, ..Sample::default() })
         }
+        Load::Idle | Load::Start(_) | Load::Many => bail!("{} starts its brokers itself", row.name),
     }
 }
 
@@ -167,36 +197,92 @@ fn delete_topic(place: &Place, system: &System, topic: &str) {
 pub(crate) fn measure(place: &Place, row: &Row, pairs: usize, seconds: f64) -> Result<()> {
     println!("{}: {}", row.name, row.what);
     let disks = (Disk::new(&place.dir, "plimsoll")?, Disk::new(&place.dir, "kafka")?);
-    let ours = System::start(place, Kind::Plimsoll, row.durability, &disks.0)?;
-    let theirs = System::start(place, Kind::Kafka, row.durability, &disks.1)?;
-    println!("  started in {:?} and {:?}", ours.started_in, theirs.started_in);
-    for system in [&ours, &theirs] {
-        one_run(place, row, system, "warm-up", seconds)?;
-        delete_topic(place, system, "warm-up");
+    let mut measured =
+        Measured { seconds, own_file_systems: disks.0.own && disks.1.own, ..Measured::default() };
+    let pairs = pairs.min(row.most_pairs);
+    if row.load.starts_anew() {
+        measured.probes = probe(&disks.0.path(""))?;
+        measured.pairs = anew(place, row, &disks, pairs, seconds)?;
+    } else {
+        running(place, row, &disks, pairs, &mut measured)?;
     }
-    warm_memory(&place.dir)?;
-    let mut measured = Measured { probes: probe(&place.dir)?, pairs: Vec::new() };
-    for pair in 0..pairs {
-        let topic = format!("{}-{pair}", row.name);
-        let order = if pair % 2 == 0 { [&ours, &theirs] } else { [&theirs, &ours] };
-        let mut samples = [Sample::default(), Sample::default()];
-        for system in order {
-            let sample = one_run(place, row, system, &topic, seconds)?;
-            println!("  pair {pair} {:?}: {}", system.kind, describe(row, &sample));
-            samples[usize::from(system.kind == Kind::Kafka)] = sample;
-            delete_topic(place, system, &topic);
-        }
-        let [own, other] = samples;
-        measured.pairs.push((own, other));
-    }
-    let _ = std::fs::remove_file(place.dir.join("ballast"));
+    measured.at_ms = wall_ms();
     std::fs::create_dir_all(place.results())?;
     let file = place.results().join(format!("{}.json", row.name));
     std::fs::write(&file, serde_json::to_vec_pretty(&measured)?)?;
     Ok(())
 }
 
+/// Who goes first alternates.
+fn order(pair: usize) -> [usize; 2] {
+    if pair.is_multiple_of(2) { [0, 1] } else { [1, 0] }
+}
+
+/// Both brokers are started and warmed once; each run has a topic of its own.
+fn running(
+    place: &Place,
+    row: &Row,
+    disks: &(Disk, Disk),
+    pairs: usize,
+    measured: &mut Measured,
+) -> Result<()> {
+    let start = |kind, disk| Setup::new(place, kind, row.durability, disk, "data")?.start();
+    let systems = [start(Kind::Plimsoll, &disks.0)?, start(Kind::Kafka, &disks.1)?];
+    for system in &systems {
+        one_run(place, row, system, "warm-up", measured.seconds)?;
+        delete_topic(place, system, "warm-up");
+    }
+    let ballast = warm_memory(&place.dir)?;
+    measured.probes = probe(&disks.0.path(""))?;
+    for pair in 0..pairs {
+        let topic = format!("{}-{pair}", row.name);
+        let mut samples = [Sample::default(), Sample::default()];
+        for at in order(pair) {
+            [&disks.0, &disks.1][at].settle();
+            let sample = one_run(place, row, &systems[at], &topic, measured.seconds)?;
+            println!("  pair {pair} {:?}: {}", systems[at].kind, describe(row, &sample));
+            samples[at] = sample;
+            delete_topic(place, &systems[at], &topic);
+        }
+        let [own, other] = samples;
+        measured.pairs.push((own, other));
+    }
+    drop(ballast);
+    Ok(())
+}
+
+/// Each run starts its broker: on new files, or on those that the run before left.
+fn anew(
+    place: &Place,
+    row: &Row,
+    disks: &(Disk, Disk),
+    pairs: usize,
+    seconds: f64,
+) -> Result<Vec<(Sample, Sample)>> {
+    let keeps = matches!(row.load, Load::Start(Before::Clean | Before::Killed));
+    let mut kept: [Option<Cold>; 2] = [None, None];
+    let mut all = Vec::new();
+    for pair in 0..pairs {
+        let mut samples = [Sample::default(), Sample::default()];
+        for at in order(pair) {
+            let (kind, disk) = [(Kind::Plimsoll, &disks.0), (Kind::Kafka, &disks.1)][at];
+            let mut cold = match kept[at].take() {
+                Some(cold) => cold,
+                None => Cold::new(Setup::new(place, kind, row.durability, disk, &format!("data-{pair}"))?),
+            };
+            disk.settle();
+            let sample = cold.run(place, row, pair, seconds)?;
+            println!("  pair {pair} {kind:?}: {}", describe(row, &sample));
+            samples[at] = sample;
+            if keeps { kept[at] = Some(cold) } else { cold.remove() }
+        }
+        let [own, other] = samples;
+        all.push((own, other));
+    }
+    Ok(all)
+}
+
 fn describe(row: &Row, sample: &Sample) -> String {
-    let figures = row.goals.iter().map(|(f, _)| format!("{f:?} {:.3}", sample.figure(*f)));
+    let figures = row.goals.iter().map(|(f, _)| format!("{} {:.3}", f.name(), sample.figure(*f)));
     figures.collect::<Vec<_>>().join(", ")
 }

@@ -2,10 +2,11 @@
 use crate::disk::Disk;
 use crate::run::Place;
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Which broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,13 +15,25 @@ pub(crate) enum Kind {
     Kafka,
 }
 
-/// What an acknowledgement promises, on both sides alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an acknowledgement promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Durability {
-    /// The page cache: Kafka's default, our `write.caching=true`.
+    /// The page cache on both sides: Kafka's default, our `write.caching=true`.
     PageCache,
-    /// On disk: our default, Kafka's `flush.messages=1`.
+    /// On disk on both sides: our default, Kafka's `flush.messages=1`.
     Fsync,
+    /// Each as it is by default: ours on disk, Kafka's in the page cache.
+    Defaults,
+}
+
+/// A broker's files and command line: it can be started on the same data again and again.
+pub(crate) struct Setup {
+    pub(crate) kind: Kind,
+    pub(crate) port: u16,
+    data: PathBuf,
+    program: PathBuf,
+    args: Vec<String>,
+    log: PathBuf,
 }
 
 /// A running broker.
@@ -28,29 +41,76 @@ pub(crate) struct System {
     pub(crate) kind: Kind,
     pub(crate) port: u16,
     child: Child,
-    /// From the start of the process to the first connection taken.
-    pub(crate) started_in: Duration,
+    /// When the process was started, ms since 1970.
+    pub(crate) started_at_ms: f64,
 }
+
+const PATIENCE: Duration = Duration::from_secs(300);
 
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-fn java(jars: &Path, flags: &[&str], class: &str, args: &[&str]) -> Command {
-    let mut command = Command::new("java");
-    command.args(flags).arg("-cp").arg(format!("{}/*", jars.display())).arg(class).args(args);
-    command.stdin(Stdio::null());
-    command
-}
-
-impl System {
-    pub(crate) fn start(place: &Place, kind: Kind, durability: Durability, disk: &Disk) -> Result<System> {
+impl Setup {
+    /// A fresh data directory `name` on `disk`; Kafka's is formatted.
+    pub(crate) fn new(
+        place: &Place,
+        kind: Kind,
+        durability: Durability,
+        disk: &Disk,
+        name: &str,
+    ) -> Result<Setup> {
+        let data = disk.path(name);
+        // What an earlier pair left would be found by a start.
+        let _ = std::fs::remove_dir_all(&data);
         match kind {
-            Kind::Plimsoll => start_plimsoll(place, durability, disk),
-            Kind::Kafka => start_kafka(place, durability, disk),
+            Kind::Plimsoll => plimsoll(place, durability, data),
+            Kind::Kafka => kafka(place, durability, data),
         }
     }
 
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Starts the process and does not wait for it.
+    pub(crate) fn spawn(&self) -> Result<System> {
+        let log = std::fs::File::options().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let started_at_ms = wall_ms();
+        let child = command.spawn().with_context(|| format!("start {}", self.program.display()))?;
+        Ok(System { kind: self.kind, port: self.port, child, started_at_ms })
+    }
+
+    /// Starts the process and waits until its port is open.
+    pub(crate) fn start(&self) -> Result<System> {
+        let mut system = self.spawn()?;
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            if let Some(status) = system.child.try_wait()? {
+                bail!("{:?} ended at its start ({status}): see {}", self.kind, self.log.display());
+            }
+            if start.elapsed() > PATIENCE {
+                bail!("{:?} did not open its port within {PATIENCE:?}", self.kind);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(system)
+    }
+
+    /// Removes the data.
+    pub(crate) fn remove(self) {
+        let _ = std::fs::remove_dir_all(&self.data);
+    }
+}
+
+/// The machine's clock, ms since 1970.
+pub(crate) fn wall_ms() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_secs_f64() * 1000.0).unwrap_or_default()
+}
+
+impl System {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -58,52 +118,64 @@ impl System {
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
+
+    /// A clean stop; waits for the end.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+        let start = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if start.elapsed() > PATIENCE {
+                bail!("{:?} did not stop within {PATIENCE:?}", self.kind);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
 }
 
 impl Drop for System {
+    /// kill -9, as far as it still runs.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-fn wait_until_open(kind: Kind, port: u16, mut child: Child) -> Result<System> {
-    let start = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        if let Some(status) = child.try_wait()? {
-            bail!("{kind:?} ended at its start: {status}");
-        }
-        if start.elapsed() > Duration::from_secs(120) {
-            bail!("{kind:?} did not open its port within 120 s");
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(System { kind, port, child, started_in: start.elapsed() })
-}
-
-fn log_file(place: &Place, name: &str) -> Result<std::fs::File> {
-    Ok(std::fs::File::create(place.dir.join(name))?)
-}
-
-fn start_plimsoll(place: &Place, durability: Durability, disk: &Disk) -> Result<System> {
+fn plimsoll(place: &Place, durability: Durability, data: PathBuf) -> Result<Setup> {
     let (port, http) = (free_port()?, free_port()?);
-    let log = log_file(place, "plimsoll.log")?;
-    let mut command = Command::new(&place.plimsoll);
-    command
-        .args(["serve", "--listener", &format!("PLAINTEXT://127.0.0.1:{port}")])
-        .args(["--http-listener", &format!("127.0.0.1:{http}")])
-        .arg("--data-dir")
-        .arg(disk.path("data"));
+    let mut args: Vec<String> = vec!["serve".into(), "--data-dir".into(), data.display().to_string()];
+    args.extend(["--listener".into(), format!("PLAINTEXT://127.0.0.1:{port}")]);
+    args.extend(["--http-listener".into(), format!("127.0.0.1:{http}")]);
     if durability == Durability::PageCache {
-        command.args(["--set", "write.caching=true"]);
+        args.extend(["--set".into(), "write.caching=true".into()]);
     }
-    let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-    wait_until_open(Kind::Plimsoll, port, child)
+    let (program, log) = (place.plimsoll.clone(), place.dir.join("plimsoll.log"));
+    Ok(Setup { kind: Kind::Plimsoll, port, data, program, args, log })
 }
 
-fn start_kafka(place: &Place, durability: Durability, disk: &Disk) -> Result<System> {
-    let (port, controller) = (free_port()?, free_port()?);
-    let config = place.dir.join("kafka.properties");
+fn java(jars: &Path, flags: &[&str], class: &str, args: &[&str]) -> Vec<String> {
+    let classes = format!("{}/*", jars.display());
+    let all = flags.iter().copied().chain(["-cp", &classes, class]).chain(args.iter().copied());
+    all.map(str::to_owned).collect()
+}
+
+/// What Kafka's own start script sets, and the heap of 1 GB.
+const FLAGS: [&str; 8] = [
+    "-Xms1g",
+    "-Xmx1g",
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-Djava.awt.headless=true",
+];
+const LOGGING: &str = "rootLogger.level = WARN\nrootLogger.appenderRef.c.ref = c\n\
+                       appender.c.type = Console\nappender.c.name = c\nappender.c.layout.type = PatternLayout\n";
+
+fn kafka_properties(durability: Durability, port: u16, controller: u16, data: &Path) -> String {
+    // Deleted topics give their space back after a second instead of a minute: a run would find the file
+    // system filled by the one before. Nothing that is measured depends on it.
     let mut text = format!(
         "process.roles=broker,controller\nnode.id=1\n\
          controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
@@ -111,45 +183,38 @@ fn start_kafka(place: &Place, durability: Durability, disk: &Disk) -> Result<Sys
          controller.listener.names=CONTROLLER\nlog.dirs={}\n\
          offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
          transaction.state.log.min.isr=1\nshare.coordinator.state.topic.replication.factor=1\n\
-         share.coordinator.state.topic.min.isr=1\n",
-        disk.path("data").display()
+         share.coordinator.state.topic.min.isr=1\nlog.segment.delete.delay.ms=1000\n",
+        data.display()
     );
     if durability == Durability::Fsync {
         text.push_str("log.flush.interval.messages=1\n");
     }
-    std::fs::write(&config, text)?;
+    text
+}
+
+fn kafka(place: &Place, durability: Durability, data: PathBuf) -> Result<Setup> {
+    let (port, controller) = (free_port()?, free_port()?);
+    let config = place.dir.join("kafka.properties");
+    std::fs::write(&config, kafka_properties(durability, port, controller, &data))?;
     let config = config.display().to_string();
     let logging = place.dir.join("log4j2.properties");
-    std::fs::write(
-        &logging,
-        "rootLogger.level = WARN\nrootLogger.appenderRef.c.ref = c\nappender.c.type = Console\nappender.c.name = c\nappender.c.layout.type = PatternLayout\n",
-    )?;
+    std::fs::write(&logging, LOGGING)?;
     let logging = format!("-Dlog4j2.configurationFile={}", logging.display());
     let id = "4L6g3nShT-eMCtK--X86sw";
-    let format = java(
-        &place.kafka,
-        &[&logging],
-        "kafka.tools.StorageTool",
-        &["format", "--standalone", "-t", id, "-c", &config],
-    )
-    .output()
-    .context("java is missing")?;
+    let format = Command::new("java")
+        .args(java(
+            &place.kafka,
+            &[&logging],
+            "kafka.tools.StorageTool",
+            &["format", "--standalone", "-t", id, "-c", &config],
+        ))
+        .output()
+        .context("java is missing")?;
     if !format.status.success() {
         bail!("formatting Kafka's directory failed: {}", String::from_utf8_lossy(&format.stderr));
     }
-    let flags = [
-        logging.as_str(),
-        "-Xms1g",
-        "-Xmx1g",
-        "-server",
-        "-XX:+UseG1GC",
-        "-XX:MaxGCPauseMillis=20",
-        "-XX:InitiatingHeapOccupancyPercent=35",
-        "-XX:+ExplicitGCInvokesConcurrent",
-        "-Djava.awt.headless=true",
-    ];
-    let log = log_file(place, "kafka.log")?;
-    let child =
-        java(&place.kafka, &flags, "kafka.Kafka", &[&config]).stdout(log.try_clone()?).stderr(log).spawn()?;
-    wait_until_open(Kind::Kafka, port, child)
+    let flags: Vec<&str> = std::iter::once(logging.as_str()).chain(FLAGS).collect();
+    let args = java(&place.kafka, &flags, "kafka.Kafka", &[&config]);
+    let log = place.dir.join("kafka.log");
+    Ok(Setup { kind: Kind::Kafka, port, data, program: PathBuf::from("java"), args, log })
 }

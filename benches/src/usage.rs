@@ -10,6 +10,9 @@ pub(crate) struct Usage {
     pub(crate) system_s: f64,
     /// Busy seconds of the whole machine.
     pub(crate) machine_s: f64,
+    /// Of the process's CPU, what our thread took that fills and recycles the file pool and unlinks.
+    #[serde(default)]
+    pub(crate) background_s: f64,
     pub(crate) rss_mb: f64,
     pub(crate) anonymous_mb: f64,
     pub(crate) peak_mb: f64,
@@ -17,15 +20,31 @@ pub(crate) struct Usage {
 
 const TICKS: f64 = 100.0;
 
+/// User and system seconds of a `stat` file.
+fn seconds(stat: &str) -> (f64, f64) {
+    // The second field is the command in parentheses and may hold anything.
+    let after = stat.rsplit(") ").next().unwrap_or_default();
+    let ticks = |n: usize| after.split(' ').nth(n).and_then(|f| f.parse::<f64>().ok()).unwrap_or_default();
+    (ticks(11) / TICKS, ticks(12) / TICKS)
+}
+
+fn background(pid: u32) -> f64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    stats
+        .filter(|stat| stat.contains("(disk-background)"))
+        .map(|stat| seconds(&stat).0 + seconds(&stat).1)
+        .sum()
+}
+
 /// Reads the counters of process `pid`.
 pub(crate) fn usage(pid: u32) -> Result<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the broker is gone")?;
-    let after = stat.rsplit(") ").next().unwrap_or_default();
-    let ticks = |n: usize| after.split(' ').nth(n).and_then(|f| f.parse::<f64>().ok()).unwrap_or_default();
+    let (user_s, system_s) = seconds(&stat);
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib = |name: &str| {
+    let mb = |name: &str| {
         let line = status.lines().find(|l| l.starts_with(name)).unwrap_or_default();
-        line.split_whitespace().nth(1).and_then(|f| f.parse::<f64>().ok()).unwrap_or_default() / 1024.0
+        line.split_whitespace().nth(1).and_then(|f| f.parse::<f64>().ok()).unwrap_or_default() * 1024.0 / 1e6
     };
     let machine = fs::read_to_string("/proc/stat")?;
     let cpu: Vec<f64> = machine
@@ -39,12 +58,13 @@ pub(crate) fn usage(pid: u32) -> Result<Usage> {
     let idle: f64 = cpu.iter().skip(3).take(2).sum();
     let busy = cpu.iter().take(8).sum::<f64>() - idle;
     Ok(Usage {
-        user_s: ticks(11) / TICKS,
-        system_s: ticks(12) / TICKS,
+        user_s,
+        system_s,
         machine_s: busy / TICKS,
-        rss_mb: kib("VmRSS:"),
-        anonymous_mb: kib("RssAnon:"),
-        peak_mb: kib("VmHWM:"),
+        background_s: background(pid),
+        rss_mb: mb("VmRSS:"),
+        anonymous_mb: mb("RssAnon:"),
+        peak_mb: mb("VmHWM:"),
     })
 }
 
@@ -55,7 +75,13 @@ impl Usage {
             user_s: self.user_s - before.user_s,
             system_s: self.system_s - before.system_s,
             machine_s: self.machine_s - before.machine_s,
+            background_s: self.background_s - before.background_s,
             ..self
         }
+    }
+
+    /// User and system seconds together.
+    pub(crate) fn cpu_s(&self) -> f64 {
+        self.user_s + self.system_s
     }
 }

@@ -64,7 +64,8 @@ pub(super) fn now_ms() -> i64 {
         .unwrap_or_default()
 }
 
-fn header(api_key: ApiKey, api_version: i16, correlation_id: i32) -> RequestHeader {
+/// The header of a request of this generator.
+pub(super) fn header(api_key: ApiKey, api_version: i16, correlation_id: i32) -> RequestHeader {
     RequestHeader {
         api_key,
         api_version,

@@ -9,6 +9,7 @@ mod produce;
 mod report;
 mod setup;
 mod socket;
+mod touch;
 
 use clap::{Args, Subcommand};
 
@@ -21,6 +22,8 @@ pub(crate) enum BenchCommand {
     Consume(consume::ConsumeArgs),
     /// Produce at a fixed rate and time each batch from its intended send to its arrival at a consumer.
     Latency(end_to_end::LatencyArgs),
+    /// Write one record to each of many partitions, waiting for the broker to start.
+    Touch(touch::TouchArgs),
 }
 
 /// Where and what.
@@ -49,5 +52,6 @@ pub(crate) fn run(command: BenchCommand) -> anyhow::Result<()> {
         BenchCommand::Produce(args) => produce::run(&args),
         BenchCommand::Consume(args) => consume::run(&args),
         BenchCommand::Latency(args) => end_to_end::run(&args),
+        BenchCommand::Touch(args) => touch::run(&args),
     }
 }
