@@ -56,10 +56,6 @@ impl Cold {
         }
     }
 
-    pub(crate) fn remove(self) {
-        self.setup.remove();
-    }
-
     fn idle(&self, seconds: f64) -> Result<Sample> {
         let system = self.setup.start()?;
         rest(&system, seconds)

@@ -42,8 +42,19 @@ impl Disk {
         run(Command::new("mount").args(["-o", "loop,noinit_itable"]).arg(&self.image).arg(&self.mount))
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.mount.join(name)
+    /// The root: it is the data directory, so that a broker that syncs file systems concerns nobody else.
+    pub(crate) fn root(&self) -> &Path {
+        &self.mount
+    }
+
+    /// Removes everything; `lost+found` too, which Kafka would take for a partition.
+    pub(crate) fn empty(&self) -> Result<()> {
+        for entry in std::fs::read_dir(&self.mount)? {
+            let path = entry?.path();
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) }
+                .with_context(|| format!("remove {}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Everything written is on the medium and what was deleted is given back to it: no run pays for the

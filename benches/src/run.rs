@@ -201,7 +201,7 @@ pub(crate) fn measure(place: &Place, row: &Row, pairs: usize, seconds: f64) -> R
         Measured { seconds, own_file_systems: disks.0.own && disks.1.own, ..Measured::default() };
     let pairs = pairs.min(row.most_pairs);
     if row.load.starts_anew() {
-        measured.probes = probe(&disks.0.path(""))?;
+        measured.probes = probe(disks.0.root())?;
         measured.pairs = anew(place, row, &disks, pairs, seconds)?;
     } else {
         running(place, row, &disks, pairs, &mut measured)?;
@@ -226,14 +226,14 @@ fn running(
     pairs: usize,
     measured: &mut Measured,
 ) -> Result<()> {
-    let start = |kind, disk| Setup::new(place, kind, row.durability, disk, "data")?.start();
+    let start = |kind, disk| Setup::new(place, kind, row.durability, disk)?.start();
     let systems = [start(Kind::Plimsoll, &disks.0)?, start(Kind::Kafka, &disks.1)?];
     for system in &systems {
         one_run(place, row, system, "warm-up", measured.seconds)?;
         delete_topic(place, system, "warm-up");
     }
     let ballast = warm_memory(&place.dir)?;
-    measured.probes = probe(&disks.0.path(""))?;
+    measured.probes = probe(disks.0.root())?;
     for pair in 0..pairs {
         let topic = format!("{}-{pair}", row.name);
         let mut samples = [Sample::default(), Sample::default()];
@@ -268,13 +268,13 @@ fn anew(
             let (kind, disk) = [(Kind::Plimsoll, &disks.0), (Kind::Kafka, &disks.1)][at];
             let mut cold = match kept[at].take() {
                 Some(cold) => cold,
-                None => Cold::new(Setup::new(place, kind, row.durability, disk, &format!("data-{pair}"))?),
+                None => Cold::new(Setup::new(place, kind, row.durability, disk)?),
             };
             disk.settle();
             let sample = cold.run(place, row, pair, seconds)?;
             println!("  pair {pair} {kind:?}: {}", describe(row, &sample));
             samples[at] = sample;
-            if keeps { kept[at] = Some(cold) } else { cold.remove() }
+            kept[at] = Some(cold).filter(|_| keeps);
         }
         let [own, other] = samples;
         all.push((own, other));

@@ -30,7 +30,6 @@ pub(crate) enum Durability {
 pub(crate) struct Setup {
     pub(crate) kind: Kind,
     pub(crate) port: u16,
-    data: PathBuf,
     program: PathBuf,
     args: Vec<String>,
     log: PathBuf,
@@ -52,17 +51,10 @@ fn free_port() -> Result<u16> {
 }
 
 impl Setup {
-    /// A fresh data directory `name` on `disk`; Kafka's is formatted.
-    pub(crate) fn new(
-        place: &Place,
-        kind: Kind,
-        durability: Durability,
-        disk: &Disk,
-        name: &str,
-    ) -> Result<Setup> {
-        let data = disk.path(name);
-        // What an earlier pair left would be found by a start.
-        let _ = std::fs::remove_dir_all(&data);
+    /// Empties `disk` for a new data directory; Kafka's is formatted.
+    pub(crate) fn new(place: &Place, kind: Kind, durability: Durability, disk: &Disk) -> Result<Setup> {
+        disk.empty()?;
+        let data = disk.root();
         match kind {
             Kind::Plimsoll => plimsoll(place, durability, data),
             Kind::Kafka => kafka(place, durability, data),
@@ -97,11 +89,6 @@ impl Setup {
             std::thread::sleep(Duration::from_millis(2));
         }
         Ok(system)
-    }
-
-    /// Removes the data.
-    pub(crate) fn remove(self) {
-        let _ = std::fs::remove_dir_all(&self.data);
     }
 }
 
@@ -141,7 +128,7 @@ impl Drop for System {
     }
 }
 
-fn plimsoll(place: &Place, durability: Durability, data: PathBuf) -> Result<Setup> {
+fn plimsoll(place: &Place, durability: Durability, data: &Path) -> Result<Setup> {
     let (port, http) = (free_port()?, free_port()?);
     let mut args: Vec<String> = vec!["serve".into(), "--data-dir".into(), data.display().to_string()];
     args.extend(["--listener".into(), format!("PLAINTEXT://127.0.0.1:{port}")]);
@@ -150,7 +137,7 @@ fn plimsoll(place: &Place, durability: Durability, data: PathBuf) -> Result<Setu
         args.extend(["--set".into(), "write.caching=true".into()]);
     }
     let (program, log) = (place.plimsoll.clone(), place.dir.join("plimsoll.log"));
-    Ok(Setup { kind: Kind::Plimsoll, port, data, program, args, log })
+    Ok(Setup { kind: Kind::Plimsoll, port, program, args, log })
 }
 
 fn java(jars: &Path, flags: &[&str], class: &str, args: &[&str]) -> Vec<String> {
@@ -192,10 +179,10 @@ fn kafka_properties(durability: Durability, port: u16, controller: u16, data: &P
     text
 }
 
-fn kafka(place: &Place, durability: Durability, data: PathBuf) -> Result<Setup> {
+fn kafka(place: &Place, durability: Durability, data: &Path) -> Result<Setup> {
     let (port, controller) = (free_port()?, free_port()?);
     let config = place.dir.join("kafka.properties");
-    std::fs::write(&config, kafka_properties(durability, port, controller, &data))?;
+    std::fs::write(&config, kafka_properties(durability, port, controller, data))?;
     let config = config.display().to_string();
     let logging = place.dir.join("log4j2.properties");
     std::fs::write(&logging, LOGGING)?;
@@ -216,5 +203,5 @@ fn kafka(place: &Place, durability: Durability, data: PathBuf) -> Result<Setup> 
     let flags: Vec<&str> = std::iter::once(logging.as_str()).chain(FLAGS).collect();
     let args = java(&place.kafka, &flags, "kafka.Kafka", &[&config]);
     let log = place.dir.join("kafka.log");
-    Ok(Setup { kind: Kind::Kafka, port, data, program: PathBuf::from("java"), args, log })
+    Ok(Setup { kind: Kind::Kafka, port, program: PathBuf::from("java"), args, log })
 }
