@@ -171,9 +171,10 @@ impl Writer {
             && !dir.exists()
         {
             self.spend_ballast(|| std::fs::create_dir_all(dir)).map_err(|e| io_error("create", path, &e))?;
-            self.durable_dirs.retain(|d| !dir.starts_with(d));
+            // Each of these may have got a name.
+            dir.ancestors().for_each(|above| _ = self.durable_dirs.remove(above));
         }
-        self.durable_dirs.retain(|d| Some(d.as_path()) != full.parent());
+        full.parent().map(|dir| self.durable_dirs.remove(dir));
         self.shared.readers().remove(path);
         if pooled && self.pool_bytes > 0 {
             let taken = self.take_pooled(&full);
