@@ -64,15 +64,17 @@ impl Cold {
     fn many(&self, place: &Place, seconds: f64) -> Result<Sample> {
         let system = self.setup.start()?;
         let before = rest(&system, REST.as_secs_f64().min(seconds))?.broker.rss_mb;
-        touched(touch(place, &self.setup, &many(&["--create"])).spawn()?)?;
+        let begun = wall_ms();
+        let made = touched(touch(place, &self.setup, &many(&["--create"])).spawn()?)?;
         std::thread::sleep(REST);
         let mut sample = rest(&system, seconds)?;
+        sample.made_ms = made.all_at_ms - begun;
         let partitions = MANY.0 as f64 * f64::from(MANY.1);
         sample.partition_kb = (sample.broker.rss_mb - before) * 1e3 / partitions;
         Ok(sample)
     }
 
-    /// The broker is stopped or killed first; the client that waits for it is there before it.
+    /// The client that waits for the broker is there before it.
     fn start(&mut self, place: &Place, before: Before, pair: usize) -> Result<Sample> {
         self.prepare(place, before)?;
         let first = (pair as u32 * 37 % MANY.1).to_string();
@@ -88,30 +90,27 @@ impl Cold {
         let broker = usage(system.pid())?;
         let since = |at: f64| if at > 0.0 { at - system.started_at_ms } else { 0.0 };
         let (first_ack_ms, all_acks_ms) = (since(touched.first_at_ms), since(touched.all_at_ms));
-        system.stop()?;
+        end(system, before)?;
         Ok(Sample { broker, first_ack_ms, all_acks_ms, ..Sample::default() })
     }
 
+    /// Makes the partitions, once; every later run finds what the one before left, a record more in each.
     fn prepare(&mut self, place: &Place, before: Before) -> Result<()> {
-        if before == Before::Empty {
+        if before == Before::Empty || self.filled {
             return Ok(());
         }
-        if !self.filled {
-            let begun = wall_ms();
-            let system = self.setup.start()?;
-            touched(touch(place, &self.setup, &many(&["--create"])).spawn()?)?;
-            system.stop()?;
-            self.filled = true;
-            println!("  {:?}: 10,000 partitions made in {:.1} s", self.setup.kind, (wall_ms() - begun) / 1e3);
-        }
-        if before == Before::Killed {
-            let system = self.setup.start()?;
-            touched(touch(place, &self.setup, &many(&[])).spawn()?)?;
-            // kill -9.
-            drop(system);
-        }
-        Ok(())
+        let begun = wall_ms();
+        let system = self.setup.start()?;
+        touched(touch(place, &self.setup, &many(&["--create"])).spawn()?)?;
+        println!("  {:?}: 10,000 partitions made in {:.1} s", self.setup.kind, (wall_ms() - begun) / 1e3);
+        self.filled = true;
+        end(system, before)
     }
+}
+
+/// Stops a broker as the next run is to find it; dropping it is kill -9.
+fn end(system: System, before: Before) -> Result<()> {
+    if before == Before::Clean { system.stop() } else { Ok(()) }
 }
 
 fn many<'a>(more: &[&'a str]) -> Vec<&'a str> {

@@ -67,6 +67,8 @@ pub(crate) struct Sample {
     #[serde(default)]
     pub(crate) all_acks_ms: f64,
     #[serde(default)]
+    pub(crate) made_ms: f64,
+    #[serde(default)]
     pub(crate) partition_kb: f64,
     #[serde(default)]
     pub(crate) idle_cpu_percent: f64,
@@ -89,6 +91,7 @@ impl Sample {
             Figure::PeakRss => self.broker.peak_mb,
             Figure::FirstAck => self.first_ack_ms,
             Figure::AllAcks => self.all_acks_ms,
+            Figure::Made => self.made_ms,
             Figure::PartitionKb => self.partition_kb,
             Figure::IdleCpu => self.idle_cpu_percent,
         }

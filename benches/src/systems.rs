@@ -44,7 +44,8 @@ pub(crate) struct System {
     pub(crate) started_at_ms: f64,
 }
 
-const PATIENCE: Duration = Duration::from_secs(300);
+/// A clean stop of Apache Kafka with 10,000 partitions syncs 30,000 files.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
@@ -54,6 +55,8 @@ impl Setup {
     /// Empties `disk` for a new data directory; Kafka's is formatted.
     pub(crate) fn new(place: &Place, kind: Kind, durability: Durability, disk: &Disk) -> Result<Setup> {
         disk.empty()?;
+        let log = place.dir.join(if kind == Kind::Kafka { "kafka.log" } else { "plimsoll.log" });
+        let _ = std::fs::remove_file(log);
         let data = disk.root();
         match kind {
             Kind::Plimsoll => plimsoll(place, durability, data),
