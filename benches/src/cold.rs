@@ -1,5 +1,5 @@
 //! Rows in which each pair starts the brokers: starts, memory at rest, many partitions.
-use crate::rows::{Before, Load, MANY, Row};
+use crate::rows::{Before, Load, PARTITIONS, Row};
 use crate::run::{Place, Sample};
 use crate::systems::{Setup, System, wall_ms};
 use crate::usage::usage;
@@ -18,7 +18,7 @@ struct Touched {
     all_at_ms: f64,
 }
 
-fn touch(place: &Place, setup: &Setup, args: &[&str]) -> Command {
+fn touch(place: &Place, setup: &Setup, args: &[String]) -> Command {
     let mut command = Command::new(&place.plimsoll);
     command.args(["bench", "touch", "--bootstrap", &setup.address()]).args(args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
@@ -33,7 +33,7 @@ fn touched(command: std::process::Child) -> Result<Touched> {
     serde_json::from_slice(&output.stdout).context("the moments of the acknowledgements")
 }
 
-/// A broker of a row: its files, and whether `MANY` partitions are in them.
+/// A broker of a row: its files, and whether the many partitions are in them.
 pub(crate) struct Cold {
     setup: Setup,
     filled: bool,
@@ -65,11 +65,11 @@ impl Cold {
         let system = self.setup.start()?;
         let before = rest(&system, REST.as_secs_f64().min(seconds))?.broker.rss_mb;
         let begun = wall_ms();
-        let made = touched(touch(place, &self.setup, &many(&["--create"])).spawn()?)?;
+        let made = touched(touch(place, &self.setup, &many(place, &["--create"])).spawn()?)?;
         std::thread::sleep(REST);
         let mut sample = rest(&system, seconds)?;
         sample.made_ms = made.all_at_ms - begun;
-        let partitions = MANY.0 as f64 * f64::from(MANY.1);
+        let partitions = f64::from(place.topics * PARTITIONS);
         sample.partition_kb = (sample.broker.rss_mb - before) * 1e3 / partitions;
         Ok(sample)
     }
@@ -77,10 +77,13 @@ impl Cold {
     /// The client that waits for the broker is there before it.
     fn start(&mut self, place: &Place, before: Before, pair: usize) -> Result<Sample> {
         self.prepare(place, before)?;
-        let first = (pair as u32 * 37 % MANY.1).to_string();
+        let first = (pair as u32 * 37 % PARTITIONS).to_string();
         let args = match before {
-            Before::Empty => vec!["--create", "--topics", "1", "--partitions", "1", "--first-only"],
-            Before::Clean | Before::Killed => many(&["--first", &first]),
+            Before::Empty => {
+                let one = ["--create", "--topics", "1", "--partitions", "1", "--first-only"];
+                one.map(str::to_owned).to_vec()
+            }
+            Before::Clean | Before::Killed => many(place, &["--first", &first]),
         };
         let client = touch(place, &self.setup, &args).spawn()?;
         // Its own start is not to be measured.
@@ -101,8 +104,12 @@ impl Cold {
         }
         let begun = wall_ms();
         let system = self.setup.start()?;
-        touched(touch(place, &self.setup, &many(&["--create"])).spawn()?)?;
-        println!("  {:?}: 10,000 partitions made in {:.1} s", self.setup.kind, (wall_ms() - begun) / 1e3);
+        touched(touch(place, &self.setup, &many(place, &["--create"])).spawn()?)?;
+        let seconds = (wall_ms() - begun) / 1e3;
+        println!(
+            "  {:?}: {} x {PARTITIONS} partitions made in {seconds:.1} s",
+            self.setup.kind, place.topics
+        );
         self.filled = true;
         end(system, before)
     }
@@ -113,8 +120,11 @@ fn end(system: System, before: Before) -> Result<()> {
     if before == Before::Clean { system.stop() } else { Ok(()) }
 }
 
-fn many<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    [more, &["--topics", "10", "--partitions", "1000"]].concat()
+fn many(place: &Place, more: &[&str]) -> Vec<String> {
+    let mut args: Vec<String> = more.iter().map(|arg| (*arg).to_owned()).collect();
+    args.extend(["--topics".to_owned(), place.topics.to_string()]);
+    args.extend(["--partitions".to_owned(), PARTITIONS.to_string()]);
+    args
 }
 
 /// Memory and CPU of a broker that nobody asks anything.

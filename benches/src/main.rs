@@ -25,6 +25,9 @@ struct Args {
     /// Seconds a run.
     #[arg(long, default_value_t = 20.0)]
     seconds: f64,
+    /// Topics of 1,000 partitions in the rows with many: fewer is a trial, which is not kept.
+    #[arg(long, default_value_t = rows::TOPICS)]
+    topics: u32,
     /// Only write the tables from the rows measured on this commit so far.
     #[arg(long)]
     report: bool,
@@ -35,7 +38,7 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let place = run::Place::new(&args.root)?;
+    let place = run::Place::new(&args.root, args.topics)?;
     if args.row.as_deref() == Some("list") {
         rows::ROWS.iter().for_each(|row| println!("{:<24} {}", row.name, row.what));
         return Ok(());

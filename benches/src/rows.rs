@@ -75,14 +75,16 @@ pub(crate) enum Goal {
 pub(crate) enum Before {
     /// Nothing: a new directory, a topic is created first.
     Empty,
-    /// `MANY` partitions, stopped cleanly.
+    /// Many partitions, stopped cleanly.
     Clean,
-    /// `MANY` partitions, a record in each written just before kill -9.
+    /// Many partitions, a record in each written just before kill -9.
     Killed,
 }
 
-/// Topics and partitions of each in the rows with many.
-pub(crate) const MANY: (usize, u32) = (10, 1000);
+/// Partitions of each topic in the rows with many: Kafka takes no topic with 10,000 in one request.
+pub(crate) const PARTITIONS: u32 = 1000;
+/// Topics in them.
+pub(crate) const TOPICS: u32 = 10;
 
 /// What happens in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +101,7 @@ pub(crate) enum Load {
     Idle,
     /// A start.
     Start(Before),
-    /// A new broker; `MANY` partitions are made, one record in each, then nobody asks anything.
+    /// A new broker; many partitions are made, one record in each, then nobody asks anything.
     Many,
 }
 
