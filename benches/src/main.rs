@@ -22,10 +22,10 @@ struct Args {
     /// Pairs of runs a row.
     #[arg(long, default_value_t = 7)]
     pairs: usize,
-    /// Seconds a run.
+    /// Seconds a run: below 10 it is a trial.
     #[arg(long, default_value_t = 20.0)]
     seconds: f64,
-    /// Topics of 1,000 partitions in the rows with many: fewer is a trial, which is not kept.
+    /// Topics of 1,000 partitions in the rows with many: fewer is a trial, of which no page is written.
     #[arg(long, default_value_t = rows::TOPICS)]
     topics: u32,
     /// Only write the tables from the rows measured on this commit so far.
@@ -38,7 +38,7 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let place = run::Place::new(&args.root, args.topics)?;
+    let place = run::Place::new(&args.root, args.topics, args.seconds)?;
     if args.row.as_deref() == Some("list") {
         rows::ROWS.iter().for_each(|row| println!("{:<24} {}", row.name, row.what));
         return Ok(());

@@ -122,14 +122,14 @@ fn probes(place: &Place) -> Result<String> {
     Ok(out)
 }
 
-/// Writes docs/benchmarks.md from the rows measured on this commit.
+/// Prints the rows measured on this commit and writes them to docs/benchmarks.md, unless this is a trial.
 pub(crate) fn write(place: &Place) -> Result<()> {
     let mut out = format!(
         "# Benchmarks\n\nWritten by `cargo xtask bench` at commit {} of `crates/`, beside Apache Kafka 4.4.0 with a \
          heap of 1 GB. Both brokers on one machine, runs in alternating pairs on fresh topics after one run each \
          to warm up, each broker on an ext4 image of its own, the page cache filled first; ratio = ours / Apache \
          Kafka's, median of the per-pair ratios. CPU is that of the broker's process; the load generator's is not \
-         in it. A short run is no measurement: the table of probes says how long they were.\n\n",
+         in it.\n\n",
         place.commit
     );
     writeln!(out, "## Page cache (`write.caching=true` against Kafka's default)\n")?;
@@ -150,7 +150,9 @@ pub(crate) fn write(place: &Place) -> Result<()> {
          row does not count. Filling the pool is paid once per file and is within the CPU of the rows.\n"
     )?;
     out.push_str(&probes(place)?);
-    std::fs::write(place.root.join("docs/benchmarks.md"), &out)?;
+    if !place.trial {
+        std::fs::write(place.root.join("docs/benchmarks.md"), &out)?;
+    }
     print!("{out}");
     Ok(())
 }

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// Runs below so many seconds are a trial.
+const SHORTEST: f64 = 10.0;
+
 /// Where things are.
 pub(crate) struct Place {
     pub(crate) root: PathBuf,
@@ -20,10 +23,12 @@ pub(crate) struct Place {
     pub(crate) commit: String,
     /// Of 1,000 partitions each, in the rows with many.
     pub(crate) topics: u32,
+    /// Short runs or few partitions: kept apart, and no page is written of them.
+    pub(crate) trial: bool,
 }
 
 impl Place {
-    pub(crate) fn new(root: &Path, topics: u32) -> Result<Place> {
+    pub(crate) fn new(root: &Path, topics: u32, seconds: f64) -> Result<Place> {
         let root = root.canonicalize()?;
         let dir = root.join("target/bench");
         std::fs::create_dir_all(&dir)?;
@@ -37,11 +42,13 @@ impl Place {
         }
         let plimsoll = root.join("target/release/plimsoll");
         let kafka = root.join("target/clients/kafka-4.4.0");
-        Ok(Place { root, dir, plimsoll, kafka, commit, topics })
+        let trial = topics != TOPICS || seconds < SHORTEST;
+        Ok(Place { root, dir, plimsoll, kafka, commit, topics, trial })
     }
 
     pub(crate) fn results(&self) -> PathBuf {
-        self.dir.join("results").join(&self.commit)
+        let name = if self.trial { format!("{}-trial", self.commit) } else { self.commit.clone() };
+        self.dir.join("results").join(name)
     }
 }
 
@@ -212,9 +219,6 @@ pub(crate) fn measure(place: &Place, row: &Row, pairs: usize, seconds: f64) -> R
         running(place, row, &disks, pairs, &mut measured)?;
     }
     measured.at_ms = wall_ms();
-    if place.topics != TOPICS {
-        return Ok(());
-    }
     std::fs::create_dir_all(place.results())?;
     let file = place.results().join(format!("{}.json", row.name));
     std::fs::write(&file, serde_json::to_vec_pretty(&measured)?)?;
@@ -237,18 +241,20 @@ fn running(
     let start = |kind, disk| Setup::new(place, kind, row.durability, disk)?.start();
     let systems = [start(Kind::Plimsoll, &disks.0)?, start(Kind::Kafka, &disks.1)?];
     for system in &systems {
-        one_run(place, row, system, "warm-up", measured.seconds)?;
+        one_run(place, row, system, "warm-up", measured.seconds)
+            .with_context(|| format!("warm {:?}", system.kind))?;
         delete_topic(place, system, "warm-up");
     }
-    // A shorter run is a trial, which is not worth the minutes that this takes.
-    let ballast = if measured.seconds >= 10.0 { Some(warm_memory(&place.dir)?) } else { None };
+    // A trial is not worth the minutes that this takes.
+    let ballast = if place.trial { None } else { Some(warm_memory(&place.dir)?) };
     measured.probes = probe(disks.0.root())?;
     for pair in 0..pairs {
         let topic = format!("{}-{pair}", row.name);
         let mut samples = [Sample::default(), Sample::default()];
         for at in order(pair) {
             [&disks.0, &disks.1][at].settle();
-            let sample = one_run(place, row, &systems[at], &topic, measured.seconds)?;
+            let sample = one_run(place, row, &systems[at], &topic, measured.seconds)
+                .with_context(|| format!("pair {pair}, {:?}", systems[at].kind))?;
             println!("  pair {pair} {:?}: {}", systems[at].kind, describe(row, &sample));
             samples[at] = sample;
             delete_topic(place, &systems[at], &topic);
