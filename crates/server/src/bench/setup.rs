@@ -1,7 +1,7 @@
 //! Creates the topic and finds its partitions' leaders before the clock starts.
 use super::TopicArgs;
 use anyhow::{Context, Result, bail};
-use client_lite::{Client, ClientOptions};
+use client_lite::{Client, ClientOptions, LATEST, Place};
 use wire::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use wire::{CreateTopicsRequest, Str};
 
@@ -39,6 +39,9 @@ pub(super) fn ensure_topic(args: &TopicArgs) -> Result<i32> {
             }
         }
         let topic = client.topic_created(&args.topic).await?;
-        Ok(i32::try_from(topic.partitions.len())?)
+        // Apache Kafka names a leader before that leader knows: a request in between would be refused.
+        let places: Vec<Place> = topic.partitions.iter().map(|p| (args.topic.clone(), p.index)).collect();
+        client.list_offsets(&places, LATEST, false).await.context("wait for the leaders")?;
+        Ok(i32::try_from(places.len())?)
     })
 }
