@@ -186,7 +186,7 @@ pub(crate) const ROWS: &[Row] = &[
         what: "one reader of 4 GB just written, 128 KiB batches, 10 partitions",
         durability: Durability::PageCache,
         partitions: 10,
-        load: Load::Backlog { fill: &["--batch-bytes", "131072", "--megabytes", "4000", "--seconds", "60"] },
+        load: Load::Backlog { fill: &["--batch-bytes", "131072", "--megabytes", "4000"] },
         most_pairs: usize::MAX,
         goals: &[(CpuPerGb, Ratio(0.8)), (Throughput, Ratio(1.0))],
     },

@@ -169,7 +169,8 @@ fn one_run(place: &Place, row: &Row, system: &System, topic: &str, seconds: f64)
         Load::Produce(args) => timed(make("produce", &strings(args, Some(seconds)))),
         Load::Latency(args) => timed(make("latency", &strings(args, Some(seconds)))),
         Load::Backlog { fill } => {
-            figures(make("produce", &strings(fill, None)))?;
+            let patience = if place.trial { seconds } else { 60.0 };
+            figures(make("produce", &strings(fill, Some(patience))))?;
             timed(make("consume", &strings(&["--seconds", "120"], None)))
         }
         Load::Tail { produce, readers } => {
