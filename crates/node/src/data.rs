@@ -58,7 +58,7 @@ impl Node {
         FetchResult::NotReady
     }
 
-    fn holds(&self, key: GroupKey) -> bool {
+    pub(crate) fn holds(&self, key: GroupKey) -> bool {
         let image = self.metadata.image();
         let topic = image.topic_by_id(key.topic);
         topic

@@ -11,6 +11,7 @@ mod data;
 mod groups;
 mod metadata;
 mod node;
+mod visits;
 mod watches;
 
 pub use api::{

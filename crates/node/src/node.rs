@@ -5,6 +5,7 @@ use crate::configs::metadata_config;
 use crate::coordinators::Host;
 use crate::data::ReadFor;
 use crate::groups::{Open, Slot};
+use crate::visits::Visits;
 use crate::watches::Watches;
 use cluster::{Image, Metadata};
 use model::{ErrorCode, GroupKey, Mono, Now, ProducerId, TopicId};
@@ -64,6 +65,7 @@ pub struct Node {
     pub(crate) active: BTreeSet<GroupKey>,
     next_active_tick: Mono,
     next_sweep: Mono,
+    pub(crate) visits: Visits,
     pub(crate) registered: bool,
     stop: Stop,
     pub(crate) fx: Vec<Effect>,
@@ -126,6 +128,7 @@ impl Node {
             active: BTreeSet::new(),
             next_active_tick: now.mono.after_ms(ACTIVE_TICK_MS),
             next_sweep: now.mono.after_ms(FIRST_SWEEP_MS),
+            visits: Visits::new(now),
             registered: false,
             stop: Stop::No,
             fx: Vec::new(),
@@ -222,6 +225,7 @@ impl Node {
                 self.checkpoint_machine(key);
             }
         }
+        self.visit(now);
         self.tick_hosts(now);
         self.settle(now);
         self.dir.pump(now);
@@ -241,7 +245,7 @@ impl Node {
             next = next.min(self.next_active_tick);
         }
         let hosts = self.hosts.values().filter_map(Host::next_deadline).min();
-        [Some(next), hosts, self.dir.next_deadline()].into_iter().flatten().min()
+        [Some(next), self.visits.next_deadline(), hosts, self.dir.next_deadline()].into_iter().flatten().min()
     }
 
     /// Begins a clean stop: a checkpoint of every open group, then a last sync. [`Node::stopped`] tells when.

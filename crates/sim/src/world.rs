@@ -185,3 +185,50 @@ fn kind_of(completion: &storage::Completion) -> &'static str {
 
 /// Replies by token, for whoever asked.
 pub(crate) type Waiting<T> = BTreeMap<Token, T>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+    use cluster::NewTopic;
+    use node::AdminRequest;
+    use records::{BatchBuilder, NewRecord};
+
+    fn run(world: &mut World, seconds: usize) {
+        for _ in 0..seconds {
+            world.pass(1_000);
+            world.quiesce();
+        }
+    }
+
+    #[test]
+    fn retention_reaches_partitions_that_nobody_touches_after_a_start() {
+        let mut world = World::new(1);
+        world.start().unwrap();
+        world.quiesce();
+        let topic = NewTopic {
+            name: "old".to_owned(),
+            num_partitions: 1,
+            replication_factor: 1,
+            assignments: Vec::new(),
+            configs: vec![("retention.ms".to_owned(), Some("60000".to_owned()))],
+        };
+        let create = AdminRequest::CreateTopics { topics: vec![topic], validate_only: false };
+        world.call(|node, now| node.admin(now, Token(1), create));
+        world.quiesce();
+        let topic = world.node.as_ref().unwrap().image().topic("old").unwrap().id;
+        let key = GroupKey { topic, partition: 0 };
+        let mut batch = BatchBuilder::new();
+        batch.push(NewRecord::new(world.now.wall, None, Some(b"value")));
+        let batch = BytesMut::from(&batch.finish().unwrap()[..]);
+        world.call(|node, now| node.produce(now, Token(2), key, batch, -1));
+        world.quiesce();
+        world.crash(false);
+        world.start().unwrap();
+        run(&mut world, 5);
+        assert!(world.node.as_ref().unwrap().partition_info(key).is_none(), "nobody touched it");
+        run(&mut world, 300);
+        let info = world.node.as_ref().unwrap().partition_info(key).unwrap();
+        assert_eq!((info.log_start, info.high_watermark), (1, 1));
+    }
+}

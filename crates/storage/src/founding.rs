@@ -52,7 +52,12 @@ impl Directory {
         };
         let token = self.fx.token();
         founding.running = Some(token);
-        founding.ops.push(DiskOp::Put { path: (*path).to_string(), bytes: bytes.clone(), token, durable: true });
+        founding.ops.push(DiskOp::Put {
+            path: (*path).to_string(),
+            bytes: bytes.clone(),
+            token,
+            durable: true,
+        });
     }
 
     /// Whether the completion of `token` is for here.
