@@ -9,6 +9,8 @@ const SMALLEST_BUFFER: usize = 4 << 10;
 const LARGEST_BUFFER: usize = 1 << 20;
 /// While many small frames come at once, up to so many bytes are read at once.
 const BATCH_BUFFER: usize = 256 << 10;
+/// What counts as small: of a larger one nothing beyond its end is read, since that would have to move.
+const SMALL_FRAME: usize = 32 << 10;
 
 /// Why no frame came.
 #[derive(Debug)]
@@ -28,11 +30,13 @@ pub(crate) struct FrameReader {
     buf: BytesMut,
     /// Capacity of the next buffer: what the last frames needed.
     hint: usize,
+    /// The last frame was small.
+    small: bool,
 }
 
 impl FrameReader {
     pub(crate) fn new() -> FrameReader {
-        FrameReader { buf: BytesMut::new(), hint: SMALLEST_BUFFER }
+        FrameReader { buf: BytesMut::new(), hint: SMALLEST_BUFFER, small: true }
     }
 
     /// Whether bytes of a frame are here already.
@@ -51,6 +55,7 @@ impl FrameReader {
             Split::Frame(length) => {
                 self.buf.advance(LENGTH_BYTES);
                 let frame = self.buf.split_to(length);
+                self.small = length <= SMALL_FRAME;
                 let wanted = (LENGTH_BYTES + length).next_multiple_of(SMALLEST_BUFFER);
                 if wanted > self.hint || wanted < self.hint / 4 && self.hint > BATCH_BUFFER {
                     self.hint = wanted.min(LARGEST_BUFFER);
@@ -78,16 +83,27 @@ impl FrameReader {
         } else {
             self.make_room();
         }
-        let room = self.buf.capacity() - self.buf.len();
+        let room = self.room();
         let read = socket.read_buf(&mut (&mut self.buf).limit(room)).await.map_err(ReadEnd::Io)?;
         if read == 0 {
             return Err(ReadEnd::Closed);
         }
-        if read == room && self.hint < BATCH_BUFFER {
+        if read == room && self.small && self.hint < BATCH_BUFFER {
             self.hint *= 2;
         }
         self.fit();
         Ok(())
+    }
+
+    /// Bytes to read at once.
+    fn room(&self) -> usize {
+        let free = self.buf.capacity() - self.buf.len();
+        match self.expected() {
+            Some(expected) if expected > SMALL_FRAME && expected > self.buf.len() => {
+                free.min(expected - self.buf.len())
+            }
+            _ => free,
+        }
     }
 
     /// Whole frames that came alone move to a buffer of their size: what is kept of them (a record set, for
