@@ -24,10 +24,6 @@ const fn slow(name: &'static str, run: fn(&Context) -> Result<Outcome>) -> Suite
     Suite { name, tier: Tier::Default, run }
 }
 
-const fn full(name: &'static str, run: fn(&Context) -> Result<Outcome>) -> Suite {
-    Suite { name, tier: Tier::Full, run }
-}
-
 pub(crate) const SUITES: &[Suite] = &[
     fast("fmt", |_| cargo(&["fmt", "--all", "--check"])),
     fast("tidy", |_| Ok(judged("tidy", crate::tidy::run()))),
@@ -37,7 +33,7 @@ pub(crate) const SUITES: &[Suite] = &[
     slow("sim", sim),
     slow("process", process_tests),
     slow("crash", crash),
-    full("differential", broker_tests::differential),
+    slow("differential", broker_tests::differential),
     slow("client-lite", broker_tests::client_lite),
     slow("admin-commands", broker_tests::admin_commands),
     slow("kcat", clients::kcat::run),

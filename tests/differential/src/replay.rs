@@ -140,10 +140,9 @@ impl Replay {
             step.learn.iter().for_each(|learn| learn(side, body));
         }
         if !step.silent {
-            if let (Answer::Body(_), Answer::Body(_)) = (&a, &b) {
-                if !matches!(step.action, Action::Body { .. }) {
-                    self.outcome.answered.insert((step.api, version));
-                }
+            let both = matches!((&a, &b), (Answer::Body(_), Answer::Body(_)));
+            if both && !matches!(step.action, Action::Body { .. }) {
+                self.outcome.answered.insert((step.api, version));
             }
             self.compare(place, &a, &b);
         }

@@ -96,20 +96,3 @@ fn fields_without_news_are_filled_as_kafka_fills_them() {
         assert_eq!((answer.error_code, answer.protocol_name.as_deref()), (24, name));
     }
 }
-
-#[test]
-fn list_offsets_refuses_once_what_is_named_twice() {
-    use wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-    let dir = tempfile::tempdir().unwrap();
-    let broker = start(dir.path(), |_| {});
-    let mut client = broker.client();
-    client.create("t", 2);
-    let of = |partition_index| ListOffsetsPartition { partition_index, timestamp: -1, ..Default::default() };
-    let named = |partitions| ListOffsetsTopic { name: Str::from_static("t"), partitions };
-    let topics = vec![named(vec![of(0), of(1), of(0)]), named(vec![of(0)])];
-    let request = wire::ListOffsetsRequest { replica_id: -1, topics, ..Default::default() };
-    let ResponseBody::ListOffsets(answer) = client.ask(ApiKey::ListOffsets, 7, request) else { panic!() };
-    assert_eq!(answer.topics.len(), 1);
-    let codes = answer.topics[0].partitions.iter().map(|p| (p.partition_index, p.error_code));
-    assert_eq!(codes.collect::<Vec<_>>(), [(0, 42), (1, 0)]);
-}

@@ -4,5 +4,6 @@ mod answers;
 mod bad_input;
 mod every_version;
 mod life;
+mod named_twice;
 mod rig;
 mod serving;
