@@ -36,6 +36,10 @@ pub fn delete_topics(image: &Image, topics: &[TopicRef]) -> Vec<DeletedTopic> {
             _ => {}
         }
     }
+    // Named by its id and by its name, too: the name is refused and speaks for both.
+    for id in by_name.keys().filter_map(|name| Some(image.topic(name)?.id)) {
+        by_id.entry(id).and_modify(|times| *times = if *times == 1 { 0 } else { *times });
+    }
     let mut outcomes = Vec::new();
     for topic in topics {
         let outcome = match (&topic.name, topic.id.is_zero()) {

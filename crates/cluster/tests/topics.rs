@@ -307,6 +307,14 @@ fn deletions_are_judged_one_by_one() {
             ErrorCode::None
         ]
     );
+    // The id of a topic and its name: one refusal, and the topic stays.
+    let (by_id, by_name) =
+        (TopicRef { name: None, id }, TopicRef { name: Some("a".into()), id: TopicId::ZERO });
+    for refs in [[by_id.clone(), by_name.clone()], [by_name, by_id]] {
+        let verdicts = delete_topics(&one.metadata.image(), &refs);
+        assert_eq!(verdicts.len(), 1);
+        assert_eq!(verdicts[0].result.as_ref().unwrap_err().code, ErrorCode::InvalidRequest);
+    }
     let off = One::new(&[("delete.topic.enable", "false")]);
     let mut off = off;
     off.create(topic("a", 1, 1)).unwrap();

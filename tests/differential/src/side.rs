@@ -110,7 +110,8 @@ impl Side {
         let ids: Vec<(Str, TopicId)> = match body {
             ResponseBody::Metadata(answer) => {
                 let named = |topic: &wire::metadata_response::MetadataResponseTopic| {
-                    Some((topic.name.clone()?, topic.topic_id))
+                    // A refusal may echo a name beside the id of another topic.
+                    Some((topic.name.clone()?, topic.topic_id)).filter(|_| topic.error_code == 0)
                 };
                 answer.topics.iter().filter_map(named).collect()
             }

@@ -27,6 +27,8 @@ fn produce(side: &Side, topic: &str, index: i32, records: Option<BytesMut>) -> P
 pub(super) fn steps(script: &mut Script) {
     good(script);
     unacknowledged(script);
+    twice(script);
+    odd_inside(script);
     refused(script);
     damaged_batches(script);
     rules_of_topics(script);
@@ -92,7 +94,51 @@ fn unacknowledged(script: &mut Script) {
     script.finish::<ProduceRequest>("acks 0 and a damaged batch");
 }
 
+/// What is named twice in one request.
+fn twice(script: &mut Script) {
+    script.each("a partition twice", |side, _| {
+        let mut request = produce(side, "double", 0, Some(batch(1, Codec::None)));
+        let second = PartitionProduceData { index: 0, records: Some(batch(2, Codec::None)) };
+        request.topic_data[0].partition_data.push(second);
+        request
+    });
+    script.each("a topic twice", |side, _| {
+        let mut request = produce(side, "double", 8, Some(batch(1, Codec::None)));
+        request.topic_data.extend(produce(side, "double", 7, Some(batch(2, Codec::None))).topic_data);
+        request
+    });
+}
+
+/// Bytes behind a good header and a right checksum that are no good records; first what Kafka takes, too.
+fn odd_inside(script: &mut Script) {
+    // Of the first record: its length, attributes, timestamp and offset deltas, key length, key, value length.
+    let takes = [
+        ("attributes of a record", 62, &[0xff][..]),
+        ("a time before the batch's", 63, &[0x01]),
+        ("a last time before the first", 35, &[0, 0, 0, 0, 0, 0, 0, 1]),
+        ("no last time", 35, &[0xff; 8]),
+        ("no first time", 27, &[0xff; 8]),
+    ];
+    let refuses = [
+        ("a record too long", 61, &[0x40][..]),
+        ("a record too short", 61, &[0x02]),
+        ("a negative record length", 61, &[0x01]),
+        ("a key longer than its record", 65, &[0x7e]),
+        ("a negative key length", 65, &[0x05]),
+        ("a value longer than its record", 69, &[0x7e]),
+    ];
+    for (name, place, bytes) in takes.into_iter().chain(refuses) {
+        for topic in ["compact", "inside", "repacked"] {
+            script.once(&format!("{name}, {topic}"), move |side, _| {
+                produce(side, topic, 0, Some(changed(place, bytes)))
+            });
+        }
+    }
+}
+
 fn refused(script: &mut Script) {
+    // The last one of its topic: offsets differ from here on.
+    script.once("an offset out of turn", |side, _| produce(side, "repacked", 0, Some(changed(64, &[0x08]))));
     script.once("one known and one unknown topic", |side, _| {
         let mut request = produce(side, "main", 0, Some(batch(1, Codec::None)));
         request.topic_data.extend(produce(side, "nowhere", 0, Some(batch(1, Codec::None))).topic_data);

@@ -52,6 +52,9 @@ fn main_topics(script: &mut Script) {
             topic(side.name("doomed"), 1, &[]),
             topic(side.name("broken"), 1, &[]),
             topic(side.name("unasked"), 1, &[]),
+            topic(side.name("inside"), 1, &[]),
+            topic(side.name("double"), 1, &[]),
+            topic(side.name("repacked"), 1, &[("compression.type", Some("lz4"))]),
         ])
     });
     script
@@ -59,7 +62,7 @@ fn main_topics(script: &mut Script) {
             topics: Some(
                 [
                     "main", "compact", "stamped", "small", "strict", "packed", "grown", "doomed", "broken",
-                    "unasked",
+                    "unasked", "inside", "double", "repacked",
                 ]
                 .map(|name| by_name(side.name(name)))
                 .into(),
