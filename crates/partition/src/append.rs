@@ -9,7 +9,8 @@ use consensus::{DataHead, ProposeError};
 use model::{ErrorCode, Now, WallMs};
 use records::{
     BatchError, BatchHeader, BatchLimits, CompressionTarget, TimestampType, WalkRules, batches,
-    check_client_batch, recompress, set_base_offset, set_log_append_time, set_partition_leader_epoch, walk,
+    check_client_batch, recompress, set_base_offset, set_log_append_time, set_max_timestamp,
+    set_partition_leader_epoch, walk,
 };
 use storage::{Directory, EntryKind};
 
@@ -258,7 +259,7 @@ fn prepare_client(cfg: &PartitionConfig, now: Now, records: BytesMut) -> Result<
         bounds: cfg.timestamp_bounds,
         now: now.wall,
     };
-    let header = check_client_batch(&records, &limits)?;
+    let mut header = check_client_batch(&records, &limits)?;
     let mut payload = records;
     let append_time = cfg.timestamp_type == TimestampType::LogAppendTime;
     let rules = WalkRules {
@@ -267,19 +268,24 @@ fn prepare_client(cfg: &PartitionConfig, now: Now, records: BytesMut) -> Result<
         dense_offsets: true,
         timestamps: (!append_time).then_some((cfg.timestamp_bounds, now.wall)),
     };
-    match cfg.compression {
+    let walked = match cfg.compression {
         CompressionTarget::Codec(codec, level) if cfg.compression.differs_from(&header) => {
-            payload = recompress(&payload, codec, level, &rules, cfg.max_message_bytes)?.0;
+            let walked;
+            (payload, walked) = recompress(&payload, codec, level, &rules, cfg.max_message_bytes)?;
+            Some(walked)
         }
-        _ if cfg.compact || cfg.validate_records => {
-            walk(&payload, &rules)?;
-        }
-        _ => {}
-    }
+        _ if cfg.compact || cfg.validate_records => Some(walk(&payload, &rules)?),
+        _ => None,
+    };
     let log_append_time = if append_time {
         set_log_append_time(&mut payload, now.wall);
         now.wall
     } else {
+        // The header's word counts only where nobody looked at the records.
+        if let Some(walked) = walked.filter(|walked| walked.max_timestamp != header.max_timestamp) {
+            header.max_timestamp = walked.max_timestamp;
+            set_max_timestamp(&mut payload, header.max_timestamp);
+        }
         -1
     };
     let end = payload.len();

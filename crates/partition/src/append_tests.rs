@@ -126,6 +126,22 @@ fn compaction_needs_keys_and_a_codec_mismatch_is_rewritten() {
 }
 
 #[test]
+fn a_header_that_lies_about_its_largest_timestamp_is_put_right_where_records_are_walked() {
+    for (compact, told) in [(true, 1_000_000), (false, 1)] {
+        let mut rig = Rig::serving(PartitionConfig { compact, ..PartitionConfig::default() });
+        let mut builder = BatchBuilder::new();
+        builder.push(NewRecord::new(1_000_000, Some(b"key"), None));
+        let mut batch = builder.finish().unwrap();
+        records::set_max_timestamp(&mut batch, 1);
+        rig.append(1, batch).unwrap();
+        let plan = rig.part.replay_plan(0, 1000).unwrap();
+        let storage::ReadPlan::Memory(batches) = plan else { panic!("the tail is in memory") };
+        assert_eq!(BatchHeader::parse(&batches[0]).unwrap().max_timestamp, told);
+        assert!(records::check_crc(&batches[0]).is_ok());
+    }
+}
+
+#[test]
 fn a_duplicate_of_a_pending_batch_waits_for_it() {
     let mut rig = Rig::serving(PartitionConfig::default());
     rig.hold_syncs = true;

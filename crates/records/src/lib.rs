@@ -31,7 +31,7 @@ pub use codec::{Codec, CodecError, compress, decompress};
 pub use control::{ControlKind, EndMarker, end_marker_batch, parse_end_marker};
 pub use crc::{batch_crc, crc32c};
 pub use error::{BatchError, RecordIssue};
-pub use patch::{set_base_offset, set_log_append_time, set_partition_leader_epoch};
+pub use patch::{set_base_offset, set_log_append_time, set_max_timestamp, set_partition_leader_epoch};
 pub use read_batches::{Batches, FetchedBatches, SplitBatches, batches, fetched_batches, split_batches};
 pub use recompress::{CompressionTarget, recompress};
 pub use record::{Header, Record, Records, records};

@@ -18,6 +18,14 @@ pub fn set_partition_leader_epoch(batch: &mut [u8], epoch: LeaderEpoch) {
     batch[LEADER_EPOCH_AT..LEADER_EPOCH_AT + 4].copy_from_slice(&epoch.to_be_bytes());
 }
 
+/// Sets the largest timestamp and recomputes the checksum. `batch` is exactly one whole batch.
+pub fn set_max_timestamp(batch: &mut [u8], timestamp: WallMs) {
+    assert!(batch.len() >= HEADER_LEN, "a whole batch");
+    batch[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&timestamp.to_be_bytes());
+    let crc = crc32c(&batch[ATTRIBUTES_AT..]);
+    batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+}
+
 /// Sets timestamp type LogAppendTime and `now` as the largest timestamp, and recomputes the checksum.
 /// `batch` is exactly one whole batch, because the checksum runs to its end.
 pub fn set_log_append_time(batch: &mut [u8], now: WallMs) {

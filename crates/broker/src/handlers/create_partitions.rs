@@ -4,6 +4,7 @@ use crate::shared::Shared;
 use cluster::{ItemError, ItemResult, NewPartitions};
 use model::ErrorCode;
 use node::{AdminReply, AdminRequest};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 use wire::create_partitions_response::CreatePartitionsTopicResult;
@@ -29,12 +30,9 @@ pub(crate) async fn handle(
         });
     }
     // A name asked for twice has one answer.
-    let mut names: Vec<String> = Vec::with_capacity(asked.len());
-    for topic in &asked {
-        if !names.contains(&topic.name) {
-            names.push(topic.name.clone());
-        }
-    }
+    let mut seen = HashSet::new();
+    let names: Vec<String> =
+        asked.iter().filter(|topic| seen.insert(&topic.name)).map(|topic| topic.name.clone()).collect();
     ctx.charge(Charge::Mutation(asked.len()));
     let admin = AdminRequest::CreatePartitions { topics: asked, validate_only: request.validate_only };
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);

@@ -53,11 +53,10 @@ pub(crate) async fn handle(
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
     match shared.core.admin(AdminRequest::DeleteTopics(asked), timeout).await {
         Ok(AdminReply::Deleted(outcomes)) => {
-            for (reference, outcome) in refs.into_iter().zip(outcomes) {
-                responses.push(match &outcome.result {
-                    Ok(_) => answer(shared, ctx, outcome.name, outcome.id, None),
-                    Err(error) => answer(shared, ctx, reference.name, reference.id, Some(error)),
-                });
+            // What is named twice has one outcome: only the outcome knows whose it is.
+            for outcome in outcomes {
+                let error = outcome.result.err();
+                responses.push(answer(shared, ctx, outcome.name, outcome.id, error.as_ref()));
             }
         }
         other => {

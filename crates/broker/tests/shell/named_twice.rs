@@ -2,13 +2,14 @@
 use crate::rig::{batch, fetch, produce, start};
 use model::TopicId;
 use wire::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use wire::delete_topics_request::DeleteTopicState;
 use wire::describe_log_dirs_request::DescribableLogDirTopic;
 use wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use wire::metadata_request::MetadataRequestTopic;
 use wire::offset_commit_request::OffsetCommitRequestTopic;
 use wire::{
-    ApiKey, DeleteGroupsRequest, DeleteRecordsRequest, DescribeLogDirsRequest, MetadataRequest,
-    OffsetCommitRequest, ResponseBody, Str,
+    ApiKey, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeLogDirsRequest,
+    MetadataRequest, OffsetCommitRequest, ResponseBody, Str,
 };
 
 const T: Str = Str::from_static("t");
@@ -132,4 +133,28 @@ fn only_the_first_batch_of_a_fetch_may_be_above_its_partitions_limit() {
     let [first, second] = answer.responses[0].partitions.as_slice() else { panic!("{answer:?}") };
     let size = |p: &wire::fetch_response::PartitionData| p.records.as_ref().map_or(0, |r| r.len());
     assert!(size(first) > 1 && size(second) == 0, "{answer:?}");
+}
+
+#[test]
+fn each_refused_deletion_is_answered_under_its_own_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), |_| {});
+    let mut client = broker.client();
+    let id = client.create("t", 1);
+    let named = |name: &'static str| DeleteTopicState { name: Some(name.into()), topic_id: TopicId::ZERO };
+    let by_id = DeleteTopicState { name: None, topic_id: id };
+    let mut delete = |topics| {
+        let request = DeleteTopicsRequest { topics, timeout_ms: 10_000, ..Default::default() };
+        let ResponseBody::DeleteTopics(answer) = client.ask(ApiKey::DeleteTopics, 6, request) else {
+            panic!()
+        };
+        let row = |r: wire::delete_topics_response::DeletableTopicResult| {
+            (r.name.map(|name| name.to_string()), r.topic_id, r.error_code)
+        };
+        answer.responses.into_iter().map(row).collect::<Vec<_>>()
+    };
+    let row = |name: &str, id, code| (Some(name.to_owned()), id, code);
+    let answers = delete(vec![named("t"), named("t"), named("nowhere")]);
+    assert_eq!(answers, [row("t", TopicId::ZERO, 42), row("nowhere", TopicId::ZERO, 3)]);
+    assert_eq!(delete(vec![by_id, named("t")]), [row("t", id, 42)]);
 }

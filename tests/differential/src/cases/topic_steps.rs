@@ -395,6 +395,7 @@ pub(super) fn deletions(script: &mut Script) {
         let named = DeleteTopicState { name: Some(side.name("compact")), ..Default::default() };
         by_ids(vec![named, DeleteTopicState { name: None, topic_id: side.id("compact") }])
     });
+    script.each("the same twice and unknown", move |side, v| delete(side, v, &["main", "main", "nowhere"]));
     script.over("by an unknown id twice", 6..=6, move |_, _| {
         by_ids(vec![DeleteTopicState { name: None, topic_id: TopicId([7; 16]) }; 2])
     });
