@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::broker_tests::{self, NEEDS_A_BROKER};
 use crate::client_suites as clients;
+use crate::install::{self, Need};
 use crate::test_runner::{Context, Outcome, Tier};
 use crate::{cargo_cmd, process};
 
@@ -32,6 +33,7 @@ pub(crate) const SUITES: &[Suite] = &[
     fast("unit", unit),
     slow("sim", sim),
     slow("process", process_tests),
+    slow("dump-log", dump_log),
     slow("crash", crash),
     slow("differential", broker_tests::differential),
     slow("client-lite", broker_tests::client_lite),
@@ -71,10 +73,14 @@ fn sim(context: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
+const PROCESS: [&str; 6] = ["test", "--package", "plimsoll-server", "--test", "process", "--"];
+/// The test of `process` that needs Kafka's tools.
+const DUMP_LOG: &str = "kafka_dump_log";
+
 /// The real process under hostile bytes and failing disks; the disks need loop mounts.
 fn process_tests(context: &Context) -> Result<Outcome> {
-    let mut command = cargo_cmd::cargo(&["test", "--package", "plimsoll-server", "--test", "process", "--"]);
-    command.args(["--ignored", "--format=pretty"]);
+    let mut command = cargo_cmd::cargo(&PROCESS);
+    command.args(["--ignored", "--format=pretty", "--skip", DUMP_LOG]);
     let mut skipped = Vec::new();
     if let Err(why) = loop_mount(context) {
         command.args(["--skip", "on_a_small_disk"]);
@@ -83,6 +89,14 @@ fn process_tests(context: &Context) -> Result<Outcome> {
     let mut outcome = tests(&mut command)?;
     outcome.skipped.extend(skipped);
     Ok(outcome)
+}
+
+/// What `plimsoll log export --kafka` writes, read by Kafka's own tool.
+fn dump_log(context: &Context) -> Result<Outcome> {
+    install::install(&context.root, Need::KafkaTools)?;
+    let jars = install::home(&context.root).join(install::KAFKA_TOOLS);
+    let mut command = cargo_cmd::cargo(&PROCESS);
+    tests(command.args(["--ignored", "--format=pretty", DUMP_LOG]).env("KAFKA_TOOLS_JARS", jars))
 }
 
 /// Kills and power cuts need a loop device and the right to mount: without them the suite is skipped.
