@@ -82,6 +82,11 @@ fn process_tests(context: &Context) -> Result<Outcome> {
     let mut command = cargo_cmd::cargo(&PROCESS);
     command.args(["--ignored", "--format=pretty", "--skip", DUMP_LOG]);
     let mut skipped = Vec::new();
+    install::install(&context.root, Need::Debian(&["strace"]))?;
+    if let Err(why) = process::run_quietly(Command::new("strace").args(["-c", "true"])) {
+        command.args(["--skip", "system_calls"]);
+        skipped.push(format!("process/system-calls: no ptrace here: {why:#}"));
+    }
     if let Err(why) = loop_mount(context) {
         command.args(["--skip", "on_a_small_disk"]);
         skipped.push(format!("process: no loop mount here: {why:#}"));

@@ -95,6 +95,22 @@ impl SmallDisk {
         self.mount_point().join("filler")
     }
 
+    /// Bytes that the device was given so far. What a process is said to have written counts whole folios,
+    /// however little of them changed.
+    pub(crate) fn device_bytes(&self) -> f64 {
+        rustix::fs::syncfs(File::open(self.mount_point()).unwrap()).unwrap();
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let wanted = self.mount_point();
+        let mut words = mounts.lines().map(|line| line.split(' '));
+        let device = words.find_map(|mut words| {
+            let device = words.next()?;
+            (Path::new(words.next()?) == wanted).then_some(device)
+        });
+        let name = device.unwrap().trim_start_matches("/dev/");
+        let stat = std::fs::read_to_string(format!("/sys/block/{name}/stat")).unwrap();
+        stat.split_whitespace().nth(6).unwrap().parse::<f64>().unwrap() * 512.0
+    }
+
     /// From here on every write and sync fails, as on a device that went away.
     pub(crate) fn fail(&self) {
         shutdown(&File::open(self.mount_point()).unwrap());

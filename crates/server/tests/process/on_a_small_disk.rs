@@ -1,4 +1,5 @@
 //! Disks that fill up and disks that fail.
+use crate::costs::{judge, produce};
 use crate::mounts::SmallDisk;
 use crate::server::{Server, wait_for};
 use crate::wire_client::{Client, value_batch};
@@ -191,4 +192,23 @@ fn a_sync_that_fails_fences_the_directory() {
     let log = server.log();
     assert!(log.contains("data directory fenced"), "{log}");
     assert!(log.lines().last().unwrap().contains("cannot sync "), "{log}");
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn a_produced_byte_is_written_once() {
+    let disk = SmallDisk::new(512);
+    let server = disk.serve();
+    let mut client = server.client();
+    client.create("t", 1, &[]);
+    produce(&mut client, 50, 1_000);
+    let before = disk.device_bytes();
+    produce(&mut client, 320, 128 << 10);
+    let large = disk.device_bytes() - before;
+    let before = disk.device_bytes();
+    produce(&mut client, 500, 100);
+    let small = disk.device_bytes() - before;
+    judge("device-bytes-per-large-byte", large / f64::from(320 * (128 << 10)));
+    judge("device-bytes-per-small-produce", small / 500.0);
+    assert!(large >= f64::from(320 * (128 << 10)), "{large}: more was appended");
 }
