@@ -15,6 +15,7 @@ mod codegen_wire_table;
 mod crash_cmd;
 mod docs_cmd;
 mod fuzz_cmd;
+mod golden_cmd;
 mod install;
 mod process;
 mod sim_cmd;
@@ -37,7 +38,10 @@ fn main() -> Result<()> {
         Some("sim") => sim_cmd::run(&args[1..]),
         Some("crash") => crash_cmd::run(&args[1..]),
         Some("bench") => bench_cmd::run(&args[1..]),
+        Some("golden") => golden_cmd::run(),
         Some("docs") => docs_cmd::run(&args[1..]),
-        _ => bail!("usage: cargo xtask codegen [--check] | tidy | test | fuzz | sim | crash | bench | docs"),
+        _ => bail!(
+            "usage: cargo xtask codegen [--check] | tidy | test | fuzz | sim | crash | bench | golden | docs"
+        ),
     }
 }

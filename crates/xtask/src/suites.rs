@@ -34,6 +34,7 @@ pub(crate) const SUITES: &[Suite] = &[
     slow("sim", sim),
     slow("process", process_tests),
     slow("dump-log", dump_log),
+    slow("golden", |context| Ok(judged("golden", crate::golden_cmd::check(&context.root)))),
     slow("crash", crash),
     slow("differential", broker_tests::differential),
     slow("client-lite", broker_tests::client_lite),

@@ -8,5 +8,6 @@ mod debug_tree;
 mod differential;
 mod frames;
 mod golden;
+mod java_golden;
 mod malformed;
 mod records;
