@@ -28,7 +28,7 @@ pub(crate) enum ReadEnd {
 /// The reading side of a connection.
 pub(crate) struct FrameReader {
     buf: BytesMut,
-    /// Capacity of the next buffer: what the last frames needed.
+    /// Capacity of the next buffer: what the last frames needed, less and less of it while they are smaller.
     hint: usize,
     /// The last frame was small.
     small: bool,
@@ -57,7 +57,7 @@ impl FrameReader {
                 let frame = self.buf.split_to(length);
                 self.small = length <= SMALL_FRAME;
                 let wanted = (LENGTH_BYTES + length).next_multiple_of(SMALLEST_BUFFER);
-                if wanted > self.hint || wanted < self.hint / 4 && self.hint > BATCH_BUFFER {
+                if wanted > self.hint {
                     self.hint = wanted.min(LARGEST_BUFFER);
                 }
                 Ok(Some(frame))
@@ -90,6 +90,8 @@ impl FrameReader {
         }
         if read == room && self.small && self.hint < BATCH_BUFFER {
             self.hint *= 2;
+        } else if self.buf.len() < self.hint / 4 {
+            self.hint = (self.hint / 2).max(SMALLEST_BUFFER);
         }
         self.fit();
         Ok(())
@@ -186,6 +188,7 @@ mod tests {
         assert_eq!(&frame[..], [7, 7]);
         drop(frame);
         assert!(reader.buf.capacity() <= 64, "{}", reader.buf.capacity());
+        assert_eq!(reader.hint, BATCH_BUFFER / 2);
     }
 
     #[tokio::test(flavor = "current_thread")]
