@@ -132,6 +132,8 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     async fn run(mut self, mut consumer: Consumer) -> anyhow::Result<()> {
+        // Either way the group is left properly; who goes without a word holds up the others.
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
         let done = loop {
             if self.enough(&consumer) {
@@ -140,6 +142,7 @@ impl Reading<'_> {
             let polled = tokio::select! {
                 polled = consumer.poll() => polled.map_err(advise),
                 _ = &mut interrupt => break Ok(()),
+                _ = terminate.recv() => break Ok(()),
             };
             let seen = match polled {
                 Ok(seen) => seen,
