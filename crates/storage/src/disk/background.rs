@@ -8,9 +8,17 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
-/// Bytes written at once while a file of the pool is made.
-const FILL: usize = 1 << 20;
+/// Written at once while a file of the pool is made.
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+/// Between two pieces while anything else is written.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How often the writer's speed is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// Above so many bytes a second nothing is filled: it would double what the disk has to write, and who waits
+/// for a sync would wait for both.
+const BUSY: u64 = 16 << 20;
 
 pub(super) enum Job {
     Put { path: String, bytes: Bytes, token: OpToken, durable: bool },
@@ -63,33 +71,67 @@ fn put(shared: &Shared, path: &str, bytes: &Bytes, durable: bool) -> Result<(), 
     made.iter().try_for_each(|dir| shared.sync_dir(dir))
 }
 
+/// A file of the pool that is being written.
+struct Making {
+    file: File,
+    /// Its name for the time being, and at last.
+    names: (PathBuf, PathBuf),
+    filled: u64,
+}
+
+/// How fast the writer writes.
+struct Load {
+    written: u64,
+    at: Instant,
+    /// Bytes per second.
+    rate: u64,
+}
+
 pub(super) struct Background {
     shared: Arc<Shared>,
     pool_bytes: u64,
     sink: Sink,
     made: u64,
+    making: Option<Making>,
+    /// The pool may not be full.
+    wanted: bool,
+    load: Load,
 }
 
 impl Background {
     pub(super) fn new(shared: Arc<Shared>, pool_bytes: u64, sink: Sink) -> Background {
-        Background { shared, pool_bytes, sink, made: 0 }
+        let load = Load { written: 0, at: Instant::now(), rate: 0 };
+        Background { shared, pool_bytes, sink, made: 0, making: None, wanted: false, load }
     }
 
+    /// Jobs first; the pool when there is none.
     pub(super) fn run(mut self, jobs: &mpsc::Receiver<Job>) {
         self.tidy();
-        while let Ok(job) = jobs.recv() {
+        loop {
+            let job = match self.next_step() {
+                Some(wait) => jobs.recv_timeout(wait),
+                None => jobs.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+            };
             match job {
-                Job::Put { .. } => job.put(&self.shared, &self.sink),
-                Job::RemoveDir(path) => {
-                    self.shared.maps().remove_below(&format!("{path}/"));
-                    self.shared.readers().remove_below(&format!("{path}/"));
-                    // What is left is an orphan directory of a deleted group.
-                    let _ = std::fs::remove_dir_all(self.shared.path(&path));
-                }
-                Job::Recycle(path) => self.recycle(&path),
-                Job::Unlink(path) => _ = std::fs::remove_file(self.shared.path(&path)),
-                Job::FillPool => self.fill(jobs),
+                Ok(job) => self.carry_out(job),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.step(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    fn carry_out(&mut self, job: Job) {
+        match job {
+            Job::Put { .. } => job.put(&self.shared, &self.sink),
+            Job::RemoveDir(path) => {
+                self.shared.maps().remove_below(&format!("{path}/"));
+                self.shared.readers().remove_below(&format!("{path}/"));
+                // What is left is an orphan directory of a deleted group.
+                let _ = std::fs::remove_dir_all(self.shared.path(&path));
+            }
+            Job::Recycle(path) => self.recycle(&path),
+            Job::Unlink(path) => _ = std::fs::remove_file(self.shared.path(&path)),
+            Job::FillPool => self.wanted = true,
         }
     }
 
@@ -119,34 +161,57 @@ impl Background {
         }
     }
 
-    /// Writes files ahead until the pool is full; other jobs go first.
-    fn fill(&mut self, jobs: &mpsc::Receiver<Job>) {
-        while self.room() {
-            if self.fill_one().is_err() {
-                return;
-            }
-            match jobs.try_recv() {
-                Ok(Job::FillPool) | Err(mpsc::TryRecvError::Empty) => {}
-                Ok(job @ Job::Put { .. }) => job.put(&self.shared, &self.sink),
-                Ok(Job::RemoveDir(path)) => _ = std::fs::remove_dir_all(self.shared.path(&path)),
-                Ok(Job::Recycle(path)) => self.recycle(&path),
-                Ok(Job::Unlink(path)) => _ = std::fs::remove_file(self.shared.path(&path)),
-                Err(mpsc::TryRecvError::Disconnected) => return,
+    /// When the next piece of the pool is to be written.
+    fn next_step(&mut self) -> Option<Duration> {
+        if !self.wanted {
+            return None;
+        }
+        let elapsed = self.load.at.elapsed();
+        if elapsed >= LOOK {
+            let written = self.shared.written();
+            let per_ms = (written - self.load.written) / u64::try_from(elapsed.as_millis()).unwrap_or(1).max(1);
+            self.load = Load { written, at: Instant::now(), rate: per_ms * 1000 };
+        }
+        Some(if self.load.rate == 0 { Duration::ZERO } else { PAUSE })
+    }
+
+    /// Writes a piece of the next file, unless the disk is needed for what somebody waits for.
+    fn step(&mut self) {
+        if self.load.rate > BUSY {
+            return;
+        }
+        if self.fill().is_err() {
+            self.wanted = false;
+            if let Some(making) = self.making.take() {
+                // Without room there is no pool, which only costs time.
+                let _ = std::fs::remove_file(making.names.0);
             }
         }
     }
 
-    fn fill_one(&mut self) -> std::io::Result<()> {
+    fn fill(&mut self) -> std::io::Result<()> {
+        let Some(making) = &mut self.making else {
+            self.wanted = self.room();
+            if self.wanted {
+                self.making = Some(self.begin()?);
+            }
+            return Ok(());
+        };
+        making.file.write_all(&ZEROS)?;
+        // Synced piece by piece: whoever commits the file system's journal meanwhile waits for one piece at most.
+        making.file.sync_data()?;
+        making.filled += ZEROS.len() as u64;
+        if making.filled < FILE_BYTES {
+            return Ok(());
+        }
+        self.making.take().map_or(Ok(()), |done| std::fs::rename(done.names.0, done.names.1))
+    }
+
+    fn begin(&mut self) -> std::io::Result<Making> {
         std::fs::create_dir_all(self.shared.path("pool"))?;
         self.made += 1;
         let name = format!("pool/new-{}-{}", std::process::id(), self.made);
-        let making = self.shared.path(&format!("{name}.making"));
-        let mut file = File::create(&making)?;
-        let zeros = vec![0u8; FILL];
-        for _ in 0..FILE_BYTES / FILL as u64 {
-            file.write_all(&zeros)?;
-        }
-        file.sync_data()?;
-        std::fs::rename(&making, self.shared.path(&name))
+        let names = (self.shared.path(&format!("{name}.making")), self.shared.path(&name));
+        Ok(Making { file: File::create(&names.0)?, names, filled: 0 })
     }
 }

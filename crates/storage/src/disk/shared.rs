@@ -6,6 +6,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Maps kept; one is at most 160 KiB of address space.
@@ -63,6 +64,7 @@ pub(super) struct Shared {
     maps: Mutex<Lru<Bytes>>,
     failed: Mutex<Option<DiskError>>,
     pub(super) buffers: Buffers,
+    written: AtomicU64,
 }
 
 pub(super) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -101,7 +103,17 @@ impl Shared {
             maps: Mutex::new(Lru::new(MAPS)),
             failed: Mutex::new(None),
             buffers: Buffers::default(),
+            written: AtomicU64::new(0),
         })
+    }
+
+    /// Bytes that the writer wrote so far.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_written(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn path(&self, path: &str) -> PathBuf {

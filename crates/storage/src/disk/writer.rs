@@ -230,6 +230,7 @@ impl Writer {
         };
         let Some(row) = self.files.get_mut(&file) else { return Ok(()) };
         row.dirty = true;
+        self.shared.count_written(bufs.iter().map(|b| b.len() as u64).sum());
         result.map_err(|e| io_error("write", &row.path, &e))
     }
 
