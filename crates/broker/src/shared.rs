@@ -18,8 +18,9 @@ use storage::disk::RealDisk;
 use storage::{Extracted, FileRange};
 use tokio::sync::watch;
 
-/// Ranges up to this many bytes are read on the broker thread where the page cache has them.
-const READ_AT_ONCE: u32 = 64 << 10;
+/// Ranges up to this many bytes are read on the broker thread where the page cache has them: what another
+/// thread reads is no longer in this core's cache when it is sent.
+const READ_AT_ONCE: u32 = 2 << 20;
 
 /// The broker's own state, shared by its tasks; never borrowed across an await.
 pub(crate) struct Shared {

@@ -21,6 +21,11 @@ const TOPIC_IDS_FROM: i16 = 13;
 const HINTS_FROM: i16 = 12;
 /// A partition that is being opened is waited for at least this long.
 const OPENING_PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of an answer that are read from files: about what a socket takes at once and the processor's cache
+/// holds. More in one answer costs more for each byte; the rest is there for the next request.
+const FROM_FILES: usize = 3 << 20;
+/// Less of it is not worth a read.
+const READ_AT_LEAST: usize = 64 << 10;
 
 /// One partition of the request, resolved.
 pub(crate) struct Target {
@@ -165,6 +170,7 @@ async fn wait_for_data(
 /// a partition is still being opened.
 fn plan_all(shared: &Shared, targets: &[Target], limits: &Limits) -> (Vec<Planned>, usize, bool, bool) {
     let (mut available, mut urgent, mut opening) = (0, false, false);
+    let mut from_files = FROM_FILES;
     let planned = shared.core.with_node(|node, now| {
         let mut planned = Vec::with_capacity(targets.len());
         for target in targets {
@@ -192,6 +198,7 @@ fn plan_all(shared: &Shared, targets: &[Target], limits: &Limits) -> (Vec<Planne
                         plan.plan = ReadPlan::Empty;
                     }
                     available += fetch_read::planned_bytes(&plan.plan);
+                    bound_file_read(&mut plan.plan, &mut from_files);
                     urgent |= plan.diverging.is_some();
                 }
                 Planned::Failed(_) => urgent = true,
@@ -202,6 +209,18 @@ fn plan_all(shared: &Shared, targets: &[Target], limits: &Limits) -> (Vec<Planne
         planned
     });
     (planned, available, urgent, opening)
+}
+
+/// Takes what a file is to give from `left`; a partition that finds nothing left waits for the next request.
+fn bound_file_read(plan: &mut ReadPlan, left: &mut usize) {
+    let ReadPlan::File(range) = plan else { return };
+    if *left < READ_AT_LEAST {
+        *left = 0;
+        *plan = ReadPlan::Empty;
+        return;
+    }
+    range.len = range.len.min(u32::try_from(*left).unwrap_or(u32::MAX));
+    *left -= range.len as usize;
 }
 
 /// Builds the answer; in a session only what is news, topics in the order of their first partition.

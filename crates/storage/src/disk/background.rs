@@ -169,7 +169,8 @@ impl Background {
         let elapsed = self.load.at.elapsed();
         if elapsed >= LOOK {
             let written = self.shared.written();
-            let per_ms = (written - self.load.written) / u64::try_from(elapsed.as_millis()).unwrap_or(1).max(1);
+            let per_ms =
+                (written - self.load.written) / u64::try_from(elapsed.as_millis()).unwrap_or(1).max(1);
             self.load = Load { written, at: Instant::now(), rate: per_ms * 1000 };
         }
         Some(if self.load.rate == 0 { Duration::ZERO } else { PAUSE })

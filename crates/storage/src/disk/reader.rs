@@ -82,17 +82,16 @@ impl DiskRead for Shared {
             return Ok(Bytes::new());
         }
         let file = self.open_for_reading(path)?;
-        let mut out = self.buffers.take(len);
-        while out.len() < len {
-            let at = pos + out.len() as u64;
-            match rustix::io::pread(&*file, rustix::buffer::spare_capacity(&mut out), at) {
+        let (mut out, mut filled) = (self.buffers.take(len), 0);
+        while filled < len {
+            match rustix::io::pread(&*file, &mut out[filled..len], pos + filled as u64) {
                 Ok(0) => break,
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(n) => filled += n,
+                Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(io_error("read", path, &e.into())),
             }
         }
-        out.truncate(len);
-        Ok(self.buffers.lend(out))
+        Ok(self.buffers.lend(out, filled))
     }
 
     fn index(&self, path: &str) -> Option<Bytes> {
@@ -137,10 +136,10 @@ impl DiskRead for Cached<'_> {
 
     fn read(&self, path: &str, pos: u64, len: usize) -> Result<Bytes, DiskError> {
         let file = self.shared.open_for_reading(path)?;
-        let mut out = vec![0u8; len];
-        let mut slices = [IoSliceMut::new(&mut out)];
+        let mut out = self.shared.buffers.take(len);
+        let mut slices = [IoSliceMut::new(&mut out[..len])];
         match rustix::io::preadv2(&*file, &mut slices, pos, ReadWriteFlags::NOWAIT) {
-            Ok(n) if n == len => Ok(Bytes::from(out)),
+            Ok(n) if n == len => Ok(self.shared.buffers.lend(out, len)),
             _ => Err(self.would_wait()),
         }
     }
