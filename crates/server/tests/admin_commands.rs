@@ -105,7 +105,12 @@ fn lines_are_produced_and_consumed_in_every_codec() {
 
     text(&["produce", &topic, "--acks", "0"], "unheard\n");
     assert_eq!(text(&["consume", &topic, "-o", "2501", "-n", "1"], ""), "unheard\n");
-    assert!(refusal(&["produce", &topic, "-k", ":"], "no key here\n").contains("has no key"));
+    let refused = refusal(&["produce", &topic, "-k", ":"], "a:1\nb:2\nno key here\nc:3\n");
+    assert!(
+        refused.contains("2 records acknowledged, then: line 3") && refused.contains("has no key"),
+        "{refused}"
+    );
+    assert_eq!(text(&["consume", &topic, "-o", "2502", "-n", "2"], ""), "1\n2\n");
 
     let trimmed = document(&["topic", "trim", &topic, "--before", "2000"]);
     assert_eq!((&trimmed[0]["before"], &trimmed[0]["now"]), (&json!(0), &json!(2000)));

@@ -115,20 +115,19 @@ pub(crate) async fn run(args: ProduceArgs) -> anyhow::Result<()> {
         eprintln!("Each line is a record for {}; end with Ctrl-D.", topic.name);
     }
     let (open, progress) = (BTreeMap::new(), Progress::new());
-    let mut work = Work { args: &args, headers, topic, sender, open, sent: 0, turn: 0, progress };
-    let sent = work.send_lines(read_lines()).await;
+    let mut work = Work { args: &args, headers, topic, sender, open, lines: 0, sent: 0, turn: 0, progress };
+    let mut done = work.send_lines(read_lines()).await;
     let records = work.sent;
-    if records > 0 {
-        sent.with_context(|| format!("{records} records were sent, then"))?;
-    } else {
-        sent?;
-    }
     if args.acks == AcksArg::None {
         // Only an answered request shows that the broker has read what came before it.
-        client.refresh(&[]).await.map_err(advise)?;
+        let heard = client.refresh(&[]).await;
+        done = done.and(heard.map(|_| ()).map_err(advise));
     }
+    let plural = if records == 1 { "" } else { "s" };
+    let reached = if args.acks == AcksArg::None { "sent" } else { "acknowledged" };
+    done.with_context(|| format!("{records} record{plural} {reached}, then"))?;
     args.format.say(
-        &format!("{records} record{} to {}", if records == 1 { "" } else { "s" }, args.topic),
+        &format!("{records} record{plural} to {}", args.topic),
         &json!({ "topic": args.topic, "records": records }),
     )
 }
@@ -181,6 +180,8 @@ struct Work<'a> {
     sender: Sender,
     /// Batches that are being filled, by partition.
     open: BTreeMap<i32, BatchBuilder>,
+    /// Lines taken from the input.
+    lines: u64,
     sent: u64,
     /// Where the next batch without keys goes.
     turn: usize,
@@ -189,19 +190,35 @@ struct Work<'a> {
 
 impl Work<'_> {
     async fn send_lines(&mut self, mut lines: mpsc::Receiver<io::Result<Vec<u8>>>) -> anyhow::Result<()> {
-        while let Some(line) = lines.recv().await {
-            self.take(&line.context("cannot read standard input")?).await?;
-            while let Ok(line) = lines.try_recv() {
-                self.take(&line.context("cannot read standard input")?).await?;
+        let mut done = Ok(());
+        while done.is_ok()
+            && let Some(line) = lines.recv().await
+        {
+            done = self.take(line).await;
+            while done.is_ok()
+                && let Ok(line) = lines.try_recv()
+            {
+                done = self.take(line).await;
             }
-            self.flush().await?;
+            if done.is_ok() {
+                done = self.flush().await;
+            }
         }
         self.progress.end();
-        Ok(())
+        done
     }
 
-    async fn take(&mut self, line: &[u8]) -> anyhow::Result<()> {
-        let (key, value) = split_line(line, self.args)?;
+    async fn take(&mut self, line: io::Result<Vec<u8>>) -> anyhow::Result<()> {
+        self.lines += 1;
+        let args = self.args;
+        let line = match line.context("cannot read standard input") {
+            Ok(line) => line,
+            Err(error) => return self.refuse(error).await,
+        };
+        let (key, value) = match split_line(&line, args) {
+            Ok(split) => split,
+            Err(error) => return self.refuse(error).await,
+        };
         let partition = self.partition_for(key);
         let headers: Vec<(&[u8], Option<&[u8]>)> =
             self.headers.iter().map(|(n, v)| (n.as_slice(), v.as_deref())).collect();
@@ -213,6 +230,12 @@ impl Work<'_> {
             self.flush_one(partition).await?;
         }
         Ok(())
+    }
+
+    /// What stands before a bad line is sent all the same.
+    async fn refuse(&mut self, error: anyhow::Error) -> anyhow::Result<()> {
+        self.flush().await?;
+        Err(error.context(format!("line {}", self.lines)))
     }
 
     fn partition_for(&self, key: Option<&[u8]>) -> i32 {
@@ -256,7 +279,7 @@ fn split_line<'a>(line: &'a [u8], args: &'a ProduceArgs) -> anyhow::Result<KeyVa
             let at = at.with_context(|| {
                 let line = String::from_utf8_lossy(&line[..line.len().min(60)]).into_owned();
                 let separator = String::from_utf8_lossy(separator);
-                format!("line `{line}` has no key: `{separator}` is not in it")
+                format!("`{line}` has no key: `{separator}` is not in it")
             })?;
             (Some(&line[..at]), &line[at + separator.len()..])
         }

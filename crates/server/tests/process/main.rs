@@ -8,6 +8,7 @@ mod schema;
 
 mod bodies;
 mod bombs;
+mod commands;
 mod costs;
 mod kafka_dump_log;
 mod life;
