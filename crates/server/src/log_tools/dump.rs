@@ -1,5 +1,6 @@
-//! `plimsoll log dump`: the entries of one data file, or of all files of a partition.
-use super::offline::Offline;
+//! `plimsoll log dump`: the entries of one data file, of a partition, or of a whole data directory.
+use super::names::partitions;
+use super::offline::{DataDir, Offline, is_data_dir};
 use crate::admin::format::Format;
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -7,19 +8,24 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::io::{BufWriter, Write, stdout};
 use std::path::{Path, PathBuf};
-use storage::inspect::{FrameAt, frames};
-use storage::{DiskRead, EntryKind};
+use storage::inspect::{FrameAt, frames, group_states};
+use storage::{DiskRead, EntryKind, group_dir};
 
 /// Most bytes that a batch's records may take decompressed.
 const DECOMPRESSED: usize = 256 << 20;
 /// Bytes of a key or value that are shown.
 const SHOWN: usize = 200;
+/// Beside the partitions in a data directory, of another format.
+const STATE_LOG: [&str; 2] = ["state-0.log", "state-1.log"];
 
 /// What to dump.
 #[derive(Debug, Args)]
 pub(crate) struct DumpArgs {
-    /// A data file (.log), or the directory of one partition below groups/
+    /// A data file (.log), the directory of one partition below groups/, or a data directory (log.dirs)
     path: PathBuf,
+    /// Of a data directory: only partitions whose name contains this
+    #[arg(long)]
+    only: Option<String>,
     /// Print records, not only batches
     #[arg(long)]
     records: bool,
@@ -30,32 +36,56 @@ pub(crate) struct DumpArgs {
 
 pub(super) fn run(args: &DumpArgs) -> anyhow::Result<()> {
     let mut out = BufWriter::new(stdout().lock());
-    for file in files(&args.path)? {
-        dump(&file, args, &mut out)?;
+    if is_data_dir(&args.path) {
+        let dir = DataDir::open(&args.path)?;
+        // Whoever dumps may do so because something is damaged: names are not worth a refusal.
+        let states = group_states(&dir.disk).unwrap_or_default();
+        for (key, name) in partitions(&dir.disk, &states, args.only.as_deref())? {
+            for file in data_files(&args.path.join(group_dir(key)))? {
+                dump(&file, Some(&name), args, &mut out)?;
+            }
+        }
+        return Ok(out.flush()?);
+    }
+    if args.only.is_some() {
+        bail!("{}: --only picks partitions of a data directory, and this is none", args.path.display());
+    }
+    let files = if args.path.is_file() { vec![args.path.clone()] } else { data_files(&args.path)? };
+    if files.is_empty() {
+        bail!(
+            "{}: no data file (like 00000000000000000002.log) there\n  \
+             give a data file, a partition's directory below groups/, or the data directory",
+            args.path.display()
+        );
+    }
+    for file in files {
+        dump(&file, None, args, &mut out)?;
     }
     Ok(out.flush()?)
 }
 
-/// The data files that a path names, oldest first.
-fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    if path.is_file() {
-        return Ok(vec![path.to_path_buf()]);
-    }
-    let names = Offline::new(path).list("")?;
-    let files: Vec<PathBuf> =
-        names.iter().filter(|name| name.ends_with(".log")).map(|name| path.join(name)).collect();
-    if files.is_empty() {
-        bail!("{}: no data file (.log) there", path.display());
-    }
-    Ok(files)
+/// A data file's name is the index of its first entry.
+fn is_data_file(name: &str) -> bool {
+    name.strip_suffix(".log").is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn dump(file: &Path, args: &DumpArgs, out: &mut impl Write) -> anyhow::Result<()> {
+/// The data files of a partition's directory, oldest first.
+fn data_files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let names = Offline::new(path).list("")?;
+    Ok(names.iter().filter(|name| is_data_file(name)).map(|name| path.join(name)).collect())
+}
+
+fn dump(file: &Path, partition: Option<&str>, args: &DumpArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let name = file.file_name().and_then(|name| name.to_str()).context("a file without a name")?;
+    if STATE_LOG.contains(&name) {
+        bail!("{}: the state log is no data file; `plimsoll log verify` reads it", file.display());
+    }
     let disk = Offline::new(file.parent().unwrap_or(Path::new(".")));
     let table = args.format == Format::Table;
-    if table {
-        writeln!(out, "{}", file.display())?;
+    match partition {
+        _ if !table => {}
+        Some(partition) => writeln!(out, "{}  {partition}", file.display())?,
+        None => writeln!(out, "{}", file.display())?,
     }
     let mut walk = frames(&disk, name)?;
     for next in walk.by_ref() {
@@ -68,7 +98,7 @@ fn dump(file: &Path, args: &DumpArgs, out: &mut impl Write) -> anyhow::Result<()
             )?;
             return Ok(());
         }
-        entry(&next, args, out)?;
+        entry(&next, file, partition, args, out)?;
     }
     if let Some(why) = walk.ended_by() {
         writeln!(out, "{}", end(table, walk.pos(), &why.to_string()))?;
@@ -84,12 +114,20 @@ fn end(table: bool, pos: u64, why: &str) -> String {
     }
 }
 
-fn entry(at: &FrameAt, args: &DumpArgs, out: &mut impl Write) -> anyhow::Result<()> {
+fn entry(
+    at: &FrameAt,
+    file: &Path,
+    partition: Option<&str>,
+    args: &DumpArgs,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     let head = at.frame.header.head;
     let batches =
         if head.kind == EntryKind::Data { batches(&at.frame.payload, args.records) } else { vec![] };
     if args.format == Format::Json {
         let document = json!({
+            "partition": partition,
+            "file": file.display().to_string(),
             "pos": at.pos,
             "bytes": at.frame.raw.len(),
             "index": head.index,

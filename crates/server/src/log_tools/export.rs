@@ -1,5 +1,5 @@
 //! `plimsoll log export --kafka`: partitions as plain segment files of Apache Kafka.
-use super::names::{partition_name, topic_names};
+use super::names::partitions;
 use super::offline::{DataDir, Offline};
 use anyhow::{Context, bail};
 use clap::Args;
@@ -7,8 +7,8 @@ use model::{GroupKey, TopicId};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use storage::inspect::{GroupReport, frames, group_of, group_states, verify_group};
-use storage::{DiskRead, EntryKind, group_dir};
+use storage::inspect::{GroupReport, frames, group_states, verify_group};
+use storage::{EntryKind, group_dir};
 
 /// What to export, and where to.
 #[derive(Debug, Args)]
@@ -18,7 +18,7 @@ pub(crate) struct ExportArgs {
     kafka: bool,
     /// A data directory (log.dirs)
     dir: PathBuf,
-    /// Where to write: a directory for each partition, `topic-0/00000000000000000000.log`
+    /// Where to write: a new directory for each partition, `topic-0/00000000000000000000.log`
     out: PathBuf,
     /// Only partitions whose name contains this
     #[arg(long)]
@@ -28,24 +28,37 @@ pub(crate) struct ExportArgs {
 pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let dir = DataDir::open(&args.dir)?;
     let states = group_states(&dir.disk)?;
-    let names = topic_names(&dir.disk, &states);
-    let (mut partitions, mut bytes) = (0, 0);
-    for key in dir.disk.list("groups")?.iter().filter_map(|name| group_of(name)) {
-        let name = partition_name(&names, key);
-        let wanted = args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-        if key.topic == TopicId::METADATA || !wanted {
-            continue;
+    let mut due = Vec::new();
+    for (key, name) in partitions(&dir.disk, &states, args.only.as_deref())? {
+        if key.topic != TopicId::METADATA {
+            due.push((key, args.out.join(&name), name));
         }
-        let state = states.iter().find(|state| state.key == key);
-        let report = verify_group(&dir.disk, &group_dir(key), key, state)?;
+    }
+    // Everything that can be refused is refused before the first byte is written.
+    for (_, out, _) in &due {
+        if out.exists() {
+            bail!(
+                "{}: is there already; nothing was written. Name a directory without it, or remove it",
+                out.display()
+            );
+        }
+    }
+    let mut reports = Vec::new();
+    for (key, _, name) in &due {
+        let state = states.iter().find(|state| state.key == *key);
+        let report = verify_group(&dir.disk, &group_dir(*key), *key, state)?;
         if !report.is_clean() {
-            bail!("{name} is damaged; `plimsoll log verify {}` says where", args.dir.display());
+            let data = args.dir.display();
+            bail!("{name} is damaged; nothing was written. `plimsoll log verify {data}` says where");
         }
-        bytes += partition(&dir.disk, key, &report, &args.out.join(&name))?;
-        partitions += 1;
+        reports.push(report);
+    }
+    let mut bytes = 0;
+    for ((key, out, name), report) in due.iter().zip(&reports) {
+        bytes += partition(&dir.disk, *key, report, out)?;
         eprintln!("{name}: written");
     }
-    println!("{partitions} partitions, {bytes} bytes in {}", args.out.display());
+    println!("{} partitions, {bytes} bytes in {}", due.len(), args.out.display());
     Ok(())
 }
 

@@ -1,4 +1,5 @@
 //! Topic names by id, from the metadata group's own log; what cannot be read is left out.
+use anyhow::bail;
 use bytes::Bytes;
 use cluster::{Command, Metadata, decode_command};
 use model::{GroupKey, TopicId};
@@ -7,11 +8,36 @@ use proto::cluster::CreateTopic;
 use proto::partition::command::Kind;
 use std::collections::BTreeMap;
 use storage::GroupState;
+use storage::inspect::group_of;
 use storage::recovery::{EntryBody, RecoverJob, recover};
 use storage::{DiskRead, EntryKind, birth, group_dir};
 
+/// How many names an error lists.
+const LISTED: usize = 10;
+
+/// The partitions of a data directory whose name contains `only`, with their names.
+pub(super) fn partitions(
+    disk: &dyn DiskRead,
+    states: &[GroupState],
+    only: Option<&str>,
+) -> anyhow::Result<Vec<(GroupKey, String)>> {
+    let names = topic_names(disk, states);
+    let mut found: Vec<(GroupKey, String)> = Vec::new();
+    for key in disk.list("groups")?.iter().filter_map(|name| group_of(name)) {
+        found.push((key, partition_name(&names, key)));
+    }
+    let Some(only) = only else { return Ok(found) };
+    let wanted: Vec<_> = found.iter().filter(|(_, name)| name.contains(only)).cloned().collect();
+    if wanted.is_empty() {
+        let some: Vec<&str> = found.iter().take(LISTED).map(|(_, name)| name.as_str()).collect();
+        let more = if found.len() > LISTED { ", ..." } else { "" };
+        bail!("--only {only}: no partition's name contains that; there are: {}{more}", some.join(", "));
+    }
+    Ok(wanted)
+}
+
 /// Names of topics by their ids, deleted ones included where the log still tells of them.
-pub(super) fn topic_names(disk: &dyn DiskRead, states: &[GroupState]) -> BTreeMap<TopicId, String> {
+fn topic_names(disk: &dyn DiskRead, states: &[GroupState]) -> BTreeMap<TopicId, String> {
     let key = GroupKey::METADATA;
     let mut names = BTreeMap::from([(TopicId::METADATA, "metadata".to_owned())]);
     let mark = states.iter().find(|state| state.key == key).and_then(|state| state.mark);
@@ -41,7 +67,7 @@ fn created(index: u64, payload: Bytes) -> Option<CreateTopic> {
 }
 
 /// `topic-partition`, with the topic's id where its name is not known.
-pub(super) fn partition_name(names: &BTreeMap<TopicId, String>, key: GroupKey) -> String {
+fn partition_name(names: &BTreeMap<TopicId, String>, key: GroupKey) -> String {
     let name = names.get(&key.topic).cloned().unwrap_or_else(|| key.topic.to_string());
     format!("{name}-{}", key.partition)
 }

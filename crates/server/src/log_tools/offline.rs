@@ -21,8 +21,8 @@ pub(super) struct DataDir {
 impl DataDir {
     /// Opens a data directory; refuses one that a broker uses, whose files change under the reader.
     pub(super) fn open(root: &Path) -> anyhow::Result<DataDir> {
-        if !root.join("meta").exists() && !root.join("groups").exists() {
-            bail!("{}: no data directory (it has neither meta nor groups)", root.display());
+        if !is_data_dir(root) {
+            bail!("{}: no data directory (it has neither meta nor groups){}", root.display(), hint(root));
         }
         let lock = match File::open(root.join("lock")) {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -38,6 +38,19 @@ impl DataDir {
         }
         Ok(DataDir { disk: Offline::new(root), _lock: lock })
     }
+}
+
+/// Whether a broker's data is here.
+pub(super) fn is_data_dir(root: &Path) -> bool {
+    root.join("meta").exists() || root.join("groups").exists()
+}
+
+/// What was probably meant by a path inside a data directory.
+fn hint(path: &Path) -> String {
+    let above = path.ancestors().skip(1).find(|above| is_data_dir(above));
+    above.map_or_else(String::new, |above| {
+        format!("\n  {} has; --only NAME picks partitions of it", above.display())
+    })
 }
 
 impl Offline {

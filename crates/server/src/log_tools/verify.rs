@@ -1,5 +1,5 @@
 //! `plimsoll log verify`: every byte that a start or a fetch would rely on.
-use super::names::{partition_name, topic_names};
+use super::names::partitions;
 use super::offline::DataDir;
 use crate::admin::format::FormatArgs;
 use crate::admin::table::Table;
@@ -7,8 +7,8 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use storage::inspect::{GroupReport, group_of, group_states, verify_group};
-use storage::{DiskRead, group_dir};
+use storage::group_dir;
+use storage::inspect::{GroupReport, group_states, verify_group};
 
 /// What to verify.
 #[derive(Debug, Args)]
@@ -25,14 +25,9 @@ pub(crate) struct VerifyArgs {
 pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<()> {
     let dir = DataDir::open(&args.dir)?;
     let states = group_states(&dir.disk)?;
-    let names = topic_names(&dir.disk, &states);
     let mut table = Table::new(&["PARTITION", "#FILES", "#ENTRIES", "#BYTES", "OFFSETS", "RESULT"]);
     let (mut rows, mut damaged) = (Vec::new(), 0);
-    for key in dir.disk.list("groups")?.iter().filter_map(|name| group_of(name)) {
-        let name = partition_name(&names, key);
-        if args.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
-            continue;
-        }
+    for (key, name) in partitions(&dir.disk, &states, args.only.as_deref())? {
         let state = states.iter().find(|state| state.key == key);
         let report = verify_group(&dir.disk, &group_dir(key), key, state)?;
         damaged += usize::from(!report.is_clean());

@@ -1,6 +1,8 @@
 //! The commands beside `serve`, against a broker of their own.
 use crate::server::Server;
+use crate::wire_client::value_batch;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 /// Starts `plimsoll` against `server` with this standard input.
@@ -20,6 +22,29 @@ fn spawn(server: &Server, args: &[&str], input: &str) -> Child {
 
 fn plimsoll(server: &Server, args: &[&str], input: &str) -> Output {
     spawn(server, args, input).wait_with_output().unwrap()
+}
+
+/// A data directory that no broker uses any more: a topic `a` of two partitions and a topic `b`.
+fn left_behind(data: &Path) {
+    let mut server = Server::start(data, &[]);
+    let mut client = server.client();
+    client.create("a", 2, &[]);
+    client.create("b", 1, &[]);
+    for (topic, partition) in [("a", 0), ("a", 1), ("b", 0)] {
+        assert_eq!(client.produce(topic, partition, value_batch(b"v")).unwrap().code, 0);
+    }
+    server.ask_to_stop();
+    assert!(server.ended().success());
+}
+
+/// Runs `plimsoll log` with these arguments.
+fn log(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_plimsoll")).arg("log").args(args).output().unwrap()
+}
+
+fn printed(output: &Output) -> String {
+    assert!(output.status.success(), "{}", said(output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn said(output: &Output) -> String {
@@ -44,4 +69,50 @@ fn what_precedes_a_bad_line_is_acknowledged_before_the_error() {
     let mut client = server.client();
     let held: usize = (0..3).map(|partition| client.read_all(topic, partition).len()).sum();
     assert_eq!(held, 9);
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn log_tools_take_a_data_directory_and_say_so_where_they_get_something_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    left_behind(&data);
+    let path = |name: &str| data.join(name).to_str().unwrap().to_owned();
+    let (root, groups) = (path(""), path("groups"));
+    let all = printed(&log(&["dump", &root]));
+    for name in ["  a-0\n", "  a-1\n", "  b-0\n", "  metadata-0\n"] {
+        assert!(all.contains(name), "{name} in {all}");
+    }
+    assert!(!all.contains("state-"), "{all}");
+    let one = printed(&log(&["dump", &root, "--only", "b-0", "--format", "json"]));
+    let line: serde_json::Value = serde_json::from_str(one.lines().next().unwrap()).unwrap();
+    assert_eq!(line["partition"], "b-0");
+    for command in [&["dump"][..], &["verify"], &["export", "--kafka"]] {
+        let out = path("out");
+        let rest = if command[0] == "export" { vec![out.as_str()] } else { vec![] };
+        let refused = log(&[command, &[&root], &rest, &["--only", "c"]].concat());
+        assert!(said(&refused).contains("there are: "), "{}", said(&refused));
+        let wrong = log(&[command, &[&groups], &rest].concat());
+        assert_eq!(wrong.status.code(), Some(1));
+        assert!(said(&wrong).contains("data directory"), "{}", said(&wrong));
+    }
+    assert!(said(&log(&["verify", &groups])).contains(data.to_str().unwrap()));
+    let state = log(&["dump", &path("state-0.log")]);
+    assert!(!state.status.success() && said(&state).contains("the state log"), "{}", said(&state));
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn an_export_that_would_fail_half_way_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (dir.path().join("data"), dir.path().join("out"));
+    left_behind(&data);
+    std::fs::create_dir_all(out.join("b-0")).unwrap();
+    let (root, to) = (data.to_str().unwrap(), out.to_str().unwrap());
+    let refused = log(&["export", "--kafka", root, to]);
+    assert!(said(&refused).contains("b-0: is there already; nothing was written"), "{}", said(&refused));
+    let names = || std::fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+    assert_eq!(names(), ["b-0"]);
+    assert!(printed(&log(&["export", "--kafka", root, to, "--only", "a-"])).starts_with("2 partitions"));
+    assert_eq!(names().len(), 3);
 }
