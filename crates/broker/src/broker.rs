@@ -36,8 +36,18 @@ pub enum RunError {
     /// The data directory cannot be used; the text says why and what to do.
     #[error("{0}")]
     Directory(String),
-    /// A socket, thread or runtime could not be made.
-    #[error("{0}")]
+    /// An address cannot be listened on.
+    #[error("{key}: cannot listen on {address}: {error}")]
+    Listen {
+        /// The config that names it.
+        key: &'static str,
+        /// The address.
+        address: String,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// A thread or runtime could not be made.
+    #[error(transparent)]
     System(#[from] io::Error),
 }
 
@@ -60,10 +70,21 @@ pub struct Broker {
 /// Where a running broker is reached.
 #[derive(Debug, Clone)]
 pub struct Addresses {
-    /// Each listener's name and bound address.
-    pub listeners: Vec<(String, SocketAddr)>,
+    /// Each listener.
+    pub listeners: Vec<Bound>,
     /// The HTTP listener.
     pub http: Option<SocketAddr>,
+}
+
+/// A listener of a running broker.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Host and port that clients are told to connect to.
+    pub told: (String, u16),
 }
 
 impl Broker {
@@ -86,8 +107,6 @@ impl Broker {
     }
 
     async fn run_local(mut self, started: impl FnOnce(&Addresses)) -> Result<Stopped, RunError> {
-        let bound = bind_all(&self.settings).await?;
-        self.node.endpoints = bound.iter().map(|(l, s)| endpoint(l, s)).collect::<io::Result<_>>()?;
         let (done, completions) = mpsc::unbounded_channel();
         let disk = RealDisk::open(
             &self.settings.data_dir,
@@ -98,6 +117,9 @@ impl Broker {
             }),
         )
         .map_err(|e| RunError::Directory(e.to_string()))?;
+        // After the lock: of two brokers on one directory the second is told about that.
+        let bound = bind_all(&self.settings).await?;
+        self.node.endpoints = bound.iter().map(|(l, s)| endpoint(l, s)).collect::<io::Result<_>>()?;
         let (clock, seed) = (Clock::new(), self.node.seed);
         let disk = Rc::new(disk);
         let node = Node::open(self.node, &*disk.reader(), clock.now())
@@ -141,10 +163,14 @@ impl DiskQueue for Queue {
     }
 }
 
-async fn bind_all(settings: &Settings) -> io::Result<Vec<(Listener, TcpListener)>> {
+async fn bind_all(settings: &Settings) -> Result<Vec<(Listener, TcpListener)>, RunError> {
     let mut bound = Vec::with_capacity(settings.listeners.len());
     for l in &settings.listeners {
-        bound.push((l.clone(), listener::bind(settings, &l.host, l.port).await?));
+        let socket = listener::bind(settings, &l.host, l.port).await.map_err(|error| {
+            let address = format!("{}://{}:{}", l.name, l.host, l.port);
+            RunError::Listen { key: "listeners", address, error }
+        })?;
+        bound.push((l.clone(), socket));
     }
     Ok(bound)
 }
@@ -165,18 +191,29 @@ fn endpoint(listener: &Listener, socket: &TcpListener) -> io::Result<cluster::En
     })
 }
 
-fn start(shared: &Rc<Shared>, bound: Vec<(Listener, TcpListener)>) -> io::Result<Addresses> {
+fn start(shared: &Rc<Shared>, bound: Vec<(Listener, TcpListener)>) -> Result<Addresses, RunError> {
     let mut listeners = Vec::with_capacity(bound.len());
     let http = match shared.settings().http {
         Some(address) => {
             let (send, receive) = mpsc::channel(ASKS);
             spawn_local(observe::answer(shared.clone(), receive));
-            Some(http::start(address, shared.metrics.registry().clone(), send, shared.stop.subscribe())?)
+            let registry = shared.metrics.registry().clone();
+            let started = http::start(address, registry, send, shared.stop.subscribe());
+            Some(started.map_err(|error| RunError::Listen {
+                key: "http.listener",
+                address: address.to_string(),
+                error,
+            })?)
         }
         None => None,
     };
     for (listener, socket) in bound {
-        listeners.push((listener.name.clone(), socket.local_addr()?));
+        let told = endpoint(&listener, &socket)?;
+        listeners.push(Bound {
+            name: listener.name.clone(),
+            address: socket.local_addr()?,
+            told: (told.host, told.port),
+        });
         spawn_local(listener::accept(shared.clone(), socket, listener.name.into()));
     }
     Ok(Addresses { listeners, http })

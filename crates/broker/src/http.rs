@@ -37,8 +37,7 @@ pub(crate) fn start(
     asks: mpsc::Sender<Ask>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(address)
-        .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {address} (http.listener): {e}")))?;
+    let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let bound = listener.local_addr()?;
     let asker = Arc::new(Asker { asks, registry });

@@ -25,6 +25,6 @@ mod settings;
 mod shared;
 mod slots;
 
-pub use broker::{Addresses, Broker, RunError, Stopped};
+pub use broker::{Addresses, Bound, Broker, RunError, Stopped};
 pub use node::NodeConfig;
 pub use settings::{Listener, Settings};

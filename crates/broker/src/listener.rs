@@ -23,7 +23,7 @@ pub(crate) async fn bind(settings: &Settings, host: &str, port: u16) -> io::Resu
     for address in tokio::net::lookup_host((host, port)).await? {
         match bind_one(address, settings) {
             Ok(listener) => return Ok(listener),
-            Err(error) => last = io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")),
+            Err(error) => last = error,
         }
     }
     Err(last)

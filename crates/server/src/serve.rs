@@ -1,8 +1,8 @@
 //! `plimsoll serve`: from configuration to a running broker, and its exit.
-use crate::config::{self, Advertised, ConfigArgs, ServerConfig, Surroundings};
+use crate::config::{self, Address, Advertised, ConfigArgs, ServerConfig, Surroundings};
 use anyhow::Context;
-use broker::{Addresses, Broker, Listener, NodeConfig, Settings, Stopped};
-use std::io::{IsTerminal, Read, Write};
+use broker::{Addresses, Bound, Broker, Listener, NodeConfig, RunError, Settings, Stopped};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -32,7 +32,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let config = loaded.config;
     let settings = settings(&config)?;
     let node = node_config(&config)?;
-    let stopped = Broker::new(settings, node).run(|addresses| banner(&config, addresses))?;
+    let stopped = Broker::new(settings, node).run(|addresses| banner(&config, addresses)).map_err(advise)?;
     match stopped {
         Stopped::Clean => {
             tracing::info!("stopped");
@@ -40,6 +40,21 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         }
         Stopped::Fenced(why) => anyhow::bail!("the data directory failed: {why}"),
     }
+}
+
+/// The error, and what to do about it.
+fn advise(error: RunError) -> anyhow::Error {
+    let RunError::Listen { key, error: why, .. } = &error else { return error.into() };
+    let flag = match *key {
+        "http.listener" => "--http HOST:PORT (--http '' serves no metrics)",
+        _ => "--listen HOST:PORT",
+    };
+    let hint = match why.kind() {
+        ErrorKind::AddrInUse => format!("Another process listens there: stop it, or choose with {flag}."),
+        ErrorKind::PermissionDenied => format!("Ports below 1024 need a privilege: choose with {flag}."),
+        _ => format!("It must be an address of this machine: choose with {flag}."),
+    };
+    anyhow::anyhow!("{error}\n  {hint}")
 }
 
 fn start_log(args: &ServeArgs) -> anyhow::Result<()> {
@@ -138,8 +153,11 @@ fn boot_id() -> [u8; 16] {
 /// Where it runs and what to try next. A closed standard output is no reason not to run.
 fn banner(config: &ServerConfig, addresses: &Addresses) {
     let mut text = format!("plimsoll {}  node {}\n", env!("CARGO_PKG_VERSION"), config.node_id);
-    for (name, address) in &addresses.listeners {
-        text += &format!("  kafka   {address}  ({name})\n");
+    for listener in &addresses.listeners {
+        text += &format!("  kafka   {}  ({})\n", listener.address, listener.name);
+        if let Some(told) = told(config, listener) {
+            text += &told;
+        }
     }
     if let Some(http) = addresses.http {
         text += &format!("  http    http://{http}  /metrics /healthz /readyz\n");
@@ -147,10 +165,30 @@ fn banner(config: &ServerConfig, addresses: &Addresses) {
     for dir in &config.data_dirs {
         text += &format!("  data    {}\n", dir.display());
     }
-    if let Some((_, address)) = addresses.listeners.first() {
-        text += &format!("  try     echo hello | plimsoll produce greetings -b {address}\n");
-        text += &format!("          plimsoll consume greetings -b {address} -e\n");
+    if let Some(listener) = addresses.listeners.first() {
+        let near = match listener.address {
+            all if all.ip().is_unspecified() => format!("127.0.0.1:{}", all.port()),
+            address => address.to_string(),
+        };
+        text += &format!("  try     echo hello | plimsoll produce greetings -b {near}\n");
+        text += &format!("          plimsoll consume greetings -b {near} -e\n");
     }
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// What clients are told, where that is another address than the one that they find here.
+fn told(config: &ServerConfig, listener: &Bound) -> Option<String> {
+    let (host, port) = &listener.told;
+    let address = Address { host: host.clone(), port: *port };
+    if address.to_string() == listener.address.to_string() {
+        return None;
+    }
+    let chosen = config.static_broker_configs.contains_key("advertised.listeners");
+    let hint = if chosen || !listener.address.ip().is_unspecified() {
+        ""
+    } else {
+        ", which must be reachable for them; --advertise HOST:PORT changes it"
+    };
+    Some(format!("          clients are told {address}{hint}\n"))
 }

@@ -55,7 +55,7 @@ pub(crate) fn start(dir: &Path, change: impl FnOnce(&mut Settings)) -> Running {
 
 impl Running {
     pub(crate) fn address(&self) -> SocketAddr {
-        self.addresses.listeners[0].1
+        self.addresses.listeners[0].address
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -15,4 +15,5 @@ mod life;
 mod mounts;
 mod on_a_small_disk;
 mod server;
+mod starting;
 mod wire_client;

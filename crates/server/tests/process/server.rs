@@ -34,10 +34,12 @@ pub(crate) struct Server {
 /// The command line of a broker over `data`, its output going to `log`.
 pub(crate) fn command(data: &Path, log: &Path, sets: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
-    command.args(["serve", "--http", "127.0.0.1:0"]);
+    command.arg("serve");
     command.args(["--set", "group.initial.rebalance.delay.ms=0", "--data"]).arg(data);
-    if !sets.iter().any(|set| set.starts_with("listeners=")) {
-        command.args(["--listen", "127.0.0.1:0"]);
+    for (key, flag) in [("listeners=", "--listen"), ("http.listener=", "--http")] {
+        if !sets.iter().any(|set| set.starts_with(key)) {
+            command.args([flag, "127.0.0.1:0"]);
+        }
     }
     sets.iter().for_each(|set| {
         command.args(["--set", set]);
