@@ -10,15 +10,12 @@ use cluster::parse_value;
 /// The text of a `server.properties`, and of a TOML file.
 pub fn config_text(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    if let Ok(pairs) = properties::parse(&text) {
-        let lines = text.split('\n').count();
-        for pair in pairs {
+    let lines = text.split('\n').count();
+    for parsed in [properties::parse(&text), toml_file::flatten(&text)] {
+        for pair in parsed.into_iter().flatten() {
             assert!((1..=lines).contains(&pair.line), "a pair stands on a line of the file");
             judge(&pair.key, &pair.value);
         }
-    }
-    if let Ok(pairs) = toml_file::flatten(&text) {
-        pairs.iter().for_each(|(key, value)| judge(key, value));
     }
 }
 

@@ -72,8 +72,13 @@ impl Case {
         load(&self.args, &self.around)
     }
 
+    /// Without the directory of the file, which differs each time.
     fn refusal(&self) -> String {
-        self.load().unwrap_err().to_string()
+        self.bare(&self.load().unwrap_err())
+    }
+
+    fn bare(&self, text: &dyn ToString) -> String {
+        text.to_string().replace(&format!("{}/", self.dir.path().display()), "")
     }
 }
 
@@ -144,27 +149,27 @@ fn toml_has_the_same_keys_dotted_or_nested() {
 #[test]
 fn unknown_keys_are_errors_in_toml_and_words_in_properties() {
     let error = Case::new().file("a.toml", "num.partition = 3\nlog.dir = 'x'\n").refusal();
-    assert_eq!(error, "file: unknown key num.partition; did you mean num.partitions?");
-    let Loaded { config, notices } =
-        Case::new().file("a.properties", "\nnum.partition=3\nxyzzy=1\n").load().unwrap();
+    assert_eq!(error, "a.toml:1: unknown key num.partition; did you mean num.partitions?");
+    let case = Case::new().file("a.properties", "\nnum.partition=3\nxyzzy=1\n");
+    let Loaded { config, notices } = case.load().unwrap();
     assert!(config.static_broker_configs.is_empty());
-    let words: Vec<String> = notices.iter().map(Notice::to_string).collect();
+    let words: Vec<String> = notices.iter().map(|notice| case.bare(notice)).collect();
     assert_eq!(
         words,
-        vec!["line 2: unknown key num.partition; did you mean num.partitions?", "line 3: unknown key xyzzy"]
+        vec![
+            "a.properties:2: unknown key num.partition; did you mean num.partitions?",
+            "a.properties:3: unknown key xyzzy"
+        ]
     );
     assert!(Case::new().set(&["num.partition=3"]).refusal().starts_with("command line: unknown key"));
 }
 
 #[test]
 fn strict_makes_errors_of_words() {
-    let strict = |text: &str| Case::new().file("a.properties", text).strict().load();
-    let error = strict("num.io.threads=3\nnope.nope.nope=1\n").unwrap_err();
-    assert_eq!(
-        error.0,
-        vec!["line 2: unknown key nope.nope.nope", "keys without effect here: num.io.threads"]
-    );
-    assert!(strict("num.partitions=3\n").is_ok());
+    let strict = |text: &str| Case::new().file("a.properties", text).strict();
+    let error = strict("num.io.threads=3\nnope.nope.nope=1\n").refusal();
+    assert_eq!(error, "a.properties:2: unknown key nope.nope.nope\nkeys without effect here: num.io.threads");
+    assert!(strict("num.partitions=3\n").load().is_ok());
 }
 
 #[test]
@@ -198,10 +203,25 @@ fn all_mistakes_are_told_together_with_their_places() {
     assert_eq!(
         lines,
         vec![
-            "line 2: Invalid value 5 for configuration log.segment.bytes: Value must be at least 1048576",
-            "line 1: Invalid value many for configuration num.partitions: Not a number of type INT",
+            "a.properties:2: Invalid value 5 for configuration log.segment.bytes: Value must be at least 1048576",
+            "a.properties:1: Invalid value many for configuration num.partitions: Not a number of type INT",
         ]
     );
+}
+
+#[test]
+fn a_mistake_in_a_file_is_told_with_file_and_line_whoever_finds_it() {
+    let listeners = "node.id=1\nlisteners=PLAINTEXT:9092\nlog.dirs=,\n";
+    let said = Case::new().file("a.properties", listeners).refusal();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("a.properties:2: listeners: "), "{said}");
+    assert!(lines[1].starts_with("a.properties:3: log.dirs: "), "{said}");
+    let toml = "# one\n[log.segment]\nbytes = 5\n[max]\n\"connections.per.ip\" = 'x'\n";
+    let said = Case::new().file("a.toml", toml).refusal();
+    assert!(said.contains("a.toml:3: Invalid value 5"), "{said}");
+    assert!(said.contains("a.toml:5: Invalid value x"), "{said}");
+    assert!(Case::new().file("a.toml", "a = \n").refusal().starts_with("a.toml: TOML parse error at line 1"));
+    assert!(Case::new().set(&["listeners=nowhere"]).refusal().starts_with("command line: listeners: "));
 }
 
 #[test]

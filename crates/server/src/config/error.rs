@@ -1,4 +1,5 @@
 //! What is wrong with a configuration, and what is only worth a word.
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Everything that is wrong, a line each.
@@ -17,6 +18,18 @@ impl ConfigErrors {
     /// Keeps the error of `result` and goes on.
     pub(super) fn take<T>(&mut self, result: Result<T, String>) -> Option<T> {
         result.map_err(|line| self.push(line)).ok()
+    }
+
+    /// Puts in front of each line that begins with a key where that key was set.
+    pub(super) fn placed(self, places: &BTreeMap<String, String>) -> ConfigErrors {
+        let place = |line: String| {
+            let key = line.split([':', ' ']).next().unwrap_or_default();
+            match places.get(key) {
+                Some(place) => format!("{place}: {line}"),
+                None => line,
+            }
+        };
+        ConfigErrors(self.0.into_iter().map(place).collect())
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigErrors> {
@@ -41,7 +54,7 @@ pub(crate) enum Notice {
     Unknown {
         /// The key.
         key: String,
-        /// `line 3`, `environment`.
+        /// `server.properties:3`, `environment`.
         place: String,
         /// Did you mean this?
         nearest: Option<&'static str>,

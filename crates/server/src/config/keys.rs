@@ -8,25 +8,18 @@ use std::collections::BTreeMap;
 /// Where a value was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    File { line: Option<usize> },
+    File { line: usize },
     Variable,
     Flag,
 }
 
-impl Origin {
-    fn place(self) -> String {
-        match self {
-            Origin::File { line: Some(line) } => format!("line {line}"),
-            Origin::File { line: None } => "file".to_owned(),
-            Origin::Variable => "environment".to_owned(),
-            Origin::Flag => "command line".to_owned(),
-        }
-    }
-}
-
 /// Keys and values; what is set later stands above what was set before.
 #[derive(Debug, Default)]
-pub(super) struct Settings(BTreeMap<String, (String, Origin)>);
+pub(super) struct Settings {
+    /// The file that was read, for messages.
+    pub(super) file: String,
+    values: BTreeMap<String, (String, Origin)>,
+}
 
 /// The definition behind a key, with or without the prefix of a listener.
 fn definition(key: &str) -> Option<&'static ConfigDef> {
@@ -38,11 +31,24 @@ fn definition(key: &str) -> Option<&'static ConfigDef> {
 
 impl Settings {
     pub(super) fn set(&mut self, key: String, value: String, origin: Origin) {
-        self.0.insert(key, (value, origin));
+        self.values.insert(key, (value, origin));
+    }
+
+    fn place(&self, origin: Origin) -> String {
+        match origin {
+            Origin::File { line } => format!("{}:{line}", self.file),
+            Origin::Variable => "environment".to_owned(),
+            Origin::Flag => "command line".to_owned(),
+        }
+    }
+
+    /// Where each key was set.
+    pub(super) fn places(&self) -> BTreeMap<String, String> {
+        self.values.iter().map(|(key, (_, origin))| (key.clone(), self.place(*origin))).collect()
     }
 
     pub(super) fn into_values(self) -> BTreeMap<String, String> {
-        let known = self.0.into_iter().filter(|(key, _)| definition(key).is_some());
+        let known = self.values.into_iter().filter(|(key, _)| definition(key).is_some());
         known.map(|(key, (value, _))| (key, value)).collect()
     }
 
@@ -50,9 +56,9 @@ impl Settings {
     pub(super) fn judge(&self, is_toml: bool, strict: bool) -> Result<Vec<Notice>, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         let (mut idle, mut unknown) = (Vec::new(), Vec::new());
-        for (key, (value, origin)) in &self.0 {
+        for (key, (value, origin)) in &self.values {
             let Some(def) = definition(key) else {
-                let place = origin.place();
+                let place = self.place(*origin);
                 let nearest = nearest(key, broker_defs().iter().map(|d| d.name));
                 let notice = Notice::Unknown { key: key.clone(), place, nearest };
                 let fatal = match origin {
@@ -68,7 +74,7 @@ impl Settings {
                 continue;
             };
             if let Err(e) = parse_value(def, value) {
-                errors.push(format!("{}: {e}", origin.place()));
+                errors.push(format!("{}: {e}", self.place(*origin)));
             }
             if matches!(def.effect, Effect::Accepted(_)) {
                 idle.push(key.clone());

@@ -94,21 +94,16 @@ pub(crate) fn load(args: &ConfigArgs, around: &Surroundings) -> Result<Loaded, C
         settings.set(key, value, Origin::Flag);
     }
     let notices = settings.judge(is_toml, args.strict)?;
-    Ok(Loaded { config: resolve(settings.into_values(), &around.hostname)?, notices })
+    let places = settings.places();
+    let config = resolve(settings.into_values(), &around.hostname).map_err(|e| e.placed(&places))?;
+    Ok(Loaded { config, notices })
 }
 
 fn read_text(settings: &mut Settings, path: &Path, text: &str, is_toml: bool) -> Result<(), ConfigErrors> {
-    let file = path.display();
-    if is_toml {
-        let pairs = toml_file::flatten(text).map_err(|e| ConfigErrors::one(format!("{file}: {e}")))?;
-        for (key, value) in pairs {
-            settings.set(key, value, Origin::File { line: None });
-        }
-    } else {
-        let pairs = properties::parse(text).map_err(|e| ConfigErrors::one(format!("{file}: {e}")))?;
-        for pair in pairs {
-            settings.set(pair.key, pair.value, Origin::File { line: Some(pair.line) });
-        }
+    settings.file = path.display().to_string();
+    let parsed = if is_toml { toml_file::flatten(text) } else { properties::parse(text) };
+    for pair in parsed.map_err(|e| ConfigErrors::one(format!("{}: {e}", settings.file)))? {
+        settings.set(pair.key, pair.value, Origin::File { line: pair.line });
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Java's `.properties` files.
 
-/// A key and its value, and the line where it begins.
+/// A key and its value, and the line where it begins; of TOML files too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pair {
     pub(super) key: String,
