@@ -251,6 +251,30 @@ fn listeners_are_checked() {
 }
 
 #[test]
+fn an_address_without_a_port_is_refused_with_an_example() {
+    for (address, said) in [
+        ("localhost", "--listen localhost has no port; for example --listen localhost:9092"),
+        ("INSIDE://a", "--listen INSIDE://a has no port; for example --listen INSIDE://a:9092"),
+        ("127.0.0.1:1,::1", "--listen ::1 has no port; for example --listen [::1]:9092"),
+        ("[::1]", "--listen [::1] has no port; for example --listen [::1]:9092"),
+        ("9092", "--listen 9092 is not HOST:PORT; for example --listen 127.0.0.1:9092"),
+        ("localhost:kafka", "--listen localhost:kafka is not HOST:PORT; for example --listen 127.0.0.1:9092"),
+    ] {
+        let mut case = Case::new();
+        case.args.listen = Some(address.into());
+        assert_eq!(case.refusal(), said);
+    }
+    let mut case = Case::new();
+    case.args.http = Some("localhost".into());
+    assert_eq!(case.refusal(), "--http localhost has no port; for example --http localhost:9644");
+    case.args.http = None;
+    case.args.advertise = Some("far.example".into());
+    assert!(case.refusal().ends_with("for example --advertise far.example:9092"));
+    let said = Case::new().set(&["listeners=PLAINTEXT://localhost"]).refusal();
+    assert!(said.contains("as PLAINTEXT://localhost:9092 is"), "{said}");
+}
+
+#[test]
 fn clients_are_told_of_a_reachable_name() {
     let told = |pairs: &[&str]| Case::new().set(pairs).load().unwrap().config.advertised;
     assert_eq!(told(&["listeners=PLAINTEXT://:9092"])[0].address, at("here", 9092));

@@ -95,7 +95,9 @@ fn parse_list(key: &str, text: &str) -> Result<Vec<(String, Address)>, String> {
     for entry in words(text) {
         let parsed = entry.split_once("://").and_then(|(name, at)| Some((name, Address::parse(at)?)));
         let Some((name, address)) = parsed.filter(|(name, _)| !name.is_empty()) else {
-            return Err(format!("{key}: {entry:?} is not NAME://host:port"));
+            return Err(format!(
+                "{key}: {entry:?} is not NAME://host:port, as PLAINTEXT://localhost:9092 is"
+            ));
         };
         let name = name.to_ascii_uppercase();
         if found.iter().any(|(other, _)| *other == name) {

@@ -122,7 +122,8 @@ fn resolve(mut values: BTreeMap<String, String>, hostname: &str) -> Result<Serve
         errors.take(listeners::check_quorum(&text, node_id, &endpoints.controllers));
     }
     let http_listener = some("http.listener").and_then(|t| {
-        let address = Address::parse(&t).ok_or_else(|| format!("http.listener: {t:?} is not host:port"));
+        let address = Address::parse(&t)
+            .ok_or_else(|| format!("http.listener: {t:?} is not host:port, as 127.0.0.1:9644 is"));
         errors.take(address)
     });
     let dirs = some("log.dirs").unwrap_or_else(|| text("log.dir"));
