@@ -7,14 +7,17 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use storage::DirectoryConfig;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+
+const LEVELS: &str = "there are off, error, warn, info, debug and trace, and TARGET=LEVEL pairs with commas between them, \
+     for example info,broker=debug";
 
 /// Start a broker.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// What to log: a level, or target=level pairs
+    /// What to log: off, error, warn, info, debug, trace, or TARGET=LEVEL pairs such as info,broker=debug
     #[arg(long, value_name = "FILTER", env = "PLIMSOLL_LOG", default_value = "info")]
     log: String,
     /// Log JSON lines
@@ -58,7 +61,7 @@ fn advise(error: RunError) -> anyhow::Error {
 }
 
 fn start_log(args: &ServeArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {}", args.log))?;
+    let filter = filter(&args.log)?;
     let colours = std::io::stderr().is_terminal();
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
@@ -68,6 +71,21 @@ fn start_log(args: &ServeArgs) -> anyhow::Result<()> {
         log.init()
     }
     Ok(())
+}
+
+/// A level, or target=level pairs. The library takes a lone word that is no level for a target, so that a
+/// mistyped level would mean silence.
+fn filter(text: &str) -> anyhow::Result<EnvFilter> {
+    // Filters by span have commas and equal signs of their own.
+    let words = if text.contains('[') { Vec::new() } else { text.split(',').map(str::trim).collect() };
+    let bad = |word: &&str| {
+        let level = word.split_once('=').map_or(*word, |(_, level)| level);
+        !word.is_empty() && level.parse::<LevelFilter>().is_err()
+    };
+    if let Some(word) = words.into_iter().find(bad) {
+        anyhow::bail!("--log {text}: `{word}` is no level; {LEVELS}");
+    }
+    EnvFilter::try_new(text).with_context(|| format!("--log {text}: {LEVELS}"))
 }
 
 fn settings(config: &ServerConfig) -> anyhow::Result<Settings> {
@@ -191,4 +209,22 @@ fn told(config: &ServerConfig, listener: &Bound) -> Option<String> {
         ", which must be reachable for them; --advertise HOST:PORT changes it"
     };
     Some(format!("          clients are told {address}{hint}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filter;
+
+    #[test]
+    fn a_log_level_that_is_none_is_refused_with_those_that_there_are() {
+        for good in
+            ["info", "OFF", "warn,broker=debug", "broker::core=trace", "", "[span{key=1}]=debug"]
+        {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in ["wat", "info,wat", "broker=wat", "broker"] {
+            let said = filter(bad).unwrap_err().to_string();
+            assert!(said.contains("is no level; there are off, error, warn"), "{bad}: {said}");
+        }
+    }
 }
