@@ -20,7 +20,7 @@ struct Touched {
 
 fn touch(place: &Place, setup: &Setup, args: &[String]) -> Command {
     let mut command = Command::new(&place.plimsoll);
-    command.args(["bench", "touch", "--bootstrap", &setup.address()]).args(args);
+    command.args(["bench", "touch", "--format", "json", "--bootstrap-server", &setup.address()]).args(args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     command
 }

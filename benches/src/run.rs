@@ -132,7 +132,8 @@ fn bench(
     args: &[String],
 ) -> Command {
     let mut command = Command::new(&place.plimsoll);
-    command.args(["bench", what, "--bootstrap", &system.address(), "--topic", topic, "--json"]);
+    command.args(["bench", what, "--bootstrap-server", &system.address(), "--topic", topic]);
+    command.args(["--format", "json"]);
     command.args(["--partitions", &partitions.to_string()]).args(args);
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
     command
@@ -200,7 +201,7 @@ fn one_run(place: &Place, row: &Row, system: &System, topic: &str, seconds: f64)
 
 fn delete_topic(place: &Place, system: &System, topic: &str) {
     let _ = Command::new(&place.plimsoll)
-        .args(["topic", "delete", topic, "--bootstrap", &system.address()])
+        .args(["topic", "delete", topic, "--bootstrap-server", &system.address()])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();

@@ -217,9 +217,7 @@ mod tests {
 
     #[test]
     fn a_log_level_that_is_none_is_refused_with_those_that_there_are() {
-        for good in
-            ["info", "OFF", "warn,broker=debug", "broker::core=trace", "", "[span{key=1}]=debug"]
-        {
+        for good in ["info", "OFF", "warn,broker=debug", "broker::core=trace", "", "[span{key=1}]=debug"] {
             assert!(filter(good).is_ok(), "{good}");
         }
         for bad in ["wat", "info,wat", "broker=wat", "broker"] {

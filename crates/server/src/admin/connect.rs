@@ -14,6 +14,7 @@ pub(crate) struct ConnectArgs {
         short = 'b',
         long = "bootstrap-server",
         visible_alias = "brokers",
+        alias = "bootstrap",
         env = "PLIMSOLL_BOOTSTRAP_SERVER",
         default_value = "127.0.0.1:9092",
         value_name = "HOST:PORT"

@@ -15,7 +15,7 @@ use wire::{ApiKey, FetchResponse, ResponseBody, decode_response};
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ConsumeArgs {
     #[command(flatten)]
-    topic: TopicArgs,
+    pub(super) topic: TopicArgs,
     /// Readers, each with its own thread and connection; each reads everything.
     #[arg(long, default_value_t = 1)]
     readers: usize,
@@ -95,7 +95,7 @@ pub(super) fn end_positions(
 
 fn read(args: &ConsumeArgs, partitions: i32) -> Result<(Figures, Latencies, Duration)> {
     let topic = &args.topic.topic;
-    let mut socket = FrameSocket::connect(&args.topic.bootstrap)?;
+    let mut socket = FrameSocket::connect(args.topic.broker.address())?;
     let mut positions: Vec<(i32, i64)> = if args.tail {
         end_positions(&mut socket, topic, partitions)?
     } else {
@@ -139,5 +139,5 @@ pub(super) fn run(args: &ConsumeArgs) -> Result<()> {
         }
         Ok(())
     })?;
-    total.print(longest.max(Duration::from_millis(1)), latencies, args.topic.json)
+    total.print(longest.max(Duration::from_millis(1)), latencies, args.topic.broker.for_scripts())
 }

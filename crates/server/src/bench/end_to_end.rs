@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LatencyArgs {
     #[command(flatten)]
-    topic: TopicArgs,
+    pub(super) topic: TopicArgs,
     /// Bytes of a record's value.
     #[arg(long, default_value_t = 1024)]
     record_size: usize,
@@ -32,7 +32,7 @@ pub(crate) struct LatencyArgs {
 }
 
 fn produce(args: &LatencyArgs, partitions: i32, epoch: Instant, figures: &mut Figures) -> Result<()> {
-    let mut socket = FrameSocket::connect(&args.topic.bootstrap)?;
+    let mut socket = FrameSocket::connect(args.topic.broker.address())?;
     let mut answers = socket.try_clone()?;
     let sink = std::thread::spawn(move || -> Result<u64> {
         let (mut reuse, mut count) = (BytesMut::new(), 0);
@@ -90,7 +90,7 @@ fn consume(
 /// Runs a producer and a consumer and prints the latencies of batches.
 pub(super) fn run(args: &LatencyArgs) -> Result<()> {
     let partitions = ensure_topic(&args.topic)?;
-    let mut socket = FrameSocket::connect(&args.topic.bootstrap)?;
+    let mut socket = FrameSocket::connect(args.topic.broker.address())?;
     let positions = end_positions(&mut socket, &args.topic.topic, partitions)?;
     let (epoch, stop) = (Instant::now(), AtomicBool::new(false));
     let mut figures = Figures::default();
@@ -102,5 +102,5 @@ pub(super) fn run(args: &LatencyArgs) -> Result<()> {
         reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?.context("consume")
     })?;
     figures.uncompressed_bytes = figures.bytes;
-    figures.print(epoch.elapsed(), latencies, args.topic.json)
+    figures.print(epoch.elapsed(), latencies, args.topic.broker.for_scripts())
 }

@@ -11,6 +11,7 @@ mod setup;
 mod socket;
 mod touch;
 
+use crate::admin::format::Format;
 use clap::{Args, Subcommand};
 
 /// What to measure.
@@ -26,12 +27,45 @@ pub(crate) enum BenchCommand {
     Touch(touch::TouchArgs),
 }
 
+/// Which broker, and how to print.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BrokerArgs {
+    /// Address of any broker.
+    #[arg(
+        short = 'b',
+        long = "bootstrap-server",
+        visible_alias = "brokers",
+        alias = "bootstrap",
+        env = "PLIMSOLL_BOOTSTRAP_SERVER",
+        default_value = "127.0.0.1:9092",
+        value_name = "HOST:PORT"
+    )]
+    bootstrap: String,
+    /// Shape of the output; json is one line.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// The same as --format json.
+    #[arg(long, hide = true, conflicts_with = "format")]
+    json: bool,
+}
+
+impl BrokerArgs {
+    /// The broker to connect to; of several the first.
+    pub(crate) fn address(&self) -> &str {
+        self.bootstrap.split(',').next().unwrap_or_default().trim()
+    }
+
+    /// Whether scripts read the figures.
+    pub(crate) fn for_scripts(&self) -> bool {
+        self.json || self.format == Format::Json
+    }
+}
+
 /// Where and what.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TopicArgs {
-    /// Address of any broker.
-    #[arg(long, default_value = "127.0.0.1:9092")]
-    pub(crate) bootstrap: String,
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
     /// Topic; created when missing.
     #[arg(long, default_value = "bench")]
     pub(crate) topic: String,
@@ -41,9 +75,6 @@ pub(crate) struct TopicArgs {
     /// Configs of a created topic, `name=value`; may be repeated.
     #[arg(long = "topic-config", value_name = "NAME=VALUE")]
     pub(crate) topic_configs: Vec<String>,
-    /// One line of JSON instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Runs a measurement and prints its figures.
@@ -53,5 +84,38 @@ pub(crate) fn run(command: BenchCommand) -> anyhow::Result<()> {
         BenchCommand::Consume(args) => consume::run(&args),
         BenchCommand::Latency(args) => end_to_end::run(&args),
         BenchCommand::Touch(args) => touch::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::BenchCommand;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: BenchCommand,
+    }
+
+    #[test]
+    fn flags_are_those_of_the_other_commands_and_old_spellings_go_on_working() {
+        for command in ["produce", "consume", "latency", "touch"] {
+            for flags in [
+                &["-b", "a:1,b:2", "--format", "json"][..],
+                &["--bootstrap-server", "a:1", "--format", "json"],
+                &["--bootstrap", "a:1", "--json"],
+            ] {
+                let line = Line::try_parse_from([&["bench", command], flags].concat());
+                let broker = match line.map(|line| line.command) {
+                    Ok(BenchCommand::Produce(args)) => args.topic.broker,
+                    Ok(BenchCommand::Consume(args)) => args.topic.broker,
+                    Ok(BenchCommand::Latency(args)) => args.topic.broker,
+                    Ok(BenchCommand::Touch(args)) => args.broker,
+                    Err(error) => panic!("{command} {flags:?}: {error}"),
+                };
+                assert_eq!((broker.address(), broker.for_scripts()), ("a:1", true));
+            }
+        }
     }
 }

@@ -87,7 +87,7 @@ fn count_errors(frame: BytesMut) -> Result<u64> {
 
 /// One connection's run.
 fn drive(args: &ProduceArgs, prepared: &[Prepared], until: Instant) -> Result<(Figures, Latencies)> {
-    let mut socket = FrameSocket::connect(&args.topic.bootstrap)?;
+    let mut socket = FrameSocket::connect(args.topic.broker.address())?;
     let (mut figures, mut latencies) = (Figures::default(), Latencies::default());
     let mut in_flight: VecDeque<Instant> = VecDeque::new();
     let mut answer = BytesMut::new();
@@ -145,5 +145,5 @@ pub(super) fn run(args: &ProduceArgs) -> Result<()> {
         }
         Ok(())
     })?;
-    total.print(start.elapsed(), latencies, args.topic.json)
+    total.print(start.elapsed(), latencies, args.topic.broker.for_scripts())
 }

@@ -15,9 +15,9 @@ fn text(value: &str) -> Str {
 pub(super) fn ensure_topic(args: &TopicArgs) -> Result<i32> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let client = Client::connect(&args.bootstrap, ClientOptions::default())
+        let client = Client::connect(args.broker.address(), ClientOptions::default())
             .await
-            .with_context(|| format!("connect to {}", args.bootstrap))?;
+            .with_context(|| format!("connect to {}", args.broker.address()))?;
         let mut configs = Vec::new();
         for pair in &args.topic_configs {
             let (name, value) =

@@ -3,6 +3,7 @@
 //! Started before the broker is, it measures a start: it asks again every 2 ms until a record is
 //! acknowledged, and says at which moment that was.
 #![allow(clippy::print_stdout)]
+use super::BrokerArgs;
 use super::frames::{self, BatchShape};
 use super::socket::{FrameSocket, join};
 use anyhow::{Context, Result, bail};
@@ -23,9 +24,8 @@ const CHUNK: usize = 100;
 /// Which partitions.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TouchArgs {
-    /// Address of the broker; it need not run yet.
-    #[arg(long, default_value = "127.0.0.1:9092")]
-    bootstrap: String,
+    #[command(flatten)]
+    pub(super) broker: BrokerArgs,
     /// Topics are named PREFIX-0, PREFIX-1 and so on.
     #[arg(long, default_value = "touch")]
     prefix: String,
@@ -58,7 +58,7 @@ struct Figures {
     records: u64,
 }
 
-/// Moments and counts of a run, as one line of JSON.
+/// Moments and counts of a run.
 pub(super) fn run(args: &TouchArgs) -> Result<()> {
     let mut visit =
         Visit { args, socket: None, until: Instant::now() + Duration::from_secs_f64(args.seconds) };
@@ -79,7 +79,15 @@ pub(super) fn run(args: &TouchArgs) -> Result<()> {
         }
         figures.all_at_ms = wall_ms();
     }
-    println!("{}", serde_json::to_string(&figures)?);
+    if args.broker.for_scripts() {
+        println!("{}", serde_json::to_string(&figures)?);
+        return Ok(());
+    }
+    println!("{:>16.0} ms since 1970: the first record was acknowledged", figures.first_at_ms);
+    if !args.first_only {
+        let later = figures.all_at_ms - figures.first_at_ms;
+        println!("{later:>16.0} ms later: all of {} records were", figures.records);
+    }
     Ok(())
 }
 
@@ -115,7 +123,7 @@ impl Visit<'_> {
     fn exchange(&mut self, frame: &[u8], answer: &mut BytesMut) -> Result<()> {
         let socket = match &mut self.socket {
             Some(socket) => socket,
-            empty => empty.insert(FrameSocket::connect(&self.args.bootstrap)?),
+            empty => empty.insert(FrameSocket::connect(self.args.broker.address())?),
         };
         socket.send(frame)?;
         socket.receive(answer)
