@@ -67,13 +67,28 @@ fn topics_are_created_changed_listed_and_deleted() {
     let all = document(&["topic", "describe", &topic, "--configs"]);
     assert!(all[0]["configs"].as_array().unwrap().len() > 20);
 
+    // Both spellings go with both commands.
+    let set = document(&[
+        "topic",
+        "alter-config",
+        &topic,
+        "--config",
+        "segment.ms=3600000",
+        "-c",
+        "segment.bytes=2097152",
+    ]);
+    assert_eq!((set.as_array().unwrap().len(), &set[0]["source"]), (2, &json!("DYNAMIC_TOPIC_CONFIG")));
+    let dry =
+        ["topic", "create", &fresh("dry"), "--set", "retention.ms=1", "-s", "segment.ms=1", "--dry-run"];
+    assert_eq!(document(&dry)[0]["result"], "would be created");
     let changed = document(&["topic", "alter-config", &topic, "--delete", "retention.ms"]);
     assert_eq!(changed[0]["source"], "DEFAULT_CONFIG");
     let unknown = refusal(&["topic", "alter-config", &topic, "--set", "no.such.key=1"], "");
     assert!(unknown.contains("INVALID_CONFIG") && unknown.contains("--configs"), "{unknown}");
 
     assert_eq!(document(&["topic", "add-partitions", &topic, "--num", "1"])["partitions"], 3);
-    assert!(refusal(&["topic", "add-partitions", &topic, "--to", "1"], "").contains("only be raised"));
+    let fewer = refusal(&["topic", "add-partitions", &topic, "--to", "1"], "");
+    assert!(fewer.contains("only be raised: 1 is not more") && fewer.contains("--num N"), "{fewer}");
     assert_eq!(document(&["topic", "delete", &topic])["deleted"], json!([topic]));
     assert!(refusal(&["topic", "delete", &topic], "").contains("UNKNOWN_TOPIC_OR_PARTITION"));
     assert_eq!(document(&["topic", "delete", &topic, "--if-exists"])["deleted"], json!([]));

@@ -38,7 +38,12 @@ pub(crate) async fn run(args: AddPartitionsArgs) -> anyhow::Result<()> {
         (None, None) => bail!("give --to TOTAL or --num HOW_MANY_MORE"),
     };
     if to <= before {
-        bail!("topic {} has {before} partitions; the number can only be raised", args.name);
+        bail!(
+            "topic {0} has {before} partitions, and their number can only be raised: {to} is not more\n  \
+             `plimsoll topic add-partitions {0} --num N` adds N; for fewer, make another topic and copy the \
+             records",
+            args.name
+        );
     }
     client.create_partitions(&args.name, to, args.dry_run).await.map_err(advise)?;
     let verb = if args.dry_run { "could have" } else { "has" };

@@ -20,7 +20,14 @@ pub(crate) struct AlterConfigArgs {
     #[arg(required = true)]
     names: Vec<String>,
     /// Set a key, KEY=VALUE; may be repeated.
-    #[arg(short, long, value_parser = key_value, value_name = "KEY=VALUE")]
+    #[arg(
+        short,
+        long,
+        visible_alias = "config",
+        visible_short_alias = 'c',
+        value_parser = key_value,
+        value_name = "KEY=VALUE"
+    )]
     set: Vec<(String, String)>,
     /// Put a key back to its default; may be repeated.
     #[arg(short, long, value_name = "KEY")]

@@ -25,7 +25,14 @@ pub(crate) struct CreateArgs {
     #[arg(short, long, value_parser = clap::value_parser!(i16).range(1..))]
     replication_factor: Option<i16>,
     /// Configuration, KEY=VALUE; may be repeated.
-    #[arg(short, long = "config", value_parser = key_value, value_name = "KEY=VALUE")]
+    #[arg(
+        short,
+        long = "config",
+        visible_alias = "set",
+        visible_short_alias = 's',
+        value_parser = key_value,
+        value_name = "KEY=VALUE"
+    )]
     configs: Vec<(String, String)>,
     /// Accept a topic that is there already.
     #[arg(long)]
