@@ -50,5 +50,9 @@ fn main() -> ExitCode {
 }
 
 fn run_admin(command: admin::AdminCommand) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(admin::run(command))
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(admin::run(command));
+    // A name that is still being looked up must not outlast --timeout.
+    runtime.shutdown_background();
+    done
 }

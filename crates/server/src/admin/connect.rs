@@ -1,5 +1,5 @@
 //! Reaching the cluster, and telling people what to do when that fails.
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use clap::Args;
 use client_lite::{Client, ClientError, ClientOptions, ConnOptions};
 use model::ErrorCode;
@@ -20,15 +20,24 @@ pub(crate) struct ConnectArgs {
         value_name = "HOST:PORT"
     )]
     bootstrap: String,
-    /// Seconds to keep trying before giving up.
-    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    /// Seconds after which the command gives up. Commands that run on, produce and consume, count them anew
+    /// for each step: a batch, an answer; the time to join a group is not counted.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MOST_SECONDS))]
     timeout: u64,
 }
 
+/// A longer limit is none.
+const MOST_SECONDS: u64 = 1 << 30;
+
 impl ConnectArgs {
+    /// How long a command, or a step of one that runs on, may take: for [`within`].
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+
     /// Connects to the cluster.
     pub(crate) async fn client(&self) -> anyhow::Result<Arc<Client>> {
-        let limit = Duration::from_secs(self.timeout.max(1));
+        let limit = self.limit();
         let conn = ConnOptions {
             client_id: "plimsoll-cli".to_owned(),
             connect_timeout: limit.min(Duration::from_secs(5)),
@@ -37,6 +46,21 @@ impl ConnectArgs {
         };
         let options = ClientOptions { conn, retry_for: limit, ..ClientOptions::default() };
         Client::connect(&self.bootstrap, options).await.map(Arc::new).map_err(advise)
+    }
+}
+
+/// Gives up what takes longer than `limit`, however its own retries and time limits add up.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    run: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    match tokio::time::timeout(limit, run).await {
+        Ok(done) => done,
+        Err(_) => bail!(
+            "not done within {} s; what was asked of the cluster may be carried out all the same\n  \
+             The broker may be overloaded; --timeout SECONDS raises the limit.",
+            limit.as_secs()
+        ),
     }
 }
 

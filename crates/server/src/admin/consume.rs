@@ -1,5 +1,5 @@
 //! `plimsoll consume`.
-use super::connect::{ConnectArgs, advise};
+use super::connect::{ConnectArgs, advise, within};
 use super::format::bytes_to_json;
 use super::point::show_point;
 use super::seek::Seek;
@@ -74,8 +74,19 @@ const FULL: &str = "%t-%p @%o %T %k => %v %h\\n";
 
 /// Runs the command.
 pub(crate) async fn run(args: ConsumeArgs) -> anyhow::Result<()> {
+    let limit = args.connect.limit();
+    let (consumer, ends) = within(limit, begin(&args)).await?;
+    let printer = Printer::new(&args);
+    Reading { args: &args, ends, printer, printed: 0 }.run(consumer).await
+}
+
+/// Where each partition ends.
+type Ends = BTreeMap<Place, i64>;
+
+/// Finds where to begin, and where to end if that is wanted.
+async fn begin(args: &ConsumeArgs) -> anyhow::Result<(Consumer, Option<Ends>)> {
     let client = args.connect.client().await?;
-    let places = places(&client, &args).await?;
+    let places = places(&client, args).await?;
     let ends = if args.exit {
         let ends = client.list_offsets(&places, LATEST, args.read_committed).await.map_err(advise)?;
         Some(ends.into_iter().map(|(place, at)| (place, at.offset)).collect())
@@ -83,27 +94,21 @@ pub(crate) async fn run(args: ConsumeArgs) -> anyhow::Result<()> {
         None
     };
     let fetch = FetchOptions { max_wait: WAIT, read_committed: args.read_committed, ..Default::default() };
-    let consumer = match &args.group {
-        None => {
-            let positions = args.offset.resolve(&client, &places).await?;
-            Consumer::assigned(client.clone(), positions, fetch)
-        }
-        Some(group) => {
-            let reset = match args.offset {
-                Seek::Earliest => Reset::Earliest,
-                Seek::Latest => Reset::Latest,
-                _ => bail!(
-                    "a group begins at its committed offsets; -o may only be earliest or latest there\n  \
-                     `plimsoll group reset-offsets {group} --to PLACE --execute` moves them"
-                ),
-            };
-            let topics: Vec<&str> = args.topics.iter().map(String::as_str).collect();
-            let member = GroupMember::new(client.clone(), MemberOptions::new(group, &topics));
-            Consumer::in_group(client.clone(), member, reset, fetch)
-        }
+    let Some(group) = &args.group else {
+        let positions = args.offset.resolve(&client, &places).await?;
+        return Ok((Consumer::assigned(client, positions, fetch), ends));
     };
-    let printer = Printer::new(&args);
-    Reading { args: &args, ends, printer, printed: 0 }.run(consumer).await
+    let reset = match args.offset {
+        Seek::Earliest => Reset::Earliest,
+        Seek::Latest => Reset::Latest,
+        _ => bail!(
+            "a group begins at its committed offsets; -o may only be earliest or latest there\n  \
+             `plimsoll group reset-offsets {group} --to PLACE --execute` moves them"
+        ),
+    };
+    let topics: Vec<&str> = args.topics.iter().map(String::as_str).collect();
+    let member = GroupMember::new(client.clone(), MemberOptions::new(group, &topics));
+    Ok((Consumer::in_group(client, member, reset, fetch), ends))
 }
 
 async fn places(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Vec<Place>> {
@@ -122,10 +127,17 @@ async fn places(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Vec<Place
     Ok(places)
 }
 
+/// Joining a group takes as long as its other members let it: only reading without one is held to the limit.
+async fn poll(consumer: &mut Consumer, limit: Duration) -> anyhow::Result<Vec<Consumed>> {
+    let alone = consumer.member().is_none();
+    let polled = async { consumer.poll().await.map_err(advise) };
+    if alone { within(limit, polled).await } else { polled.await }
+}
+
 struct Reading<'a> {
     args: &'a ConsumeArgs,
     /// Where each partition ended when the command began, if that is where to stop.
-    ends: Option<BTreeMap<Place, i64>>,
+    ends: Option<Ends>,
     printer: Printer,
     printed: u64,
 }
@@ -140,7 +152,7 @@ impl Reading<'_> {
                 break Ok(());
             }
             let polled = tokio::select! {
-                polled = consumer.poll() => polled.map_err(advise),
+                polled = poll(&mut consumer, self.args.connect.limit()) => polled,
                 _ = &mut interrupt => break Ok(()),
                 _ = terminate.recv() => break Ok(()),
             };

@@ -1,5 +1,5 @@
 //! `plimsoll produce`.
-use super::connect::{ConnectArgs, advise};
+use super::connect::{ConnectArgs, advise, within};
 use super::format::FormatArgs;
 use super::partitioner::partition_of;
 use super::point::now_ms;
@@ -95,22 +95,28 @@ impl Sender {
     }
 }
 
+/// Finds the topic, and a sender for the wanted acknowledgement.
+async fn begin(args: &ProduceArgs) -> anyhow::Result<(Arc<Client>, Topic, Sender)> {
+    let client = args.connect.client().await?;
+    let topic = client.topic_created(&args.topic).await.map_err(advise)?;
+    let sender = match args.acks {
+        AcksArg::All => Sender::Once(IdempotentProducer::start(client.clone()).await.map_err(advise)?),
+        AcksArg::Leader => Sender::Plain(client.clone(), Acks::Leader),
+        AcksArg::None => Sender::Plain(client.clone(), Acks::None),
+    };
+    Ok((client, topic, sender))
+}
+
 /// Runs the command.
 pub(crate) async fn run(args: ProduceArgs) -> anyhow::Result<()> {
     let headers = parse_headers(&args.headers)?;
-    let client = args.connect.client().await?;
-    let topic = client.topic_created(&args.topic).await.map_err(advise)?;
+    let (client, topic, sender) = within(args.connect.limit(), begin(&args)).await?;
     if let Some(partition) = args.partition
         && !topic.partitions.iter().any(|p| p.index == partition)
     {
         let last = topic.partitions.len() as i32 - 1;
         bail!("topic {} has no partition {partition}: it has 0 to {last}", topic.name);
     }
-    let sender = match args.acks {
-        AcksArg::All => Sender::Once(IdempotentProducer::start(client.clone()).await.map_err(advise)?),
-        AcksArg::Leader => Sender::Plain(client.clone(), Acks::Leader),
-        AcksArg::None => Sender::Plain(client.clone(), Acks::None),
-    };
     if io::stdin().is_terminal() {
         eprintln!("Each line is a record for {}; end with Ctrl-D.", topic.name);
     }
@@ -120,8 +126,8 @@ pub(crate) async fn run(args: ProduceArgs) -> anyhow::Result<()> {
     let records = work.sent;
     if args.acks == AcksArg::None {
         // Only an answered request shows that the broker has read what came before it.
-        let heard = client.refresh(&[]).await;
-        done = done.and(heard.map(|_| ()).map_err(advise));
+        let heard = async { client.refresh(&[]).await.map_err(advise) };
+        done = done.and(within(args.connect.limit(), heard).await.map(|_| ()));
     }
     let plural = if records == 1 { "" } else { "s" };
     let reached = if args.acks == AcksArg::None { "sent" } else { "acknowledged" };
@@ -258,7 +264,8 @@ impl Work<'_> {
     async fn flush_one(&mut self, partition: i32) -> anyhow::Result<()> {
         let Some(batch) = self.open.remove(&partition) else { return Ok(()) };
         let count = batch.len() as u64;
-        self.sender.send(&self.topic.name, partition, batch).await?;
+        let limit = self.args.connect.limit();
+        within(limit, self.sender.send(&self.topic.name, partition, batch)).await?;
         self.sent += count;
         self.turn += 1;
         self.progress.show(self.sent);

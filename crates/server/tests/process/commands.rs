@@ -1,9 +1,10 @@
 //! The commands beside `serve`, against a broker of their own.
-use crate::server::Server;
+use crate::server::{Server, wait_for};
 use crate::wire_client::value_batch;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// Starts `plimsoll` against `server` with this standard input.
 fn spawn(server: &Server, args: &[&str], input: &str) -> Child {
@@ -115,4 +116,50 @@ fn an_export_that_would_fail_half_way_writes_nothing() {
     assert_eq!(names(), ["b-0"]);
     assert!(printed(&log(&["export", "--kafka", root, to, "--only", "a-"])).starts_with("2 partitions"));
     assert_eq!(names().len(), 3);
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn no_command_outlasts_its_timeout() {
+    // It takes connections and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    for command in [
+        &["topic", "list"][..],
+        &["topic", "create", "t"],
+        &["group", "list"],
+        &["produce", "t"],
+        &["consume", "t"],
+    ] {
+        let begun = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
+        let output = child.args(command).args(["-b", &address, "--timeout", "1"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        assert!(begun.elapsed() < Duration::from_secs(4), "{command:?}: {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn a_batch_that_is_not_answered_ends_produce_in_its_timeout() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"), &[]);
+    let topic = server.client().create("t", 1, &[]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
+    command.args(["produce", "t", "--timeout", "1", "-b", &server.kafka.to_string()]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = child.stdin.take().unwrap();
+    writeln!(lines, "answered").unwrap();
+    let mut client = server.client();
+    wait_for("the first record", || (client.read_all(topic, 0).len() == 1).then_some(()));
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, &server.pid().to_string()]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let begun = Instant::now();
+    writeln!(lines, "not answered").unwrap();
+    let output = child.wait_with_output().unwrap();
+    signal("-CONT");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(said(&output).contains("1 record acknowledged, then"), "{}", said(&output));
 }

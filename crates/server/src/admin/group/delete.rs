@@ -18,7 +18,7 @@ pub(crate) struct DeleteArgs {
     #[arg(short, long = "topic")]
     topics: Vec<String>,
     #[command(flatten)]
-    connect: ConnectArgs,
+    pub(super) connect: ConnectArgs,
     #[command(flatten)]
     format: FormatArgs,
 }

@@ -19,7 +19,7 @@ pub(crate) struct DescribeArgs {
     #[arg(required = true)]
     names: Vec<String>,
     #[command(flatten)]
-    connect: ConnectArgs,
+    pub(super) connect: ConnectArgs,
     #[command(flatten)]
     format: FormatArgs,
 }

@@ -16,7 +16,7 @@ pub(crate) struct ListArgs {
     #[arg(short, long)]
     state: Option<String>,
     #[command(flatten)]
-    connect: ConnectArgs,
+    pub(super) connect: ConnectArgs,
     #[command(flatten)]
     format: FormatArgs,
 }

@@ -16,7 +16,7 @@ pub(crate) struct MembersArgs {
     /// Name.
     name: String,
     #[command(flatten)]
-    connect: ConnectArgs,
+    pub(super) connect: ConnectArgs,
     #[command(flatten)]
     format: FormatArgs,
 }

@@ -5,6 +5,7 @@ mod list;
 mod members;
 mod reset_offsets;
 
+use super::connect::within;
 use clap::{Args, Subcommand};
 
 /// List and describe consumer groups, move and delete their offsets.
@@ -37,10 +38,10 @@ enum GroupCommand {
 /// Runs the command.
 pub(crate) async fn run(args: GroupArgs) -> anyhow::Result<()> {
     match args.command {
-        GroupCommand::List(args) => list::run(args).await,
-        GroupCommand::Describe(args) => describe::run(args).await,
-        GroupCommand::Members(args) => members::run(args).await,
-        GroupCommand::Delete(args) => delete::run(args).await,
-        GroupCommand::ResetOffsets(args) => reset_offsets::run(args).await,
+        GroupCommand::List(args) => within(args.connect.limit(), list::run(args)).await,
+        GroupCommand::Describe(args) => within(args.connect.limit(), describe::run(args)).await,
+        GroupCommand::Members(args) => within(args.connect.limit(), members::run(args)).await,
+        GroupCommand::Delete(args) => within(args.connect.limit(), delete::run(args)).await,
+        GroupCommand::ResetOffsets(args) => within(args.connect.limit(), reset_offsets::run(args)).await,
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct ResetOffsetsArgs {
     #[arg(long)]
     execute: bool,
     #[command(flatten)]
-    connect: ConnectArgs,
+    pub(super) connect: ConnectArgs,
     #[command(flatten)]
     format: FormatArgs,
 }

@@ -23,7 +23,7 @@ pub(crate) struct AddPartitionsArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    connect: ConnectArgs,
+    pub(super) connect: ConnectArgs,
     #[command(flatten)]
     format: FormatArgs,
 }

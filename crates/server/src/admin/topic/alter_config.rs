@@ -42,7 +42,7 @@ pub(crate) struct AlterConfigArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    connect: ConnectArgs,
+    pub(super) connect: ConnectArgs,
     #[command(flatten)]
     format: FormatArgs,
 }

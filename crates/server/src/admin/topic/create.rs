@@ -41,7 +41,7 @@ pub(crate) struct CreateArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    connect: ConnectArgs,
+    pub(super) connect: ConnectArgs,
     #[command(flatten)]
     format: FormatArgs,
 }

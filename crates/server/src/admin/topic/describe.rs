@@ -22,7 +22,7 @@ pub(crate) struct DescribeArgs {
     #[arg(short, long)]
     configs: bool,
     #[command(flatten)]
-    connect: ConnectArgs,
+    pub(super) connect: ConnectArgs,
     #[command(flatten)]
     format: FormatArgs,
 }

@@ -15,7 +15,7 @@ pub(crate) struct ListArgs {
     #[arg(short, long)]
     internal: bool,
     #[command(flatten)]
-    connect: ConnectArgs,
+    pub(super) connect: ConnectArgs,
     #[command(flatten)]
     format: FormatArgs,
 }

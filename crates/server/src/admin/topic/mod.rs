@@ -7,6 +7,7 @@ mod describe;
 mod list;
 mod trim;
 
+use super::connect::within;
 use clap::{Args, Subcommand};
 
 /// Create, list, describe, change and delete topics.
@@ -43,13 +44,13 @@ enum TopicCommand {
 /// Runs the command.
 pub(crate) async fn run(args: TopicArgs) -> anyhow::Result<()> {
     match args.command {
-        TopicCommand::Create(args) => create::run(args).await,
-        TopicCommand::List(args) => list::run(args).await,
-        TopicCommand::Describe(args) => describe::run(args).await,
-        TopicCommand::Delete(args) => delete::run(args).await,
-        TopicCommand::AlterConfig(args) => alter_config::run(args).await,
-        TopicCommand::AddPartitions(args) => add_partitions::run(args).await,
-        TopicCommand::Trim(args) => trim::run(args).await,
+        TopicCommand::Create(args) => within(args.connect.limit(), create::run(args)).await,
+        TopicCommand::List(args) => within(args.connect.limit(), list::run(args)).await,
+        TopicCommand::Describe(args) => within(args.connect.limit(), describe::run(args)).await,
+        TopicCommand::Delete(args) => within(args.connect.limit(), delete::run(args)).await,
+        TopicCommand::AlterConfig(args) => within(args.connect.limit(), alter_config::run(args)).await,
+        TopicCommand::AddPartitions(args) => within(args.connect.limit(), add_partitions::run(args)).await,
+        TopicCommand::Trim(args) => within(args.connect.limit(), trim::run(args)).await,
     }
 }
 

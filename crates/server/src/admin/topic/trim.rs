@@ -29,7 +29,7 @@ pub(crate) struct TrimArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    connect: ConnectArgs,
+    pub(super) connect: ConnectArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
