@@ -127,9 +127,20 @@ fn lines_are_produced_and_consumed_in_every_codec() {
     );
     assert_eq!(text(&["consume", &topic, "-o", "2502", "-n", "2"], ""), "1\n2\n");
 
+    let beyond = plimsoll(&["consume", &topic, "-o", "9999", "-e"], "");
+    assert!(beyond.status.success() && beyond.stdout.is_empty());
+    let said = String::from_utf8(beyond.stderr).unwrap();
+    let wanted = "holds offsets 0 to 2503: 9999 is outside, reading begins at 2504, with what comes next.";
+    assert!(said.contains(wanted), "{said}");
+    assert!(plimsoll(&["consume", &topic, "-o", "9999", "-e", "-q"], "").stderr.is_empty());
+    assert!(plimsoll(&["consume", &topic, "-o", "2504", "-e"], "").stderr.is_empty());
+
     let trimmed = document(&["topic", "trim", &topic, "--before", "2000"]);
     assert_eq!((&trimmed[0]["before"], &trimmed[0]["now"]), (&json!(0), &json!(2000)));
     assert_eq!(text(&["consume", &topic, "-n", "1"], ""), "zstd 0\n");
+    let gone = plimsoll(&["consume", &topic, "-o", "7", "-n", "1"], "");
+    assert_eq!(gone.stdout, b"zstd 0\n");
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("7 is outside, reading begins at 2000."));
     text(&["topic", "delete", &topic], "");
 }
 

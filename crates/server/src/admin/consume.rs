@@ -6,7 +6,7 @@ use super::seek::Seek;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use client_lite::{
-    Client, Consumed, Consumer, FetchOptions, GroupMember, LATEST, MemberOptions, Place, Reset,
+    Client, Consumed, Consumer, EARLIEST, FetchOptions, GroupMember, LATEST, MemberOptions, Place, Reset,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -29,8 +29,9 @@ pub(crate) struct ConsumeArgs {
     /// The topics.
     #[arg(required = true)]
     topics: Vec<String>,
-    /// Where to begin: earliest, latest, an offset, -N (N before the end), or @TIME. In a group only
-    /// earliest and latest, for partitions without a committed offset.
+    /// Where to begin: earliest, latest, an offset, -N (N before the end), or @TIME. An offset outside the
+    /// log counts as its nearer end. In a group only earliest and latest, for partitions without a committed
+    /// offset.
     #[arg(short, long, default_value = "earliest", allow_hyphen_values = true, value_name = "PLACE")]
     offset: Seek,
     /// Partitions to read; otherwise all. May be repeated.
@@ -54,6 +55,9 @@ pub(crate) struct ConsumeArgs {
     /// Print each record by this template; see below.
     #[arg(short = 'f', long, conflicts_with = "format", value_name = "TEXT")]
     template: Option<String>,
+    /// Say nothing on standard error but errors.
+    #[arg(short, long)]
+    quiet: bool,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -70,6 +74,8 @@ enum RecordFormat {
 }
 
 const WAIT: Duration = Duration::from_millis(250);
+/// Partitions of which it is told that reading begins elsewhere.
+const MOVED_TOLD: usize = 10;
 const FULL: &str = "%t-%p @%o %T %k => %v %h\\n";
 
 /// Runs the command.
@@ -96,6 +102,9 @@ async fn begin(args: &ConsumeArgs) -> anyhow::Result<(Consumer, Option<Ends>)> {
     let fetch = FetchOptions { max_wait: WAIT, read_committed: args.read_committed, ..Default::default() };
     let Some(group) = &args.group else {
         let positions = args.offset.resolve(&client, &places).await?;
+        if let (Seek::Offset(asked), false) = (&args.offset, args.quiet) {
+            tell_moved(&client, *asked, &positions).await?;
+        }
         return Ok((Consumer::assigned(client, positions, fetch), ends));
     };
     let reset = match args.offset {
@@ -109,6 +118,33 @@ async fn begin(args: &ConsumeArgs) -> anyhow::Result<(Consumer, Option<Ends>)> {
     let topics: Vec<&str> = args.topics.iter().map(String::as_str).collect();
     let member = GroupMember::new(client.clone(), MemberOptions::new(group, &topics));
     Ok((Consumer::in_group(client, member, reset, fetch), ends))
+}
+
+/// Says where reading begins instead of an offset that is not in the log: whoever waits should know for what.
+async fn tell_moved(client: &Client, asked: i64, positions: &Ends) -> anyhow::Result<()> {
+    let moved: Vec<Place> =
+        positions.iter().filter(|(_, at)| **at != asked).map(|(place, _)| place.clone()).collect();
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let starts = client.list_offsets(&moved, EARLIEST, false).await.map_err(advise)?;
+    let ends = client.list_offsets(&moved, LATEST, false).await.map_err(advise)?;
+    for place in moved.iter().take(MOVED_TOLD) {
+        let (topic, partition) = place;
+        let held = match (starts.get(place), ends.get(place)) {
+            (Some(start), Some(end)) if start.offset < end.offset => {
+                format!("holds offsets {} to {}", start.offset, end.offset - 1)
+            }
+            _ => "is empty".to_owned(),
+        };
+        let at = positions[place];
+        let wait = if at < asked { ", with what comes next" } else { "" };
+        eprintln!("{topic}-{partition} {held}: {asked} is outside, reading begins at {at}{wait}.");
+    }
+    if moved.len() > MOVED_TOLD {
+        eprintln!("So it is with {} more partitions.", moved.len() - MOVED_TOLD);
+    }
+    Ok(())
 }
 
 async fn places(client: &Client, args: &ConsumeArgs) -> anyhow::Result<Vec<Place>> {
