@@ -1,8 +1,21 @@
 //! Running cargo from the workspace's root, and reading our own flags.
 use crate::codegen_proto::root;
 use crate::process;
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+use std::fmt;
 use std::process::Command;
+
+/// A flag that is not known, or a value that it does not take; told together with the usage.
+#[derive(Debug)]
+pub(crate) struct BadFlags(pub(crate) String);
+
+impl fmt::Display for BadFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadFlags {}
 
 /// A cargo invocation at the root.
 pub(crate) fn cargo(args: &[&str]) -> Command {
@@ -26,7 +39,7 @@ pub(crate) fn broker() -> String {
 pub(crate) fn take(args: &mut Vec<String>, name: &str) -> Result<Option<String>> {
     let Some(at) = args.iter().position(|arg| arg == name) else { return Ok(None) };
     if at + 1 >= args.len() {
-        bail!("{name} needs a value");
+        return Err(BadFlags(format!("{name} needs a value")).into());
     }
     args.remove(at);
     Ok(Some(args.remove(at)))
@@ -35,10 +48,10 @@ pub(crate) fn take(args: &mut Vec<String>, name: &str) -> Result<Option<String>>
 /// Takes a number out of `args`.
 pub(crate) fn take_number(args: &mut Vec<String>, name: &str, otherwise: u64) -> Result<u64> {
     let Some(text) = take(args, name)? else { return Ok(otherwise) };
-    text.parse().with_context(|| format!("{name} {text}: not a number"))
+    text.parse().map_err(|_| BadFlags(format!("{name} {text}: not a number")).into())
 }
 
 /// Fails when flags are left that nobody took.
-pub(crate) fn none_left(args: &[String], usage: &str) -> Result<()> {
-    if args.is_empty() { Ok(()) } else { bail!("{}: not known here\nusage: {usage}", args.join(" ")) }
+pub(crate) fn none_left(args: &[String]) -> Result<()> {
+    if args.is_empty() { Ok(()) } else { Err(BadFlags(format!("{}: not known here", args.join(" "))).into()) }
 }

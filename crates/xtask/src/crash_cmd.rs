@@ -3,6 +3,8 @@ use crate::cargo_cmd::{broker, build_broker, cargo};
 use crate::process;
 use anyhow::Result;
 
+pub(crate) const FLAGS: &str = "[--kills N] [--power-cuts M] [--seed S] [--dir DIR]";
+
 /// Hands the flags (`--kills`, `--power-cuts`, `--seed`, `--dir`) to the fault rig.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     build_broker()?;

@@ -14,7 +14,7 @@ const PAGES: [(&str, &[&str]); 2] = [
 
 /// Writes `docs/supported-apis.md`, `docs/configuration.md`, `docs/metrics.md` and the sample configurations.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    none_left(args, "cargo xtask docs")?;
+    none_left(args)?;
     codegen_proto::run()?;
     codegen_wire::run()?;
     for (package, filter) in PAGES {

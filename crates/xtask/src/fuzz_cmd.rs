@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const USAGE: &str = "cargo xtask fuzz [--seconds N] [--target T]";
+pub(crate) const FLAGS: &str = "[--seconds N] [--target T]";
 const SECONDS: u64 = 60;
 /// Most memory of a target; an input that takes more is a finding.
 const MEMORY_MIB: u32 = 256;
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let mut args = args.to_vec();
     let seconds = take_number(&mut args, "--seconds", SECONDS)?;
     let only = take(&mut args, "--target")?;
-    none_left(&args, USAGE)?;
+    none_left(&args)?;
     let dir = root().join("fuzz");
     let mut targets = targets(&dir)?;
     if let Some(name) = &only {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::cargo_cmd;
+use crate::cargo_cmd::{self, BadFlags};
 use crate::client_table::ClientTable;
 use crate::skips::Skips;
 use crate::suites::SUITES;
@@ -85,8 +85,8 @@ struct Arguments {
     list: bool,
 }
 
-const USAGE: &str = "usage: cargo xtask test [--fast | --full] [--only SUITE]... [--check NAME] \
-                     [--against plimsoll|apache|both] [--binary PLIMSOLL] [--write-docs] [--list]";
+pub(crate) const FLAGS: &str = "[--fast | --full] [--only SUITE]... [--check NAME] \
+                                [--against plimsoll|apache|both] [--binary PLIMSOLL] [--write-docs] [--list]";
 
 fn parse(args: &[String]) -> Result<Arguments> {
     let mut parsed = Arguments {
@@ -100,7 +100,7 @@ fn parse(args: &[String]) -> Result<Arguments> {
     };
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
-        let mut value = || rest.next().cloned().with_context(|| format!("{arg} needs a value\n{USAGE}"));
+        let mut value = || rest.next().cloned().ok_or_else(|| BadFlags(format!("{arg} needs a value")));
         match arg.as_str() {
             "--fast" => parsed.tier = Tier::Fast,
             "--full" => parsed.tier = Tier::Full,
@@ -110,7 +110,7 @@ fn parse(args: &[String]) -> Result<Arguments> {
             "--binary" => parsed.binary = Some(std::path::absolute(value()?)?),
             "--write-docs" => parsed.write_docs = true,
             "--list" => parsed.list = true,
-            other => bail!("unknown argument {other}\n{USAGE}"),
+            other => return Err(BadFlags(format!("{other}: not known here")).into()),
         }
     }
     for name in &parsed.only {
@@ -179,7 +179,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let failed = total.failures.len();
     println!("{} passed, {failed} failed, {} skipped", total.passed, total.skipped.len());
     if failed > 0 {
-        // The sum is the last word: an error would add a backtrace to it.
+        // The sum is the last word, not an error.
         std::process::exit(1);
     }
     Ok(())
