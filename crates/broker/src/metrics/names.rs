@@ -81,7 +81,7 @@ metrics! {
     DISK_WRITES = "plimsoll_disk_writes_total", Kind::Counter, [], "Writes handed to the writer thread.";
     DISK_WRITE_BYTES = "plimsoll_disk_write_bytes_total", Kind::Counter, [], "Bytes handed to the writer thread, frames and state log included.";
     DISK_FULL = "plimsoll_disk_full", Kind::Gauge, [], "1 while produce is refused because the disk is full.";
-    DISK_FENCED = "plimsoll_directory_fenced", Kind::Gauge, [], "1 after a write or sync failed: nothing is acknowledged any more.";
+    DISK_FENCED = "plimsoll_directory_fenced", Kind::Gauge, [], "1 after a write or sync failed, or the directory was removed: nothing is acknowledged any more.";
     PARTITION_LOG_START = "plimsoll_partition_log_start_offset", Kind::Gauge, ["topic", "partition"], "First offset that can be read.";
     PARTITION_LOG_END = "plimsoll_partition_log_end_offset", Kind::Gauge, ["topic", "partition"], "Offset of the next record.";
     PARTITION_HIGH_WATERMARK = "plimsoll_partition_high_watermark", Kind::Gauge, ["topic", "partition"], "Everything below is committed and can be read.";

@@ -51,6 +51,27 @@ fn a_stop_answers_what_it_took_and_ends_soon() {
     assert!(server.log().lines().last().unwrap().contains("stopped"), "{}", server.log());
 }
 
+#[test]
+#[ignore = "needs a broker"]
+fn a_broker_whose_data_directory_is_removed_acknowledges_no_more_and_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut server = Server::start(&data, &[]);
+    let mut client = server.client();
+    client.create("kept", 1, &[]);
+    assert_eq!(client.produce("kept", 0, value_batch(b"held")).unwrap().code, 0);
+    // The pool that is being filled may put a file into what is being removed.
+    wait_for("the directory to go", || {
+        let _ = std::fs::remove_dir_all(&data);
+        (!data.exists()).then_some(())
+    });
+    let status = server.ended();
+    assert_eq!(status.code(), Some(1), "{status}");
+    let log = server.log();
+    assert!(log.contains("was removed or moved under the running broker"), "{log}");
+    assert!(log.contains("nothing is acknowledged any more"), "{log}");
+}
+
 const PRODUCERS: i32 = 4;
 
 #[derive(Default)]

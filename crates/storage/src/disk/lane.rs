@@ -2,6 +2,7 @@
 //!
 //! A write into the page cache is a copy; handing it to another thread costs more than a small one. The order
 //! of operations is kept: while anything waits for the writer's thread, everything goes there.
+use super::lock::Presence;
 use super::shared::guard;
 use super::writer::Writer;
 use crate::disk_op::DiskOp;
@@ -31,13 +32,14 @@ pub(super) struct Queue {
     writer: Arc<Mutex<Writer>>,
     ops: mpsc::Receiver<DiskOp>,
     queued: Arc<AtomicUsize>,
+    presence: Presence,
 }
 
 /// Both ends of one writer.
-pub(super) fn lane(writer: Writer) -> (Lane, Queue) {
+pub(super) fn lane(writer: Writer, presence: Presence) -> (Lane, Queue) {
     let (send, receive) = mpsc::channel();
     let (writer, queued) = (Arc::new(Mutex::new(writer)), Arc::new(AtomicUsize::new(0)));
-    let queue = Queue { writer: writer.clone(), ops: receive, queued: queued.clone() };
+    let queue = Queue { writer: writer.clone(), ops: receive, queued: queued.clone(), presence };
     (Lane { writer, ops: send, queued, left: Cell::new(AT_ONCE), slow_until: Cell::new(None) }, queue)
 }
 
@@ -99,7 +101,7 @@ impl Lane {
 
 impl Queue {
     /// Until the other end is gone.
-    pub(super) fn run(self) {
+    pub(super) fn run(mut self) {
         guard(&self.writer).look_at_space();
         loop {
             match self.ops.recv_timeout(super::writer::SPACE_EVERY) {
@@ -110,6 +112,7 @@ impl Queue {
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
+            self.presence.look_now_and_then();
             guard(&self.writer).look_now_and_then();
         }
     }

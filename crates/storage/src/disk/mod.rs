@@ -10,7 +10,7 @@
 //! | readers | [`DiskOp::Recover`] |
 //!
 //! The first error of a write or sync is kept: everything after it fails, nothing is tried again. Only lack
-//! of space heals.
+//! of space heals. A directory that is removed or replaced under the process counts as such an error (`lock.rs`).
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The one place for files, threads and clocks.
 mod background;
 mod buffers;
@@ -90,8 +90,9 @@ impl RealDisk {
         let (recoveries, recoveries_in) = mpsc::channel();
         let recoveries_in = Arc::new(Mutex::new(recoveries_in));
         let mut threads = Vec::new();
+        let presence = lock::Presence::new(shared.clone(), sink.clone(), &lock)?;
         let out = writer::Out { sink: sink.clone(), sync_jobs, background_jobs, recoveries };
-        let (ops, queue) = lane::lane(writer::Writer::new(shared.clone(), options.clone(), out));
+        let (ops, queue) = lane::lane(writer::Writer::new(shared.clone(), options.clone(), out), presence);
         threads.push(spawn("writer", move || queue.run())?);
         let syncer = syncer::Syncer::start(shared.clone(), sink.clone())?;
         threads.push(spawn("syncer", move || syncer.run(&syncer_in))?);

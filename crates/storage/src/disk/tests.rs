@@ -6,6 +6,9 @@ use bytes::Bytes;
 use model::{GroupKey, Mono, Now, TopicId};
 use std::time::{Duration, Instant};
 
+/// How long a busy disk may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 fn directory() -> tempfile::TempDir {
     let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "../../target".to_string());
     std::fs::create_dir_all(&target).unwrap();
@@ -88,7 +91,7 @@ impl Node {
             if self.dir.idle() {
                 return;
             }
-            assert!(begun.elapsed() < Duration::from_secs(120), "the disk does not come to rest");
+            assert!(begun.elapsed() < PATIENCE, "the disk does not come to rest");
             if let Ok(completion) = self.completions.recv_timeout(Duration::from_millis(20)) {
                 let mut events = Vec::new();
                 self.dir.on_completion(self.now(), completion, &mut events);
@@ -255,4 +258,47 @@ fn an_operation_on_a_file_that_is_not_there_fences() {
         node.dir.on_completion(node.now(), completion, &mut events);
     }
     assert_eq!(node.persisted[0], 2);
+}
+
+/// A directory with a broker in it, which `disturb` then moves or replaces; why it was fenced.
+fn fenced_by(disturb: impl Fn(&Path)) -> String {
+    let above = directory();
+    let root = above.path().join("data");
+    let mut node = Node::open(&root, 1, LogConfig::default());
+    node.append(0, 10);
+    node.settle();
+    disturb(&root);
+    // Nothing is appended: the directory says so by itself.
+    let mut events = Vec::new();
+    while node.dir.fenced().is_none() {
+        let completion = node.completions.recv_timeout(PATIENCE).unwrap();
+        node.dir.on_completion(node.now(), completion, &mut events);
+    }
+    assert!(events.iter().any(|event| matches!(event, DirEvent::Fenced { .. })));
+    let file = FileId(u64::MAX);
+    node.disk.submit(DiskOp::Create { file, path: "late".into(), pooled: false });
+    node.disk.submit(DiskOp::Write { file, pos: 0, bufs: vec![Bytes::from_static(b"x")] });
+    node.disk.submit(DiskOp::Barrier { token: OpToken(1 << 40) });
+    let passed = loop {
+        match node.completions.recv_timeout(PATIENCE).unwrap() {
+            Completion::Written { token: OpToken(token), result } if token == 1 << 40 => break result,
+            _ => {}
+        }
+    };
+    assert!(passed.is_err(), "nothing is written after it");
+    node.dir.fenced().unwrap().to_owned()
+}
+
+#[test]
+fn a_directory_that_is_removed_moved_or_replaced_under_the_process_is_fenced() {
+    // The pool that is being filled may put a file into what is being removed.
+    let removed = fenced_by(|root| while root.exists() && std::fs::remove_dir_all(root).is_err() {});
+    assert!(removed.contains("was removed or moved under the running broker"), "{removed}");
+    let moved = fenced_by(|root| std::fs::rename(root, root.with_extension("moved")).unwrap());
+    assert!(moved.contains("was removed or moved under the running broker"), "{moved}");
+    let replaced = fenced_by(|root| {
+        std::fs::write(root.join("other"), "process 1").unwrap();
+        std::fs::rename(root.join("other"), root.join("lock")).unwrap();
+    });
+    assert!(replaced.contains("was replaced under the running broker"), "{replaced}");
 }
