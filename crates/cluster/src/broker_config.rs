@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 /// Resolved configs of this node. Units are those of the Kafka config of the same name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BrokerConfig {
+    /// `accept.state.log.damage`.
+    pub accept_state_log_damage: bool,
     /// `auto.create.topics.enable`.
     pub auto_create_topics_enable: bool,
     /// `broker.rack`.
@@ -142,6 +144,7 @@ impl BrokerConfig {
     pub(crate) fn resolve(layers: &BrokerLayers) -> BrokerConfig {
         let r = Reader(layers);
         BrokerConfig {
+            accept_state_log_damage: r.flag("accept.state.log.damage"),
             auto_create_topics_enable: r.flag("auto.create.topics.enable"),
             broker_rack: r.text("broker.rack"),
             connection_max_request_bytes: r.long("connection.max.request.bytes"),

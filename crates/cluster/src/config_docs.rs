@@ -63,7 +63,7 @@ Generated from the tables of `crates/cluster/src/config_defs`; do not edit.
 keys when the name ends in `.toml`. Above the file stand environment variables (`PLIMSOLL_NUM_PARTITIONS` is \
 `num.partitions`), above these the flags (`--set num.partitions=3`, and a few with a name of their own: \
 `--listen`, `--advertise`, `--http`, `--data`, `--node-id`), and above all what is set while the broker runs \
-(`plimsoll topic config`, `kafka-configs`).
+(`plimsoll topic alter-config`, `kafka-configs`).
 
 - In TOML an unknown key is an error. In `.properties` it is a warning with the nearest known name, and keys of \
 Kafka's that do nothing here are listed once. `--strict` makes errors of both.

@@ -138,6 +138,11 @@ fn node_config(config: &ServerConfig) -> anyhow::Result<NodeConfig> {
     let fixed = Arc::new(config.static_broker_configs.clone());
     let resolved = cluster::Image::empty(config.node_id, fixed);
     let broker = resolved.broker_config();
+    if broker.accept_state_log_damage {
+        tracing::warn!(
+            "accept.state.log.damage is set: damage in the state log is passed over; take it out after this start"
+        );
+    }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(NodeConfig {
         node_id: config.node_id,
@@ -151,6 +156,7 @@ fn node_config(config: &ServerConfig) -> anyhow::Result<NodeConfig> {
             node_id: config.node_id,
             new_directory_id: bytes(16),
             boot_id: boot_id(),
+            accept_state_log_damage: broker.accept_state_log_damage,
             tail_cache_bytes: broker.log_tail_cache_bytes.max(0) as usize,
             ..DirectoryConfig::default()
         },

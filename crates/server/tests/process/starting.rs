@@ -1,5 +1,6 @@
 //! What `plimsoll serve` says when it starts, and when it cannot.
 use crate::server::{Server, command};
+use crate::wire_client::value_batch;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
@@ -69,4 +70,38 @@ fn the_banner_names_what_clients_are_told_where_that_is_another_address() {
     assert!(every.contains("--advertise HOST:PORT") && every.contains("-b 127.0.0.1:"), "{every}");
     let told = banner(&["listeners=PLAINTEXT://0.0.0.0:0", "advertised.listeners=PLAINTEXT://far.example:7"]);
     assert!(told.contains("clients are told far.example:7\n"), "{told}");
+}
+
+/// Positions of the records of a state log file.
+fn state_records(file: &[u8]) -> Vec<usize> {
+    (0..file.len() / 8).map(|at| at * 8).filter(|at| file[*at..].starts_with(b"PLST")).collect()
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn damage_in_the_state_log_is_refused_until_the_operator_accepts_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut server = Server::start(&data, &[]);
+    let mut client = server.client();
+    let topic = client.create("kept", 1, &[]);
+    for _ in 0..8 {
+        assert_eq!(client.produce("kept", 0, value_batch(b"v")).unwrap().code, 0);
+    }
+    server.kill();
+    let path = data.join("state-0.log");
+    let mut file = std::fs::read(&path).unwrap();
+    let records = state_records(&file);
+    assert!(records.len() > 6, "{records:?}");
+    // Far enough from the end that later records prove it to have been synced.
+    file[records[records.len() - 4] + 16] ^= 1;
+    std::fs::write(&path, file).unwrap();
+    let said = refusal(&data, &[]);
+    assert!(said.contains("state-0.log") && said.contains("accept.state.log.damage=true"), "{said}");
+    let mut server = Server::start(&data, &["accept.state.log.damage=true"]);
+    assert!(server.log().contains("take it out after this start"), "{}", server.log());
+    assert_eq!(server.client().read_all(topic, 0).len(), 8);
+    server.kill();
+    let server = Server::start(&data, &[]);
+    assert_eq!(server.client().read_all(topic, 0).len(), 8);
 }
