@@ -174,6 +174,19 @@ fn a_group_reads_on_and_is_moved_back() {
 
 #[test]
 #[ignore = "needs a broker"]
+fn a_record_for_an_internal_topic_is_refused_as_such() {
+    let (topic, group) = (fresh("source"), fresh("group"));
+    text(&["produce", &topic], "a\n");
+    // The first group makes the topic.
+    text(&["consume", &topic, "-g", &group, "-n", "1"], "");
+    let said = refusal(&["produce", "__consumer_offsets"], "a\n");
+    assert!(said.contains("INVALID_TOPIC_EXCEPTION") && said.contains("an internal topic"), "{said}");
+    text(&["group", "delete", &group], "");
+    text(&["topic", "delete", &topic], "");
+}
+
+#[test]
+#[ignore = "needs a broker"]
 fn a_wrong_address_says_what_to_do() {
     let said = refusal(&["topic", "list", "-b", "127.0.0.1:1", "--timeout", "1"], "");
     assert!(said.contains("127.0.0.1:1") && said.contains("plimsoll serve"), "{said}");

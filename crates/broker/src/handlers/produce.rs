@@ -155,6 +155,12 @@ fn may_write(ctx: &RequestContext, topic: Arc<Topic>) -> Result<Arc<Topic>, Erro
 
 type Refused = (ErrorCode, Option<String>);
 
+/// Without it clients call the name illegal.
+fn why_not(code: ErrorCode) -> Option<String> {
+    let internal = code == ErrorCode::InvalidTopicException;
+    internal.then(|| "an internal topic: only the broker itself writes to it".to_owned())
+}
+
 /// What can be judged without the partition's state.
 fn accept(
     ctx: &RequestContext,
@@ -166,7 +172,7 @@ fn accept(
     if let Some(code) = refusal {
         return Err((code, None));
     }
-    let topic = topic.as_ref().map_err(|code| (*code, None))?;
+    let topic = topic.as_ref().map_err(|code| (*code, why_not(*code)))?;
     let key = crate::core::group_key(topic, index).ok_or((ErrorCode::UnknownTopicOrPartition, None))?;
     let records = records::only_batch_of(ctx.api_version, records.unwrap_or_default())
         .map_err(|error| (error.code(), Some(error.to_string())))?;

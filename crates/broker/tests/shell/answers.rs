@@ -33,12 +33,15 @@ fn produce_to_an_internal_topic_or_in_no_transaction_is_refused() {
     let mut code = |topic: &str, records| {
         let request = produce(topic, -1, vec![(0, records)]);
         let ResponseBody::Produce(answer) = client.ask(ApiKey::Produce, 9, request) else { panic!() };
-        answer.responses[0].partition_responses[0].error_code
+        let row = &answer.responses[0].partition_responses[0];
+        (row.error_code, row.error_message.as_ref().map(ToString::to_string).unwrap_or_default())
     };
-    assert_eq!(code("__consumer_offsets", batch(&["a"])), 17);
+    let (refused, why) = code("__consumer_offsets", batch(&["a"]));
+    assert_eq!(refused, 17);
+    assert!(why.starts_with("an internal topic"), "{why}");
     let mut transactional = batch(&["a"]);
     transactional[22] |= 0x10;
-    assert_eq!(code("t", transactional), 53);
+    assert_eq!(code("t", transactional), (53, String::new()));
 }
 
 #[test]
