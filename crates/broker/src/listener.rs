@@ -80,7 +80,8 @@ fn admit(shared: &Rc<Shared>, listener: &Rc<str>, peer: SocketAddr) -> Option<(u
         Ok(admitted) => Some(admitted),
         Err(reason) => {
             shared.metrics.refused(reason);
-            shared.complain(|| tracing::warn!(%peer, ?reason, "connection refused"));
+            let limit = reason.config().unwrap_or_default();
+            shared.complain(|| tracing::warn!(%peer, "connection refused: {limit} is reached"));
             None
         }
     }

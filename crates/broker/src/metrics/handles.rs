@@ -71,6 +71,18 @@ pub enum Refused {
     AcceptError,
 }
 
+impl Refused {
+    /// The config that refused it, if one did.
+    pub fn config(self) -> Option<&'static str> {
+        match self {
+            Refused::Total => Some("max.connections"),
+            Refused::PerIp => Some("max.connections.per.ip"),
+            Refused::Rate => Some("max.connection.creation.rate"),
+            Refused::AcceptError => None,
+        }
+    }
+}
+
 const REFUSED: [(Refused, &str); 4] = [
     (Refused::Total, "total"),
     (Refused::PerIp, "per_ip"),

@@ -1,6 +1,6 @@
 //! Bytes made to hurt, against a broker that others use at the same time.
 use crate::bodies::{Body, PROTOCOL, body, bombs, varint};
-use crate::server::Server;
+use crate::server::{Server, wait_for};
 use crate::wire_client::{Client, now_ms, value_batch};
 use bytes::{BufMut, BytesMut};
 use records::{BatchBuilder, Codec, NewRecord};
@@ -305,4 +305,19 @@ fn decompression_bombs_of_every_codec_are_refused_at_no_cost() {
 /// The name of a codec as `compression.type` has it.
 fn compression(codec: Codec) -> &'static str {
     if codec == Codec::None { "uncompressed" } else { codec.name() }
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn a_refused_connection_is_logged_with_the_config_that_limits_it() {
+    for (key, value) in
+        [("max.connections", "2"), ("max.connections.per.ip", "2"), ("max.connection.creation.rate", "0")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::start(&dir.path().join("data"), &[&format!("{key}={value}")]);
+        let kept: Vec<_> = (0..3).map(|_| server.client()).collect();
+        let wanted = format!("connection refused: {key} is reached");
+        wait_for(&wanted, || server.log().contains(&wanted).then_some(()));
+        drop(kept);
+    }
 }
