@@ -7,6 +7,7 @@ use crate::listener;
 use crate::metrics::handles::Closed;
 use crate::metrics::{self, BrokerMetrics};
 use crate::observe;
+use crate::opening;
 use crate::reader_pool::ReaderPool;
 use crate::settings::{Listener, Settings};
 use crate::shared::{Parts, Shared};
@@ -122,8 +123,11 @@ impl Broker {
         self.node.endpoints = bound.iter().map(|(l, s)| endpoint(l, s)).collect::<io::Result<_>>()?;
         let (clock, seed) = (Clock::new(), self.node.seed);
         let disk = Rc::new(disk);
-        let node = Node::open(self.node, &*disk.reader(), clock.now())
-            .map_err(|e| RunError::Directory(e.to_string()))?;
+        let (reader, begun) = (disk.reader(), Instant::now());
+        let counted = opening::Counted::new(&*reader);
+        let node =
+            Node::open(self.node, &counted, clock.now()).map_err(|e| RunError::Directory(e.to_string()))?;
+        let read = counted.bytes();
         let (wanted, reads) = mpsc::unbounded_channel();
         let core = Core::new(node, Box::new(Queue(disk.clone())), wanted, clock);
         let apis: Vec<_> = wire::served().iter().map(|api| (api.key.code(), api.name)).collect();
@@ -139,6 +143,7 @@ impl Broker {
         spawn_local(read_for_node(shared.clone(), reads));
         spawn_local(react(shared.clone(), completions, fenced.clone()));
         ready(&shared).await?;
+        shared.core.look(|node| opening::tell(node, read, begun.elapsed()));
         shared.refresh_settings();
         let addresses = start(&shared, bound)?;
         spawn_local(sweep(shared.clone()));

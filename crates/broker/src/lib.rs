@@ -20,6 +20,7 @@ mod http;
 mod listener;
 pub mod metrics;
 mod observe;
+mod opening;
 mod reader_pool;
 mod settings;
 mod shared;

@@ -18,4 +18,4 @@ pub use api::{
     AdminReply, AdminRequest, Effect, Event, GroupRequest, NodeConfig, PartitionInfo, ReadToken, Reply, Token,
 };
 pub use data::FetchResult;
-pub use node::{Node, OpenError};
+pub use node::{LastStop, Node, OpenError};

@@ -39,6 +39,19 @@ pub enum OpenError {
     Apply(#[from] cluster::ApplyError),
 }
 
+/// How the broker ended that used the directory before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastStop {
+    /// There was none: the directory is new.
+    None,
+    /// As it was asked to.
+    Clean,
+    /// The process ended without a stop; the machine went on.
+    Killed,
+    /// The machine was started anew: a power cut, or a reboot that did not wait.
+    Machine,
+}
+
 /// One broker, as far as it can be simulated.
 #[derive(Debug)]
 pub struct Node {
@@ -158,6 +171,24 @@ impl Node {
     /// Why the data directory takes no writes any more.
     pub fn fenced(&self) -> Option<&str> {
         self.dir.fenced()
+    }
+
+    /// How the directory's last life ended.
+    pub fn last_stop(&self) -> LastStop {
+        if self.states.is_empty() {
+            LastStop::None
+        } else if self.dir.was_clean() {
+            LastStop::Clean
+        } else if self.dir.was_other_boot() {
+            LastStop::Machine
+        } else {
+            LastStop::Killed
+        }
+    }
+
+    /// Partitions of the last life that are recovered when they are first used; metadata is already.
+    pub fn unrecovered(&self) -> usize {
+        self.states.keys().filter(|key| !self.groups.contains_key(key)).count()
     }
 
     /// Ends a turn of the shell's loop: what was appended in it goes to the disk as one round.

@@ -105,3 +105,42 @@ fn damage_in_the_state_log_is_refused_until_the_operator_accepts_it() {
     let server = Server::start(&data, &[]);
     assert_eq!(server.client().read_all(topic, 0).len(), 8);
 }
+
+#[test]
+#[ignore = "needs a broker"]
+fn a_start_says_how_the_last_one_ended_and_what_it_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (mut logged, mut lives) = (0, 0);
+    // What this life logged about the directory.
+    let mut told = |server: &Server| {
+        let log = server.log();
+        let new = log[logged..].to_owned();
+        logged = log.len();
+        lives += 1;
+        let of = |line: &&str| line.contains("data directory is new") || line.contains("metadata recovered");
+        let lines: Vec<String> = new.lines().filter(of).map(str::to_owned).collect();
+        assert_eq!(lines.len(), 1, "life {lives}: {new}");
+        lines[0].clone()
+    };
+    let mut server = Server::start(&data, &[]);
+    assert!(told(&server).contains("data directory is new"));
+    let mut client = server.client();
+    client.create("kept", 2, &[]);
+    for partition in 0..2 {
+        assert_eq!(client.produce("kept", partition, value_batch(b"v")).unwrap().code, 0);
+    }
+    server.kill();
+    let mut server = Server::start(&data, &[]);
+    let line = told(&server);
+    assert!(
+        line.contains("unclean: the process was killed") && line.contains("partitions_to_come=2"),
+        "{line}"
+    );
+    assert!(!line.contains("read_bytes=0 ") && line.contains("read_bytes="), "{line}");
+    server.ask_to_stop();
+    assert!(server.ended().success());
+    let server = Server::start(&data, &[]);
+    let line = told(&server);
+    assert!(line.contains("last_stop=\"clean\"") && line.contains("partitions_to_come=2"), "{line}");
+}

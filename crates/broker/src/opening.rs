@@ -1,0 +1,63 @@
+//! What a start found in the data directory, told in one line.
+use bytes::Bytes;
+use node::{LastStop, Node};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use storage::{DiskError, DiskRead};
+
+/// Counts what is read through it.
+pub(crate) struct Counted<'a> {
+    disk: &'a dyn DiskRead,
+    bytes: AtomicU64,
+}
+
+impl<'a> Counted<'a> {
+    pub(crate) fn new(disk: &'a dyn DiskRead) -> Counted<'a> {
+        Counted { disk, bytes: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl DiskRead for Counted<'_> {
+    fn list(&self, dir: &str) -> Result<Vec<String>, DiskError> {
+        self.disk.list(dir)
+    }
+
+    fn len(&self, path: &str) -> Result<Option<u64>, DiskError> {
+        self.disk.len(path)
+    }
+
+    fn read(&self, path: &str, pos: u64, len: usize) -> Result<Bytes, DiskError> {
+        let read = self.disk.read(path, pos, len)?;
+        self.bytes.fetch_add(read.len() as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+
+    fn index(&self, path: &str) -> Option<Bytes> {
+        self.disk.index(path)
+    }
+
+    fn offer_index(&self, path: &str, bytes: Bytes) {
+        self.disk.offer_index(path, bytes);
+    }
+}
+
+/// Logs how the last life ended and what was read again since.
+pub(crate) fn tell(node: &Node, read_bytes: u64, taken: Duration) {
+    let last_stop = match node.last_stop() {
+        LastStop::None => return tracing::info!("data directory is new"),
+        LastStop::Clean => "clean",
+        LastStop::Killed => "unclean: the process was killed",
+        LastStop::Machine => "unclean: the machine went down",
+    };
+    tracing::info!(
+        last_stop,
+        read_bytes,
+        ms = taken.as_millis() as u64,
+        partitions_to_come = node.unrecovered(),
+        "metadata recovered; partitions are recovered when they are first used, all of them within minutes"
+    );
+}
