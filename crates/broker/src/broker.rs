@@ -28,6 +28,8 @@ use tokio::task::{LocalSet, spawn_local};
 const SWEEP: Duration = Duration::from_millis(500);
 /// How long a stop waits for handlers that wait for others, when nothing else is left.
 const HANDLERS_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a stop waits for a full disk to have room for its last record.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 /// Questions of the HTTP thread that may wait.
 const ASKS: usize = 16;
 
@@ -59,6 +61,8 @@ pub enum Stopped {
     Clean,
     /// The data directory failed: the process must not pretend otherwise.
     Fenced(String),
+    /// As asked, but the disk is full and took no last record: the next start recovers as after a kill.
+    NoRoom,
 }
 
 /// A broker that is ready to run.
@@ -287,8 +291,13 @@ async fn end(shared: &Rc<Shared>) -> Stopped {
     shared.connections.close_all(Closed::Shutdown);
     if shared.core.fenced().is_none() {
         shared.core.with_node(|node, now| node.begin_stop(now));
+        let asked = Instant::now();
         while !shared.core.look(Node::stopped) && shared.core.fenced().is_none() {
-            shared.core.turned().await;
+            if asked.elapsed() > ROOM_PATIENCE && observe::stalled(shared).is_some() {
+                return Stopped::NoRoom;
+            }
+            // A turn that ends between two looks is seen at the next.
+            let _ = tokio::time::timeout(SWEEP, shared.core.turned()).await;
         }
     }
     match shared.core.fenced() {

@@ -7,8 +7,11 @@ use crate::shared::Shared;
 use coordinator::GroupEvent;
 use node::Event;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// A disk that had no room for so long is not about to have some.
+const STALLED: Duration = Duration::from_secs(3);
 /// Partitions and groups of one scrape; the cap of series is below.
 const MOST_ROWS: usize = 25_000;
 
@@ -37,6 +40,10 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
             } else {
                 tracing::info!("disk has room again");
             }
+        }
+        Event::GivenUp(partitions) => {
+            shared.metrics.given_up.increment(partitions as u64);
+            tracing::warn!(partitions, "disk full: appends without room were given up, their producers send them again");
         }
         Event::GroupFailed { key, detail } => tracing::error!(group = %key, detail, "partition offline"),
         Event::Synced { micros, files, .. } => {
@@ -85,7 +92,16 @@ fn not_ready(shared: &Shared) -> Option<String> {
     if let Some(why) = shared.core.fenced() {
         return Some(why);
     }
-    (!shared.core.ready()).then(|| "starting: the metadata is not loaded yet".to_owned())
+    if !shared.core.ready() {
+        return Some("starting: the metadata is not loaded yet".to_owned());
+    }
+    let seconds = stalled(shared)?.as_secs();
+    Some(format!("the disk is full: nothing could be written for {seconds} s; fetches go on, all else waits"))
+}
+
+/// For how long nothing could be written for lack of space, when that is worth a word.
+pub(crate) fn stalled(shared: &Shared) -> Option<Duration> {
+    shared.core.stalled().filter(|time| *time > STALLED)
 }
 
 fn snapshot(shared: &Shared) -> Snapshot {
@@ -107,6 +123,7 @@ fn snapshot(shared: &Shared) -> Snapshot {
     }
     put(names::DISK_FENCED, f64::from(u8::from(shared.core.fenced().is_some())));
     put(names::DISK_FULL, f64::from(u8::from(shared.disk_full.get())));
+    put(names::DISK_STALLED, shared.core.stalled().map_or(0.0, |time| time.as_secs_f64()));
     shared.metrics.read_queue.set(shared.readers.queued() as f64);
     let version = labels([("version", env!("CARGO_PKG_VERSION"))].into_iter());
     snapshot.values.push((names::BUILD_INFO, version, 1.0));

@@ -135,6 +135,9 @@ pub enum Event {
     Fenced(String),
     /// The disk is full (true) or has room again (false).
     DiskFull(bool),
+    /// So many partitions had batches for which the disk has no room: these were given up, their producers
+    /// send them again.
+    GivenUp(usize),
     /// A group found damage or could not be opened; it stays offline.
     GroupFailed {
         /// Which.

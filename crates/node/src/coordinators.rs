@@ -56,7 +56,7 @@ impl Node {
         offsets_topic(&image).map(|topic| GroupKey { topic: topic.id, partition })
     }
 
-    fn host_of(&self, key: GroupKey) -> Option<i32> {
+    pub(crate) fn host_of(&self, key: GroupKey) -> Option<i32> {
         (self.offsets_key(key.partition)? == key).then_some(key.partition)
     }
 

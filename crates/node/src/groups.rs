@@ -145,7 +145,12 @@ impl Node {
     }
 
     pub(crate) fn on_recovered(&mut self, now: Now, key: GroupKey, result: Result<Recovered, RecoverError>) {
-        let Some(Slot::Opening(waiting)) = self.groups.remove(&key) else { return };
+        let opening = |slot: &mut Slot| match slot {
+            Slot::Opening(waiting) => Some(std::mem::take(waiting)),
+            Slot::Open(_) | Slot::Failed(_) => None,
+        };
+        let Some(waiting) = self.groups.get_mut(&key).and_then(opening) else { return };
+        self.groups.remove(&key);
         let recovered = match result {
             Ok(recovered) => recovered,
             Err(error) => {
@@ -187,10 +192,17 @@ impl Node {
         if let Some(detail) = &opened.failed {
             self.said.push_back((key, PartitionFx::Failed(detail.clone())));
         }
+        if self.dir.full() {
+            partition.cut_tail(&mut self.dir);
+        }
         self.groups.insert(key, Slot::Open(Open::new(partition)));
         self.machine_opened(key, opened);
         for touch in waiting {
             self.run(now, key, touch);
+        }
+        if self.host_of(key).is_some() {
+            // Its coordinator waits for it to lead.
+            self.run(now, key, Touch::Open);
         }
     }
 
@@ -248,7 +260,7 @@ impl Node {
         }
     }
 
-    fn refuse(&mut self, key: GroupKey, touch: Touch, code: ErrorCode) {
+    pub(crate) fn refuse(&mut self, key: GroupKey, touch: Touch, code: ErrorCode) {
         let (token, reply) = match touch {
             Touch::Produce { token, .. } => {
                 let error = AppendError { code, message: None, issues: Vec::new(), log_start: -1 };

@@ -8,6 +8,7 @@ mod api;
 mod configs;
 mod coordinators;
 mod data;
+mod full_disk;
 mod groups;
 mod metadata;
 mod node;

@@ -168,6 +168,11 @@ impl Node {
         self.registered && self.dir.fenced().is_none()
     }
 
+    /// Since when nothing can be written at all, because the disk is full.
+    pub fn stalled_since(&self) -> Option<Mono> {
+        self.dir.stalled_since()
+    }
+
     /// Why the data directory takes no writes any more.
     pub fn fenced(&self) -> Option<&str> {
         self.dir.fenced()
@@ -221,6 +226,7 @@ impl Node {
             DirEvent::Recovered { key, result } => self.on_recovered(now, key, *result),
             DirEvent::Fenced { detail } => self.on_fenced(detail),
             DirEvent::DiskFull(full) => self.fx.push(Effect::Event(Event::DiskFull(full))),
+            DirEvent::NoRoom { groups } => self.give_up(groups),
             DirEvent::SyncStats { micros, files, groups } => {
                 self.fx.push(Effect::Event(Event::Synced { micros, files, groups }));
             }
@@ -301,6 +307,10 @@ impl Node {
             self.stop = Stop::Directory;
             self.dir.clean_stop();
         }
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.stop != Stop::No
     }
 
     /// Whether a clean stop is complete.

@@ -58,13 +58,15 @@ impl Partition {
         }
         let confirmed = self.leader_epoch().is_some();
         if !group_fx.appends.is_empty() {
+            let data = |entry: &NewEntry| entry.head.kind == EntryKind::Data;
+            let data = !self.cfg.machine && group_fx.appends.iter().any(data);
             for entry in group_fx.appends.drain(..) {
                 self.append_entry(now, entry, dir);
             }
             // The first write of a term is synced even with write.caching: the term must not be used twice.
             let checkpoint = self.checkpoint_wait != CheckpointWait::No;
             let relaxed = self.cfg.write_caching && confirmed && !checkpoint;
-            dir.dirty(&self.log, relaxed);
+            dir.dirty(&self.log, relaxed, data);
         }
         if planted(Bug::ApplyBeforeCommit) {
             self.apply_what_is_only_appended(fx);

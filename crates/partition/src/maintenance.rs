@@ -167,7 +167,7 @@ impl Partition {
             CheckpointWait::No if self.cfg.write_caching => {
                 // From here on entries are synced before they are applied; when what is there now is
                 // durable too, so is everything applied.
-                self.checkpoint_wait = CheckpointWait::Round(dir.dirty(&self.log, false));
+                self.checkpoint_wait = CheckpointWait::Round(dir.dirty(&self.log, false, false));
                 false
             }
             CheckpointWait::Round(_) => false,

@@ -269,6 +269,11 @@ impl Partition {
         dir.forget(self.key);
     }
 
+    /// Gives back the room behind the log's end, for a full disk.
+    pub fn cut_tail(&self, dir: &mut Directory) {
+        self.log.cut_tail(dir.fx());
+    }
+
     /// Closes its files. Answer its waiters with `fail` first.
     pub fn close(self, dir: &mut Directory) {
         self.log.close(dir.fx());

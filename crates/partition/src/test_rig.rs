@@ -56,6 +56,12 @@ impl MemoryDisk {
                 self.live.remove(p);
                 self.durable.remove(p);
             }),
+            DiskOp::Cut { path, len } => {
+                if let Some(bytes) = self.live.get_mut(&path) {
+                    bytes.truncate(len as usize);
+                }
+            }
+            DiskOp::SpendReserve => {}
             DiskOp::RemoveDir { path } => {
                 self.live.retain(|p, _| !p.starts_with(&path));
                 self.durable.retain(|p, _| !p.starts_with(&path));

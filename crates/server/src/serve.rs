@@ -41,6 +41,10 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
             tracing::info!("stopped");
             Ok(())
         }
+        Stopped::NoRoom => anyhow::bail!(
+            "the disk is full and took no last record: nothing that was acknowledged is lost, the next start \
+             recovers as after a kill"
+        ),
         Stopped::Fenced(why) => anyhow::bail!("the data directory failed: {why}"),
     }
 }

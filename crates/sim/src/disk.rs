@@ -50,6 +50,8 @@ pub struct DiskFaults {
     pub failed_syncs: u64,
     /// Writes refused for lack of space.
     pub full: u64,
+    /// Files cut short to make room.
+    pub cuts: u64,
     /// Bits flipped in synced data.
     pub flips: u64,
 }
@@ -72,8 +74,13 @@ pub struct SimDisk {
     pub faults: DiskFaults,
     /// The next sync fails.
     pub fail_next_sync: bool,
-    /// Writes are refused for lack of space while set.
-    pub full: bool,
+    /// So many bytes may files still grow by; `None`: any number.
+    pub room: Option<usize>,
+    /// Kept back for a full disk; given out once while it is full.
+    pub reserve: usize,
+    /// What the disk says unasked.
+    said: VecDeque<Completion>,
+    low: bool,
 }
 
 impl SimDisk {
@@ -89,11 +96,48 @@ impl SimDisk {
 
     /// Whether anything waits to be carried out.
     pub fn busy(&self) -> bool {
-        !self.queue.is_empty() || !self.syncs.is_empty()
+        !self.queue.is_empty() || !self.syncs.is_empty() || !self.said.is_empty()
+    }
+
+    /// From now on files may grow by `room` bytes together; `None` ends it.
+    pub fn limit(&mut self, room: Option<usize>, reserve: usize) {
+        (self.room, self.reserve) = (room, reserve);
+        if room.is_none() {
+            self.tell_space(false);
+        }
+    }
+
+    fn tell_space(&mut self, low: bool) {
+        if low != self.low {
+            self.low = low;
+            self.said.push_back(Completion::Space { low });
+        }
+    }
+
+    fn give_room(&mut self, bytes: usize) {
+        if let Some(room) = &mut self.room {
+            *room += bytes;
+        }
+    }
+
+    /// Takes up to `bytes` of the room; how many there were.
+    fn take_room(&mut self, bytes: usize) -> usize {
+        let taken = self.room.map_or(bytes, |room| room.min(bytes));
+        if let Some(room) = &mut self.room {
+            *room -= taken;
+        }
+        if taken < bytes {
+            self.faults.full += 1;
+            self.tell_space(true);
+        }
+        taken
     }
 
     /// Carries out one thing, chosen by chance among those that may come next.
     pub fn step(&mut self, rng: &mut Rng) -> Option<Completion> {
+        if let Some(said) = self.said.pop_front() {
+            return Some(said);
+        }
         let finish = !self.syncs.is_empty() && (self.queue.is_empty() || rng.chance(1, 3));
         if finish { self.finish_sync() } else { self.execute() }
     }
@@ -145,6 +189,15 @@ impl SimDisk {
                 }
                 None
             }
+            DiskOp::Cut { path, len } => {
+                self.cut(&path, len as usize);
+                None
+            }
+            DiskOp::SpendReserve => {
+                let reserve = std::mem::take(&mut self.reserve);
+                self.give_room(reserve);
+                None
+            }
             DiskOp::RemoveDir { path } => {
                 let prefix = format!("{path}/");
                 let inside: Vec<String> =
@@ -178,31 +231,49 @@ impl SimDisk {
     fn remove(&mut self, path: &str, recycle: bool) {
         if let Some(inode) = self.names.remove(path) {
             self.journal.push(NameOp::Unlink(path.to_string()));
-            if recycle && self.pool.len() < 8 {
+            if recycle && self.room.is_none() && self.pool.len() < 8 {
                 self.pool.push(inode);
+            } else if let Some(bytes) = self.inodes.get(&inode).map(|i| i.live.len()) {
+                self.give_room(bytes);
             }
         }
     }
 
+    /// A cut is durable at a sync at the earliest: a power cut may bring the bytes back.
+    fn cut(&mut self, path: &str, len: usize) {
+        let Some(inode) = self.names.get(path).and_then(|i| self.inodes.get_mut(i)) else { return };
+        let gone = inode.live.len().saturating_sub(len);
+        inode.live.truncate(len);
+        self.faults.cuts += u64::from(gone > 0);
+        self.give_room(gone);
+    }
+
     fn write(&mut self, file: FileId, pos: usize, bufs: &[Bytes]) {
-        let Some(inode) = self.open.get(&file).and_then(|i| self.inodes.get_mut(i)) else {
+        let Some(inode) = self.open.get(&file).and_then(|i| self.inodes.get(i)) else {
             self.write_error = Some(DiskErrorKind::Io);
             return;
         };
-        let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
-        if self.full && pos + bytes.len() > inode.live.len() {
-            self.faults.full += 1;
+        let mut bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
+        let grows = (pos + bytes.len()).saturating_sub(inode.live.len());
+        let missing = grows - self.take_room(grows);
+        if missing > 0 {
             self.write_error = Some(DiskErrorKind::Full);
-            return;
+            // The file grows as far as it can; nothing is written behind a hole that could not be made.
+            bytes.truncate(bytes.len().saturating_sub(missing));
+            if bytes.is_empty() {
+                return;
+            }
         }
+        let Some(inode) = self.open.get(&file).and_then(|i| self.inodes.get_mut(i)) else { return };
         self.seq += 1;
         overlay(&mut inode.live, pos, &bytes);
         inode.pending.push(PendingWrite { seq: self.seq, pos, bytes });
     }
 
     fn put(&mut self, path: String, bytes: &Bytes, token: OpToken, durable: bool) -> Completion {
-        if self.full {
-            self.faults.full += 1;
+        let taken = self.take_room(bytes.len());
+        if taken < bytes.len() {
+            self.give_room(taken);
             return Completion::Put { token, result: Err(error(DiskErrorKind::Full, &path)) };
         }
         self.next_inode += 1;
@@ -281,6 +352,8 @@ impl SimDisk {
         self.pool.clear();
         self.write_error = None;
         self.fail_next_sync = false;
+        self.said.clear();
+        self.low = false;
         if !power {
             return;
         }

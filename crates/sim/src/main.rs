@@ -40,6 +40,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     anyhow::ensure!(first.trace == again.trace, "seed {} gave two different traces", args.seed);
     let start = Instant::now();
     let (mut failed, mut steps, mut acked, mut reads, mut restarts) = (0, 0, 0, 0, 0);
+    let mut given_up = 0;
     let mut faults = sim::disk::DiskFaults::default();
     for seed in args.seed..args.seed + args.seeds {
         let outcome = run_seed(seed, args.steps);
@@ -52,6 +53,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
         faults.torn += outcome.faults.torn;
         faults.failed_syncs += outcome.faults.failed_syncs;
         faults.full += outcome.faults.full;
+        faults.cuts += outcome.faults.cuts;
+        given_up += outcome.given_up;
         faults.flips += outcome.faults.flips;
         if !outcome.violations.is_empty() {
             failed += 1;
@@ -61,7 +64,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     }
     let taken = start.elapsed().as_secs_f64();
     println!(
-        "{} seeds, {steps} steps, {acked} batches acknowledged, {reads} reads, {restarts} restarts",
+        "{} seeds, {steps} steps, {acked} batches acknowledged, {reads} reads, {restarts} restarts, \
+         {given_up} partitions given up",
         args.seeds
     );
     println!("{faults:?}");

@@ -24,6 +24,8 @@ pub struct Outcome {
     pub faults: DiskFaults,
     /// Crashes of the process or the machine.
     pub restarts: u64,
+    /// Times that a partition's appends were given up on a full disk.
+    pub given_up: u64,
     /// Batches acknowledged.
     pub acked_batches: u64,
     /// Fetches that returned records.
@@ -36,6 +38,8 @@ struct Swarm {
     power: u64,
     sync_failure: u64,
     full: u64,
+    /// Mean number of steps that a full disk stays so.
+    full_for: u64,
     flip: bool,
 }
 
@@ -45,7 +49,8 @@ impl Swarm {
             crash: 400 + rng.below(4_000),
             power: 1 + rng.below(4),
             sync_failure: if rng.chance(1, 2) { 3_000 } else { 0 },
-            full: if rng.chance(1, 3) { 2_000 } else { 0 },
+            full: if rng.chance(1, 2) { 2_000 } else { 0 },
+            full_for: *rng.pick(&[50, 500, 3_000]).unwrap_or(&50),
             flip: rng.chance(1, 4),
         }
     }
@@ -93,6 +98,7 @@ pub fn run_seed(seed: u64, steps: u64) -> Outcome {
         recent: run.world.trace.recent(),
         faults: run.world.disk.faults,
         restarts: run.restarts,
+        given_up: run.world.given_up,
         acked_batches: run.workload.acked_batches,
         reads: run.workload.reads,
     }
@@ -127,8 +133,8 @@ impl Run {
         if swarm.sync_failure > 0 && self.world.rng.chance(1, swarm.sync_failure) {
             self.world.disk.fail_next_sync = true;
         }
-        if swarm.full > 0 && self.world.rng.chance(1, if self.world.disk.full { 50 } else { swarm.full }) {
-            self.world.disk.full = !self.world.disk.full;
+        if swarm.full > 0 {
+            self.fill_up(swarm);
         }
         match self.world.rng.below(100) {
             0..=34 => self.workload.step(&mut self.world, &mut self.oracle),
@@ -147,9 +153,23 @@ impl Run {
         self.workload.hear(&mut self.world, &mut self.oracle);
     }
 
+    /// The disk becomes full, gets a little room from elsewhere, or is free again.
+    fn fill_up(&mut self, swarm: &Swarm) {
+        let (rng, disk) = (&mut self.world.rng, &mut self.world.disk);
+        match disk.room {
+            None if rng.chance(1, swarm.full) => {
+                let reserve = if rng.chance(1, 2) { rng.below(20_000) as usize } else { 0 };
+                disk.limit(Some(rng.below(60_000) as usize), reserve);
+            }
+            Some(_) if rng.chance(1, swarm.full_for) => disk.limit(None, 0),
+            Some(room) if rng.chance(1, 100) => disk.room = Some(room + rng.below(3_000) as usize),
+            _ => {}
+        }
+    }
+
     /// Turns every fault off and lets the clients finish.
     fn settle(&mut self) {
-        self.world.disk.full = false;
+        self.world.disk.limit(None, 0);
         self.world.disk.fail_next_sync = false;
         for _ in 0..60 {
             if self.world.node.as_ref().is_none_or(|n| n.fenced().is_some()) {

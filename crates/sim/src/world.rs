@@ -16,6 +16,8 @@ pub(crate) struct World {
     pub(crate) replies: VecDeque<(Token, Reply)>,
     /// Groups that the node reported as damaged since the start.
     pub(crate) failed: Vec<(GroupKey, String)>,
+    /// Partitions given up on a full disk.
+    pub(crate) given_up: u64,
     reads: VecDeque<(ReadToken, FileRange)>,
     effects: Vec<Effect>,
     incarnation: u64,
@@ -34,6 +36,7 @@ impl World {
             trace: Trace::new(),
             replies: VecDeque::new(),
             failed: Vec::new(),
+            given_up: 0,
             reads: VecDeque::new(),
             effects: Vec::new(),
             incarnation: 0,
@@ -115,6 +118,10 @@ impl World {
                 Effect::Event(Event::GroupFailed { key, detail }) => {
                     self.trace.add(format_args!("failed {key} {detail}"));
                     self.failed.push((key, detail));
+                }
+                Effect::Event(Event::GivenUp(count)) => {
+                    self.given_up += count as u64;
+                    self.trace.add(format_args!("{count} given up"));
                 }
                 Effect::Event(event) => self.trace.add(format_args!("{event:?}")),
             }

@@ -100,6 +100,12 @@ pub enum DirEvent {
     },
     /// Space ran out (true: refuse new appends of clients) or is back.
     DiskFull(bool),
+    /// Appends of these groups keep finding no space, and everything else waits behind them: those that may
+    /// are to be closed and opened anew, see [`Directory::give_up`].
+    NoRoom {
+        /// Groups.
+        groups: Vec<GroupKey>,
+    },
     /// A sync ended, for the metrics.
     SyncStats {
         /// How long it took.
@@ -280,22 +286,23 @@ impl Directory {
     }
 
     /// Entries of `log` up to its last index were appended. `relaxed`: they count as persisted once written.
-    /// Returns the number of the round that will carry them.
-    pub fn dirty(&mut self, log: &Log, relaxed: bool) -> u64 {
+    /// `data`: batches of clients are among them, which a full disk may give up. Returns the number of the
+    /// round that will carry them.
+    pub fn dirty(&mut self, log: &Log, relaxed: bool, data: bool) -> u64 {
         if let std::collections::btree_map::Entry::Vacant(row) = self.groups.entry(log.key()) {
             // The first entries and the record that says "touched" are one round: without it, a start would
             // take the group for new.
             row.insert(GroupRow::default());
             self.rounds.changed(log.key(), true);
         }
-        self.rounds.dirty(log.key(), log.end(), log.commit(), relaxed)
+        self.rounds.dirty(log.key(), log.end(), log.commit(), relaxed, data)
     }
 
     /// After [`Log::from_recovered`]: `true` when the tail is being written again, and the group may start
     /// only at its [`DirEvent::Persisted`], which here means synced and marked.
     pub fn reopened(&mut self, log: &Log) -> bool {
         if log.rewriting() {
-            self.rounds.dirty(log.key(), log.end(), log.commit(), false);
+            self.rounds.dirty(log.key(), log.end(), log.commit(), false, false);
             self.rounds.withhold(log.key());
         }
         log.rewriting()
@@ -343,6 +350,9 @@ impl Directory {
             }
             Completion::Put { token, result } => {
                 let kind = self.fx.puts.remove(&token);
+                if result.as_ref().is_err_and(|e| e.kind == DiskErrorKind::Full) {
+                    self.spend_reserve();
+                }
                 let ok = match result {
                     Err(e) if e.kind != DiskErrorKind::Full => return self.fence(e.detail, out),
                     result => result.is_ok(),
@@ -391,7 +401,7 @@ impl Directory {
 
     /// Whether appends of clients are to be refused for lack of space.
     pub fn full(&self) -> bool {
-        self.space_low || self.rounds.stalled() || self.founding.as_ref().is_some_and(Founding::stalled)
+        self.space_low || self.rounds.stall.is_some() || self.founding.as_ref().is_some_and(Founding::stalled)
     }
 
     /// Whether the previous stop was clean.

@@ -47,6 +47,10 @@ pub enum DiskOp {
     Remove { paths: Vec<String>, recycle: bool },
     /// Removes a directory of a deleted group with everything in it.
     RemoveDir { path: String },
+    /// Cuts a file to `len` bytes where it is longer: what lies behind is no part of a log.
+    Cut { path: String, len: u64 },
+    /// Frees what is kept back for a full disk: only what makes room is written now.
+    SpendReserve,
     /// Recovers a group: runs [`crate::recovery::recover`] beside the writer; completes with
     /// [`Completion::Recovered`].
     Recover { job: Box<RecoverJob>, token: OpToken },

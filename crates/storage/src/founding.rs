@@ -5,7 +5,7 @@
 //! a full disk makes that take.
 use crate::directory::{DirEvent, Directory};
 use crate::disk_op::{DiskError, DiskErrorKind, DiskOp, OpToken};
-use crate::rounds::RETRY_MS;
+use crate::stall::RETRY_MS;
 use crate::state_log::FILES;
 use bytes::Bytes;
 use model::Mono;

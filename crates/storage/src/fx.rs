@@ -19,6 +19,8 @@ pub(crate) enum PutKind {
 /// A write that has not passed its barrier: written again when the disk was full.
 #[derive(Clone, Debug)]
 pub(crate) struct Retained {
+    /// Whose; `None` for the state log.
+    pub(crate) key: Option<GroupKey>,
     pub(crate) file: FileId,
     pub(crate) pos: u64,
     pub(crate) bufs: [Bytes; 2],
@@ -95,9 +97,16 @@ impl StorageFx {
     }
 
     /// Emits a write of `bufs`, joined to the log's last one where nothing came between.
-    pub(crate) fn write(&mut self, run: &mut WriteRun, file: FileId, pos: u64, bufs: [Bytes; 2]) {
+    pub(crate) fn write(
+        &mut self,
+        run: &mut WriteRun,
+        key: Option<GroupKey>,
+        file: FileId,
+        pos: u64,
+        bufs: [Bytes; 2],
+    ) {
         let end = pos + (bufs[0].len() + bufs[1].len()) as u64;
-        self.unwritten.push(Retained { file, pos, bufs: bufs.clone() });
+        self.unwritten.push(Retained { key, file, pos, bufs: bufs.clone() });
         let bufs = bufs.into_iter().filter(|b| !b.is_empty());
         if run.generation == self.generation
             && run.next_pos == pos
@@ -152,9 +161,13 @@ impl StorageFx {
         }
     }
 
-    /// Forgets what a group had in hand: it is deleted or failed.
+    /// Forgets what a group had in hand: it is deleted, failed or given up. What it has in `ops` is still
+    /// carried out, before anything that comes later.
     pub(crate) fn drop_group(&mut self, key: GroupKey) {
         self.dirty.remove(&key);
+        self.unwritten.retain(|write| write.key != Some(key));
+        // The end of a checkpoint that is on its way concerns nobody any more.
+        self.puts.retain(|_, kind| !matches!(kind, PutKind::Checkpoint(whose, _) if *whose == key));
         let (gone, kept) = std::mem::take(&mut self.retired).into_iter().partition(|(k, _)| *k == key);
         self.retired = kept;
         let gone: Vec<(GroupKey, FileId)> = gone;

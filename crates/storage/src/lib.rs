@@ -26,6 +26,7 @@ mod rounds;
 mod scan;
 mod segment;
 mod sparse_index;
+mod stall;
 mod state_log;
 mod state_record;
 mod tail_cache;

@@ -168,7 +168,7 @@ impl Log {
             let mut run = WriteRun::default();
             for frame in frames {
                 let len = frame.len() as u64;
-                fx.write(&mut run, file, pos, [frame, Bytes::new()]);
+                fx.write(&mut run, Some(self.key), file, pos, [frame, Bytes::new()]);
                 pos += len;
             }
             fx.note_dirty(self.key, file);
@@ -310,7 +310,7 @@ impl Log {
         let interval = self.cfg.index_interval_bytes;
         let (key, file) = (self.key, self.open_active(fx));
         let Some(active) = self.active.as_deref_mut() else { return };
-        fx.write(&mut active.run, file, active.segment.size, [header, payload.clone()]);
+        fx.write(&mut active.run, Some(key), file, active.segment.size, [header, payload.clone()]);
         fx.note_dirty(key, file);
         active.add(interval, head, chain, bytes, max_timestamp);
         self.points.push_back(active.segment.clone());
@@ -432,6 +432,15 @@ impl Log {
     /// Closes its file without a trace (the partition failed or stops).
     pub fn close(mut self, fx: &mut StorageFx) {
         self.close_active(fx);
+    }
+
+    /// Gives back the room that the active file takes behind the log's end: a torn tail, or what was written
+    /// ahead. For a full disk.
+    pub fn cut_tail(&self, fx: &mut StorageFx) {
+        if let Some(active) = self.active.as_deref() {
+            let path = self.path(&log_name(active.segment.first_index));
+            fx.ops.push(DiskOp::Cut { path, len: active.segment.size });
+        }
     }
 
     fn close_active(&mut self, fx: &mut StorageFx) {

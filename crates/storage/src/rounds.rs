@@ -1,8 +1,9 @@
 //! The rounds of a directory: what waits, what is written, what is being synced, what is to be marked.
 use crate::directory::{DirEvent, Directory, Mark};
 use crate::disk_op::{DiskError, DiskErrorKind, DiskOp, FileId, OpToken};
-use crate::fx::{Retained, WriteRun};
+use crate::fx::Retained;
 use crate::log::LogEnd;
+use crate::stall::Stall;
 use crate::state_record::{Item, RecordKind};
 use model::planted::{Bug, planted};
 use model::{GroupKey, Mono, Now};
@@ -10,8 +11,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A mark that found no round to ride in is written alone after this, ms.
 const QUIET_MS: i64 = 50;
-/// A write that found no space is tried again after this, ms.
-pub(crate) const RETRY_MS: i64 = 200;
 
 /// What a group has waiting for a round.
 #[derive(Clone, Copy, Debug)]
@@ -21,24 +20,34 @@ struct Waiting {
     relaxed: bool,
 }
 
+/// Entries of a group up to `index`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entries {
+    pub(crate) key: GroupKey,
+    index: u64,
+    relaxed: bool,
+    /// Batches of clients are among them.
+    pub(crate) data: bool,
+}
+
 /// Writes up to one barrier.
 #[derive(Debug)]
-struct Barrier {
-    token: OpToken,
-    groups: Vec<(GroupKey, u64, bool)>,
-    writes: Vec<Retained>,
+pub(crate) struct Barrier {
+    pub(crate) token: OpToken,
+    pub(crate) entries: Vec<Entries>,
+    pub(crate) writes: Vec<Retained>,
     /// Found no space: to be written again.
-    failed: bool,
+    pub(crate) failed: bool,
 }
 
 #[derive(Debug)]
-struct Running {
+pub(crate) struct Running {
     token: OpToken,
     number: u64,
     /// Number of its record in the state log; 0 where it has none.
     record: u64,
     /// All barriers up to this one must have passed.
-    barrier: OpToken,
+    pub(crate) barrier: OpToken,
     groups: BTreeMap<GroupKey, Waiting>,
     changed: BTreeSet<GroupKey>,
     files: Vec<FileId>,
@@ -46,7 +55,7 @@ struct Running {
     marked: Vec<(GroupKey, u64)>,
     clean: bool,
     /// A write of it failed for lack of space: sync again when that is made good.
-    again: bool,
+    pub(crate) again: bool,
 }
 
 /// The machine's state.
@@ -56,9 +65,11 @@ pub(crate) struct Rounds {
     number: u64,
     waiting: BTreeMap<GroupKey, Waiting>,
     /// Appended since the last barrier.
-    unwritten: Vec<(GroupKey, u64, bool)>,
-    barriers: VecDeque<Barrier>,
-    running: Option<Running>,
+    pub(crate) unwritten: Vec<Entries>,
+    pub(crate) barriers: VecDeque<Barrier>,
+    pub(crate) running: Option<Running>,
+    /// Writes find no space.
+    pub(crate) stall: Option<Stall>,
     /// Groups whose row goes into the next record: new hard state, new mark, failed.
     changed: BTreeSet<GroupKey>,
     forgotten: BTreeSet<GroupKey>,
@@ -70,11 +81,10 @@ pub(crate) struct Rounds {
     /// Marks wait for a round since.
     marks_since: Option<Mono>,
     relaxed_since: Option<Mono>,
-    retry_at: Option<Mono>,
     /// Highest record of the state log known to be synced by this process.
     synced_record: u64,
     last_durable: u64,
-    clock: Mono,
+    pub(crate) clock: Mono,
     stopping: bool,
     stopped: bool,
 }
@@ -87,6 +97,7 @@ impl Rounds {
             unwritten: Vec::new(),
             barriers: VecDeque::new(),
             running: None,
+            stall: None,
             changed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             withheld: BTreeSet::new(),
@@ -94,7 +105,6 @@ impl Rounds {
             now_due: false,
             marks_since: None,
             relaxed_since: None,
-            retry_at: None,
             synced_record: 0,
             last_durable: 0,
             clock: now,
@@ -107,12 +117,20 @@ impl Rounds {
         self.now_due = true;
     }
 
-    pub(crate) fn dirty(&mut self, key: GroupKey, end: LogEnd, commit: u64, relaxed: bool) -> u64 {
+    pub(crate) fn dirty(
+        &mut self,
+        key: GroupKey,
+        end: LogEnd,
+        commit: u64,
+        relaxed: bool,
+        data: bool,
+    ) -> u64 {
         let relaxed_before = self.waiting.get(&key).is_none_or(|w| w.relaxed);
         self.waiting.insert(key, Waiting { end, commit, relaxed: relaxed && relaxed_before });
-        match self.unwritten.last_mut().filter(|(last, _, _)| *last == key) {
-            Some(last) => *last = (key, end.index, relaxed),
-            None => self.unwritten.push((key, end.index, relaxed)),
+        let entries = Entries { key, index: end.index, relaxed, data };
+        match self.unwritten.last_mut().filter(|last| last.key == key) {
+            Some(last) => *last = Entries { data: data || last.data, ..entries },
+            None => self.unwritten.push(entries),
         }
         if relaxed {
             self.relaxed_since.get_or_insert(self.clock);
@@ -139,24 +157,31 @@ impl Rounds {
         }
     }
 
-    pub(crate) fn forget(&mut self, key: GroupKey) {
+    /// Takes everything back that a group has on its way: none of it is written again, and nobody is told
+    /// what becomes of it.
+    pub(crate) fn drop_entries(&mut self, key: GroupKey) {
         self.waiting.remove(&key);
-        self.changed.remove(&key);
         self.withheld.remove(&key);
-        self.unwritten.retain(|(k, _, _)| *k != key);
+        self.unwritten.retain(|e| e.key != key);
         self.to_mark.retain(|(k, _)| *k != key);
-        self.barriers.iter_mut().for_each(|b| b.groups.retain(|(k, _, _)| *k != key));
+        for barrier in &mut self.barriers {
+            barrier.entries.retain(|e| e.key != key);
+            barrier.writes.retain(|w| w.key != Some(key));
+        }
         if let Some(running) = &mut self.running {
             running.groups.remove(&key);
-            running.changed.remove(&key);
             running.marked.retain(|(k, _)| *k != key);
+        }
+    }
+
+    pub(crate) fn forget(&mut self, key: GroupKey) {
+        self.drop_entries(key);
+        self.changed.remove(&key);
+        if let Some(running) = &mut self.running {
+            running.changed.remove(&key);
         }
         self.forgotten.insert(key);
         self.marks_since.get_or_insert(self.clock);
-    }
-
-    pub(crate) fn stalled(&self) -> bool {
-        self.barriers.iter().any(|b| b.failed)
     }
 
     pub(crate) fn idle(&self) -> bool {
@@ -188,8 +213,8 @@ impl Rounds {
     }
 
     pub(crate) fn next_deadline(&self, relaxed_sync_ms: i64) -> Option<Mono> {
-        if self.stalled() {
-            return self.retry_at;
+        if let Some(stall) = &self.stall {
+            return stall.deadline();
         }
         if self.running.is_some() {
             return None;
@@ -221,11 +246,8 @@ impl Directory {
             return;
         }
         self.found(now.mono);
-        if self.rounds.stalled() {
-            if self.rounds.retry_at.is_some_and(|at| at <= now.mono) {
-                self.write_again(now.mono);
-            }
-            return;
+        if self.rounds.stall.is_some() {
+            return self.try_again(now.mono);
         }
         if self.rounds.running.is_none() && self.rounds.due(now.mono, self.cfg.relaxed_sync_ms) {
             self.begin_round(now.mono);
@@ -236,8 +258,8 @@ impl Directory {
 
     fn barrier(&mut self) -> OpToken {
         let (token, writes) = self.fx.barrier();
-        let groups = std::mem::take(&mut self.rounds.unwritten);
-        self.rounds.barriers.push_back(Barrier { token, groups, writes, failed: false });
+        let entries = std::mem::take(&mut self.rounds.unwritten);
+        self.rounds.barriers.push_back(Barrier { token, entries, writes, failed: false });
         token
     }
 
@@ -299,6 +321,7 @@ impl Directory {
     ) {
         match result {
             Ok(()) => {
+                self.rounds.stall.take_if(|stall| stall.tries(token));
                 let upto = self.rounds.barriers.iter().position(|b| b.token == token);
                 let passed = upto.filter(|_| !self.rounds.stalled_before(token)).map_or(0, |i| i + 1);
                 for barrier in self.rounds.barriers.drain(..passed).collect::<Vec<_>>() {
@@ -306,48 +329,20 @@ impl Directory {
                 }
                 self.sync_again();
             }
-            Err(e) if e.kind == DiskErrorKind::Full => {
-                self.rounds.retry_at = Some(now.mono.after_ms(RETRY_MS));
-                if let Some(barrier) = self.rounds.barriers.iter_mut().find(|b| b.token == token) {
-                    barrier.failed = true;
-                }
-            }
+            Err(e) if e.kind == DiskErrorKind::Full => self.no_room(now.mono, token, out),
             Err(e) => return self.fence(e.detail, out),
         }
         self.tell_full(out);
     }
 
     fn passed(&mut self, barrier: Barrier, out: &mut Vec<DirEvent>) {
-        for (key, index, relaxed) in barrier.groups {
+        for Entries { key, index, relaxed, .. } in barrier.entries {
             out.push(DirEvent::Written { key, index });
             let withheld = self.rounds.withheld.contains(&key);
             if (relaxed && !withheld) || planted(Bug::AckBeforeSync) {
                 out.push(DirEvent::Persisted { key, index, round: self.rounds.last_durable });
             }
         }
-    }
-
-    /// All writes since the first that failed, once more and in order.
-    fn write_again(&mut self, now: Mono) {
-        self.rounds.retry_at = Some(now.after_ms(RETRY_MS));
-        let failed = std::mem::take(&mut self.rounds.barriers);
-        let mut again = Barrier { token: OpToken(0), groups: Vec::new(), writes: Vec::new(), failed: false };
-        for barrier in failed {
-            again.groups.extend(barrier.groups);
-            again.writes.extend(barrier.writes);
-        }
-        for write in &again.writes {
-            let bufs = write.bufs.clone();
-            self.fx.write(&mut WriteRun::default(), write.file, write.pos, bufs);
-        }
-        // What was written meanwhile is in `unwritten` behind these, and passes the same barrier.
-        let (token, writes) = self.fx.barrier();
-        again.groups.extend(std::mem::take(&mut self.rounds.unwritten));
-        if let Some(running) = &mut self.rounds.running {
-            running.barrier = token;
-            running.again = true;
-        }
-        self.rounds.barriers.push_back(Barrier { token, writes, ..again });
     }
 
     /// The running round's writes are good at last: sync them (whatever an earlier sync said, it was without

@@ -96,7 +96,7 @@ impl StateLog {
         let len = bytes.len() as u64;
         let fresh = snapshot && self.files[self.current].is_none() && !self.exists[self.current];
         let file = self.open(fx);
-        fx.write(&mut self.run, file, self.pos, [bytes, Bytes::new()]);
+        fx.write(&mut self.run, None, file, self.pos, [bytes, Bytes::new()]);
         self.pos += len;
         self.chain = crc;
         if snapshot {
@@ -104,7 +104,7 @@ impl StateLog {
         }
         if fresh && self.pos < self.ahead {
             let zeros = Bytes::from(vec![0u8; usize::try_from(self.ahead - self.pos).unwrap_or(0)]);
-            fx.write(&mut self.run, file, self.pos, [zeros, Bytes::new()]);
+            fx.write(&mut self.run, None, file, self.pos, [zeros, Bytes::new()]);
             self.run = WriteRun::default();
         }
         file

@@ -22,8 +22,12 @@ pub struct TestDisk {
     open: BTreeMap<FileId, String>,
     pool: Vec<Vec<u8>>,
     error: Option<DiskErrorKind>,
-    /// While set, nothing may grow.
+    /// While set, files may grow by no more than `room` together.
     pub full: bool,
+    /// Bytes left while `full`.
+    pub room: u64,
+    /// Bytes kept back, see [`DiskOp::SpendReserve`].
+    pub reserve: u64,
     /// The next sync fails.
     pub fail_sync: bool,
     /// Operations carried out.
@@ -92,6 +96,14 @@ impl TestDisk {
                     self.pool.push(inode.live);
                 }
             }
+            DiskOp::Cut { path, len } => {
+                let len = usize::try_from(len).unwrap_or(usize::MAX);
+                if let Some(inode) = self.files.get_mut(&path).filter(|inode| inode.live.len() > len) {
+                    self.room += (inode.live.len() - len) as u64;
+                    inode.live.truncate(len);
+                }
+            }
+            DiskOp::SpendReserve => self.room += std::mem::take(&mut self.reserve),
             DiskOp::RemoveDir { path } => self.files.retain(|name, _| !name.starts_with(&format!("{path}/"))),
             DiskOp::Recover { job, token } => {
                 let result = Box::new(crate::recovery::recover(&job, self));
@@ -106,10 +118,18 @@ impl TestDisk {
             self.error.get_or_insert(DiskErrorKind::Io);
             return;
         };
-        let bytes = bufs.concat();
-        if self.full && pos + bytes.len() as u64 > inode.live.len() as u64 {
+        let mut bytes = bufs.concat();
+        let grows = (pos + bytes.len() as u64).saturating_sub(inode.live.len() as u64);
+        if self.full && grows > self.room {
             self.error.get_or_insert(DiskErrorKind::Full);
-            return;
+            // A file grows as far as it can.
+            bytes.truncate(bytes.len().saturating_sub(usize::try_from(grows - self.room).unwrap_or(0)));
+            if bytes.is_empty() {
+                return;
+            }
+            self.room = 0;
+        } else if self.full {
+            self.room -= grows;
         }
         overlay(&mut inode.live, pos, &bytes);
         inode.pending.push((pos, bytes));

@@ -3,6 +3,7 @@ use super::Core;
 use cluster::{BrokerConfig, Image, Topic};
 use model::{ErrorCode, GroupKey, NodeId, TopicId};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where a broker can be reached on one listener.
 pub(crate) struct EndpointView {
@@ -119,6 +120,12 @@ impl Core {
             offline: Vec::new(),
             replicas,
         }
+    }
+
+    /// For how long nothing can be written for lack of space.
+    pub(crate) fn stalled(&self) -> Option<Duration> {
+        let now = self.now().mono;
+        self.look(|node| node.stalled_since()).map(|since| now.since(since))
     }
 
     /// Why the data directory takes no writes any more.

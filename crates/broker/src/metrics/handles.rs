@@ -125,6 +125,8 @@ pub struct BrokerMetrics {
     pub disk_writes: Counter,
     /// `plimsoll_disk_write_bytes_total`.
     pub disk_write_bytes: Counter,
+    /// `plimsoll_partitions_given_up_total`.
+    pub given_up: Counter,
 }
 
 impl BrokerMetrics {
@@ -168,6 +170,7 @@ impl BrokerMetrics {
             sync_bytes: registry.histogram(SYNC_BYTES, &[]),
             disk_writes: registry.counter(DISK_WRITES, &[]),
             disk_write_bytes: registry.counter(DISK_WRITE_BYTES, &[]),
+            given_up: registry.counter(GIVEN_UP, &[]),
             registry,
         }
     }

@@ -74,7 +74,7 @@ impl Node {
         let h = head(log.last_index() + 1, EntryKind::Data, 1, log.next_offset());
         let payload = Bytes::from(sized_batch(log.next_offset(), 1, 7, body));
         log.append(now, &h, payload, 7, self.dir.fx());
-        self.dir.dirty(log, false);
+        self.dir.dirty(log, false, true);
     }
 
     fn pump(&mut self) {

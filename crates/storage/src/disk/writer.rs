@@ -111,6 +111,11 @@ impl Writer {
                 }
             }
             DiskOp::Remove { paths, recycle } => paths.iter().for_each(|path| self.remove(path, recycle)),
+            DiskOp::Cut { path, len } => {
+                let result = self.cut(&path, len);
+                self.note(result);
+            }
+            DiskOp::SpendReserve => self.spend_reserve(),
             DiskOp::RemoveDir { path } => self.background(Job::RemoveDir(path)),
             DiskOp::Recover { job, token } => _ = self.out.recoveries.send((token, job)),
         }
@@ -123,6 +128,9 @@ impl Writer {
 
     fn note(&mut self, result: Result<(), DiskError>) {
         if let Err(error) = result {
+            if error.kind == DiskErrorKind::Full {
+                self.tell_space(true);
+            }
             self.shared.fail(&error);
             self.error.get_or_insert(error);
         }
@@ -170,7 +178,7 @@ impl Writer {
         if let Some(dir) = full.parent()
             && !dir.exists()
         {
-            self.spend_ballast(|| std::fs::create_dir_all(dir)).map_err(|e| io_error("create", path, &e))?;
+            std::fs::create_dir_all(dir).map_err(|e| io_error("create", path, &e))?;
             // Each of these may have got a name.
             dir.ancestors().for_each(|above| _ = self.durable_dirs.remove(above));
         }
@@ -188,8 +196,8 @@ impl Writer {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_error("replace", path, &e)),
             _ => {}
         }
-        self.spend_ballast(|| OpenOptions::new().write(true).create_new(true).open(&full))
-            .map_err(|e| io_error("create", path, &e))
+        let created = OpenOptions::new().write(true).create_new(true).open(&full);
+        created.map_err(|e| io_error("create", path, &e))
     }
 
     fn take_pooled(&self, to: &std::path::Path) -> Option<File> {
@@ -222,12 +230,7 @@ impl Writer {
     fn write(&mut self, file: FileId, pos: u64, bufs: &[Bytes]) -> Result<(), DiskError> {
         self.shared.check()?;
         let handle = self.handle(file)?;
-        let result = match write_all(&handle, pos, bufs) {
-            Err(e) if e.kind() == std::io::ErrorKind::StorageFull && self.drop_ballast() => {
-                write_all(&handle, pos, bufs)
-            }
-            result => result,
-        };
+        let result = write_all(&handle, pos, bufs);
         let Some(row) = self.files.get_mut(&file) else { return Ok(()) };
         row.dirty = true;
         self.shared.count_written(bufs.iter().map(|b| b.len() as u64).sum());
@@ -282,21 +285,40 @@ impl Writer {
         if std::fs::rename(&full, self.shared.path(&to)).is_ok() {
             drop(readers);
             self.background(if fits { Job::Recycle(to) } else { Job::Unlink(to) });
+        } else {
+            // A full disk may have no room for another name; what fails here is an orphan.
+            let _ = std::fs::remove_file(&full);
         }
+    }
+
+    /// Readers never read there, and what the index of a sealed file maps is another file.
+    fn cut(&self, path: &str, len: u64) -> Result<(), DiskError> {
+        let file = match OpenOptions::new().write(true).open(self.shared.path(path)) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            file => file,
+        };
+        let cut = |file: File| if file.metadata()?.len() > len { file.set_len(len) } else { Ok(()) };
+        file.and_then(cut).map_err(|e| io_error("cut", path, &e))
     }
 
     fn ballast(&self) -> PathBuf {
         self.shared.path("ballast")
     }
 
-    fn drop_ballast(&self) -> bool {
-        std::fs::remove_file(self.ballast()).is_ok()
+    /// The ballast, and files of the pool that wait for use.
+    fn spend_reserve(&self) {
+        let _ = std::fs::remove_file(self.ballast());
+        let pool = std::fs::read_dir(self.shared.path("pool")).into_iter().flatten().flatten();
+        for file in pool.map(|e| e.path()).filter(|p| p.extension().is_none()) {
+            let _ = std::fs::remove_file(file);
+        }
     }
 
-    fn spend_ballast<T>(&self, run: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
-        match run() {
-            Err(e) if e.kind() == std::io::ErrorKind::StorageFull && self.drop_ballast() => run(),
-            result => result,
+    /// Tells when it is news.
+    fn tell_space(&mut self, low: bool) {
+        if low != self.low {
+            self.low = low;
+            self.done(Completion::Space { low });
         }
     }
 
@@ -305,19 +327,13 @@ impl Writer {
         self.looked = Some(Instant::now());
         let Some((free, total)) = self.shared.space() else { return };
         let ballast = BALLAST.min(total / 100);
-        if free < ballast / 2 {
-            self.drop_ballast();
-        } else if free > self.reserve + 2 * ballast && !self.ballast().exists() {
+        if free > self.reserve + 2 * ballast && !self.ballast().exists() {
             // Best effort: without it a full disk needs help from outside.
             if let Ok(file) = File::create(self.ballast()) {
                 let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, ballast);
             }
         }
-        let low = if self.low { free < self.reserve + self.reserve / 4 } else { free < self.reserve };
-        if low != self.low {
-            self.low = low;
-            self.done(Completion::Space { low });
-        }
+        self.tell_space(if self.low { free < self.reserve + self.reserve / 4 } else { free < self.reserve });
     }
 }
 

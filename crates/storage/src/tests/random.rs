@@ -14,8 +14,10 @@ enum Act {
     Delete(i64),
     Kill,
     Power(u64),
-    /// The disk is full, or has room again.
-    Full(bool),
+    /// The disk is full but for so many bytes, or has room again.
+    Full(Option<u64>),
+    /// The group is given up, whether it must be or not.
+    GiveUp,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -28,7 +30,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (1i64..20).prop_map(Act::Delete),
         1 => Just(Act::Kill),
         2 => any::<u64>().prop_map(Act::Power),
-        1 => any::<bool>().prop_map(Act::Full),
+        1 => proptest::option::of(0u64..1_500).prop_map(Act::Full),
+        1 => Just(Act::GiveUp),
     ]
 }
 
@@ -58,7 +61,9 @@ fn run(acts: &[Act]) {
     let mut rig =
         Rig::with(TestDisk::default(), LogConfig { checkpoint_bytes: 600, window_bytes: 900, ..small() });
     let mut model = Model { batches: Vec::new(), ends: vec![(1, 0)] };
+    rig.gives_up = true;
     for act in acts {
+        let (persisted, given_up) = (rig.persisted, rig.given_up);
         match act {
             Act::Append(count, body) => {
                 let from = rig.log().next_offset();
@@ -91,11 +96,17 @@ fn run(acts: &[Act]) {
                 rig.disk.power_off(|write| tear(&mut seed, write));
                 restart(&mut rig, &mut model);
             }
-            Act::Full(full) => rig.disk.full = *full,
+            Act::Full(room) => (rig.disk.full, rig.disk.room) = (room.is_some(), room.unwrap_or(0)),
+            Act::GiveUp => rig.give_up(),
+        }
+        if rig.given_up > given_up {
+            read_back(&mut rig, &mut model, persisted);
         }
     }
     rig.disk.full = false;
+    let given_up = rig.given_up;
     (0..10).for_each(|_| rig.settle());
+    assert_eq!(rig.given_up, given_up, "there is room");
     let last = rig.log().last_index();
     assert_eq!(rig.persisted, last);
     check(&mut rig, &model);
@@ -107,6 +118,21 @@ fn restart(rig: &mut Rig, model: &mut Model) {
     let full = std::mem::replace(&mut rig.disk.full, false);
     rig.reopen().unwrap();
     rig.disk.full = full;
+    forget_what_is_lost(rig, model, persisted);
+}
+
+/// The group was given up: what was persisted is there, and its next term begins.
+fn read_back(rig: &mut Rig, model: &mut Model, persisted: u64) {
+    while rig.log.is_none() {
+        assert!(rig.step(), "a recovery ends");
+    }
+    forget_what_is_lost(rig, model, persisted);
+    let term = rig.log().last_term() + 1;
+    rig.append_command(term, b"command");
+    model.ends.push((rig.log().last_index(), model.batches.len()));
+}
+
+fn forget_what_is_lost(rig: &mut Rig, model: &mut Model, persisted: u64) {
     let last = rig.log().last_index();
     assert!(last >= persisted, "index {persisted} was persisted, {last} is the last now");
     model.ends.retain(|(index, _)| *index <= last);
@@ -129,15 +155,15 @@ fn a_disk_full_twice_around_a_kill_loses_no_entry() {
     use Act::{Append, Full, Kill, Step};
     run(&[
         Kill,
-        Full(true),
+        Full(Some(0)),
         Append(1, 188),
         Append(1, 29),
         Step,
-        Full(false),
+        Full(None),
         Append(1, 287),
         Append(1, 61),
         Step,
-        Full(true),
+        Full(Some(0)),
         Kill,
         Append(1, 5),
         Append(1, 82),

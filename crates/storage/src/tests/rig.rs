@@ -26,6 +26,10 @@ pub(super) struct Rig {
     pub(super) persisted: u64,
     pub(super) state: Option<GroupState>,
     pub(super) relaxed: bool,
+    /// Groups without room are given up, as their owner should.
+    pub(super) gives_up: bool,
+    /// How often that was.
+    pub(super) given_up: u32,
 }
 
 pub(super) fn members() -> Vec<Replica> {
@@ -55,6 +59,8 @@ impl Rig {
             persisted: 1,
             state: None,
             relaxed: false,
+            gives_up: false,
+            given_up: 0,
         };
         rig.settle();
         rig
@@ -75,14 +81,14 @@ impl Rig {
         let h = EntryHead { append_time: self.now.wall, term: log.last_term(), ..h };
         let payload = Bytes::from(sized_batch(log.next_offset(), count, timestamp, body));
         log.append(self.now, &h, payload, timestamp, self.dir.fx());
-        self.dir.dirty(log, self.relaxed);
+        self.dir.dirty(log, self.relaxed, true);
     }
 
     pub(super) fn append_command(&mut self, term: u64, bytes: &'static [u8]) {
         let log = self.log.as_mut().unwrap();
         let h = head(log.last_index() + 1, EntryKind::Command, 0, log.next_offset());
         log.append(self.now, &EntryHead { term, ..h }, Bytes::from_static(bytes), -1, self.dir.fx());
-        self.dir.dirty(log, self.relaxed);
+        self.dir.dirty(log, self.relaxed, false);
     }
 
     /// Carries out what waits, and feeds back what it completes; once.
@@ -109,12 +115,17 @@ impl Rig {
                     }
                 }
                 DirEvent::CheckpointDone { index, ok, .. } => {
-                    let log = self.log.as_mut().unwrap();
-                    log.checkpoint_done(*index, *ok, self.dir.fx());
+                    if let Some(log) = &mut self.log {
+                        log.checkpoint_done(*index, *ok, self.dir.fx());
+                    }
                 }
                 _ => {}
             }
-            self.events.push(event);
+            match event {
+                DirEvent::Recovered { result, .. } => self.recovered(*result),
+                DirEvent::NoRoom { groups } if self.gives_up && groups.contains(&KEY) => self.give_up(),
+                event => self.events.push(event),
+            }
         }
         self.events.retain(|e| {
             !matches!(
@@ -122,6 +133,25 @@ impl Rig {
                 DirEvent::SyncStats { .. } | DirEvent::Persisted { .. } | DirEvent::CheckpointDone { .. }
             )
         });
+    }
+
+    /// Closes the group and recovers it from what is on disk.
+    pub(super) fn give_up(&mut self) {
+        let Some(log) = self.log.take() else { return };
+        self.given_up += 1;
+        self.state = Some(self.dir.give_up(KEY));
+        log.close(self.dir.fx());
+        let job = self.job();
+        self.dir.recover(job);
+    }
+
+    fn recovered(&mut self, result: Result<Recovered, RecoverError>) {
+        let log = Log::from_recovered(result.unwrap(), self.cfg.clone(), self.dir.fx());
+        log.cut_tail(self.dir.fx());
+        if !self.dir.reopened(&log) {
+            self.persisted = log.last_index();
+        }
+        self.log = Some(log);
     }
 
     /// Until nothing moves, the quiet mark included.

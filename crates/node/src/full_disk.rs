@@ -1,0 +1,52 @@
+//! A full disk: groups whose appends find no room are closed and read back, so that nothing waits behind them.
+use crate::api::{Effect, Event};
+use crate::groups::Slot;
+use crate::node::{Node, replica};
+use model::{ErrorCode, GroupKey};
+use partition::PartitionFx;
+use storage::{RecoverJob, birth, group_dir};
+
+impl Node {
+    /// Closes those of `groups` that may be, as if their replicas had crashed, and opens them again: what was
+    /// not written is gone and its askers are told to ask again. The metadata stays, what frees room goes
+    /// through it.
+    pub(crate) fn give_up(&mut self, groups: Vec<GroupKey>) {
+        let given: Vec<GroupKey> = groups.into_iter().filter(|key| self.give_up_group(*key)).collect();
+        if !given.is_empty() {
+            self.fx.push(Effect::Event(Event::GivenUp(given.len())));
+        }
+    }
+
+    fn give_up_group(&mut self, key: GroupKey) -> bool {
+        if key == GroupKey::METADATA {
+            return false;
+        }
+        let image = self.metadata.image();
+        let topic = image.topic_by_id(key.topic).and_then(|topic| topic.partition(key.partition));
+        let id = topic.and_then(|p| p.replicas.iter().find(|r| r.node == self.cfg.node_id)).map(|r| r.id);
+        let (Some(id), Some(Slot::Open(open))) = (id, self.groups.get_mut(&key)) else { return false };
+        // An append may be on disk all the same: this error alone says neither yes nor no, to every client.
+        open.partition.fail(ErrorCode::RequestTimedOut, &mut self.scratch);
+        self.said.extend(self.scratch.drain(..).map(|said| (key, said)));
+        self.said.push_back((key, PartitionFx::Resigned));
+        let state = self.dir.give_up(key);
+        let job = RecoverJob {
+            key,
+            dir: group_dir(key),
+            mark: state.mark,
+            birth: birth(key, vec![replica(id, self.cfg.node_id)]),
+        };
+        self.states.insert(key, state);
+        let Some(Slot::Open(open)) = self.groups.remove(&key) else { return false };
+        open.partition.close(&mut self.dir);
+        let mut waiting = open.waiting;
+        if !self.stopping() {
+            self.dir.recover(job);
+            self.groups.insert(key, Slot::Opening(std::mem::take(&mut waiting)));
+        }
+        for touch in waiting {
+            self.refuse(key, touch, ErrorCode::NotLeaderOrFollower);
+        }
+        true
+    }
+}
