@@ -10,6 +10,7 @@ mod bodies;
 mod bombs;
 mod commands;
 mod costs;
+mod flood;
 mod kafka_dump_log;
 mod life;
 mod mounts;

@@ -117,12 +117,18 @@ impl Server {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
     }
 
-    /// The value of a series on the metrics page; 0 when it is not there.
-    pub(crate) fn metric(&self, series: &str) -> u64 {
+    /// What its HTTP listener says.
+    pub(crate) fn http(&self, path: &str) -> String {
         let mut socket = TcpStream::connect(self.http).unwrap();
-        write!(socket, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         socket.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// The value of a series on the metrics page; 0 when it is not there.
+    pub(crate) fn metric(&self, series: &str) -> u64 {
+        let text = self.http("/metrics");
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse::<f64>().unwrap() as u64)
     }

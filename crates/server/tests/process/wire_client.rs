@@ -56,6 +56,31 @@ impl Client {
         Ok(body)
     }
 
+    /// Sends requests one behind the other, then reads their answers.
+    pub(crate) fn ask_all<R: Into<Request>>(
+        &mut self,
+        key: ApiKey,
+        version: i16,
+        requests: Vec<R>,
+    ) -> Vec<ResponseBody> {
+        let mut ids = Vec::new();
+        for request in requests {
+            let client_id = Some("process-test".into());
+            let id = self.next_id;
+            let header = RequestHeader { api_key: key, api_version: version, correlation_id: id, client_id };
+            let frame = wire::encode_request(&header, &request.into()).unwrap().concat();
+            self.socket.write_all(&frame).unwrap();
+            self.next_id += 1;
+            ids.push(id);
+        }
+        let mut answer = |id| {
+            let (got, body) = wire::decode_response(key, version, self.frame().unwrap()).unwrap();
+            assert_eq!(got, id, "answers come in the order of the requests");
+            body
+        };
+        ids.into_iter().map(&mut answer).collect()
+    }
+
     pub(crate) fn ask(&mut self, key: ApiKey, version: i16, request: impl Into<Request>) -> ResponseBody {
         self.try_ask(key, version, request).unwrap()
     }
