@@ -118,8 +118,17 @@ fn served(disk: &SmallDisk) -> (Server, Client, TopicId) {
 #[test]
 #[ignore = "needs a broker"]
 fn deletions_come_through_on_a_disk_that_producers_filled() {
-    let disk = SmallDisk::new(60);
-    let (mut server, mut client, kept) = served(&disk);
+    flood(&SmallDisk::new(60));
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn deletions_come_through_on_a_disk_in_memory_that_producers_filled() {
+    flood(&SmallDisk::in_memory(60));
+}
+
+fn flood(disk: &SmallDisk) {
+    let (mut server, mut client, kept) = served(disk);
     let (stop, refusals, all) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let (broker, stop, refusals, all) = (server.kafka, &stop, &refusals, &all);
     let acked: Vec<usize> = std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Small file systems of one test: images on loop devices, and ways to break them.
+//! Small file systems of one test: images on loop devices, memory, and ways to break them.
 use crate::server::Server;
 use std::fs::File;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// An ext4 of its own, unmounted when dropped.
+/// An ext4 or tmpfs of its own, unmounted when dropped.
 pub(crate) struct SmallDisk {
     dir: TempDir,
     /// What the image lies on, when that is a file system of its own.
@@ -22,6 +22,16 @@ impl SmallDisk {
     /// Of so many MiB.
     pub(crate) fn new(mib: u64) -> SmallDisk {
         SmallDisk { dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(), below: None }.filled(mib)
+    }
+
+    /// The same in memory: its pages are given out one by one, and a sync costs nothing.
+    pub(crate) fn in_memory(mib: u64) -> SmallDisk {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let disk = SmallDisk { dir, below: None };
+        std::fs::create_dir(disk.mount_point()).unwrap();
+        let size = format!("size={mib}m");
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(disk.mount_point()));
+        disk
     }
 
     /// One that claims `mib` MiB and has only `real` behind it: beyond them what was written cannot be
