@@ -43,7 +43,10 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
         }
         Event::GivenUp(partitions) => {
             shared.metrics.given_up.increment(partitions as u64);
-            tracing::warn!(partitions, "disk full: appends without room were given up, their producers send them again");
+            tracing::warn!(
+                partitions,
+                "disk full: appends without room were given up, their producers send them again"
+            );
         }
         Event::GroupFailed { key, detail } => tracing::error!(group = %key, detail, "partition offline"),
         Event::Synced { micros, files, .. } => {

@@ -50,7 +50,7 @@ impl Swarm {
             power: 1 + rng.below(4),
             sync_failure: if rng.chance(1, 2) { 3_000 } else { 0 },
             full: if rng.chance(1, 2) { 2_000 } else { 0 },
-            full_for: *rng.pick(&[50, 500, 3_000]).unwrap_or(&50),
+            full_for: *rng.pick(&[50, 500, 3_000, 20_000]).unwrap_or(&50),
             flip: rng.chance(1, 4),
         }
     }

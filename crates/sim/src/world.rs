@@ -208,6 +208,103 @@ mod tests {
         }
     }
 
+    fn create(world: &mut World, name: &str) -> GroupKey {
+        let topic = NewTopic {
+            name: name.to_owned(),
+            num_partitions: 1,
+            replication_factor: 1,
+            assignments: Vec::new(),
+            configs: Vec::new(),
+        };
+        let create = AdminRequest::CreateTopics { topics: vec![topic], validate_only: false };
+        world.call(|node, now| node.admin(now, Token(1), create));
+        world.quiesce();
+        let topic = world.node.as_ref().unwrap().image().topic(name).unwrap().id;
+        GroupKey { topic, partition: 0 }
+    }
+
+    fn produce(world: &mut World, token: u64, key: GroupKey, bytes: usize) {
+        let mut batch = BatchBuilder::new();
+        batch.push(NewRecord::new(world.now.wall, None, Some(&vec![7; bytes])));
+        let batch = BytesMut::from(&batch.finish().unwrap()[..]);
+        world.call(|node, now| node.produce(now, Token(token), key, batch, -1));
+    }
+
+    /// One topic with a record, and another batch for which a full disk has no room.
+    fn out_of_room(reserve: usize) -> (World, GroupKey) {
+        let mut world = World::new(1);
+        world.start().unwrap();
+        world.quiesce();
+        let key = create(&mut world, "doomed");
+        produce(&mut world, 2, key, 100);
+        world.quiesce();
+        world.replies.clear();
+        world.disk.limit(Some(3_000), reserve);
+        produce(&mut world, 3, key, 10_000);
+        world.end_turn();
+        (world, key)
+    }
+
+    fn answer(world: &mut World, token: u64) -> Option<Reply> {
+        let at = world.replies.iter().position(|(t, _)| *t == Token(token))?;
+        world.replies.remove(at).map(|(_, reply)| reply)
+    }
+
+    #[test]
+    fn an_append_without_room_is_answered_and_its_partition_serves_on() {
+        let (mut world, key) = out_of_room(0);
+        run(&mut world, 3);
+        let Some(Reply::Produce(Err(error))) = answer(&mut world, 3) else { panic!("no answer") };
+        assert_eq!(error.code, model::ErrorCode::RequestTimedOut, "it may be there or not");
+        assert_eq!(world.given_up, 1);
+        // The disk is as full as before: what takes no room from others goes on.
+        world.call(|node, now| node.delete_records(now, Token(4), key, 1));
+        run(&mut world, 3);
+        assert!(matches!(answer(&mut world, 4), Some(Reply::DeleteRecords(Ok(1)))));
+        produce(&mut world, 5, key, 100);
+        let Some(Reply::Produce(Err(error))) = answer(&mut world, 5) else { panic!("taken") };
+        assert_eq!(error.code, model::ErrorCode::KafkaStorageError, "it is not there");
+        world.disk.limit(None, 0);
+        run(&mut world, 3);
+        produce(&mut world, 6, key, 100);
+        run(&mut world, 3);
+        let Some(Reply::Produce(Ok(appended))) = answer(&mut world, 6) else { panic!("refused") };
+        assert_eq!((appended.base_offset, appended.log_start), (1, 1));
+    }
+
+    #[test]
+    fn a_topic_deleted_while_its_partition_is_given_up_leaves_nothing() {
+        for steps in 0..30 {
+            let (mut world, key) = out_of_room(4_000);
+            for _ in 0..steps {
+                world.step_disk();
+                world.end_turn();
+                world.pass(30);
+            }
+            let doomed =
+                vec![cluster::TopicRef { name: Some("doomed".to_owned()), id: model::TopicId([0; 16]) }];
+            world.call(|node, now| node.admin(now, Token(4), AdminRequest::DeleteTopics(doomed)));
+            run(&mut world, 3);
+            assert!(matches!(answer(&mut world, 4), Some(Reply::Admin(_))), "{steps}");
+            assert!(answer(&mut world, 3).is_some(), "{steps}");
+            let files = storage::DiskRead::list(&world.disk, &storage::group_dir(key)).unwrap();
+            assert_eq!(files, Vec::<String>::new(), "{steps}");
+            world.crash(true);
+            world.start().unwrap();
+            run(&mut world, 1);
+            assert!(world.node.as_ref().unwrap().image().topic("doomed").is_none());
+        }
+    }
+
+    #[test]
+    fn a_stop_on_a_disk_without_room_ends() {
+        let (mut world, _) = out_of_room(0);
+        world.call(|node, now| node.begin_stop(now));
+        run(&mut world, 2);
+        assert!(world.node.as_ref().unwrap().stopped());
+        assert!(matches!(answer(&mut world, 3), Some(Reply::Produce(Err(_)))));
+    }
+
     #[test]
     fn retention_reaches_partitions_that_nobody_touches_after_a_start() {
         let mut world = World::new(1);

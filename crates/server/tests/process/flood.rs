@@ -20,6 +20,15 @@ const UNKNOWN_TOPIC: i16 = 3;
 /// What an operator who makes room waits for at most.
 const SECONDS: Duration = Duration::from_secs(15);
 
+/// Tells producers to stop, whatever happens to the test.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 fn value(number: usize) -> Vec<u8> {
     let mut value = vec![number as u8; 40_000];
     value[..8].copy_from_slice(&(number as u64).to_be_bytes());
@@ -68,7 +77,9 @@ impl Producer {
                     assert_eq!(refused, 0, "a record was taken after one that was refused");
                     self.acked += 1;
                 }
-                OUT_OF_ORDER => assert_ne!(refused, 0, "{} acknowledged, the next does not follow", self.acked),
+                OUT_OF_ORDER => {
+                    assert_ne!(refused, 0, "{} acknowledged, the next does not follow", self.acked)
+                }
                 code => {
                     assert!(RETRIABLE.contains(&code) || code == UNKNOWN_TOPIC, "{code}");
                     refused = code;
@@ -132,6 +143,7 @@ fn flood(disk: &SmallDisk) {
     let (stop, refusals, all) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let (broker, stop, refusals, all) = (server.kafka, &stop, &refusals, &all);
     let acked: Vec<usize> = std::thread::scope(|scope| {
+        let until = Stop(stop);
         let run = |topic, p| move || Producer::new(broker, topic, p).run(stop, refusals, all);
         let running: Vec<_> = (0..2).map(|p| scope.spawn(run("kept", p))).collect();
         let doomed: Vec<_> = (0..2).map(|p| scope.spawn(run("doomed", p))).collect();
@@ -144,7 +156,7 @@ fn flood(disk: &SmallDisk) {
         assert!(begun.elapsed() < SECONDS, "{:?}", begun.elapsed());
         let healed = all.load(SeqCst) + 50;
         wait_for("produce again", || (all.load(SeqCst) > healed).then_some(()));
-        stop.store(true, SeqCst);
+        drop(until);
         doomed.into_iter().for_each(|producer| _ = producer.join().unwrap());
         running.into_iter().map(|producer| producer.join().unwrap()).collect()
     });
@@ -168,12 +180,13 @@ fn a_broker_whose_disk_producers_filled_stops_and_starts() {
     let (stop, refusals, all) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let (broker, stop, refusals, all) = (server.kafka, &stop, &refusals, &all);
     let acked: Vec<usize> = std::thread::scope(|scope| {
+        let until = Stop(stop);
         let run = |p| move || Producer::new(broker, "kept", p).run(stop, refusals, all);
         let running: Vec<_> = (0..2).map(|p| scope.spawn(run(p))).collect();
         wait_for("10 MB", || (all.load(SeqCst) > 250).then_some(()));
         disk.fill();
         wait_for("refusals", || (refusals.load(SeqCst) > 4).then_some(()));
-        stop.store(true, SeqCst);
+        drop(until);
         running.into_iter().map(|producer| producer.join().unwrap()).collect()
     });
     let begun = Instant::now();
