@@ -114,6 +114,11 @@ impl SimDisk {
         }
     }
 
+    fn spend_reserve(&mut self) {
+        let reserve = std::mem::take(&mut self.reserve);
+        self.give_room(reserve);
+    }
+
     fn give_room(&mut self, bytes: usize) {
         if let Some(room) = &mut self.room {
             *room += bytes;
@@ -194,8 +199,7 @@ impl SimDisk {
                 None
             }
             DiskOp::SpendReserve => {
-                let reserve = std::mem::take(&mut self.reserve);
-                self.give_room(reserve);
+                self.spend_reserve();
                 None
             }
             DiskOp::RemoveDir { path } => {

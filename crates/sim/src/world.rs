@@ -198,7 +198,8 @@ mod tests {
     use super::*;
     use bytes::BytesMut;
     use cluster::NewTopic;
-    use node::AdminRequest;
+    use coordinator::{CommitPartition, CommitRequest, CommitTopic};
+    use node::{AdminRequest, GroupRequest};
     use records::{BatchBuilder, NewRecord};
 
     fn run(world: &mut World, seconds: usize) {
@@ -294,6 +295,50 @@ mod tests {
             run(&mut world, 1);
             assert!(world.node.as_ref().unwrap().image().topic("doomed").is_none());
         }
+    }
+
+    fn commit(world: &mut World, token: u64, offset: i64) {
+        let row = CommitPartition { index: 0, offset, leader_epoch: -1, metadata: Some("m".repeat(1_000)) };
+        let topic = CommitTopic { name: "doomed".to_owned(), partitions: vec![row], ..Default::default() };
+        let group_id = "group".to_owned();
+        let request =
+            CommitRequest { group_id, generation_id: -1, topics: vec![topic], ..Default::default() };
+        world.call(|node, now| node.group(now, Token(token), "group", GroupRequest::Commit(request)));
+    }
+
+    #[test]
+    fn a_deletion_gets_the_last_room_before_commits_of_offsets() {
+        let mut world = World::new(1);
+        world.start().unwrap();
+        world.quiesce();
+        create(&mut world, "doomed");
+        let names = vec![cluster::CONSUMER_OFFSETS.to_owned()];
+        world.call(|node, now| node.admin(now, Token(1), AdminRequest::AutoCreate(names)));
+        world.quiesce();
+        commit(&mut world, 2, 1);
+        run(&mut world, 1);
+        assert!(answer(&mut world, 2).is_some());
+        world.disk.limit(Some(0), 0);
+        commit(&mut world, 3, 2);
+        let doomed = vec![cluster::TopicRef { name: Some("doomed".to_owned()), id: model::TopicId([0; 16]) }];
+        world.call(|node, now| node.admin(now, Token(4), AdminRequest::DeleteTopics(doomed)));
+        run(&mut world, 1);
+        assert!(world.node.as_ref().unwrap().stalled_since().is_some());
+        // Enough for the one, not for both.
+        world.disk.room = Some(500);
+        run(&mut world, 10);
+        assert!(matches!(answer(&mut world, 4), Some(Reply::Admin(_))));
+        let Some(Reply::Group(coordinator::Reply::Commit(refused))) = answer(&mut world, 3) else {
+            panic!("the commit waits")
+        };
+        let code = refused.topics[0].partitions[0].1;
+        assert!(code.is_retriable(), "{code}");
+        world.disk.limit(None, 0);
+        run(&mut world, 3);
+        commit(&mut world, 5, 3);
+        run(&mut world, 3);
+        let Some(Reply::Group(coordinator::Reply::Commit(done))) = answer(&mut world, 5) else { panic!() };
+        assert!(done.topics[0].partitions[0].1.is_none());
     }
 
     #[test]
