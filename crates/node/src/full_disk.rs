@@ -24,7 +24,11 @@ impl Node {
         let image = self.metadata.image();
         let topic = image.topic_by_id(key.topic).and_then(|topic| topic.partition(key.partition));
         let id = topic.and_then(|p| p.replicas.iter().find(|r| r.node == self.cfg.node_id)).map(|r| r.id);
-        let (Some(id), Some(Slot::Open(open))) = (id, self.groups.get_mut(&key)) else { return false };
+        let (Some(id), Some(Slot::Open(open))) = (id, self.groups.get_mut(&key)) else {
+            // It failed meanwhile: nobody waits for what it still had to write.
+            self.dir.give_up(key);
+            return false;
+        };
         // An append may be on disk all the same: this error alone says neither yes nor no, to every client.
         open.partition.fail(ErrorCode::RequestTimedOut, &mut self.scratch);
         self.said.extend(self.scratch.drain(..).map(|said| (key, said)));

@@ -302,3 +302,30 @@ fn a_directory_that_is_removed_moved_or_replaced_under_the_process_is_fenced() {
     });
     assert!(replaced.contains("was replaced under the running broker"), "{replaced}");
 }
+
+#[test]
+fn what_is_kept_for_a_full_disk_is_given_out_when_asked_and_a_file_is_cut() {
+    let root = directory();
+    let (sink, completions) = mpsc::channel();
+    let disk =
+        RealDisk::open(root.path(), DiskOptions::default(), Box::new(move |c| _ = sink.send(c))).unwrap();
+    let made = |name: &str| root.path().join(name);
+    for name in ["ballast", "pool/new-1"] {
+        std::fs::create_dir_all(made(name).parent().unwrap()).unwrap();
+        std::fs::write(made(name), [0; 100]).unwrap();
+    }
+    std::fs::write(made("long"), [7; 100]).unwrap();
+    disk.submit(DiskOp::Cut { path: "long".to_owned(), len: 30 });
+    disk.submit(DiskOp::Cut { path: "long".to_owned(), len: 60 });
+    disk.submit(DiskOp::Cut { path: "missing".to_owned(), len: 60 });
+    disk.submit(DiskOp::SpendReserve);
+    disk.submit(DiskOp::Barrier { token: OpToken(1) });
+    let done = std::iter::from_fn(|| completions.recv_timeout(Duration::from_secs(60)).ok());
+    let written =
+        done.filter_map(|c| if let Completion::Written { result, .. } = c { Some(result) } else { None });
+    written.take(1).for_each(|result| result.unwrap());
+    assert_eq!(std::fs::read(made("long")).unwrap(), [7; 30]);
+    assert!(!made("pool/new-1").exists());
+    // There is room here, so a new one may stand in its place already.
+    assert_ne!(std::fs::metadata(made("ballast")).map_or(0, |m| m.len()), 100);
+}

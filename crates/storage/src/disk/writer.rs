@@ -220,7 +220,7 @@ impl Writer {
             if let Some(handle) = row.handle.take() {
                 self.open -= 1;
                 if row.dirty {
-                    handle.sync_data().map_err(|e| io_error("sync", &row.path, &e))?;
+                    sync_data(&handle, &row.path)?;
                 }
             }
         }
@@ -263,7 +263,7 @@ impl Writer {
         let Some(handle) = row.handle else { return Ok(()) };
         self.open -= 1;
         if row.dirty {
-            handle.sync_data().map_err(|e| io_error("sync", &row.path, &e))?;
+            sync_data(&handle, &row.path)?;
         }
         Ok(())
     }
@@ -335,6 +335,12 @@ impl Writer {
         }
         self.tell_space(if self.low { free < self.reserve + self.reserve / 4 } else { free < self.reserve });
     }
+}
+
+/// Lack of space at a sync is no lack of space that heals: what the pages hold is unknown.
+fn sync_data(file: &File, path: &str) -> Result<(), DiskError> {
+    let failed = |e| DiskError { kind: DiskErrorKind::Io, ..io_error("sync", path, &e) };
+    file.sync_data().map_err(failed)
 }
 
 fn write_all(file: &File, mut pos: u64, bufs: &[Bytes]) -> std::io::Result<()> {
