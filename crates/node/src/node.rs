@@ -217,9 +217,10 @@ impl Node {
             DirEvent::Written { key, index } => {
                 self.with(key, |p, _, fx| p.on_written(index, fx));
             }
-            DirEvent::Persisted { key, index, round } => {
-                self.with(key, |p, dir, fx| p.on_persisted(now, index, round, dir, fx));
+            DirEvent::Persisted { key, index, .. } => {
+                self.with(key, |p, dir, fx| p.on_persisted(now, index, dir, fx));
             }
+            DirEvent::Flushed { key } => self.with(key, |p, dir, _| p.on_flushed(dir)).unwrap_or_default(),
             DirEvent::CheckpointDone { key, index, ok } => {
                 self.with(key, |p, dir, _| p.on_checkpoint_done(index, ok, dir));
             }

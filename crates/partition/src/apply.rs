@@ -1,6 +1,6 @@
 //! From the group to the log, and from commit to the answers.
 use crate::api::{CommittedBody, CommittedEntry, PartitionFx};
-use crate::partition::{Applied, CheckpointWait, Partition, Phase};
+use crate::partition::{Applied, Partition, Phase};
 use crate::summary::{Batches, EntrySummary, Proposer};
 use bytes::Bytes;
 use consensus::{Committed, GroupFx, NewEntry, Role};
@@ -64,8 +64,7 @@ impl Partition {
                 self.append_entry(now, entry, dir);
             }
             // The first write of a term is synced even with write.caching: the term must not be used twice.
-            let checkpoint = self.checkpoint_wait != CheckpointWait::No;
-            let relaxed = self.cfg.write_caching && confirmed && !checkpoint;
+            let relaxed = self.cfg.write_caching && confirmed;
             dir.dirty(&self.log, relaxed, data);
         }
         if planted(Bug::ApplyBeforeCommit) {

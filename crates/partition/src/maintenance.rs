@@ -2,7 +2,7 @@
 use crate::api::PartitionFx;
 use crate::append::refused;
 use crate::apply::COMMAND_VERSION;
-use crate::partition::{CheckpointWait, Partition, Phase};
+use crate::partition::{Partition, Phase};
 use crate::summary::{Batches, EntrySummary, Proposer};
 use bytes::Bytes;
 use consensus::GroupFx;
@@ -147,8 +147,7 @@ impl Partition {
 
     /// Whether the machine on this log should hand over its state with [`Partition::checkpoint`].
     pub fn wants_checkpoint(&self) -> bool {
-        let waits = matches!(self.checkpoint_wait, CheckpointWait::Round(_));
-        self.phase == Phase::Running && self.log.wants_checkpoint() && !waits
+        self.phase == Phase::Running && self.log.wants_checkpoint()
     }
 
     /// Whether anything was appended since the last checkpoint, for a clean stop.
@@ -158,44 +157,26 @@ impl Partition {
 
     /// Takes a checkpoint at the applied position. `machine` stands for exactly the entries that were
     /// told as `PartitionFx::Committed`. With `stop` (a clean stop) only where anything was appended since
-    /// the last. Whether one is being written; ask again later otherwise.
+    /// the last. `false`: ask again later. It is written when all that it stands for is durable.
     pub fn checkpoint(&mut self, machine: Bytes, stop: bool, dir: &mut Directory) -> bool {
         if self.phase != Phase::Running || (stop && !self.log.checkpoint_is_stale()) {
             return false;
         }
-        match self.checkpoint_wait {
-            CheckpointWait::No if self.cfg.write_caching => {
-                // From here on entries are synced before they are applied; when what is there now is
-                // durable too, so is everything applied.
-                self.checkpoint_wait = CheckpointWait::Round(dir.dirty(&self.log, false, false));
-                false
-            }
-            CheckpointWait::Round(_) => false,
-            CheckpointWait::No | CheckpointWait::Durable => {
-                self.checkpoint_wait = CheckpointWait::No;
-                self.write_checkpoint(machine, dir)
-            }
-        }
-    }
-
-    fn write_checkpoint(&mut self, machine: Bytes, dir: &mut Directory) -> bool {
         let at = AppliedPoint {
             index: self.applied.index,
             term: self.applied.term,
             next_offset: self.applied.next_offset,
             log_start: self.marks.log_start(),
         };
-        let producers = self.producers.encode();
-        self.log.checkpoint(producers, machine, self.members.clone(), at, dir.fx())
+        let taken = self.log.checkpoint(self.producers.encode(), machine, self.members.clone(), at);
+        self.on_flushed(dir);
+        taken
     }
 
-    /// A round of syncs ended. A machine that lives on the log is asked again for its state.
-    pub(crate) fn on_round(&mut self, round: u64, dir: &mut Directory) {
-        if matches!(self.checkpoint_wait, CheckpointWait::Round(wanted) if round >= wanted) {
-            self.checkpoint_wait = CheckpointWait::Durable;
-            if !self.cfg.machine {
-                self.checkpoint(Bytes::new(), false, dir);
-            }
+    /// Entries may have become durable: a checkpoint that waits for that is written.
+    pub fn on_flushed(&mut self, dir: &mut Directory) {
+        if self.log.holds_checkpoint() {
+            self.log.put_checkpoint(dir.durable_index(self.key), dir.fx());
         }
     }
 

@@ -2,7 +2,7 @@
 use crate::acks::PendingAcks;
 use crate::api::{Counters, Opened, PartitionConfig, Start};
 use crate::apply::decode_command;
-use crate::partition::{Applied, CheckpointWait, Partition, Phase};
+use crate::partition::{Applied, Partition, Phase};
 use crate::producer_state::ProducerState;
 use crate::summary::{BatchSummary, Batches, EntrySummary, Proposer};
 use crate::watermark::Watermarks;
@@ -104,7 +104,6 @@ fn assemble(
         acks: PendingAcks::default(),
         marks: Watermarks::new(applied.next_offset, log_start),
         proposed_log_start: None,
-        checkpoint_wait: CheckpointWait::No,
         counters: Counters::default(),
         scratch: GroupFx::default(),
         rested_at: 0,

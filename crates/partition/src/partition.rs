@@ -32,17 +32,6 @@ pub(crate) enum Phase {
     Failed(ErrorCode),
 }
 
-/// A checkpoint of a `write.caching` partition, whose applied entries need not be on the medium.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CheckpointWait {
-    /// None is wanted.
-    No,
-    /// What was appended before it was wanted is durable with this round of syncs.
-    Round(u64),
-    /// Everything applied is durable.
-    Durable,
-}
-
 /// The newest applied entry.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Applied {
@@ -73,7 +62,6 @@ pub struct Partition {
     pub(crate) marks: Watermarks,
     /// The newest log start that is proposed and not committed.
     pub(crate) proposed_log_start: Option<Offset>,
-    pub(crate) checkpoint_wait: CheckpointWait,
     pub(crate) counters: Counters,
     pub(crate) scratch: GroupFx,
     /// The last index at the tick that found nothing to do.
@@ -162,15 +150,8 @@ impl Partition {
         self.acks.on_written(index, self.marks.log_start(), fx);
     }
 
-    /// Entries up to `index` are persisted, and so is what round `round` carried.
-    pub fn on_persisted(
-        &mut self,
-        now: Now,
-        index: u64,
-        round: u64,
-        dir: &mut Directory,
-        fx: &mut Vec<PartitionFx>,
-    ) {
+    /// Entries up to `index` are persisted.
+    pub fn on_persisted(&mut self, now: Now, index: u64, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
         match self.phase {
             Phase::Failed(_) => return,
             Phase::Rewriting { upto, touched } => {
@@ -189,7 +170,7 @@ impl Partition {
         }
         self.group.on_persisted(index);
         self.pump(now, dir, fx);
-        self.on_round(round, dir);
+        self.on_flushed(dir);
     }
 
     /// Answers everything that waits with `code`; every later call is refused with it.

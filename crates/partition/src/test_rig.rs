@@ -20,6 +20,10 @@ pub(crate) struct MemoryDisk {
 }
 
 impl MemoryDisk {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
+        self.live.keys()
+    }
+
     fn run(&mut self, op: DiskOp) -> Option<Completion> {
         match op {
             DiskOp::Create { file, path, .. } => {
@@ -38,8 +42,10 @@ impl MemoryDisk {
                     at += buf.len();
                 }
             }
+            // Every write is in `live` already, which a sync makes durable.
+            DiskOp::Rewrite { .. } => {}
             DiskOp::Barrier { token } => return Some(Completion::Written { token, result: Ok(()) }),
-            DiskOp::Sync { files, token } => {
+            DiskOp::Sync { files, token, .. } => {
                 files.iter().for_each(|f| self.sync(*f));
                 return Some(Completion::Synced { token, result: Ok(()), micros: 1 });
             }
@@ -213,9 +219,8 @@ impl Rig {
             let (dir, fx) = (&mut self.dir, &mut self.fx);
             match event {
                 DirEvent::Written { index, .. } => self.part.on_written(index, fx),
-                DirEvent::Persisted { index, round, .. } => {
-                    self.part.on_persisted(self.now, index, round, dir, fx);
-                }
+                DirEvent::Persisted { index, .. } => self.part.on_persisted(self.now, index, dir, fx),
+                DirEvent::Flushed { .. } => self.part.on_flushed(dir),
                 DirEvent::CheckpointDone { index, ok, .. } => self.part.on_checkpoint_done(index, ok, dir),
                 DirEvent::Fenced { detail } => panic!("fenced: {detail}"),
                 _ => {}

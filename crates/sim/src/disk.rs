@@ -32,6 +32,7 @@ enum NameOp {
 #[derive(Debug)]
 struct RunningSync {
     token: OpToken,
+    behind: bool,
     inodes: Vec<u64>,
     up_to: u64,
     names: usize,
@@ -144,7 +145,7 @@ impl SimDisk {
             return Some(said);
         }
         let finish = !self.syncs.is_empty() && (self.queue.is_empty() || rng.chance(1, 3));
-        if finish { self.finish_sync() } else { self.execute() }
+        if finish { self.finish_sync(rng) } else { self.execute() }
     }
 
     fn execute(&mut self) -> Option<Completion> {
@@ -168,6 +169,10 @@ impl SimDisk {
                 self.write(file, pos as usize, &bufs);
                 None
             }
+            DiskOp::Rewrite { file, pos, len } => {
+                self.rewrite(file, pos as usize, len as usize);
+                None
+            }
             DiskOp::Barrier { token } => {
                 let result = match self.write_error.take() {
                     Some(kind) => Err(error(kind, "write")),
@@ -175,9 +180,9 @@ impl SimDisk {
                 };
                 Some(Completion::Written { token, result })
             }
-            DiskOp::Sync { files, token } => {
+            DiskOp::Sync { files, token, behind } => {
                 let inodes = files.iter().filter_map(|f| self.open.get(f).copied()).collect();
-                let sync = RunningSync { token, inodes, up_to: self.seq, names: self.journal.len() };
+                let sync = RunningSync { token, behind, inodes, up_to: self.seq, names: self.journal.len() };
                 self.syncs.push_back(sync);
                 None
             }
@@ -203,12 +208,7 @@ impl SimDisk {
                 None
             }
             DiskOp::RemoveDir { path } => {
-                let prefix = format!("{path}/");
-                let inside: Vec<String> =
-                    self.names.keys().filter(|n| n.starts_with(&prefix)).cloned().collect();
-                for name in inside {
-                    self.remove(&name, false);
-                }
+                self.remove_dir(&format!("{path}/"));
                 None
             }
             DiskOp::Recover { job, token } => {
@@ -216,6 +216,11 @@ impl SimDisk {
                 Some(Completion::Recovered { token, result })
             }
         }
+    }
+
+    fn remove_dir(&mut self, prefix: &str) {
+        let inside: Vec<String> = self.names.keys().filter(|n| n.starts_with(prefix)).cloned().collect();
+        inside.iter().for_each(|name| self.remove(name, false));
     }
 
     fn take_inode(&mut self, pooled: bool) -> u64 {
@@ -250,6 +255,14 @@ impl SimDisk {
         inode.live.truncate(len);
         self.faults.cuts += u64::from(gone > 0);
         self.give_room(gone);
+    }
+
+    fn rewrite(&mut self, file: FileId, pos: usize, len: usize) {
+        let inode = self.open.get(&file).and_then(|i| self.inodes.get(i));
+        match inode.and_then(|inode| inode.live.get(pos..pos + len)).map(Bytes::copy_from_slice) {
+            Some(bytes) => self.write(file, pos, &[bytes]),
+            None => self.write_error = Some(DiskErrorKind::Io),
+        }
     }
 
     fn write(&mut self, file: FileId, pos: usize, bufs: &[Bytes]) {
@@ -296,8 +309,11 @@ impl SimDisk {
         Completion::Put { token, result: Ok(()) }
     }
 
-    fn finish_sync(&mut self) -> Option<Completion> {
-        let sync = self.syncs.pop_front()?;
+    fn finish_sync(&mut self, rng: &mut Rng) -> Option<Completion> {
+        // Each kind in its order.
+        let behind = rng.chance(1, 2);
+        let at = self.syncs.iter().position(|sync| sync.behind == behind).unwrap_or(0);
+        let sync = self.syncs.remove(at)?;
         if self.fail_next_sync {
             self.fail_next_sync = false;
             self.faults.failed_syncs += 1;

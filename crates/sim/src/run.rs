@@ -41,6 +41,8 @@ struct Swarm {
     /// Mean number of steps that a full disk stays so.
     full_for: u64,
     flip: bool,
+    /// Topics are acknowledged from the page cache: processes are killed, the power stays on.
+    write_caching: bool,
 }
 
 impl Swarm {
@@ -52,6 +54,7 @@ impl Swarm {
             full: if rng.chance(1, 2) { 2_000 } else { 0 },
             full_for: *rng.pick(&[50, 500, 3_000, 20_000]).unwrap_or(&50),
             flip: rng.chance(1, 4),
+            write_caching: rng.chance(1, 4),
         }
     }
 }
@@ -74,6 +77,7 @@ pub fn run_seed(seed: u64, steps: u64) -> Outcome {
         refused_start: false,
     };
     let swarm = Swarm::draw(&mut Rng::new(seed, 2));
+    run.world.write_caching = swarm.write_caching;
     run.start();
     let mut step = 0;
     while step < steps && run.oracle.violations.is_empty() && !run.refused_start {
@@ -113,7 +117,7 @@ impl Run {
     }
 
     fn crash(&mut self, power: bool) {
-        self.world.crash(power);
+        self.world.crash(power && !self.world.write_caching);
         self.workload.crashed();
         self.restarts += 1;
         self.start();

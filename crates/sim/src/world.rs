@@ -23,6 +23,8 @@ pub(crate) struct World {
     incarnation: u64,
     boots: u64,
     seed: u64,
+    /// Topics are acknowledged from the page cache; such a run has no power cuts.
+    pub(crate) write_caching: bool,
     dirty: bool,
 }
 
@@ -42,6 +44,7 @@ impl World {
             incarnation: 0,
             boots: 1,
             seed,
+            write_caching: false,
             dirty: false,
         }
     }
@@ -53,6 +56,7 @@ impl World {
             ("log.segment.bytes", "1048576"),
             ("log.retention.check.interval.ms", "1000"),
             ("group.initial.rebalance.delay.ms", "0"),
+            ("write.caching", if self.write_caching { "true" } else { "false" }),
         ];
         let mut boot_id = [0u8; 16];
         boot_id[..8].copy_from_slice(&self.boots.to_be_bytes());
@@ -70,6 +74,8 @@ impl World {
                 boot_id,
                 tail_cache_bytes: 1 << 20,
                 state_log_bytes: 64 << 10,
+                relaxed_sync_ms: 300,
+                relaxed_sync_bytes: 100_000,
                 ..DirectoryConfig::default()
             },
             seed: self.seed,

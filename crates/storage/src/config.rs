@@ -49,8 +49,11 @@ pub struct DirectoryConfig {
     pub boot_id: [u8; 16],
     /// Bytes of batches kept in memory for readers at the tail, all groups together.
     pub tail_cache_bytes: usize,
-    /// How long entries of `write.caching` groups may wait for their sync, ms.
+    /// How long entries of `write.caching` groups may wait for their sync, ms: by then the kernel has begun to
+    /// write them out by itself.
     pub relaxed_sync_ms: i64,
+    /// After so many bytes they are synced earlier: a start after a kill reads again what no sync covered.
+    pub relaxed_sync_bytes: u64,
     /// Bytes written ahead into a new state log file.
     pub state_log_bytes: u64,
     /// An operator's command: go on with what precedes damage in the state log. Marks after it are lost,
@@ -66,7 +69,8 @@ impl Default for DirectoryConfig {
             new_directory_id: [0; 16],
             boot_id: [0; 16],
             tail_cache_bytes: 64 << 20,
-            relaxed_sync_ms: 1000,
+            relaxed_sync_ms: 30_000,
+            relaxed_sync_bytes: 1 << 30,
             state_log_bytes: 1 << 20,
             accept_state_log_damage: false,
         }

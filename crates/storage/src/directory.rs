@@ -77,6 +77,11 @@ pub enum DirEvent {
         /// Number, see [`Directory::set_hard_state`].
         round: u64,
     },
+    /// Entries of a relaxed group were synced: see [`Directory::durable_index`].
+    Flushed {
+        /// Group.
+        key: GroupKey,
+    },
     /// A checkpoint ended: tell [`Log::checkpoint_done`].
     CheckpointDone {
         /// Group.
@@ -315,6 +320,11 @@ impl Directory {
         self.rounds.changed(key, must_sync)
     }
 
+    /// Entries of the group up to this index are known to be synced.
+    pub fn durable_index(&self, key: GroupKey) -> u64 {
+        self.groups.get(&key).and_then(|row| row.mark).map_or(0, |mark| mark.durable_index)
+    }
+
     /// Tells the commit index for the next mark.
     pub fn set_commit(&mut self, key: GroupKey, index: u64) {
         if let Some(mark) = self.groups.get_mut(&key).and_then(|row| row.mark.as_mut()) {
@@ -424,7 +434,7 @@ impl Directory {
         match &self.founding {
             _ if self.fenced.is_some() => None,
             Some(founding) => founding.retry_at,
-            None => self.rounds.next_deadline(self.cfg.relaxed_sync_ms),
+            None => [self.rounds.next_deadline(), self.flush_at()].into_iter().flatten().min(),
         }
     }
 

@@ -32,12 +32,15 @@ pub enum DiskOp {
     Open { file: FileId, path: String },
     /// Writes `bufs` one after the other from `pos` on.
     Write { file: FileId, pos: u64, bufs: Vec<Bytes> },
+    /// Writes the `len` bytes that `file` holds from `pos` on once more, so that the next sync covers them.
+    Rewrite { file: FileId, pos: u64, len: u64 },
     /// Completes with [`Completion::Written`] when every write submitted before it reached the
     /// operating system.
     Barrier { token: OpToken },
     /// Makes everything written to `files` before this durable, names included; completes with
-    /// [`Completion::Synced`]. Never retried after an error (the directory is fenced).
-    Sync { files: Vec<FileId>, token: OpToken },
+    /// [`Completion::Synced`]. Never retried after an error (the directory is fenced). Syncs run one after the
+    /// other, but those that are `behind` (nobody waits for them) run beside the others.
+    Sync { files: Vec<FileId>, token: OpToken, behind: bool },
     /// Syncs (if dirty) and closes.
     Close { file: FileId },
     /// Replaces `path` by `bytes` under a temporary name and renames it. `durable`: file and directory are

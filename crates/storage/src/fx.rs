@@ -7,6 +7,8 @@ use model::GroupKey;
 use std::collections::BTreeMap;
 
 const SLAB: usize = 64 << 10;
+/// A small entry counts as much towards a flush: what a start does for an entry is not only reading it.
+const LEAST: u64 = 8 << 10;
 
 /// What a [`DiskOp::Put`] was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +25,16 @@ pub(crate) struct Retained {
     pub(crate) key: Option<GroupKey>,
     pub(crate) file: FileId,
     pub(crate) pos: u64,
-    pub(crate) bufs: [Bytes; 2],
+    pub(crate) content: Content,
+}
+
+/// What a write writes.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    /// These bytes.
+    New([Bytes; 2]),
+    /// So many bytes that the file holds there already.
+    Again(u64),
 }
 
 /// Where the last write of a log stands in `ops`, so that the next one can join it.
@@ -45,6 +56,10 @@ pub struct StorageFx {
     pub(crate) dirty: BTreeMap<GroupKey, Vec<FileId>>,
     /// Files that the running sync covers.
     pub(crate) syncing: Vec<FileId>,
+    /// Files that the running flush covers.
+    pub(crate) flushing: Vec<FileId>,
+    /// Bytes written since the last flush began.
+    pub(crate) unflushed: u64,
     /// Files to close as soon as they are not dirty.
     pub(crate) retired: Vec<(GroupKey, FileId)>,
     pub(crate) unwritten: Vec<Retained>,
@@ -63,6 +78,8 @@ impl StorageFx {
             puts: BTreeMap::new(),
             dirty: BTreeMap::new(),
             syncing: Vec::new(),
+            flushing: Vec::new(),
+            unflushed: 0,
             retired: Vec::new(),
             unwritten: Vec::new(),
             slab: BytesMut::new(),
@@ -106,7 +123,8 @@ impl StorageFx {
         bufs: [Bytes; 2],
     ) {
         let end = pos + (bufs[0].len() + bufs[1].len()) as u64;
-        self.unwritten.push(Retained { key, file, pos, bufs: bufs.clone() });
+        self.unflushed += (end - pos).max(LEAST);
+        self.unwritten.push(Retained { key, file, pos, content: Content::New(bufs.clone()) });
         let bufs = bufs.into_iter().filter(|b| !b.is_empty());
         if run.generation == self.generation
             && run.next_pos == pos
@@ -121,6 +139,20 @@ impl StorageFx {
         self.ops.push(DiskOp::Write { file, pos, bufs: bufs.collect() });
     }
 
+    /// Has `len` bytes from `pos` on written once more, in place.
+    pub(crate) fn rewrite(&mut self, key: Option<GroupKey>, file: FileId, pos: u64, len: u64) {
+        self.unwritten.push(Retained { key, file, pos, content: Content::Again(len) });
+        self.ops.push(DiskOp::Rewrite { file, pos, len });
+    }
+
+    /// Emits a write once more that found no space.
+    pub(crate) fn write_again(&mut self, Retained { key, file, pos, content }: Retained) {
+        match content {
+            Content::New(bufs) => self.write(&mut WriteRun::default(), key, file, pos, bufs),
+            Content::Again(len) => self.rewrite(key, file, pos, len),
+        }
+    }
+
     /// Notes that `file` holds bytes of `key` that no sync covers.
     pub(crate) fn note_dirty(&mut self, key: GroupKey, file: FileId) {
         let files = self.dirty.entry(key).or_default();
@@ -132,7 +164,7 @@ impl StorageFx {
     /// Closes `file` now, or after the sync that covers it.
     pub(crate) fn retire(&mut self, key: GroupKey, file: FileId) {
         let dirty = self.dirty.get(&key).is_some_and(|files| files.contains(&file));
-        if dirty || self.syncing.contains(&file) {
+        if dirty || self.syncing.contains(&file) || self.flushing.contains(&file) {
             self.retired.push((key, file));
         } else {
             self.ops.push(DiskOp::Close { file });

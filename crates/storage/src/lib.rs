@@ -12,6 +12,7 @@ pub mod disk;
 mod disk_op;
 mod epoch;
 mod error;
+mod flush;
 mod founding;
 pub mod frame;
 mod frame_reader;

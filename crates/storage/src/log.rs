@@ -8,7 +8,7 @@ use crate::disk_op::DiskOp;
 use crate::epoch::EpochTable;
 use crate::error::Damage;
 use crate::frame::{EntryHead, EntryKind, FRAME_HEADER, encode_header};
-use crate::fx::{PutKind, StorageFx, WriteRun};
+use crate::fx::{PutKind, StorageFx};
 use crate::log_checkpoint::PendingCheckpoint;
 use crate::recovery::Recovered;
 use crate::segment::{Active, Segment, index_name, log_name};
@@ -160,17 +160,12 @@ impl Log {
 
     /// Writes the bytes that were kept above the mark again, in place: they may be in no more than the page
     /// cache of a process that died.
-    fn rewrite(&mut self, parts: Vec<(u64, u64, Vec<Bytes>)>, fx: &mut StorageFx) {
+    fn rewrite(&mut self, parts: Vec<(u64, u64, u64)>, fx: &mut StorageFx) {
         self.rewriting = true;
-        for (segment, mut pos, frames) in parts {
+        for (segment, pos, len) in parts {
             let file = fx.file();
             fx.ops.push(DiskOp::Open { file, path: self.path(&log_name(segment)) });
-            let mut run = WriteRun::default();
-            for frame in frames {
-                let len = frame.len() as u64;
-                fx.write(&mut run, Some(self.key), file, pos, [frame, Bytes::new()]);
-                pos += len;
-            }
+            fx.rewrite(Some(self.key), file, pos, len);
             fx.note_dirty(self.key, file);
             match self.active.as_deref_mut().filter(|a| a.segment.first_index == segment) {
                 Some(active) => active.file = Some(file),

@@ -13,6 +13,8 @@ use proto::storage::TermRun;
 #[derive(Clone, Debug)]
 pub(crate) struct PendingCheckpoint {
     index: u64,
+    /// Its bytes, until everything it stands for is durable.
+    held: Option<Bytes>,
     first_index: u64,
     /// Base files that it does not list: removed when it is durable.
     let_go: usize,
@@ -80,17 +82,15 @@ impl Log {
         self.uncheckpointed_bytes >= self.cfg.checkpoint_bytes.min(WORTH_A_CHECKPOINT)
     }
 
-    /// Takes a checkpoint at `at` (whose index is at or below the durable index). `false`: one is being
-    /// written, or `at` is not where one can be taken (below the commit index, or inside a file that is
-    /// sealed already); ask again later. The end is [`crate::DirEvent::CheckpointDone`]; hand it to
-    /// `checkpoint_done`.
+    /// Takes a checkpoint at `at`, for [`Log::put_checkpoint`] to write. `false`: one is being written, or
+    /// `at` is not where one can be taken (below the commit index, or inside a file that is sealed already);
+    /// ask again later.
     pub fn checkpoint(
         &mut self,
         producers: Bytes,
         machine: Bytes,
         members: Vec<Replica>,
         at: AppliedPoint,
-        fx: &mut StorageFx,
     ) -> bool {
         if self.pending_checkpoint.is_some() || at.index <= self.checkpoint_index && !self.wants_checkpoint()
         {
@@ -132,12 +132,25 @@ impl Log {
             active_index: active.as_ref().map_or_else(Bytes::new, |a| self.active_index(a)),
             active,
         };
-        let bytes = encode(self.key, &checkpoint);
-        fx.put(self.path(&checkpoint_name(at.index)), bytes, PutKind::Checkpoint(self.key, at.index));
+        let held = Some(encode(self.key, &checkpoint));
         let covered_bytes = self.uncheckpointed_bytes;
         self.pending_checkpoint =
-            Some(PendingCheckpoint { index: at.index, first_index, let_go, covered_bytes });
+            Some(PendingCheckpoint { index: at.index, held, first_index, let_go, covered_bytes });
         true
+    }
+
+    /// Whether a checkpoint waits for [`Log::put_checkpoint`].
+    pub fn holds_checkpoint(&self) -> bool {
+        self.pending_checkpoint.as_ref().is_some_and(|p| p.held.is_some())
+    }
+
+    /// Writes the checkpoint that was taken, once entries up to its index are durable: with `write.caching`
+    /// that is later than they were applied. The end is [`crate::DirEvent::CheckpointDone`]; hand it to
+    /// `checkpoint_done`.
+    pub fn put_checkpoint(&mut self, durable_index: u64, fx: &mut StorageFx) {
+        let pending = self.pending_checkpoint.as_mut().filter(|p| p.index <= durable_index);
+        let Some((index, bytes)) = pending.and_then(|p| Some((p.index, p.held.take()?))) else { return };
+        fx.put(self.path(&checkpoint_name(index)), bytes, PutKind::Checkpoint(self.key, index));
     }
 
     /// Chain value at `index`, and the file being written as it was there.

@@ -94,8 +94,8 @@ pub(crate) struct Found {
     pub(crate) points: VecDeque<Segment>,
     pub(crate) checkpoint_files: Vec<u64>,
     pub(crate) scanned_bytes: u64,
-    /// (file, position, frames) of what was kept above the mark.
-    pub(crate) rewrite: Vec<(u64, u64, Vec<Bytes>)>,
+    /// (file, position, bytes) of what was kept above the mark.
+    pub(crate) rewrite: Vec<(u64, u64, u64)>,
     pub(crate) lost_indexes: Vec<(Segment, SparseIndex)>,
     /// Names of files that no checkpoint and no frame leads to.
     pub(crate) orphans: Vec<String>,

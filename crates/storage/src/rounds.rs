@@ -1,6 +1,7 @@
 //! The rounds of a directory: what waits, what is written, what is being synced, what is to be marked.
 use crate::directory::{DirEvent, Directory, Mark};
 use crate::disk_op::{DiskError, DiskErrorKind, DiskOp, FileId, OpToken};
+use crate::flush::Flush;
 use crate::fx::Retained;
 use crate::log::LogEnd;
 use crate::stall::Stall;
@@ -12,12 +13,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// A mark that found no round to ride in is written alone after this, ms.
 const QUIET_MS: i64 = 50;
 
-/// What a group has waiting for a round.
+/// What a group has waiting for a round or a flush.
 #[derive(Clone, Copy, Debug)]
-struct Waiting {
+pub(crate) struct Waiting {
     end: LogEnd,
     commit: u64,
-    relaxed: bool,
+    pub(crate) relaxed: bool,
 }
 
 /// Entries of a group up to `index`.
@@ -63,11 +64,13 @@ pub(crate) struct Running {
 pub(crate) struct Rounds {
     /// Number of the round that is being gathered.
     number: u64,
-    waiting: BTreeMap<GroupKey, Waiting>,
+    pub(crate) waiting: BTreeMap<GroupKey, Waiting>,
     /// Appended since the last barrier.
     pub(crate) unwritten: Vec<Entries>,
     pub(crate) barriers: VecDeque<Barrier>,
     pub(crate) running: Option<Running>,
+    /// The sync of relaxed groups that runs beside it.
+    pub(crate) flush: Option<Flush>,
     /// Writes find no space.
     pub(crate) stall: Option<Stall>,
     /// Groups whose row goes into the next record: new hard state, new mark, failed.
@@ -79,13 +82,14 @@ pub(crate) struct Rounds {
     to_mark: Vec<(GroupKey, u64)>,
     now_due: bool,
     /// Marks wait for a round since.
-    marks_since: Option<Mono>,
-    relaxed_since: Option<Mono>,
+    pub(crate) marks_since: Option<Mono>,
+    /// Relaxed entries wait for a flush since.
+    pub(crate) relaxed_since: Option<Mono>,
     /// Highest record of the state log known to be synced by this process.
     synced_record: u64,
     last_durable: u64,
     pub(crate) clock: Mono,
-    stopping: bool,
+    pub(crate) stopping: bool,
     stopped: bool,
 }
 
@@ -97,6 +101,7 @@ impl Rounds {
             unwritten: Vec::new(),
             barriers: VecDeque::new(),
             running: None,
+            flush: None,
             stall: None,
             changed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
@@ -152,7 +157,8 @@ impl Rounds {
 
     pub(crate) fn set_commit(&mut self, key: GroupKey, index: u64) {
         let running = self.running.as_mut().and_then(|r| r.groups.get_mut(&key));
-        for waiting in self.waiting.get_mut(&key).into_iter().chain(running) {
+        let flushed = self.flush.as_mut().and_then(|f| f.groups.get_mut(&key)).map(|(waiting, _)| waiting);
+        for waiting in self.waiting.get_mut(&key).into_iter().chain(running).chain(flushed) {
             waiting.commit = waiting.commit.max(index);
         }
     }
@@ -167,6 +173,9 @@ impl Rounds {
         for barrier in &mut self.barriers {
             barrier.entries.retain(|e| e.key != key);
             barrier.writes.retain(|w| w.key != Some(key));
+        }
+        if let Some(flush) = &mut self.flush {
+            flush.groups.remove(&key);
         }
         if let Some(running) = &mut self.running {
             running.groups.remove(&key);
@@ -186,6 +195,7 @@ impl Rounds {
 
     pub(crate) fn idle(&self) -> bool {
         self.running.is_none()
+            && self.flush.is_none()
             && self.waiting.is_empty()
             && self.barriers.is_empty()
             && self.unwritten.is_empty()
@@ -198,40 +208,34 @@ impl Rounds {
         self.stopping = true;
     }
 
-    fn relaxed_due(&self, now: Mono, relaxed_sync_ms: i64) -> bool {
-        (self.stopping && !self.waiting.is_empty())
-            || self.relaxed_since.is_some_and(|s| s.after_ms(relaxed_sync_ms) <= now)
-    }
-
-    fn due(&self, now: Mono, relaxed_sync_ms: i64) -> bool {
+    fn due(&self, now: Mono) -> bool {
         self.now_due
             || (self.stopping && !self.stopped)
             || self.waiting.values().any(|w| !w.relaxed)
             || !self.to_mark.is_empty()
             || self.marks_since.is_some_and(|s| s.after_ms(QUIET_MS) <= now)
-            || self.relaxed_due(now, relaxed_sync_ms)
     }
 
-    pub(crate) fn next_deadline(&self, relaxed_sync_ms: i64) -> Option<Mono> {
+    /// When the next round is due; a stall's next try.
+    pub(crate) fn next_deadline(&self) -> Option<Mono> {
         if let Some(stall) = &self.stall {
             return stall.deadline();
         }
-        if self.running.is_some() {
+        if self.running.is_some() || self.flush_in_the_way() {
             return None;
         }
         let marks = self.marks_since.map(|s| s.after_ms(QUIET_MS));
-        let relaxed = self.relaxed_since.map(|s| s.after_ms(relaxed_sync_ms));
-        let now = self.due(self.clock, relaxed_sync_ms).then_some(self.clock);
-        [marks, relaxed, now].into_iter().flatten().min()
+        let now = self.due(self.clock).then_some(self.clock);
+        [marks, now].into_iter().flatten().min()
     }
 
-    /// Takes what the next round makes durable.
-    fn gather(&mut self, with_relaxed: bool) -> BTreeMap<GroupKey, Waiting> {
-        if with_relaxed {
-            self.relaxed_since = None;
-            return std::mem::take(&mut self.waiting);
-        }
+    /// Takes what the next round makes durable: what waits for a flush only when there is none any more.
+    fn gather(&mut self) -> BTreeMap<GroupKey, Waiting> {
         let all = std::mem::take(&mut self.waiting);
+        if self.stopping {
+            self.relaxed_since = None;
+            return all;
+        }
         let (later, now) = all.into_iter().partition(|(_, w)| w.relaxed);
         self.waiting = later;
         now
@@ -249,22 +253,24 @@ impl Directory {
         if self.rounds.stall.is_some() {
             return self.try_again(now.mono);
         }
-        if self.rounds.running.is_none() && self.rounds.due(now.mono, self.cfg.relaxed_sync_ms) {
-            self.begin_round(now.mono);
+        self.flush(now.mono);
+        let free = self.rounds.running.is_none() && !self.rounds.flush_in_the_way();
+        if free && self.rounds.due(now.mono) {
+            self.begin_round();
         } else if !self.rounds.unwritten.is_empty() {
             self.barrier();
         }
     }
 
-    fn barrier(&mut self) -> OpToken {
+    pub(crate) fn barrier(&mut self) -> OpToken {
         let (token, writes) = self.fx.barrier();
         let entries = std::mem::take(&mut self.rounds.unwritten);
         self.rounds.barriers.push_back(Barrier { token, entries, writes, failed: false });
         token
     }
 
-    fn begin_round(&mut self, now: Mono) {
-        let groups = self.rounds.gather(self.rounds.relaxed_due(now, self.cfg.relaxed_sync_ms));
+    fn begin_round(&mut self) {
+        let groups = self.rounds.gather();
         let mut files = Vec::new();
         for key in groups.keys() {
             files.extend(self.fx.dirty.remove(key).unwrap_or_default());
@@ -274,7 +280,7 @@ impl Directory {
         let barrier = self.barrier();
         let token = self.fx.token();
         self.fx.syncing.clone_from(&files);
-        self.fx.ops.push(DiskOp::Sync { files: files.clone(), token });
+        self.fx.ops.push(DiskOp::Sync { files: files.clone(), token, behind: false });
         let rounds = &mut self.rounds;
         let marked = std::mem::take(&mut rounds.to_mark);
         let number = rounds.number;
@@ -353,7 +359,8 @@ impl Directory {
         let Some(running) = self.rounds.running.as_mut().filter(passed) else { return };
         running.again = false;
         running.token = self.fx.token();
-        self.fx.ops.push(DiskOp::Sync { files: running.files.clone(), token: running.token });
+        let (files, token) = (running.files.clone(), running.token);
+        self.fx.ops.push(DiskOp::Sync { files, token, behind: false });
     }
 
     pub(crate) fn on_synced(
@@ -366,6 +373,9 @@ impl Directory {
     ) {
         if let Err(e) = result {
             return self.fence(e.detail, out);
+        }
+        if self.rounds.flush.as_ref().is_some_and(|f| f.token == token) {
+            return self.flushed(now, micros, out);
         }
         let Some(running) = self.rounds.running.as_mut().filter(|r| r.token == token) else { return };
         let unpassed = self.rounds.barriers.iter().any(|b| b.token <= running.barrier);
@@ -390,15 +400,8 @@ impl Directory {
             rounds.marks_since.get_or_insert(now.mono);
         }
         for (key, w) in &running.groups {
-            let row = self.groups.entry(*key).or_default();
-            row.mark = Some(Mark {
-                durable_index: w.end.index,
-                chain: w.end.chain,
-                segment: w.end.segment,
-                pos: w.end.pos,
-                commit: w.commit.min(w.end.index),
-            });
-            rounds.changed.insert(*key);
+            self.mark(*key, w);
+            let rounds = &mut self.rounds;
             if rounds.withheld.contains(key) {
                 rounds.to_mark.push((*key, w.end.index));
             } else {
@@ -408,6 +411,7 @@ impl Directory {
         for key in running.changed.iter().filter(|k| !running.groups.contains_key(k)) {
             out.push(DirEvent::Persisted { key: *key, index: 0, round });
         }
+        let rounds = &mut self.rounds;
         for (key, index) in running.marked {
             rounds.withheld.remove(&key);
             out.push(DirEvent::Persisted { key, index, round });
@@ -416,6 +420,26 @@ impl Directory {
             rounds.stopped = true;
             out.push(DirEvent::Stopped);
         }
+    }
+
+    /// Everything of the group up to `synced` is on the medium: its next row says so.
+    pub(crate) fn mark(&mut self, key: GroupKey, synced: &Waiting) {
+        let (end, commit) = (synced.end, synced.commit);
+        self.groups.entry(key).or_default().mark = Some(Mark {
+            durable_index: end.index,
+            chain: end.chain,
+            segment: end.segment,
+            pos: end.pos,
+            commit: commit.min(end.index),
+        });
+        self.rounds.changed.insert(key);
+    }
+}
+
+impl Running {
+    /// Whether it syncs entries of the group.
+    pub(crate) fn holds(&self, key: GroupKey) -> bool {
+        self.groups.contains_key(&key)
     }
 }
 

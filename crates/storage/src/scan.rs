@@ -32,7 +32,7 @@ pub(crate) struct Scan<'a> {
     pub(crate) points: VecDeque<Segment>,
     pub(crate) entries: Vec<RecoveredEntry>,
     pub(crate) base_damage: Vec<Damage>,
-    pub(crate) rewrite: Vec<(u64, u64, Vec<Bytes>)>,
+    pub(crate) rewrite: Vec<(u64, u64, u64)>,
     pub(crate) lost_indexes: Vec<(Segment, SparseIndex)>,
     pub(crate) scanned_bytes: u64,
     /// Where and why the walk stopped.
@@ -229,8 +229,8 @@ impl<'a> Scan<'a> {
         self.entries.push(RecoveredEntry { head, body: body_of(frame) });
         if head.index > self.durable {
             match self.rewrite.last_mut().filter(|(f, _, _)| *f == file) {
-                Some((_, _, frames)) => frames.push(frame.raw.clone()),
-                None => self.rewrite.push((file, at, vec![frame.raw.clone()])),
+                Some((_, _, len)) => *len += bytes,
+                None => self.rewrite.push((file, at, bytes)),
             }
         }
         self.check_chain_at_mark()

@@ -5,7 +5,6 @@
 //! them and recovers them from what is on disk, as after a crash.
 use crate::directory::{DirEvent, Directory, GroupState};
 use crate::disk_op::{DiskOp, OpToken};
-use crate::fx::WriteRun;
 use crate::rounds::{Barrier, Rounds};
 use model::{GroupKey, Mono};
 use std::collections::BTreeSet;
@@ -132,7 +131,7 @@ impl Directory {
         }
         again.writes.append(&mut self.fx.unwritten);
         for write in again.writes {
-            self.fx.write(&mut WriteRun::default(), write.key, write.file, write.pos, write.bufs);
+            self.fx.write_again(write);
         }
         let (token, writes) = self.fx.barrier();
         again.entries.extend(std::mem::take(&mut self.rounds.unwritten));

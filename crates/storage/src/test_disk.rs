@@ -63,11 +63,12 @@ impl TestDisk {
                 self.open.insert(file, path);
             }
             DiskOp::Write { file, pos, bufs } => self.write(file, pos, &bufs),
+            DiskOp::Rewrite { file, pos, len } => self.rewrite(file, pos, len),
             DiskOp::Barrier { token } => {
                 let result = self.error.take().map_or(Ok(()), |kind| Err(error(kind, "write")));
                 return Some(Completion::Written { token, result });
             }
-            DiskOp::Sync { files, token } => {
+            DiskOp::Sync { files, token, .. } => {
                 let failed = std::mem::take(&mut self.fail_sync);
                 let result = if failed { Err(error(DiskErrorKind::Io, "sync")) } else { Ok(()) };
                 if !failed {
@@ -111,6 +112,15 @@ impl TestDisk {
             }
         }
         None
+    }
+
+    fn rewrite(&mut self, file: FileId, pos: u64, len: u64) {
+        let inode = self.open.get(&file).and_then(|path| self.files.get(path));
+        let range = usize::try_from(pos).ok().zip(usize::try_from(pos + len).ok());
+        match inode.zip(range).and_then(|(inode, (from, to))| inode.live.get(from..to)) {
+            Some(bytes) => self.write(file, pos, &[Bytes::copy_from_slice(bytes)]),
+            None => _ = self.error.get_or_insert(DiskErrorKind::Io),
+        }
     }
 
     fn write(&mut self, file: FileId, pos: u64, bufs: &[Bytes]) {

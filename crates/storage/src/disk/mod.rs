@@ -6,6 +6,7 @@
 //! | the caller's | small writes, while nothing waits for the writer (`lane.rs`) |
 //! | writer | every other [`DiskOp`] in order, but for the rest of this table |
 //! | syncer and its workers | [`DiskOp::Sync`]: fdatasync side by side, or one syncfs |
+//! | flusher | each [`DiskOp::Sync`] that is behind, beside the syncer's |
 //! | background | [`DiskOp::Put`] below the root, [`DiskOp::RemoveDir`], filling the pool, unlinking |
 //! | readers | [`DiskOp::Recover`] |
 //!
@@ -86,16 +87,19 @@ impl RealDisk {
         let shared = Arc::new(Shared::new(root, &options)?);
         let sink: Sink = Arc::new(Mutex::new(sink));
         let (sync_jobs, syncer_in) = mpsc::channel();
+        let (flush_jobs, flusher_in) = mpsc::channel();
         let (background_jobs, background_in) = mpsc::channel();
         let (recoveries, recoveries_in) = mpsc::channel();
         let recoveries_in = Arc::new(Mutex::new(recoveries_in));
         let mut threads = Vec::new();
         let presence = lock::Presence::new(shared.clone(), sink.clone(), &lock)?;
-        let out = writer::Out { sink: sink.clone(), sync_jobs, background_jobs, recoveries };
+        let out = writer::Out { sink: sink.clone(), sync_jobs, flush_jobs, background_jobs, recoveries };
         let (ops, queue) = lane::lane(writer::Writer::new(shared.clone(), options.clone(), out), presence);
         threads.push(spawn("writer", move || queue.run())?);
         let syncer = syncer::Syncer::start(shared.clone(), sink.clone())?;
         threads.push(spawn("syncer", move || syncer.run(&syncer_in))?);
+        let flusher = syncer::Syncer::behind(shared.clone(), sink.clone())?;
+        threads.push(spawn("flusher", move || flusher.run(&flusher_in))?);
         let background = background::Background::new(shared.clone(), options.pool_bytes, sink.clone());
         threads.push(spawn("background", move || background.run(&background_in))?);
         for _ in 0..options.readers.max(1) {

@@ -36,10 +36,19 @@ fn sync_files(files: &[(String, Arc<File>)]) -> Result<(), DiskError> {
 }
 
 impl Syncer {
-    /// With its workers running; they end with it.
+    /// For syncs that somebody waits for, with its workers running; they end with it.
     pub(super) fn start(shared: Arc<Shared>, sink: Sink) -> Result<Syncer, DiskError> {
+        Syncer::with_workers(shared, sink, PARALLEL - 1)
+    }
+
+    /// For syncs that nobody waits for: file by file.
+    pub(super) fn behind(shared: Arc<Shared>, sink: Sink) -> Result<Syncer, DiskError> {
+        Syncer::with_workers(shared, sink, 0)
+    }
+
+    fn with_workers(shared: Arc<Shared>, sink: Sink, count: usize) -> Result<Syncer, DiskError> {
         let mut workers = Vec::new();
-        for _ in 1..PARALLEL {
+        for _ in 0..count {
             let (jobs, work) = mpsc::channel::<Part>();
             spawn("sync", move || {
                 while let Ok((files, done)) = work.recv() {

@@ -201,7 +201,8 @@ fn files_are_sealed_deleted_and_recycled_through_the_pool() {
     let start = files[3].next_offset;
     log.apply_log_start(start, node.dir.fx());
     let at = AppliedPoint { index: 161, term: 1, next_offset: 160, log_start: start };
-    assert!(log.checkpoint(Bytes::new(), Bytes::new(), Vec::new(), at, node.dir.fx()));
+    assert!(log.checkpoint(Bytes::new(), Bytes::new(), Vec::new(), at));
+    log.put_checkpoint(at.index, node.dir.fx());
     node.settle();
     node.wait_until(|| !root.path().join(&files[0].path).exists());
     let rest = node.read(0);

@@ -9,12 +9,15 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::IoSlice;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// Slices of one pwritev.
 const SLICES: usize = 512;
+/// Bytes that are written again at a time.
+const PIECE: usize = 1 << 20;
 /// How often free space is looked at.
 pub(super) const SPACE_EVERY: Duration = Duration::from_millis(500);
 /// Kept back so that a full disk can still take checkpoints and deletions.
@@ -35,6 +38,7 @@ struct Row {
 pub(super) struct Out {
     pub(super) sink: Sink,
     pub(super) sync_jobs: mpsc::Sender<SyncJob>,
+    pub(super) flush_jobs: mpsc::Sender<SyncJob>,
     pub(super) background_jobs: mpsc::Sender<Job>,
     pub(super) recoveries: mpsc::Sender<(OpToken, Box<RecoverJob>)>,
 }
@@ -94,11 +98,15 @@ impl Writer {
                 let result = self.write(file, pos, &bufs);
                 self.note(result);
             }
+            DiskOp::Rewrite { file, pos, len } => {
+                let result = self.rewrite(file, pos, len);
+                self.note(result);
+            }
             DiskOp::Barrier { token } => {
                 let result = self.shared.check().and(self.error.take().map_or(Ok(()), Err));
                 self.done(Completion::Written { token, result });
             }
-            DiskOp::Sync { files, token } => self.sync(files, token),
+            DiskOp::Sync { files, token, behind } => self.sync(files, token, behind),
             DiskOp::Close { file } => {
                 let result = self.close(file);
                 self.note(result);
@@ -237,7 +245,23 @@ impl Writer {
         result.map_err(|e| io_error("write", &row.path, &e))
     }
 
-    fn sync(&mut self, files: Vec<FileId>, token: OpToken) {
+    /// In pieces, so that a long tail takes little memory.
+    fn rewrite(&mut self, file: FileId, mut pos: u64, len: u64) -> Result<(), DiskError> {
+        let unknown = || DiskError { kind: DiskErrorKind::Io, detail: format!("{file:?} is not open") };
+        let path = self.files.get(&file).ok_or_else(unknown)?.path.clone();
+        let from = File::open(self.shared.path(&path)).map_err(|e| io_error("open", &path, &e))?;
+        let end = pos + len;
+        while pos < end {
+            let mut piece = vec![0; usize::try_from(end - pos).unwrap_or(PIECE).min(PIECE)];
+            from.read_exact_at(&mut piece, pos).map_err(|e| io_error("read", &path, &e))?;
+            let piece = Bytes::from(piece);
+            self.write(file, pos, std::slice::from_ref(&piece))?;
+            pos += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self, files: Vec<FileId>, token: OpToken, behind: bool) {
         let mut job = SyncJob { token, files: Vec::new(), dirs: BTreeSet::new() };
         for file in files {
             let Some(row) = self.files.get_mut(&file) else { continue };
@@ -249,13 +273,20 @@ impl Writer {
                 let full = self.shared.path(&row.path);
                 let above = full.ancestors().skip(1).take_while(|d| d.starts_with(self.shared.root()));
                 for dir in above.map(std::path::Path::to_path_buf) {
-                    if self.durable_dirs.insert(dir.clone()) {
+                    // A sync that is behind may end after one that begins later, which must not rely on it.
+                    let first = if behind {
+                        !self.durable_dirs.contains(&dir)
+                    } else {
+                        self.durable_dirs.insert(dir.clone())
+                    };
+                    if first {
                         job.dirs.insert(dir);
                     }
                 }
             }
         }
-        let _ = self.out.sync_jobs.send(job);
+        let jobs = if behind { &self.out.flush_jobs } else { &self.out.sync_jobs };
+        let _ = jobs.send(job);
     }
 
     fn close(&mut self, file: FileId) -> Result<(), DiskError> {

@@ -2,6 +2,7 @@
 mod crash;
 mod damage;
 mod files;
+mod flush;
 mod full;
 mod random;
 mod rig;

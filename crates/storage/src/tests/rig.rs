@@ -37,7 +37,11 @@ pub(super) fn members() -> Vec<Replica> {
 }
 
 pub(super) fn open(disk: &TestDisk, now: Now) -> Result<(Directory, Vec<GroupState>), OpenError> {
-    Directory::open(disk, DirectoryConfig { state_log_bytes: 4096, ..DirectoryConfig::default() }, now)
+    Directory::open(
+        disk,
+        DirectoryConfig { state_log_bytes: 4096, relaxed_sync_ms: 1000, ..DirectoryConfig::default() },
+        now,
+    )
 }
 
 impl Rig {
@@ -166,7 +170,9 @@ impl Rig {
         let log = self.log.as_mut().unwrap();
         let (index, log_start, next_offset) = (log.last_index(), log.log_start(), log.next_offset());
         let at = AppliedPoint { index, term: log.last_term(), next_offset, log_start };
-        log.checkpoint(Bytes::from_static(b"producers"), Bytes::new(), members(), at, self.dir.fx())
+        let taken = log.checkpoint(Bytes::from_static(b"producers"), Bytes::new(), members(), at);
+        log.put_checkpoint(index, self.dir.fx());
+        taken
     }
 
     pub(super) fn stop(&mut self) {

@@ -1,0 +1,164 @@
+//! The flush of relaxed groups beside the rounds.
+use super::rig::{KEY, Rig};
+use crate::disk_op::OpToken;
+use crate::*;
+use model::{GroupKey, TopicId};
+
+const OTHER: GroupKey = GroupKey { topic: TopicId([9; 16]), partition: 0 };
+
+/// A rig whose group has relaxed entries up to index 3, and whose flush has begun; its sync is held back.
+fn flushing() -> (Rig, OpToken, Vec<FileId>) {
+    let mut rig = Rig::new();
+    rig.relaxed = true;
+    rig.append(1);
+    rig.settle();
+    rig.append(1);
+    rig.step();
+    rig.now.mono = rig.now.mono.after_ms(1001);
+    let (token, files) = held_sync(&mut rig, true).unwrap();
+    (rig, token, files)
+}
+
+/// One turn in which a sync of that kind is not carried out.
+fn held_sync(rig: &mut Rig, behind: bool) -> Option<(OpToken, Vec<FileId>)> {
+    let mut held = None;
+    rig.dir.pump(rig.now);
+    for op in rig.dir.ops().collect::<Vec<_>>() {
+        match op {
+            DiskOp::Sync { files, token, behind: kind } if kind == behind => held = Some((token, files)),
+            op => {
+                if let Some(completion) = rig.disk.apply(op) {
+                    rig.dir.on_completion(rig.now, completion, &mut rig.events);
+                }
+            }
+        }
+    }
+    held
+}
+
+fn end(rig: &mut Rig, (token, files): (OpToken, Vec<FileId>)) {
+    let completion = rig.disk.apply(DiskOp::Sync { files, token, behind: true }).unwrap();
+    rig.dir.on_completion(rig.now, completion, &mut rig.events);
+}
+
+fn persisted(rig: &Rig, key: GroupKey) -> bool {
+    rig.events.iter().any(|e| matches!(e, DirEvent::Persisted { key: k, .. } if *k == key))
+}
+
+#[test]
+fn a_round_does_not_wait_for_a_flush() {
+    let (mut rig, token, files) = flushing();
+    rig.dir.set_hard_state(OTHER, HardState { term: 3, ..HardState::default() }, true);
+    for _ in 0..5 {
+        assert!(held_sync(&mut rig, true).is_none(), "one flush at a time");
+    }
+    assert!(persisted(&rig, OTHER));
+    assert!(!rig.dir.idle());
+    end(&mut rig, (token, files));
+    rig.settle();
+    assert!(rig.dir.idle());
+}
+
+#[test]
+fn what_a_flush_has_not_synced_is_not_marked() {
+    for ended in [false, true] {
+        let (mut rig, token, files) = flushing();
+        if ended {
+            end(&mut rig, (token, files));
+        }
+        rig.dir.set_hard_state(OTHER, HardState::default(), true);
+        for _ in 0..5 {
+            rig.step();
+        }
+        rig.disk.power_off(|_| None);
+        rig.reopen().unwrap();
+        assert_eq!(rig.log().last_index(), if ended { 3 } else { 2 });
+    }
+}
+
+#[test]
+fn an_entry_that_must_be_synced_waits_for_the_flush_of_its_group() {
+    let (mut rig, token, files) = flushing();
+    rig.relaxed = false;
+    rig.append(1);
+    for _ in 0..5 {
+        assert!(held_sync(&mut rig, false).is_none(), "its round would not cover what the flush holds");
+    }
+    assert_eq!(rig.dir.next_deadline(), None);
+    assert!(!persisted(&rig, KEY));
+    end(&mut rig, (token, files));
+    rig.settle();
+    assert_eq!(rig.persisted, 4);
+    rig.disk.power_off(|_| None);
+    rig.reopen().unwrap();
+    assert_eq!(rig.log().last_index(), 4);
+}
+
+#[test]
+fn a_stop_waits_for_the_flush() {
+    let (mut rig, token, files) = flushing();
+    rig.append(1);
+    rig.dir.clean_stop();
+    for _ in 0..5 {
+        assert!(held_sync(&mut rig, false).is_none());
+    }
+    end(&mut rig, (token, files));
+    rig.settle();
+    assert!(rig.events.iter().any(|e| matches!(e, DirEvent::Stopped)));
+    rig.disk.power_off(|_| None);
+    rig.reopen().unwrap();
+    assert_eq!(rig.log().last_index(), 4);
+}
+
+#[test]
+fn a_flush_of_what_found_no_space_is_made_good() {
+    let mut rig = Rig::new();
+    rig.relaxed = true;
+    rig.append(1);
+    rig.settle();
+    rig.disk.full = true;
+    rig.append(1);
+    rig.now.mono = rig.now.mono.after_ms(1001);
+    rig.step();
+    rig.disk.full = false;
+    rig.disk.room = 1 << 20;
+    rig.settle();
+    rig.now.mono = rig.now.mono.after_ms(1001);
+    rig.settle();
+    assert_eq!(rig.persisted, 3);
+    rig.disk.power_off(|_| None);
+    rig.reopen().unwrap();
+    assert_eq!(rig.log().last_index(), 3);
+}
+
+#[test]
+fn a_group_that_is_forgotten_leaves_the_flush() {
+    let (mut rig, token, files) = flushing();
+    rig.dir.forget(KEY);
+    end(&mut rig, (token, files));
+    rig.settle();
+    assert!(rig.dir.idle());
+    rig.reopen().unwrap();
+    assert_eq!(rig.log().last_index(), 1, "as if never touched");
+}
+
+#[test]
+fn many_bytes_are_flushed_before_their_time() {
+    let cfg = DirectoryConfig { relaxed_sync_bytes: 100_000, ..DirectoryConfig::default() };
+    let mut rig = Rig::new();
+    let (dir, _) = Directory::open(&rig.disk, cfg, rig.now).unwrap();
+    rig.dir = dir;
+    rig.relaxed = true;
+    rig.settle();
+    rig.append_sized(1, 400, 1_000_000);
+    rig.settle();
+    let mut flushed = 0;
+    for _ in 0..30 {
+        rig.append_sized(1, 1000, 1_000_000);
+        if let Some(held) = held_sync(&mut rig, true) {
+            flushed += 1;
+            end(&mut rig, held);
+        }
+    }
+    assert!((2..=3).contains(&flushed), "{flushed}");
+}
