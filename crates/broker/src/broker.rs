@@ -124,7 +124,8 @@ impl Broker {
         .map_err(|e| RunError::Directory(e.to_string()))?;
         // After the lock: of two brokers on one directory the second is told about that.
         let bound = bind_all(&self.settings).await?;
-        self.node.endpoints = bound.iter().map(|(l, s)| endpoint(l, s)).collect::<io::Result<_>>()?;
+        let told = bound.iter().filter(|(l, _)| l.advertised);
+        self.node.endpoints = told.map(|(l, s)| endpoint(l, s)).collect::<io::Result<_>>()?;
         let (clock, seed) = (Clock::new(), self.node.seed);
         let disk = Rc::new(disk);
         let (reader, begun) = (disk.reader(), Instant::now());

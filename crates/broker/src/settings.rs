@@ -16,6 +16,8 @@ pub struct Listener {
     pub host: String,
     /// Port to bind; 0 lets the system choose.
     pub port: u16,
+    /// Whether clients are told of it; one that they are not told of names them no brokers.
+    pub advertised: bool,
     /// Host that clients are told; the bound one when `None`.
     pub advertised_host: Option<String>,
     /// Port that clients are told; the bound one when `None`.
@@ -30,6 +32,7 @@ impl Listener {
             protocol: "PLAINTEXT".to_string(),
             host: host.to_string(),
             port,
+            advertised: true,
             advertised_host: None,
             advertised_port: None,
         }

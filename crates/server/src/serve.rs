@@ -106,6 +106,7 @@ fn settings(config: &ServerConfig) -> anyhow::Result<Settings> {
                 protocol: l.protocol.name().to_owned(),
                 host: l.address.host.clone(),
                 port: l.address.port,
+                advertised: told.is_some(),
                 advertised_host: told.map(|a| a.address.host.clone()).filter(|h| !h.is_empty()),
                 advertised_port: told.map(|a| a.address.port).filter(|p| *p != 0),
             }

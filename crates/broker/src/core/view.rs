@@ -95,8 +95,22 @@ impl Core {
         Some((self.node_id(), self.look(|node| node.leader_epoch(key))))
     }
 
-    /// A partition as Metadata answers it.
-    pub(crate) fn partition_view(&self, topic: &Topic, partition: i32) -> PartitionView {
+    /// A partition as clients of `listener` are told of it: a leader that has no endpoint there is none for
+    /// them.
+    pub(crate) fn partition_view(&self, topic: &Topic, partition: i32, listener: &str) -> PartitionView {
+        let view = self.partition_state(topic, partition);
+        if view.leader < 0 || self.has_endpoint(view.leader, listener) {
+            return view;
+        }
+        PartitionView { error: ErrorCode::ListenerNotFound, leader: -1, ..view }
+    }
+
+    fn has_endpoint(&self, node: NodeId, listener: &str) -> bool {
+        let image = self.image();
+        image.nodes.get(&node).is_some_and(|n| n.endpoints.iter().any(|e| e.listener == listener))
+    }
+
+    fn partition_state(&self, topic: &Topic, partition: i32) -> PartitionView {
         let replicas: Vec<NodeId> =
             topic.partition(partition).map_or_else(Vec::new, |p| p.replicas.iter().map(|r| r.node).collect());
         let failed = group_key(topic, partition).is_some_and(|key| self.look(|node| node.is_offline(key)));

@@ -127,7 +127,7 @@ fn describe(
 ) -> DescribeTopicPartitionsResponseTopic {
     let partitions = (first..upto)
         .map(|index| {
-            let view = shared.core.partition_view(topic, index);
+            let view = shared.core.partition_view(topic, index, &ctx.connection.listener);
             DescribeTopicPartitionsResponsePartition {
                 error_code: view.error.code(),
                 partition_index: index,

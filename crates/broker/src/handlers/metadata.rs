@@ -190,9 +190,14 @@ fn describe(
 ) -> MetadataResponseTopic {
     let partitions = (0..topic.partitions.len() as i32)
         .map(|index| {
-            let view = shared.core.partition_view(topic, index);
+            let view = shared.core.partition_view(topic, index, &ctx.connection.listener);
+            let error = match view.error {
+                // Older clients do not know the code.
+                ErrorCode::ListenerNotFound if ctx.api_version < 6 => ErrorCode::LeaderNotAvailable,
+                error => error,
+            };
             MetadataResponsePartition {
-                error_code: view.error.code(),
+                error_code: error.code(),
                 partition_index: index,
                 leader_id: view.leader,
                 leader_epoch: view.leader_epoch,

@@ -1,4 +1,5 @@
 use crate::rig::{batch, fetch, produce, start};
+use broker::Listener;
 use bytes::BytesMut;
 use model::TopicId;
 use wire::metadata_request::MetadataRequestTopic;
@@ -42,6 +43,27 @@ fn produce_to_an_internal_topic_or_in_no_transaction_is_refused() {
     let mut transactional = batch(&["a"]);
     transactional[22] |= 0x10;
     assert_eq!(code("t", transactional), (53, String::new()));
+}
+
+#[test]
+fn a_listener_that_is_not_advertised_names_its_clients_no_brokers() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = start(dir.path(), |settings| {
+        let hidden = Listener { advertised: false, ..Listener::new("HIDDEN", "127.0.0.1", 0) };
+        settings.listeners.push(hidden);
+    });
+    broker.client().create("t", 1);
+    let mut hidden = broker.client_of(1);
+    let mut ask = |version| {
+        let topics =
+            Some(vec![MetadataRequestTopic { name: Some(Str::from_static("t")), ..Default::default() }]);
+        let request = MetadataRequest { topics, ..Default::default() };
+        let ResponseBody::Metadata(answer) = hidden.ask(ApiKey::Metadata, version, request) else { panic!() };
+        let partition = &answer.topics[0].partitions[0];
+        (answer.brokers.len(), partition.leader_id, partition.error_code)
+    };
+    assert_eq!(ask(12), (0, -1, 72));
+    assert_eq!(ask(5), (0, -1, 5), "a code that older clients know");
 }
 
 #[test]

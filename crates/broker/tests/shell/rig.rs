@@ -54,12 +54,12 @@ pub(crate) fn start(dir: &Path, change: impl FnOnce(&mut Settings)) -> Running {
 }
 
 impl Running {
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.addresses.listeners[0].address
+    pub(crate) fn client(&self) -> Client {
+        self.client_of(0)
     }
 
-    pub(crate) fn client(&self) -> Client {
-        let socket = TcpStream::connect(self.address()).unwrap();
+    pub(crate) fn client_of(&self, listener: usize) -> Client {
+        let socket = TcpStream::connect(self.addresses.listeners[listener].address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Client { socket, next_id: 1 }
     }
