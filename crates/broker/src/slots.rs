@@ -3,12 +3,14 @@
 //! A request that needs answers of the node takes a slot, hands out one token per answer and sleeps
 //! until the count of outstanding answers is zero. Nothing is allocated per answer: a slot keeps its
 //! vectors for the next request.
+use std::collections::VecDeque;
 use std::task::Waker;
 
 const ITEM_BITS: u32 = 24;
-const SLOT_BITS: u32 = 28;
-/// The highest bit of a token stays 0: those with it are the node's own.
-const GENERATION_MASK: u16 = (1 << 11) - 1;
+const SLOT_BITS: u32 = 20;
+/// The highest bit of a token stays 0: those with it are the node's own. Half a million uses of a slot, and the
+/// one that rested longest is used next: an answer that is so late finds nobody.
+const GENERATION_MASK: u32 = (1 << 19) - 1;
 const ITEM_MASK: u64 = (1 << ITEM_BITS) - 1;
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 /// Answers one slot can wait for.
@@ -20,10 +22,13 @@ const KEEP_CAPACITY: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotId {
     index: u32,
-    generation: u16,
+    generation: u32,
 }
 
 impl SlotId {
+    /// Of a request for which there was no slot: no answer reaches it.
+    pub(crate) const NOBODY: SlotId = SlotId { index: SLOT_MASK as u32, generation: 0 };
+
     /// The token of answer number `item` of this slot.
     pub(crate) fn token(self, item: usize) -> u64 {
         debug_assert!(item < MAX_ITEMS);
@@ -34,13 +39,13 @@ impl SlotId {
 
     fn of_token(token: u64) -> (SlotId, usize) {
         let index = ((token >> ITEM_BITS) & SLOT_MASK) as u32;
-        let generation = (token >> (ITEM_BITS + SLOT_BITS)) as u16;
+        let generation = (token >> (ITEM_BITS + SLOT_BITS)) as u32;
         (SlotId { index, generation }, (token & ITEM_MASK) as usize)
     }
 }
 
 struct Slot<R> {
-    generation: u16,
+    generation: u32,
     used: bool,
     outstanding: usize,
     replies: Vec<(usize, R)>,
@@ -50,12 +55,12 @@ struct Slot<R> {
 /// All slots of the broker thread.
 pub(crate) struct Slots<R> {
     slots: Vec<Slot<R>>,
-    free: Vec<u32>,
+    free: VecDeque<u32>,
 }
 
 impl<R> Slots<R> {
     pub(crate) fn new() -> Slots<R> {
-        Slots { slots: Vec::new(), free: Vec::new() }
+        Slots { slots: Vec::new(), free: VecDeque::new() }
     }
 
     /// Slots in use.
@@ -63,12 +68,16 @@ impl<R> Slots<R> {
         self.slots.len() - self.free.len()
     }
 
-    /// Takes a slot that waits for `outstanding` answers; `None` when 2^28 requests wait already.
+    /// Takes a slot that waits for `outstanding` answers; `None` when a million requests wait already, or
+    /// for more than [`MAX_ITEMS`].
     pub(crate) fn take(&mut self, outstanding: usize) -> Option<SlotId> {
-        let index = match self.free.pop() {
+        if outstanding > MAX_ITEMS {
+            return None;
+        }
+        let index = match self.free.pop_front() {
             Some(index) => index,
             None => {
-                if self.slots.len() as u64 > SLOT_MASK {
+                if self.slots.len() as u64 >= SLOT_MASK {
                     return None;
                 }
                 self.slots.push(Slot {
@@ -135,7 +144,7 @@ impl<R> Slots<R> {
         if slot.replies.capacity() > KEEP_CAPACITY {
             slot.replies = Vec::new();
         }
-        self.free.push(id.index);
+        self.free.push_back(id.index);
     }
 
     fn live(&mut self, id: SlotId) -> Option<&mut Slot<R>> {
@@ -172,12 +181,33 @@ mod tests {
         let mut slots: Slots<u8> = Slots::new();
         let old = slots.take(1).unwrap();
         slots.release(old);
-        let new = slots.take(1).unwrap();
+        let mut new = slots.take(1).unwrap();
         assert_eq!(old.index, new.index);
         slots.complete(old.token(0), 1);
         assert!(!slots.is_done(new));
+        for _ in 0..100_000 {
+            slots.release(new);
+            let again = slots.take(1).unwrap();
+            assert_ne!(again, old);
+            if again.generation & 0x7ff == old.generation & 0x7ff {
+                slots.complete(old.token(0), 1);
+                assert!(!slots.is_done(again));
+            }
+            new = again;
+        }
         slots.complete(new.token(0), 2);
         assert!(slots.is_done(new));
+        assert_eq!(slots.in_use(), 1);
+    }
+
+    #[test]
+    fn who_got_no_slot_is_answered_at_once_and_by_nobody() {
+        let mut slots: Slots<u8> = Slots::new();
+        assert_eq!(slots.take(MAX_ITEMS + 1), None);
+        let id = slots.take(1).unwrap();
+        slots.complete(SlotId::NOBODY.token(0), 1);
+        assert!(slots.is_done(SlotId::NOBODY) && !slots.is_done(id));
+        slots.release(SlotId::NOBODY);
         assert_eq!(slots.in_use(), 1);
     }
 

@@ -58,6 +58,27 @@ pub(crate) enum Touch {
     Open,
 }
 
+/// Requests that wait for one group to open: more are told to try again. Who asked may be gone already.
+const MOST_WAITING: usize = 1000;
+/// And bytes of batches among them; one batch is always let in.
+const UNSERVED_BYTES: usize = 64 << 20;
+
+/// Adds what waits, or gives it back with what to answer.
+fn wait(waiting: &mut Vec<Touch>, touch: Touch, most_bytes: usize) -> Option<(Touch, ErrorCode)> {
+    let bytes = |touch: &Touch| if let Touch::Produce { records, .. } = touch { records.len() } else { 0 };
+    if matches!(touch, Touch::Open) && waiting.iter().any(|touch| matches!(touch, Touch::Open)) {
+        return None;
+    }
+    let held: usize = waiting.iter().map(bytes).sum();
+    let produces = matches!(touch, Touch::Produce { .. });
+    if waiting.len() >= MOST_WAITING || (produces && held > 0 && held + bytes(&touch) > most_bytes) {
+        let code = if produces { ErrorCode::RequestTimedOut } else { ErrorCode::NotLeaderOrFollower };
+        return Some((touch, code));
+    }
+    waiting.push(touch);
+    None
+}
+
 impl Node {
     pub(crate) fn open_group(&self, key: GroupKey) -> Option<&Open> {
         match self.groups.get(&key) {
@@ -85,7 +106,10 @@ impl Node {
         }
         match self.groups.get_mut(&key) {
             Some(Slot::Open(_)) => self.run(now, key, touch),
-            Some(Slot::Opening(waiting)) => waiting.push(touch),
+            Some(Slot::Opening(waiting)) => match wait(waiting, touch, UNSERVED_BYTES) {
+                Some((touch, code)) => self.refuse(key, touch, code),
+                None => {}
+            },
             Some(Slot::Failed(_)) => self.refuse(key, touch, ErrorCode::KafkaStorageError),
             None => self.open_slot(now, key, touch),
         }
@@ -100,8 +124,11 @@ impl Node {
                 self.with(key, |p, dir, fx| p.append(now, token.0, records, acks, Origin::Client, dir, fx));
             }
             touch if !leads => {
-                open.waiting.push(touch);
+                let refused = wait(&mut open.waiting, touch, UNSERVED_BYTES);
                 self.with(key, |p, dir, fx| p.touch(now, dir, fx));
+                if let Some((touch, code)) = refused {
+                    self.refuse(key, touch, code);
+                }
             }
             touch => self.serve(now, key, touch),
         }
@@ -317,5 +344,29 @@ impl Node {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn produce(bytes: usize) -> Touch {
+        Touch::Produce { token: Token(0), records: BytesMut::zeroed(bytes), acks: -1 }
+    }
+
+    #[test]
+    fn what_waits_for_a_group_is_bounded_by_bytes_and_number() {
+        let mut waiting = Vec::new();
+        assert!(wait(&mut waiting, produce(200), 100).is_none(), "one is always let in");
+        assert!(matches!(wait(&mut waiting, produce(1), 100), Some((_, ErrorCode::RequestTimedOut))));
+        for _ in 0..10 {
+            assert!(wait(&mut waiting, Touch::Open, 100).is_none());
+        }
+        assert_eq!(waiting.len(), 2, "one to open it is enough");
+        let delete = |n| Touch::DeleteRecords { token: Token(n), offset: 0 };
+        let refused = (0..2000).filter_map(|n| wait(&mut waiting, delete(n), 100)).collect::<Vec<_>>();
+        assert_eq!((waiting.len(), refused.len()), (MOST_WAITING, 1002));
+        assert!(refused.iter().all(|(_, code)| *code == ErrorCode::NotLeaderOrFollower));
     }
 }

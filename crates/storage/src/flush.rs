@@ -17,6 +17,8 @@ pub(crate) struct Flush {
     pub(crate) token: OpToken,
     /// All barriers up to this one must have passed.
     barrier: OpToken,
+    /// Some of it found no space, and is written again after the sync was asked for.
+    pub(crate) again: bool,
     pub(crate) groups: BTreeMap<GroupKey, (Waiting, Vec<FileId>)>,
 }
 
@@ -49,11 +51,14 @@ impl Directory {
 
     /// When the next flush is due.
     pub(crate) fn flush_at(&self) -> Option<Mono> {
-        let limits = self.flush_limits();
-        let at = self.rounds.flush_at(limits)?;
+        let (limits, rounds) = (self.flush_limits(), &self.rounds);
+        let at = rounds.flush_at(limits).filter(|_| rounds.stall.is_none())?;
+        // What a round holds waits for its end, and this is asked again then.
+        let held = |key| rounds.running.as_ref().is_some_and(|r| r.holds(key));
+        rounds.waiting.iter().find(|(key, w)| w.relaxed && !held(**key))?;
         // Files are let go by checkpoints, which wait for this.
         let soon = self.fx.unflushed >= limits.after_bytes || self.full();
-        Some(if soon { self.rounds.clock } else { at })
+        Some(if soon { rounds.clock } else { at })
     }
 
     /// Begins a flush when one is due.
@@ -83,14 +88,14 @@ impl Directory {
         self.fx.flushing.clone_from(&files);
         let token = self.fx.token();
         self.fx.ops.push(DiskOp::Sync { files, token, behind: true });
-        self.rounds.flush = Some(Flush { token, barrier, groups });
+        self.rounds.flush = Some(Flush { token, barrier, again: false, groups });
     }
 
     /// The flush's sync ended well.
     pub(crate) fn flushed(&mut self, now: Now, micros: u64, out: &mut Vec<DirEvent>) {
         let Some(flush) = self.rounds.flush.take() else { return };
         self.fx.flushing.clear();
-        if self.rounds.barriers.iter().any(|b| b.token <= flush.barrier) {
+        if flush.again || self.rounds.barriers.iter().any(|b| b.token <= flush.barrier) {
             // Some of it found no space and was not there to be synced.
             self.wait_again(now.mono, flush);
         } else {

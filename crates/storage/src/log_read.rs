@@ -95,6 +95,12 @@ impl Log {
 }
 
 impl FileRange {
+    /// Takes no more than `bytes` of the file, wherever it begins.
+    pub fn bound(&mut self, bytes: u32) {
+        self.max_bytes = self.max_bytes.min(bytes.saturating_sub(SLACK as u32));
+        self.len = self.len.min(bytes);
+    }
+
     /// Begins the range at `pos`, as long as what was asked for.
     pub(crate) fn seek(&mut self, pos: u64) {
         self.pos = pos.min(self.file_end);

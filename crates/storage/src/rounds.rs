@@ -78,6 +78,9 @@ pub(crate) struct Rounds {
     forgotten: BTreeSet<GroupKey>,
     /// Reopened groups: told when marked.
     withheld: BTreeSet<GroupKey>,
+    /// Relaxed entries that were written while the running round syncs what is before them: they count when
+    /// that does.
+    behind: BTreeMap<GroupKey, u64>,
     /// Synced, not marked, withheld: (group, index).
     to_mark: Vec<(GroupKey, u64)>,
     now_due: bool,
@@ -106,6 +109,7 @@ impl Rounds {
             changed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             withheld: BTreeSet::new(),
+            behind: BTreeMap::new(),
             to_mark: Vec::new(),
             now_due: false,
             marks_since: None,
@@ -168,6 +172,7 @@ impl Rounds {
     pub(crate) fn drop_entries(&mut self, key: GroupKey) {
         self.waiting.remove(&key);
         self.withheld.remove(&key);
+        self.behind.remove(&key);
         self.unwritten.retain(|e| e.key != key);
         self.to_mark.retain(|(k, _)| *k != key);
         for barrier in &mut self.barriers {
@@ -227,6 +232,20 @@ impl Rounds {
         let marks = self.marks_since.map(|s| s.after_ms(QUIET_MS));
         let now = self.due(self.clock).then_some(self.clock);
         [marks, now].into_iter().flatten().min()
+    }
+
+    /// Whether a relaxed entry counts as persisted now that it was written: not while an entry before it must
+    /// be synced first.
+    fn counts_when_written(&mut self, key: GroupKey, index: u64) -> bool {
+        // What waits for a round is persisted with it, this entry included.
+        if self.withheld.contains(&key) || self.waiting.get(&key).is_some_and(|w| !w.relaxed) {
+            return false;
+        }
+        let held = self.running.as_ref().is_some_and(|r| r.holds(key));
+        if held {
+            self.behind.insert(key, index);
+        }
+        !held
     }
 
     /// Takes what the next round makes durable: what waits for a flush only when there is none any more.
@@ -344,8 +363,7 @@ impl Directory {
     fn passed(&mut self, barrier: Barrier, out: &mut Vec<DirEvent>) {
         for Entries { key, index, relaxed, .. } in barrier.entries {
             out.push(DirEvent::Written { key, index });
-            let withheld = self.rounds.withheld.contains(&key);
-            if (relaxed && !withheld) || planted(Bug::AckBeforeSync) {
+            if (relaxed && self.rounds.counts_when_written(key, index)) || planted(Bug::AckBeforeSync) {
                 out.push(DirEvent::Persisted { key, index, round: self.rounds.last_durable });
             }
         }
@@ -405,7 +423,8 @@ impl Directory {
             if rounds.withheld.contains(key) {
                 rounds.to_mark.push((*key, w.end.index));
             } else {
-                out.push(DirEvent::Persisted { key: *key, index: w.end.index, round });
+                let index = rounds.behind.remove(key).map_or(w.end.index, |behind| behind.max(w.end.index));
+                out.push(DirEvent::Persisted { key: *key, index, round });
             }
         }
         for key in running.changed.iter().filter(|k| !running.groups.contains_key(k)) {

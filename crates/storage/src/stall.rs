@@ -139,6 +139,9 @@ impl Directory {
             running.barrier = token;
             running.again = true;
         }
+        if let Some(flush) = &mut self.rounds.flush {
+            flush.again = true;
+        }
         self.rounds.barriers.push_back(Barrier { token, entries: again.entries, writes, failed: false });
         if let Some(stall) = &mut self.rounds.stall {
             stall.running = Some(token);

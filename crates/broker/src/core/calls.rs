@@ -44,9 +44,11 @@ impl Core {
     /// Resolves when one of `keys` moves.
     pub(crate) fn watch(self: &Rc<Self>, keys: &[GroupKey]) -> Call {
         let mut call = self.call(1);
-        call.watching = true;
-        let token = call.token(0);
-        self.with_node(|node, _| node.watch(token, keys));
+        if !call.is_nobodys() {
+            call.watching = true;
+            let token = call.token(0);
+            self.with_node(|node, _| node.watch(token, keys));
+        }
         call
     }
 

@@ -200,9 +200,9 @@ impl Core {
         }
     }
 
-    /// A slot for `count` answers.
+    /// A slot for `count` answers; where there is none, no answer will come.
     pub(crate) fn call(self: &Rc<Self>, count: usize) -> Call {
-        let id = self.slots.borrow_mut().take(count).expect("2^28 waiting requests do not fit in memory");
+        let id = self.slots.borrow_mut().take(count).unwrap_or(SlotId::NOBODY);
         Call { core: self.clone(), id, watching: false }
     }
 }
@@ -218,6 +218,11 @@ impl Call {
     /// The token of answer number `item`.
     pub(crate) fn token(&self, item: usize) -> Token {
         Token(self.id.token(item))
+    }
+
+    /// Whether no answer can come.
+    pub(crate) fn is_nobodys(&self) -> bool {
+        self.id == SlotId::NOBODY
     }
 
     /// Whether every answer is here.

@@ -145,18 +145,22 @@ async fn wait_for_data(
     loop {
         let (planned, available, urgent, opening) = plan_all(shared, targets, limits);
         let mut deadline = limits.deadline;
-        if opening {
+        // Nothing is better than an error for one partition, but not for what others have.
+        if opening && available == 0 {
             deadline = deadline.max(ctx.received + OPENING_PATIENCE);
         }
-        let enough = !opening && available >= limits.min_bytes;
+        let enough = (!opening || available > 0) && available >= limits.min_bytes;
         if urgent || enough || targets.is_empty() || Instant::now() >= deadline || shared.stopping() {
             return planned;
         }
-        drop(planned);
         if keys.is_empty() {
             keys.extend(targets.iter().filter_map(|t| t.group.ok()));
         }
         let mut watch = shared.core.watch(&keys);
+        if watch.is_nobodys() {
+            return planned;
+        }
+        drop(planned);
         tokio::select! {
             biased;
             () = watch.done() => {}
@@ -219,7 +223,7 @@ fn bound_file_read(plan: &mut ReadPlan, left: &mut usize) {
         *plan = ReadPlan::Empty;
         return;
     }
-    range.len = range.len.min(u32::try_from(*left).unwrap_or(u32::MAX));
+    range.bound(u32::try_from(*left).unwrap_or(u32::MAX));
     *left -= range.len as usize;
 }
 

@@ -154,6 +154,11 @@ impl Writer {
         }
     }
 
+    /// Whether a write finds its file open.
+    pub(super) fn is_open(&self, file: FileId) -> bool {
+        self.files.get(&file).is_some_and(|row| row.handle.is_some())
+    }
+
     /// The open file; created or opened now when it is not.
     fn handle(&mut self, file: FileId) -> Result<Arc<File>, DiskError> {
         self.clock += 1;
@@ -358,7 +363,8 @@ impl Writer {
         self.looked = Some(Instant::now());
         let Some((free, total)) = self.shared.space() else { return };
         let ballast = BALLAST.min(total / 100);
-        if free > self.reserve + 2 * ballast && !self.ballast().exists() {
+        let there = std::fs::metadata(self.ballast()).is_ok_and(|m| m.len() >= ballast);
+        if free > self.reserve + 2 * ballast && !there {
             // Best effort: without it a full disk needs help from outside.
             if let Ok(file) = File::create(self.ballast()) {
                 let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, ballast);

@@ -45,6 +45,15 @@ fn persisted(rig: &Rig, key: GroupKey) -> bool {
     rig.events.iter().any(|e| matches!(e, DirEvent::Persisted { key: k, .. } if *k == key))
 }
 
+/// The highest index that was told as persisted.
+fn newest(rig: &Rig) -> u64 {
+    let told = rig.events.iter().filter_map(|e| match e {
+        DirEvent::Persisted { key, index, .. } if *key == KEY => Some(*index),
+        _ => None,
+    });
+    told.max().unwrap_or(0)
+}
+
 #[test]
 fn a_round_does_not_wait_for_a_flush() {
     let (mut rig, token, files) = flushing();
@@ -129,6 +138,68 @@ fn a_flush_of_what_found_no_space_is_made_good() {
     rig.disk.power_off(|_| None);
     rig.reopen().unwrap();
     assert_eq!(rig.log().last_index(), 3);
+}
+
+#[test]
+fn a_flush_that_ends_after_what_found_no_space_was_written_again_does_not_count() {
+    let mut rig = Rig::new();
+    rig.relaxed = true;
+    rig.append(1);
+    rig.settle();
+    rig.disk.full = true;
+    rig.append(1);
+    rig.now.mono = rig.now.mono.after_ms(1001);
+    let mut held = held_sync(&mut rig, true);
+    rig.disk.full = false;
+    for _ in 0..3 {
+        rig.now.mono = rig.now.mono.after_ms(201);
+        held = held_sync(&mut rig, true).or(held);
+    }
+    assert_eq!(newest(&rig), 3, "written again by now");
+    let (token, _) = held.unwrap();
+    // As if it had gone over the files before that.
+    let synced = Completion::Synced { token, result: Ok(()), micros: 1 };
+    rig.dir.on_completion(rig.now, synced, &mut rig.events);
+    rig.dir.set_hard_state(OTHER, HardState::default(), true);
+    for _ in 0..5 {
+        held_sync(&mut rig, true);
+    }
+    rig.disk.power_off(|_| None);
+    rig.reopen().unwrap();
+    assert_eq!(rig.log().last_index(), 2, "no mark claims what no sync covered");
+}
+
+#[test]
+fn a_relaxed_entry_does_not_count_before_one_that_must_be_synced() {
+    for gathered in [false, true] {
+        let mut rig = Rig::new();
+        rig.append(1);
+        rig.settle();
+        rig.append(1);
+        let round = gathered.then(|| held_sync(&mut rig, false).unwrap());
+        rig.relaxed = true;
+        rig.append(1);
+        rig.events.clear();
+        let later = held_sync(&mut rig, false);
+        held_sync(&mut rig, false);
+        assert!(!persisted(&rig, KEY), "the entry before it is not on the medium");
+        end(&mut rig, round.or(later).unwrap());
+        assert_eq!(newest(&rig), 4, "and then both count");
+    }
+}
+
+#[test]
+fn a_stall_does_not_ask_for_a_flush_over_and_over() {
+    let mut rig = Rig::new();
+    rig.relaxed = true;
+    rig.append(1);
+    rig.settle();
+    rig.disk.full = true;
+    rig.append(1);
+    rig.step();
+    rig.step();
+    assert!(rig.dir.stalled_since().is_some());
+    assert!(rig.dir.next_deadline().is_some_and(|at| at > rig.now.mono));
 }
 
 #[test]
