@@ -106,10 +106,11 @@ impl Node {
         }
         match self.groups.get_mut(&key) {
             Some(Slot::Open(_)) => self.run(now, key, touch),
-            Some(Slot::Opening(waiting)) => match wait(waiting, touch, UNSERVED_BYTES) {
-                Some((touch, code)) => self.refuse(key, touch, code),
-                None => {}
-            },
+            Some(Slot::Opening(waiting)) => {
+                if let Some((touch, code)) = wait(waiting, touch, UNSERVED_BYTES) {
+                    self.refuse(key, touch, code);
+                }
+            }
             Some(Slot::Failed(_)) => self.refuse(key, touch, ErrorCode::KafkaStorageError),
             None => self.open_slot(now, key, touch),
         }
