@@ -148,7 +148,10 @@ impl Broker {
         spawn_local(read_for_node(shared.clone(), reads));
         spawn_local(react(shared.clone(), completions, fenced.clone()));
         ready(&shared).await?;
-        shared.core.look(|node| opening::tell(node, read, begun.elapsed()));
+        shared.core.look(|node| {
+            opening::tell_adopted(node);
+            opening::tell(node, read, begun.elapsed());
+        });
         shared.refresh_settings();
         let addresses = start(&shared, bound)?;
         spawn_local(sweep(shared.clone()));

@@ -178,7 +178,6 @@ impl Connections {
     /// wait for the memory of frames that are on their way.
     pub(crate) fn sweep(&self, settings: &Settings, uptime: Duration, now: Instant, pressed: bool) {
         for (_, handle) in self.open.borrow().iter() {
-            let busy = handle.unanswered.get() > 0 || handle.in_handler.get();
             let idle = uptime.saturating_sub(handle.last_active.get());
             let stalled =
                 handle.writing_since.get().is_some_and(|t| now.duration_since(t) > settings.write_stall);
@@ -188,7 +187,8 @@ impl Connections {
             } else if handle.unanswered.get() > 0 {
                 // An answer may be overdue.
                 handle.wake();
-            } else if crawling || !busy && settings.idle_timeout.is_some_and(|limit| idle > limit) {
+            } else if crawling || settings.idle_timeout.is_some_and(|limit| idle > limit) {
+                // As in Kafka a request that waits for long does not keep it: the peer may be gone.
                 handle.close(Closed::Idle);
             }
         }
@@ -257,6 +257,8 @@ mod tests {
         let start = Instant::now();
         let admit = || all.admit(&settings, info([127, 0, 0, 1]), Duration::ZERO).unwrap().1;
         let (idle, busy, stalled, crawling) = (admit(), admit(), admit(), admit());
+        let gone = admit();
+        gone.in_handler.set(true);
         busy.unanswered.set(1);
         stalled.writing_since.set(Some(start));
         stalled.touch(Duration::from_secs(99));
@@ -275,6 +277,7 @@ mod tests {
         assert_eq!(pressing.close.get(), Some(Closed::Idle));
         assert_eq!(coming.close.get(), None);
         assert_eq!(idle.close.get(), Some(Closed::Idle));
+        assert_eq!(gone.close.get(), Some(Closed::Idle), "its fetch may wait for weeks");
         assert_eq!(busy.close.get(), None);
         assert_eq!(stalled.close.get(), Some(Closed::SlowReader));
         assert_eq!(crawling.close.get(), Some(Closed::Idle));

@@ -45,6 +45,28 @@ impl DiskRead for Counted<'_> {
     }
 }
 
+/// Partitions that one line names at most.
+const NAMED: usize = 50;
+
+/// Logs which partitions a damaged state log does not know, though they have files.
+pub(crate) fn tell_adopted(node: &Node) {
+    let image = node.image();
+    let name = |key: &model::GroupKey| match image.topic_by_id(key.topic) {
+        Some(topic) => format!("{}-{}", topic.name, key.partition),
+        None => key.to_string(),
+    };
+    let adopted = node.adopted();
+    if !adopted.is_empty() {
+        let partitions = adopted.iter().take(NAMED).map(name).collect::<Vec<_>>().join(", ");
+        tracing::warn!(
+            count = adopted.len(),
+            partitions,
+            "the damaged state log does not name these, they are recovered from their files: \
+             what was acknowledged last may be missing only if it was not synced"
+        );
+    }
+}
+
 /// Logs how the last life ended and what was read again since.
 pub(crate) fn tell(node: &Node, read_bytes: u64, taken: Duration) {
     let last_stop = match node.last_stop() {

@@ -83,6 +83,13 @@ pub struct GroupKey {
 impl GroupKey {
     /// The metadata group (the controller quorum).
     pub const METADATA: GroupKey = GroupKey { topic: TopicId::METADATA, partition: 0 };
+
+    /// Reads what [`Display`](fmt::Display) writes; `None` for anything else.
+    pub fn parse(text: &str) -> Option<GroupKey> {
+        let (topic, partition) = text.rsplit_once('-')?;
+        let key = GroupKey { topic: TopicId::parse(topic).ok()?, partition: partition.parse().ok()? };
+        (key.partition >= 0 && key.to_string() == text).then_some(key)
+    }
 }
 
 impl fmt::Display for GroupKey {
@@ -103,5 +110,12 @@ mod tests {
             assert_eq!(TopicId::parse(&id.to_string()), Ok(id));
         }
         assert_eq!(TopicId::parse("short"), Err(ParseTopicIdError));
+        let key = GroupKey { topic: TopicId([0xfb; 16]), partition: 12 };
+        assert_eq!(GroupKey::parse(&key.to_string()), Some(key));
+        for other in
+            ["", "x-1", "AAAAAAAAAAAAAAAAAAAAAQ", "AAAAAAAAAAAAAAAAAAAAAQ--1", "AAAAAAAAAAAAAAAAAAAAAQ-01"]
+        {
+            assert_eq!(GroupKey::parse(other), None, "{other}");
+        }
     }
 }

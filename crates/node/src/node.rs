@@ -191,6 +191,11 @@ impl Node {
         }
     }
 
+    /// Groups that a damaged state log does not name and that have files.
+    pub fn adopted(&self) -> &[GroupKey] {
+        self.dir.adopted()
+    }
+
     /// Partitions of the last life that are recovered when they are first used; metadata is already.
     pub fn unrecovered(&self) -> usize {
         self.states.keys().filter(|key| !self.groups.contains_key(key)).count()

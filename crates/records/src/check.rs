@@ -2,7 +2,7 @@
 //!
 //! Records are not looked at, so that work scales with compressed bytes; [`crate::walk`] looks at them
 //! where a topic's rules need it.
-use crate::batch::{BatchHeader, NO_TIMESTAMP, TimestampType};
+use crate::batch::{BatchHeader, HEADER_LEN, NO_TIMESTAMP, TimestampType};
 use crate::codec::Codec;
 use crate::crc::batch_crc;
 use crate::error::BatchError;
@@ -10,6 +10,8 @@ use crate::read_batches::batches;
 use bytes::BytesMut;
 use model::{ErrorCode, WallMs};
 
+/// A record of nothing: length, attributes, two deltas, no key, no value, no headers, a byte each.
+const SMALLEST_RECORD: usize = 7;
 /// The first Produce version that may carry zstd.
 pub const ZSTD_SINCE: i16 = 7;
 /// Produce versions below this one carry message formats 0 and 1.
@@ -109,10 +111,13 @@ pub fn check_client_batch(batch: &[u8], limits: &BatchLimits) -> Result<BatchHea
         return Err(BatchError::TooLarge { size: declared, max: limits.max_bytes });
     }
     check_crc(batch)?;
-    header.codec()?;
+    let codec = header.codec()?;
     let (count, last_offset_delta) = (header.record_count, header.last_offset_delta);
     if count <= 0 || last_offset_delta < 0 || last_offset_delta != count - 1 {
         return Err(BatchError::Count { count, last_offset_delta });
+    }
+    if codec == Codec::None && count as usize > (declared - HEADER_LEN) / SMALLEST_RECORD {
+        return Err(BatchError::RecordCount { declared: count });
     }
     if header.is_control() {
         return Err(BatchError::Control);

@@ -251,6 +251,23 @@ fn a_wrong_count_is_found_by_the_walk() {
     }
 }
 
+#[test]
+fn a_count_that_an_uncompressed_batch_cannot_hold_is_refused_by_its_header() {
+    let mut builder = BatchBuilder::new();
+    (0..10).for_each(|_| _ = builder.push(NewRecord::new(0, None, None)));
+    let batch = builder.finish().unwrap();
+    assert!(records::check_client_batch(&batch, &open_limits()).is_ok(), "records of nothing, 7 bytes each");
+    for count in [11, i32::MAX] {
+        let mut wrong = batch.clone();
+        wrong[57..61].copy_from_slice(&count.to_be_bytes());
+        wrong[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &wrong[21..]) as u32;
+        wrong[17..21].copy_from_slice(&crc.to_be_bytes());
+        let error = records::check_client_batch(&wrong, &open_limits()).unwrap_err();
+        assert_eq!(error.code().name(), "INVALID_RECORD", "{count}");
+    }
+}
+
 fn small(edit: impl FnOnce(BatchBuilder) -> BatchBuilder) -> BytesMut {
     let mut builder = edit(BatchBuilder::new());
     builder.push(NewRecord::new(1_700_000_000_000, Some(b"k"), Some(b"v")));

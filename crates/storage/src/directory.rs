@@ -142,6 +142,7 @@ pub struct Directory {
     pub(crate) told_full: bool,
     was_clean: bool,
     was_other_boot: bool,
+    adopted: Vec<GroupKey>,
 }
 
 fn encode_meta(meta: &DirectoryMeta) -> Bytes {
@@ -241,6 +242,9 @@ impl Directory {
         dir.was_clean = read.image.clean;
         dir.was_other_boot = read.image.boot_id != dir.cfg.boot_id;
         dir.groups = read.image.groups;
+        if dir.cfg.accept_state_log_damage {
+            dir.adopt(disk)?;
+        }
         dir.rounds.want_now();
         let states = dir.groups.iter().map(|(key, row)| GroupState {
             key: *key,
@@ -250,6 +254,19 @@ impl Directory {
         });
         let states = states.collect();
         Ok((dir, states))
+    }
+
+    /// Groups that have files and no row: where the state log is damaged the row may have been behind the
+    /// damage, so they are recovered from their files and not taken for new.
+    fn adopt(&mut self, disk: &dyn DiskRead) -> Result<(), OpenError> {
+        for key in disk.list("groups")?.iter().filter_map(|name| GroupKey::parse(name)) {
+            if let std::collections::btree_map::Entry::Vacant(row) = self.groups.entry(key) {
+                row.insert(GroupRow::default());
+                self.rounds.changed(key, true);
+                self.adopted.push(key);
+            }
+        }
+        Ok(())
     }
 
     fn assemble(cfg: DirectoryConfig, state: StateLog, now: Now) -> Directory {
@@ -267,6 +284,7 @@ impl Directory {
             told_full: false,
             was_clean: false,
             was_other_boot: false,
+            adopted: Vec::new(),
         }
     }
 
@@ -422,6 +440,12 @@ impl Directory {
     /// Whether the machine was started anew since the directory was last open: what was only written is lost.
     pub fn was_other_boot(&self) -> bool {
         self.was_other_boot
+    }
+
+    /// Groups that a damaged state log does not name and that have files, see
+    /// [`DirectoryConfig::accept_state_log_damage`].
+    pub fn adopted(&self) -> &[GroupKey] {
+        &self.adopted
     }
 
     /// 16 bytes that name this directory.

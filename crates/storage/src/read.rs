@@ -126,8 +126,12 @@ impl<'a> Walk<'a> {
                 self.done = true;
                 break;
             }
-            if let Some(needed) = self.frame()? {
-                return Ok(Some(needed));
+            match self.frame() {
+                Ok(Some(needed)) => return Ok(Some(needed)),
+                Ok(None) => {}
+                // What is good before the damage is served; the next read begins at it, and fails.
+                Err(_) if !self.batches.is_empty() => self.done = true,
+                Err(damage) => return Err(damage),
             }
         }
         Ok(None)

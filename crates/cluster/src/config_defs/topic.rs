@@ -5,7 +5,7 @@ use crate::config_def::{ConfigDef, ConfigType, Valid, hours, minutes, same};
 
 #[rustfmt::skip]
 pub(super) const DEFS: &[ConfigDef] = &[
-    ConfigDef::new("cleanup.policy", ConfigType::List, "delete", Valid::ListOf(&["compact", "delete"]), "Whether old records go by age and size (delete), by key (compact), by both, or never (empty).").synonyms(&[same("log.cleanup.policy")]),
+    ConfigDef::new("cleanup.policy", ConfigType::List, "delete", Valid::ListOf(&["compact", "delete"]), "Whether old records go by age and size (delete), by key (compact; not carried out yet), by both, or never (empty).").synonyms(&[same("log.cleanup.policy")]),
     ConfigDef::new("compression.gzip.level", ConfigType::Int, "-1", Valid::GzipLevel, "Level with which the broker compresses where compression.type is gzip.").synonyms(&[same("compression.gzip.level")]),
     ConfigDef::new("compression.lz4.level", ConfigType::Int, "9", Valid::Range(1, 17), "Level with which the broker compresses where compression.type is lz4.").synonyms(&[same("compression.lz4.level")]),
     ConfigDef::new("compression.type", ConfigType::String, "producer", Valid::OneOf(COMPRESSION_TYPES), "Codec of stored batches: that of the producer, a codec's name, or uncompressed.").synonyms(&[same("compression.type")]),

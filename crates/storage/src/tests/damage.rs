@@ -125,6 +125,35 @@ fn damage_in_the_base_fails_reads_of_that_range_alone() {
 }
 
 #[test]
+fn what_is_good_before_damage_is_read_and_the_damage_fails_alone() {
+    let mut rig = Rig::new();
+    let mut ends = Vec::new();
+    for _ in 0..5 {
+        rig.append(1);
+        rig.settle();
+        ends.push(rig.log().end().pos as usize);
+    }
+    let file = rig.path("00000000000000000002.log");
+    rig.disk.flip(&file, ends[2] + 60);
+    rig.cool();
+    let ReadPlan::File(range) = rig.log().read_plan(0, 99, 1 << 20).unwrap() else {
+        panic!("nothing is in memory")
+    };
+    let found = read_range(&rig.disk, &range).unwrap();
+    assert_eq!((found.batches.len(), found.next_offset), (3, 3));
+    let ReadPlan::File(range) = rig.log().read_plan(3, 99, 1 << 20).unwrap() else {
+        panic!("nothing is in memory")
+    };
+    assert!(
+        matches!(read_range(&rig.disk, &range), Err(ExtractError::Damaged(d)) if d.pos as usize == ends[2])
+    );
+    let ReadPlan::File(range) = rig.log().read_plan(4, 99, 1 << 20).unwrap() else {
+        panic!("nothing is in memory")
+    };
+    assert_eq!(read_range(&rig.disk, &range).unwrap().batches.len(), 1);
+}
+
+#[test]
 fn a_frame_of_a_later_version_stops_the_replica_even_above_the_mark() {
     let mut rig = marked();
     let file = rig.path("00000000000000000002.log");

@@ -73,6 +73,29 @@ fn a_bad_record_that_a_later_one_claims_is_damage() {
 }
 
 #[test]
+fn a_group_whose_row_was_behind_accepted_damage_is_recovered_from_its_files() {
+    let mut rig = Rig::new();
+    let other = model::GroupKey { partition: 9, ..KEY };
+    for term in 1..5 {
+        rig.dir.set_hard_state(other, HardState { term, vote: 1 }, true);
+        while rig.step() {}
+    }
+    rig.append(1);
+    rig.settle();
+    rig.append(2);
+    rig.settle();
+    rig.disk.kill();
+    rig.disk.flip("state-0.log", 40 + 33 + 20);
+    assert!(Directory::open(&rig.disk, DirectoryConfig::default(), rig.now).is_err());
+    let cfg = DirectoryConfig { accept_state_log_damage: true, ..DirectoryConfig::default() };
+    let (dir, states) = Directory::open(&rig.disk, cfg, rig.now).unwrap();
+    assert_eq!(dir.adopted(), [KEY]);
+    assert!(states.iter().any(|state| state.key == KEY && state.mark.is_none()));
+    let job = RecoverJob { key: KEY, dir: group_dir(KEY), mark: None, birth: birth(KEY, members()) };
+    assert_eq!(recovery::recover(&job, &rig.disk).unwrap().last_index, 3);
+}
+
+#[test]
 fn a_missing_state_log_or_meta_is_refused() {
     let mut rig = Rig::new();
     rig.append(1);
