@@ -67,6 +67,14 @@ impl Oracle {
         self.logs.get(&key).is_some_and(|log| log.damaged)
     }
 
+    /// Acknowledged from the page cache, and then the power went: everything may be gone. What is still there
+    /// stands where it stood.
+    pub(crate) fn power_lost(&mut self) {
+        for log in self.logs.values_mut() {
+            *log = Log { damaged: log.damaged, ..Log::default() };
+        }
+    }
+
     /// `values` were acknowledged at `base` and on.
     pub(crate) fn acked(&mut self, key: GroupKey, base: i64, values: &[Value]) {
         for (offset, value) in (base..).zip(values) {

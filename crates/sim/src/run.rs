@@ -43,6 +43,8 @@ struct Swarm {
     flip: bool,
     /// Topics are acknowledged from the page cache: processes are killed, the power stays on.
     write_caching: bool,
+    /// But for the very end of such a run, in the midst of it all.
+    cut_at_last: bool,
 }
 
 impl Swarm {
@@ -55,6 +57,7 @@ impl Swarm {
             full_for: *rng.pick(&[50, 500, 3_000, 20_000]).unwrap_or(&50),
             flip: rng.chance(1, 4),
             write_caching: rng.chance(1, 4),
+            cut_at_last: rng.chance(1, 2),
         }
     }
 }
@@ -92,7 +95,11 @@ pub fn run_seed(seed: u64, steps: u64) -> Outcome {
         step += 1;
     }
     if run.oracle.violations.is_empty() && !run.refused_start {
-        run.heal_and_verify(swarm.flip);
+        if swarm.write_caching && swarm.cut_at_last {
+            run.cut_and_verify();
+        } else {
+            run.heal_and_verify(swarm.flip);
+        }
     }
     Outcome {
         seed,
@@ -196,6 +203,21 @@ impl Run {
         if unfinished > 0 || self.workload.acked_batches == 0 {
             let detail = format!("{unfinished} producers got no acknowledgement on a healthy disk");
             self.oracle.violate("liveness", detail);
+        }
+    }
+
+    /// The power goes while page caches are full: what was acknowledged may be gone, nothing may be damaged.
+    fn cut_and_verify(&mut self) {
+        self.world.disk.limit(None, 0);
+        self.world.disk.fail_next_sync = false;
+        self.oracle.power_lost();
+        self.world.crash(true);
+        self.workload.crashed();
+        self.restarts += 1;
+        self.start();
+        if !self.refused_start {
+            self.world.quiesce();
+            self.verify();
         }
     }
 
