@@ -11,6 +11,7 @@ mod connection;
 mod connections;
 mod context;
 mod core;
+mod damage_log;
 mod dispatch;
 mod error_map;
 mod fetch_session;

@@ -146,10 +146,11 @@ fn snapshot(shared: &Shared) -> Snapshot {
 fn partitions(shared: &Shared, snapshot: &mut Snapshot) {
     let image = shared.core.image();
     snapshot.values.push((names::TOPICS, String::new(), image.topic_count() as f64));
-    let mut open = 0;
+    let (mut open, mut offline) = (0, 0);
     for topic in image.topics() {
         for partition in 0..topic.partitions.len() as i32 {
             let Some(key) = core::group_key(topic, partition) else { continue };
+            offline += usize::from(shared.core.is_offline(key));
             let Some(info) = shared.core.partition_info(key) else { continue };
             open += 1;
             if snapshot.partitions.len() < MOST_ROWS {
@@ -164,6 +165,7 @@ fn partitions(shared: &Shared, snapshot: &mut Snapshot) {
             }
         }
     }
+    snapshot.values.push((names::OFFLINE_PARTITIONS, String::new(), offline as f64));
     let all = image.partition_count();
     for (state, count) in [("all", all), ("open", open)] {
         snapshot.values.push((names::PARTITIONS, labels([("state", state)].into_iter()), count as f64));

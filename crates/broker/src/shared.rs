@@ -3,6 +3,7 @@ use crate::budget::ByteBudget;
 use crate::connections::Connections;
 use crate::context::RequestContext;
 use crate::core::Core;
+use crate::damage_log::DamageLog;
 use crate::error_map::ReadFailure;
 use crate::fetch_session::SessionCache;
 use crate::metrics::BrokerMetrics;
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     /// Tells the HTTP thread.
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) complaints: Complaints,
+    damage: RefCell<DamageLog>,
     pub(crate) disk: Rc<RealDisk>,
     pub(crate) disk_full: Cell<bool>,
     pub(crate) started_wall_ms: i64,
@@ -70,6 +72,7 @@ impl Shared {
             stopping: Cell::new(false),
             stop: watch::channel(false).0,
             complaints: Complaints::default(),
+            damage: RefCell::default(),
             disk: parts.disk,
             disk_full: Cell::new(false),
             started_wall_ms: crate::clock::wall_ms(),
@@ -123,7 +126,9 @@ impl Shared {
             let at = match &result {
                 Ok(_) => 0,
                 Err(storage::ExtractError::Damaged(damage)) => {
-                    tracing::error!(%damage, "damaged data was asked for");
+                    if let Some(times) = shared.damage.borrow_mut().found(shared.core.uptime(), damage) {
+                        tracing::error!(%damage, times, "damaged data was asked for");
+                    }
                     1
                 }
                 Err(error) => {

@@ -197,7 +197,8 @@ impl Client {
         Ok(topic.clone())
     }
 
-    /// A topic that is created by asking, as a producer asks; waits until it has leaders.
+    /// A topic that is created by asking, as a producer asks; waits until it has leaders, but for partitions
+    /// that are offline.
     pub async fn topic_created(&self, name: &str) -> Result<Topic, ClientError> {
         let mut retry = Retry::new(&self.options);
         loop {
@@ -205,7 +206,7 @@ impl Client {
             let Some(topic) = cluster.topic(name) else {
                 return Err(ClientError::Missing { what: format!("topic {name}") });
             };
-            let leaderless = topic.partitions.iter().any(|p| p.leader < 0);
+            let leaderless = topic.partitions.iter().any(|p| p.leader < 0 && p.offline.is_empty());
             let code = match topic.error_code {
                 0 if leaderless => model::ErrorCode::LeaderNotAvailable.code(),
                 code => code,
@@ -228,12 +229,8 @@ impl Client {
         let row = self.topic(topic).await?;
         let missing = || ClientError::Missing { what: format!("{topic}-{partition}") };
         let row = row.partitions.iter().find(|p| p.index == partition).ok_or_else(missing)?;
-        if row.leader < 0 {
-            self.forget_topic(topic);
-            let code = model::ErrorCode::LeaderNotAvailable.code();
-            return Err(ClientError::broker(format!("leader of {topic}-{partition}"), code, None));
-        }
-        match self.node(row.leader).await {
+        let leader = row.led_by(topic).inspect_err(|_| self.forget_topic(topic))?;
+        match self.node(leader).await {
             Ok(conn) => Ok((conn, row.epoch)),
             Err(error) => {
                 self.forget_topic(topic);

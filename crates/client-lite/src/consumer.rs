@@ -49,20 +49,36 @@ pub struct Consumer {
     beat_at: Instant,
     /// Where the next fetch begins in the list of partitions, so that none is starved.
     turn: usize,
+    /// Partitions that cannot be read, and since when.
+    troubled: BTreeMap<Place, Instant>,
+    /// What ends reading, once the records that came with it are handed out.
+    refused: Option<ClientError>,
 }
 
 impl Consumer {
     /// Reads the given partitions from the given offsets, in no group.
     pub fn assigned(client: Arc<Client>, positions: BTreeMap<Place, i64>, fetch: FetchOptions) -> Consumer {
-        let beat_at = Instant::now();
-        let reset = Reset::Refuse;
-        Consumer { client, member: None, positions, reset, fetch, joined: true, beat_at, turn: 0 }
+        Consumer { positions, joined: true, ..Consumer::new(client, None, Reset::Refuse, fetch) }
     }
 
     /// Reads as `member` of its group; joins with the first poll.
     pub fn in_group(client: Arc<Client>, member: GroupMember, reset: Reset, fetch: FetchOptions) -> Consumer {
-        let (positions, beat_at) = (BTreeMap::new(), Instant::now());
-        Consumer { client, member: Some(member), positions, reset, fetch, joined: false, beat_at, turn: 0 }
+        Consumer::new(client, Some(member), reset, fetch)
+    }
+
+    fn new(client: Arc<Client>, member: Option<GroupMember>, reset: Reset, fetch: FetchOptions) -> Consumer {
+        Consumer {
+            client,
+            member,
+            positions: BTreeMap::new(),
+            reset,
+            fetch,
+            joined: false,
+            beat_at: Instant::now(),
+            turn: 0,
+            troubled: BTreeMap::new(),
+            refused: None,
+        }
     }
 
     /// The next offset to be read, for each partition.
@@ -76,15 +92,18 @@ impl Consumer {
     }
 
     /// Records that are there, or come within the fetch's wait; empty if none came. Joins, beats and
-    /// rejoins on the way; positions that were not committed before a rebalance are read again.
+    /// rejoins on the way; positions that were not committed before a rebalance are read again. Errors: what
+    /// was refused for good, or for as long as the client tries again; what was read before it comes first.
     pub async fn poll(&mut self) -> Result<Vec<Consumed>, ClientError> {
         let mut retry = Retry::new(&self.client.options);
-        loop {
+        while self.refused.is_none() {
             match self.poll_once().await {
+                Ok(seen) if seen.is_empty() && self.refused.is_some() => {}
                 Ok(seen) => return Ok(seen),
                 Err(error) => retry.after(error).await?,
             }
         }
+        self.refused.take().map_or(Ok(Vec::new()), Err)
     }
 
     async fn poll_once(&mut self) -> Result<Vec<Consumed>, ClientError> {
@@ -105,7 +124,7 @@ impl Consumer {
         let turn = self.turn % from.len();
         from.rotate_left(turn);
         self.turn = turn + 1;
-        let mut seen = Vec::new();
+        let (mut seen, mut trouble) = (Vec::new(), None);
         for row in self.client.fetch(&from, &self.fetch).await? {
             let place = (row.topic.clone(), row.partition);
             if row.error_code == ErrorCode::OffsetOutOfRange.code() && self.reset != Reset::Refuse {
@@ -114,11 +133,15 @@ impl Consumer {
                 continue;
             }
             if let Err(error) = row.check() {
-                if error.is_retriable() {
-                    continue;
+                let since = *self.troubled.entry(place).or_insert_with(Instant::now);
+                if row.is_final() || since.elapsed() >= self.client.options.retry_for {
+                    self.refused = Some(error);
+                } else {
+                    trouble = Some(error);
                 }
-                return Err(error);
+                continue;
             }
+            self.troubled.remove(&place);
             let (records, next) = row.decode()?;
             let (topic, partition) = place.clone();
             self.positions.insert(place, next);
@@ -128,7 +151,11 @@ impl Consumer {
                 record,
             }));
         }
-        Ok(seen)
+        // Where others gave records nobody waits for this one.
+        match trouble {
+            Some(error) if seen.is_empty() && self.refused.is_none() => Err(error),
+            _ => Ok(seen),
+        }
     }
 
     async fn keep_membership(&mut self) -> Result<(), ClientError> {
@@ -145,6 +172,7 @@ impl Consumer {
         let committed = self.client.committed(&member.options().group, Some(&places)).await?;
         self.beat_at = Instant::now() + member.options().session_timeout / BEATS_PER_SESSION;
         self.positions.clear();
+        self.troubled.clear();
         for place in places {
             let offset = match committed.get(&place) {
                 Some(committed) => committed.offset,

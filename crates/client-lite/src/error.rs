@@ -149,6 +149,8 @@ fn explain(code: ErrorCode, message: Option<&str>) -> String {
         (_, ErrorCode::OffsetOutOfRange) => "the offset is outside the partition's log".to_owned(),
         (_, ErrorCode::MessageTooLarge) => "larger than the topic's max.message.bytes".to_owned(),
         (_, ErrorCode::NotEnoughReplicas) => "fewer replicas in sync than min.insync.replicas".to_owned(),
+        (_, ErrorCode::CorruptMessage) => "the data is damaged".to_owned(),
+        (_, ErrorCode::KafkaStorageError) => "the broker cannot read or write this data".to_owned(),
         (_, ErrorCode::InvalidTopicException) => "not a legal topic name, or an internal topic".to_owned(),
         (_, code) if code.is_retriable() => "temporary; trying again may help".to_owned(),
         (_, code) => format!("error code {}", code.code()),

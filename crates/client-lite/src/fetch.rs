@@ -108,10 +108,17 @@ impl Fetched {
     /// `Ok` unless the broker refused this partition.
     pub fn check(&self) -> Result<(), ClientError> {
         check(
-            || format!("fetch from {}-{} at {}", self.topic, self.partition, self.offset),
+            || format!("fetch from {}-{} at offset {}", self.topic, self.partition, self.offset),
             self.error_code,
             None,
         )
+    }
+
+    /// Whether it was refused for what does not change by asking again. To a producer CORRUPT_MESSAGE says that
+    /// a batch was damaged on its way, to a reader that the log is.
+    pub fn is_final(&self) -> bool {
+        self.error_code == ErrorCode::CorruptMessage.code()
+            || self.check().is_err_and(|error| !error.is_retriable())
     }
 }
 
@@ -130,14 +137,10 @@ impl Client {
         let mut by_leader: BTreeMap<i32, Vec<(TopicId, &FetchFrom)>> = BTreeMap::new();
         for row in from {
             let topic = self.topic(&row.topic).await?;
-            let leader = topic.partitions.iter().find(|p| p.index == row.partition).map(|p| p.leader);
+            let partition = topic.partitions.iter().find(|p| p.index == row.partition);
             let missing = || ClientError::Missing { what: format!("{}-{}", row.topic, row.partition) };
-            let leader = leader.ok_or_else(missing)?;
-            if leader < 0 {
-                self.forget_topic(&row.topic);
-                let what = format!("leader of {}-{}", row.topic, row.partition);
-                return Err(ClientError::broker(what, ErrorCode::LeaderNotAvailable.code(), None));
-            }
+            let leader = partition.ok_or_else(missing)?.led_by(&row.topic);
+            let leader = leader.inspect_err(|_| self.forget_topic(&row.topic))?;
             by_leader.entry(leader).or_default().push((topic.id, row));
         }
         let mut pending = Vec::new();

@@ -1,7 +1,6 @@
 //! Offsets: where partitions begin and end, and what groups have committed.
 use crate::client::{Client, Retry};
 use crate::error::{ClientError, check};
-use model::ErrorCode;
 use std::collections::BTreeMap;
 use wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -96,11 +95,7 @@ impl Client {
             let row = self.topic(topic).await?;
             let row = row.partitions.iter().find(|p| p.index == *partition);
             let row = row.ok_or_else(|| ClientError::Missing { what: format!("{topic}-{partition}") })?;
-            if row.leader < 0 {
-                let what = format!("offsets of {topic}-{partition}");
-                return Err(ClientError::broker(what, ErrorCode::LeaderNotAvailable.code(), None));
-            }
-            by_leader.entry(row.leader).or_default().entry(topic).or_default().push(*partition);
+            by_leader.entry(row.led_by(topic)?).or_default().entry(topic).or_default().push(*partition);
         }
         for (leader, topics) in by_leader {
             let conn = self.node(leader).await?;

@@ -1,5 +1,6 @@
 //! Brokers, topics and partitions, as Metadata describes them.
-use model::TopicId;
+use crate::error::ClientError;
+use model::{ErrorCode, TopicId};
 use wire::MetadataResponse;
 use wire::metadata_response::{MetadataResponsePartition, MetadataResponseTopic};
 
@@ -44,6 +45,19 @@ pub struct Partition {
     pub offline: Vec<i32>,
     /// Kafka's code.
     pub error_code: i16,
+}
+
+impl Partition {
+    /// Its leader. Errors: retriable, there is none now.
+    pub(crate) fn led_by(&self, topic: &str) -> Result<i32, ClientError> {
+        if self.leader >= 0 {
+            return Ok(self.leader);
+        }
+        let offline = !self.offline.is_empty() && self.replicas.iter().all(|r| self.offline.contains(r));
+        let message = offline.then(|| "it is offline: none of its replicas can be used".to_owned());
+        let what = format!("leader of {topic}-{}", self.index);
+        Err(ClientError::broker(what, ErrorCode::LeaderNotAvailable.code(), message))
+    }
 }
 
 /// One topic.

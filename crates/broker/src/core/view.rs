@@ -110,10 +110,15 @@ impl Core {
         image.nodes.get(&node).is_some_and(|n| n.endpoints.iter().any(|e| e.listener == listener))
     }
 
+    /// Whether a partition is offline: damaged, or the data directory failed.
+    pub(crate) fn is_offline(&self, key: GroupKey) -> bool {
+        self.look(|node| node.is_offline(key))
+    }
+
     fn partition_state(&self, topic: &Topic, partition: i32) -> PartitionView {
         let replicas: Vec<NodeId> =
             topic.partition(partition).map_or_else(Vec::new, |p| p.replicas.iter().map(|r| r.node).collect());
-        let failed = group_key(topic, partition).is_some_and(|key| self.look(|node| node.is_offline(key)));
+        let failed = group_key(topic, partition).is_some_and(|key| self.is_offline(key));
         if failed {
             let offline = replicas.clone();
             return PartitionView {

@@ -92,6 +92,7 @@ metrics! {
     GROUP_LAG = "plimsoll_group_lag_records", Kind::Gauge, ["group", "topic", "partition"], "High watermark minus committed offset, never below 0.";
     TOPICS = "plimsoll_topics", Kind::Gauge, [], "Topics, internal ones included.";
     PARTITIONS = "plimsoll_partitions", Kind::Gauge, ["state"], "Partitions: all, and those open in memory.";
+    OFFLINE_PARTITIONS = "plimsoll_offline_partitions", Kind::Gauge, [], "Partitions that cannot be used: their files are damaged, or the data directory failed. The log says why; one that was not used since the start is found within minutes.";
     RESIDENT_MEMORY = "plimsoll_process_resident_bytes", Kind::Gauge, [], "Resident memory of the process.";
     CPU_SECONDS = "plimsoll_process_cpu_seconds_total", Kind::Counter, ["mode"], "CPU time of the process, in user and kernel mode.";
     OPEN_FILES = "plimsoll_process_open_files", Kind::Gauge, [], "File descriptors in use.";

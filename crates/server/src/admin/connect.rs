@@ -99,7 +99,17 @@ fn advice_for(code: ErrorCode) -> &'static str {
         ErrorCode::MessageTooLarge => {
             "`plimsoll topic alter-config NAME --set max.message.bytes=BYTES` raises the limit."
         }
-        ErrorCode::KafkaStorageError => "The broker's disk is full or has failed; its log says which.",
+        ErrorCode::KafkaStorageError => {
+            "The broker's disk is full or has failed, or the partition's files are damaged; its log says which."
+        }
+        ErrorCode::LeaderNotAvailable => {
+            "If it stays so, the log of the partition's broker says why; `plimsoll topic describe NAME` shows which."
+        }
+        ErrorCode::CorruptMessage => {
+            "The broker's log names file and byte. `plimsoll log verify DIR` checks all files while the broker is \
+             stopped: restore that one from a copy, or read on behind the damage with consume -p PARTITION \
+             -o OFFSET."
+        }
         ErrorCode::NotEnoughReplicas => {
             "Too few replicas are in sync; `plimsoll topic describe NAME` shows which."
         }

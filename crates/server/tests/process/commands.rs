@@ -21,7 +21,7 @@ fn spawn(server: &Server, args: &[&str], input: &str) -> Child {
     child
 }
 
-fn plimsoll(server: &Server, args: &[&str], input: &str) -> Output {
+pub(crate) fn plimsoll(server: &Server, args: &[&str], input: &str) -> Output {
     spawn(server, args, input).wait_with_output().unwrap()
 }
 
@@ -48,7 +48,7 @@ fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

@@ -10,6 +10,7 @@ mod bodies;
 mod bombs;
 mod commands;
 mod costs;
+mod damage;
 mod flood;
 mod kafka_dump_log;
 mod life;

@@ -74,7 +74,11 @@ fn as_text(topic: &Topic, offsets: &Offsets, configs: &[ConfigEntry]) -> String 
     for p in &topic.partitions {
         let (start, end) = offsets.of(&topic.name, p.index);
         let show = |n: Option<i64>| n.map_or_else(|| "-".to_owned(), |n| n.to_string());
-        let leader = if p.leader < 0 { "none".to_owned() } else { p.leader.to_string() };
+        let leader = match p.leader {
+            ..0 if p.offline.is_empty() => "none".to_owned(),
+            ..0 => "offline".to_owned(),
+            leader => leader.to_string(),
+        };
         table.push([
             p.index.to_string(),
             leader,
