@@ -56,3 +56,26 @@ fn run_admin(command: admin::AdminCommand) -> anyhow::Result<()> {
     runtime.shutdown_background();
     done
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use crate::config::{ENV_PREFIX, NOT_KEYS};
+    use clap::{Command, CommandFactory};
+
+    fn variables(command: &Command, found: &mut Vec<String>) {
+        let names = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str().map(str::to_owned));
+        found.extend(names);
+        command.get_subcommands().for_each(|command| variables(command, found));
+    }
+
+    #[test]
+    fn a_variable_that_stands_for_a_flag_of_any_command_is_no_unknown_key_to_serve() {
+        let mut found = Vec::new();
+        variables(&Cli::command(), &mut found);
+        assert!(found.len() >= 3, "{found:?}");
+        for name in found {
+            assert!(NOT_KEYS.contains(&name.strip_prefix(ENV_PREFIX).unwrap()), "{name}");
+        }
+    }
+}

@@ -179,6 +179,7 @@ fn flags_stand_above_variables_and_these_above_the_file() {
         .variable("PLIMSOLL_NUM_PARTITIONS", "2")
         .variable("PLIMSOLL_MAX_CONNECTIONS", "2")
         .variable("PLIMSOLL_LOG", "debug")
+        .variable("PLIMSOLL_BOOTSTRAP_SERVER", "127.0.0.1:9092")
         .variable("HOME", "/")
         .set(&["num.partitions=3"]);
     let Loaded { config, notices } = case.load().unwrap();

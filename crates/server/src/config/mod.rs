@@ -18,9 +18,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Prefix of environment variables: `PLIMSOLL_NODE_ID` is `node.id`.
-const ENV_PREFIX: &str = "PLIMSOLL_";
-/// Variables with the prefix that stand for flags of the program, not for keys.
-const NOT_KEYS: [&str; 3] = ["CONFIG", "LOG", "STRICT"];
+pub(crate) const ENV_PREFIX: &str = "PLIMSOLL_";
+/// Variables with the prefix that stand for flags of the program, of `serve` or of other commands, not for keys.
+pub(crate) const NOT_KEYS: [&str; 4] = ["BOOTSTRAP_SERVER", "CONFIG", "LOG", "STRICT"];
 
 /// All that the broker needs to know before it starts.
 #[derive(Clone, Debug, PartialEq)]
