@@ -93,9 +93,6 @@ fn filter(text: &str) -> anyhow::Result<EnvFilter> {
 }
 
 fn settings(config: &ServerConfig) -> anyhow::Result<Settings> {
-    let [data_dir] = config.data_dirs.as_slice() else {
-        anyhow::bail!("log.dirs names {} directories: one is supported", config.data_dirs.len());
-    };
     let listeners = config
         .listeners
         .iter()
@@ -116,7 +113,7 @@ fn settings(config: &ServerConfig) -> anyhow::Result<Settings> {
         Some(address) => Some(resolve(&address.host, address.port)?),
         None => None,
     };
-    let mut settings = Settings { listeners, http, data_dir: data_dir.clone(), ..Settings::default() };
+    let mut settings = Settings { listeners, http, data_dir: config.data_dir.clone(), ..Settings::default() };
     // Kafka's default of 100 KiB would hold back what the system tunes by itself; only a set value counts.
     let buffer =
         |key: &str| config.static_broker_configs.get(key).and_then(|v| v.trim().parse().ok()).unwrap_or(-1);
@@ -191,9 +188,7 @@ fn banner(config: &ServerConfig, addresses: &Addresses) {
     if let Some(http) = addresses.http {
         text += &format!("  http    http://{http}  /metrics /healthz /readyz\n");
     }
-    for dir in &config.data_dirs {
-        text += &format!("  data    {}\n", dir.display());
-    }
+    text += &format!("  data    {}\n", config.data_dir.display());
     if let Some(listener) = addresses.listeners.first() {
         let near = match listener.address {
             all if all.ip().is_unspecified() => format!("127.0.0.1:{}", all.port()),

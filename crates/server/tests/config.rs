@@ -94,7 +94,7 @@ fn without_a_file_a_node_serves_loopback() {
     assert_eq!(config.listeners[0].address, at("127.0.0.1", 9092));
     assert_eq!(config.advertised[0].address, at("127.0.0.1", 9092));
     assert_eq!(config.http_listener, Some(at("127.0.0.1", 9644)));
-    assert_eq!(config.data_dirs, vec![PathBuf::from("./plimsoll-data")]);
+    assert_eq!(config.data_dir, PathBuf::from("./plimsoll-data"));
     assert!(config.static_broker_configs.is_empty());
 }
 
@@ -106,7 +106,7 @@ fn kafkas_stock_file_starts_one_node_without_a_controller_listener() {
     assert_eq!(listeners, vec![("PLAINTEXT", at("", 9092))]);
     let told: Vec<_> = config.advertised.iter().map(|l| (l.name.as_str(), l.address.clone())).collect();
     assert_eq!(told, vec![("PLAINTEXT", at("localhost", 9092))]);
-    assert_eq!(config.data_dirs, vec![PathBuf::from("/tmp/kraft-combined-logs")]);
+    assert_eq!(config.data_dir, PathBuf::from("/tmp/kraft-combined-logs"));
     assert_eq!(config.static_broker_configs["log.retention.hours"], "168");
     let [Notice::NoEffect(idle)] = notices.as_slice() else { panic!("{notices:?}") };
     assert!(idle.contains(&"num.network.threads".to_owned()) && !idle.contains(&"num.partitions".to_owned()));
@@ -122,13 +122,13 @@ fn every_key_of_the_stock_file_is_known() {
 
 #[test]
 fn properties_are_read_as_java_does() {
-    let text = "# note\n! note\n\n  num.partitions : 3\nlog.dirs = /a,\\\n    /b\nbroker.rack=a\\u00e9\\tb\\=c\r\n\
+    let text = "# note\n! note\n\n  num.partitions : 3\nlog.cleanup.policy = delete,\\\n    compact\nbroker.rack=a\\u00e9\\tb\\=c\r\n\
                 offsets.topic.num.partitions 7\ncluster.id=x\\\\\nauto.create.topics.enable=true\n\
                 auto.create.topics.enable=false\n";
     let config = Case::new().file("a.properties", text).load().unwrap().config;
     let set = &config.static_broker_configs;
     assert_eq!(set["num.partitions"], "3");
-    assert_eq!(config.data_dirs, vec![PathBuf::from("/a"), PathBuf::from("/b")]);
+    assert_eq!(set["log.cleanup.policy"], "delete,compact");
     assert_eq!(set["broker.rack"], "a\u{e9}\tb=c");
     assert_eq!((set["offsets.topic.num.partitions"].as_str(), set["cluster.id"].as_str()), ("7", "x\\"));
     assert_eq!(set["auto.create.topics.enable"], "false");
@@ -138,12 +138,13 @@ fn properties_are_read_as_java_does() {
 #[test]
 fn toml_has_the_same_keys_dotted_or_nested() {
     let text = "num.partitions = 3\n\"max.connections\" = 5\n\"max.connections.per.ip\" = 6\n\
-                log.dirs = [\"/a\", \"/b\"]\n[log.retention]\nms = 7\n[auto.create.topics]\nenable = false\n";
+                log.cleanup.policy = [\"delete\", \"compact\"]\n[log.retention]\nms = 7\n[auto.create.topics]\nenable = false\n";
     let config = Case::new().file("a.toml", text).load().unwrap().config;
     let set = &config.static_broker_configs;
     assert_eq!((set["num.partitions"].as_str(), set["log.retention.ms"].as_str()), ("3", "7"));
     assert_eq!((set["max.connections"].as_str(), set["max.connections.per.ip"].as_str()), ("5", "6"));
-    assert_eq!((set["log.dirs"].as_str(), set["auto.create.topics.enable"].as_str()), ("/a,/b", "false"));
+    assert_eq!(set["log.cleanup.policy"], "delete,compact");
+    assert_eq!(set["auto.create.topics.enable"], "false");
 }
 
 #[test]
@@ -194,7 +195,7 @@ fn flags_stand_above_variables_and_these_above_the_file() {
     flags.args.node_id = Some(4);
     let config = flags.load().unwrap().config;
     assert_eq!((config.listeners[0].address.clone(), config.http_listener), (at("127.0.0.1", 0), None));
-    assert_eq!((config.node_id, config.data_dirs), (4, vec![PathBuf::from("/d")]));
+    assert_eq!((config.node_id, config.data_dir), (4, PathBuf::from("/d")));
 }
 
 #[test]
@@ -226,6 +227,20 @@ fn a_mistake_in_a_file_is_told_with_file_and_line_whoever_finds_it() {
 }
 
 #[test]
+fn a_data_directory_that_is_set_is_named_once() {
+    for (text, part) in [
+        ("log.dir=/a\nlog.dirs=\n", "a.properties:2: log.dirs: a directory is needed"),
+        ("\nlog.dir= \n", "a.properties:2: log.dir: a directory is needed"),
+        ("log.dirs=/a,/b\n", "a.properties:1: log.dirs: names 2 directories, one is supported"),
+    ] {
+        assert_eq!(Case::new().file("a.properties", text).refusal(), part);
+    }
+    assert!(Case::new().set(&["log.dirs="]).refusal().starts_with("command line: log.dirs: "));
+    let one = Case::new().set(&["log.dir=/a"]).load().unwrap();
+    assert_eq!(one.config.data_dir, PathBuf::from("/a"));
+}
+
+#[test]
 fn listeners_are_checked() {
     for (pairs, part) in [
         (vec!["listeners=PLAINTEXT:9092"], "is not NAME://host:port"),
@@ -244,7 +259,7 @@ fn listeners_are_checked() {
         (vec!["controller.quorum.bootstrap.servers=a:1,b:1"], "names a:1: this release runs single nodes"),
         (vec!["process.roles=broker"], "lacks controller"),
         (vec!["node.id=1", "broker.id=2"], "they must be the same"),
-        (vec!["log.dirs=,"], "at least one directory"),
+        (vec!["log.dirs=,"], "a directory is needed"),
     ] {
         let error = Case::new().set(&pairs).refusal();
         assert!(error.contains(part), "{pairs:?}: {error}");

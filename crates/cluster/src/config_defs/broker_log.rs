@@ -27,7 +27,7 @@ pub(super) const DEFS: &[ConfigDef] = &[
     ConfigDef::new("log.cleanup.policy", ConfigType::List, "delete", Valid::ListOf(&["compact", "delete"]), "Whether old records go by age and size (delete), by key (compact), by both, or never (empty).").cluster_wide(),
     ConfigDef::new("log.dir", ConfigType::List, "./plimsoll-data", Valid::Any, "Data directory where log.dirs is not set."),
     ConfigDef::new("log.dir.failure.timeout.ms", ConfigType::Long, "30000", Valid::Range(1, LONG_MAX), "").idle(RAFT),
-    ConfigDef::null("log.dirs", ConfigType::List, Valid::Any, "Data directories, comma-separated."),
+    ConfigDef::null("log.dirs", ConfigType::List, Valid::Any, "Data directory; a list of one, several are not supported yet."),
     ConfigDef::new("log.flush.interval.messages", ConfigType::Long, "9223372036854775807", Valid::Range(1, LONG_MAX), "Records after which a log is synced.").idle(SYNC).cluster_wide(),
     ConfigDef::null("log.flush.interval.ms", ConfigType::Long, Valid::Any, "Time after which a log is synced.").idle(SYNC).cluster_wide().synonyms(&[same("log.flush.interval.ms"), same("log.flush.scheduler.interval.ms")]),
     ConfigDef::new("log.flush.offset.checkpoint.interval.ms", ConfigType::Int, "60000", Valid::Range(0, INT_MAX), "").idle(SYNC),

@@ -35,8 +35,8 @@ pub(crate) struct ServerConfig {
     pub(crate) advertised: Vec<Advertised>,
     /// Metrics and health; `None`: not served.
     pub(crate) http_listener: Option<Address>,
-    /// `log.dirs`, never empty.
-    pub(crate) data_dirs: Vec<PathBuf>,
+    /// `log.dirs`, as it was written.
+    pub(crate) data_dir: PathBuf,
     /// `cluster.secret.file`.
     pub(crate) secret_file: Option<PathBuf>,
     /// Everything that was set, by Kafka's names: the static layer of the broker's configs.
@@ -126,12 +126,7 @@ fn resolve(mut values: BTreeMap<String, String>, hostname: &str) -> Result<Serve
             .ok_or_else(|| format!("http.listener: {t:?} is not host:port, as 127.0.0.1:9644 is"));
         errors.take(address)
     });
-    let dirs = some("log.dirs").unwrap_or_else(|| text("log.dir"));
-    let data_dirs: Vec<PathBuf> =
-        dirs.split(',').map(str::trim).filter(|d| !d.is_empty()).map(PathBuf::from).collect();
-    if data_dirs.is_empty() {
-        errors.push("log.dirs: at least one directory is needed".to_owned());
-    }
+    let data_dir = errors.take(data_dir(&values, &text)).unwrap_or_default();
     let (cluster_id, secret_file) = (some("cluster.id"), some("cluster.secret.file").map(PathBuf::from));
     errors.check()?;
     let endpoints = endpoints.unwrap_or_default();
@@ -141,10 +136,22 @@ fn resolve(mut values: BTreeMap<String, String>, hostname: &str) -> Result<Serve
         listeners: endpoints.listeners,
         advertised: endpoints.advertised,
         http_listener,
-        data_dirs,
+        data_dir,
         secret_file,
         static_broker_configs: values,
     })
+}
+
+/// `log.dirs`, or `log.dir` where that is not set.
+fn data_dir(values: &BTreeMap<String, String>, text: &dyn Fn(&str) -> String) -> Result<PathBuf, String> {
+    let key = if values.contains_key("log.dirs") { "log.dirs" } else { "log.dir" };
+    let list = text(key);
+    let named: Vec<&str> = list.split(',').map(str::trim).filter(|dir| !dir.is_empty()).collect();
+    match named.as_slice() {
+        [one] => Ok(PathBuf::from(one)),
+        [] => Err(format!("{key}: a directory is needed")),
+        several => Err(format!("{key}: names {} directories, one is supported", several.len())),
+    }
 }
 
 /// `node.id`, or Kafka's older `broker.id`; what is set for one holds for both.
