@@ -2,10 +2,10 @@
 use super::Sink;
 use super::shared::{Shared, guard, io_error};
 use crate::disk_op::{Completion, DiskError, DiskErrorKind, OpToken};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,8 +19,19 @@ const UNASKED: OpToken = OpToken(u64::MAX);
 pub(super) fn take(root: &Path) -> Result<File, DiskError> {
     let path = root.join("lock");
     let shown = path.display().to_string();
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = open.map_err(|e| io_error("open", &shown, &e))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    // What a link points to is somebody else's file, and this one is written over.
+    let open = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(&path);
+    let linked = |e: &std::io::Error| e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    let mut file = match open {
+        Ok(file) => file,
+        Err(e) if linked(&e) => {
+            let detail = format!("{shown} is a symbolic link, which is not followed: remove it");
+            return Err(DiskError { kind: DiskErrorKind::Io, detail });
+        }
+        Err(e) => return Err(io_error("open", &shown, &e)),
+    };
     if let Err(e) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
         if e != rustix::io::Errno::WOULDBLOCK {
             return Err(io_error("lock", &shown, &e.into()));
@@ -82,5 +93,38 @@ impl Presence {
         let error = DiskError { kind: DiskErrorKind::Io, detail };
         self.shared.fail(&error);
         guard(&self.sink)(Completion::Synced { token: UNASKED, result: Err(error), micros: 0 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_a_link_is_refused_and_what_it_points_to_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, precious) = (dir.path().join("data"), dir.path().join("precious"));
+        std::fs::create_dir(&root).unwrap();
+        std::os::unix::fs::symlink(&precious, root.join("lock")).unwrap();
+        for there in [false, true] {
+            if there {
+                std::fs::write(&precious, "mine").unwrap();
+            }
+            let refused = take(&root).unwrap_err().detail;
+            assert!(refused.contains("lock is a symbolic link"), "{refused}");
+            assert_eq!(precious.exists(), there);
+        }
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "mine");
+    }
+
+    #[test]
+    fn who_holds_the_lock_stays_written_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = take(dir.path()).unwrap();
+        let refused = take(dir.path()).unwrap_err().detail;
+        assert!(refused.contains(&format!("is in use by process {}", std::process::id())), "{refused}");
+        let written = std::fs::read_to_string(dir.path().join("lock")).unwrap();
+        assert_eq!(written, format!("process {}\n", std::process::id()));
+        drop(held);
     }
 }
