@@ -122,8 +122,10 @@ impl Broker {
             }),
         )
         .map_err(|e| RunError::Directory(e.to_string()))?;
-        // After the lock: of two brokers on one directory the second is told about that.
+        // After the lock: of two brokers on one directory the second is told about that. Before the node opens
+        // the directory: a start that is refused writes nothing there.
         let bound = bind_all(&self.settings).await?;
+        let http = self.settings.http.map(bind_http).transpose()?;
         let told = bound.iter().filter(|(l, _)| l.advertised);
         self.node.endpoints = told.map(|(l, s)| endpoint(l, s)).collect::<io::Result<_>>()?;
         let (clock, seed) = (Clock::new(), self.node.seed);
@@ -153,7 +155,7 @@ impl Broker {
             opening::tell(node, read, begun.elapsed());
         });
         shared.refresh_settings();
-        let addresses = start(&shared, bound)?;
+        let addresses = start(&shared, bound, http)?;
         spawn_local(sweep(shared.clone()));
         started(&addresses);
         let (mut terminate, mut interrupt) =
@@ -204,19 +206,26 @@ fn endpoint(listener: &Listener, socket: &TcpListener) -> io::Result<cluster::En
     })
 }
 
-fn start(shared: &Rc<Shared>, bound: Vec<(Listener, TcpListener)>) -> Result<Addresses, RunError> {
+fn bind_http(address: SocketAddr) -> Result<std::net::TcpListener, RunError> {
+    std::net::TcpListener::bind(address).map_err(|error| RunError::Listen {
+        key: "http.listener",
+        address: address.to_string(),
+        error,
+    })
+}
+
+fn start(
+    shared: &Rc<Shared>,
+    bound: Vec<(Listener, TcpListener)>,
+    http: Option<std::net::TcpListener>,
+) -> Result<Addresses, RunError> {
     let mut listeners = Vec::with_capacity(bound.len());
-    let http = match shared.settings().http {
-        Some(address) => {
+    let http = match http {
+        Some(listener) => {
             let (send, receive) = mpsc::channel(ASKS);
             spawn_local(observe::answer(shared.clone(), receive));
             let registry = shared.metrics.registry().clone();
-            let started = http::start(address, registry, send, shared.stop.subscribe());
-            Some(started.map_err(|error| RunError::Listen {
-                key: "http.listener",
-                address: address.to_string(),
-                error,
-            })?)
+            Some(http::start(listener, registry, send, shared.stop.subscribe())?)
         }
         None => None,
     };

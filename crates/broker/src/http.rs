@@ -30,14 +30,13 @@ struct Asker {
     registry: Registry,
 }
 
-/// Starts the thread; the address that was bound.
+/// Starts the thread; the address where it listens.
 pub(crate) fn start(
-    address: SocketAddr,
+    listener: TcpListener,
     registry: Registry,
     asks: mpsc::Sender<Ask>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let bound = listener.local_addr()?;
     let asker = Arc::new(Asker { asks, registry });

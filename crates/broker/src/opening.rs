@@ -72,7 +72,7 @@ pub(crate) fn tell(node: &Node, read_bytes: u64, taken: Duration) {
     let last_stop = match node.last_stop() {
         LastStop::None => return tracing::info!("data directory is new"),
         LastStop::Clean => "clean",
-        LastStop::Killed => "unclean: the process was killed",
+        LastStop::Killed => "unclean: the process ended without a clean stop",
         LastStop::Machine => "unclean: the machine went down",
     };
     tracing::info!(

@@ -27,7 +27,7 @@ fn of_two_brokers_on_one_directory_and_port_the_second_is_told_about_the_directo
 
 #[test]
 #[ignore = "needs a broker"]
-fn a_port_in_use_is_told_once_with_what_to_do() {
+fn a_port_in_use_is_told_once_with_what_to_do_and_nothing_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = taken.local_addr().unwrap();
@@ -43,6 +43,12 @@ fn a_port_in_use_is_told_once_with_what_to_do() {
         assert_eq!(said.matches("cannot listen").count(), 1, "{said}");
         assert!(said.contains("Another process listens there"), "{said}");
     }
+    let server = Server::start(&dir.path().join("data"), &[]);
+    assert!(
+        server.log().contains("data directory is new"),
+        "a refused start writes nothing: {}",
+        server.log()
+    );
 }
 
 /// The banner of a broker with these settings, up to its last line.
@@ -134,7 +140,8 @@ fn a_start_says_how_the_last_one_ended_and_what_it_read_again() {
     let mut server = Server::start(&data, &[]);
     let line = told(&server);
     assert!(
-        line.contains("unclean: the process was killed") && line.contains("partitions_to_come=2"),
+        line.contains("unclean: the process ended without a clean stop")
+            && line.contains("partitions_to_come=2"),
         "{line}"
     );
     assert!(!line.contains("read_bytes=0 ") && line.contains("read_bytes="), "{line}");
