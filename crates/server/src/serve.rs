@@ -113,7 +113,9 @@ fn settings(config: &ServerConfig) -> anyhow::Result<Settings> {
         Some(address) => Some(resolve(&address.host, address.port)?),
         None => None,
     };
-    let mut settings = Settings { listeners, http, data_dir: config.data_dir.clone(), ..Settings::default() };
+    // Clients are told it (DescribeLogDirs), who know nothing of the directory where the broker was started.
+    let data_dir = std::path::absolute(&config.data_dir).context("log.dirs")?;
+    let mut settings = Settings { listeners, http, data_dir, ..Settings::default() };
     // Kafka's default of 100 KiB would hold back what the system tunes by itself; only a set value counts.
     let buffer =
         |key: &str| config.static_broker_configs.get(key).and_then(|v| v.trim().parse().ok()).unwrap_or(-1);
@@ -219,7 +221,8 @@ fn told(config: &ServerConfig, listener: &Bound) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::filter;
+    use super::{filter, settings};
+    use crate::config::{ConfigArgs, Surroundings, load};
 
     #[test]
     fn a_log_level_that_is_none_is_refused_with_those_that_there_are() {
@@ -230,5 +233,13 @@ mod tests {
             let said = filter(bad).unwrap_err().to_string();
             assert!(said.contains("is no level; there are off, error, warn"), "{bad}: {said}");
         }
+    }
+
+    #[test]
+    fn the_data_directory_is_told_as_an_absolute_path() {
+        let around = Surroundings { variables: Vec::new(), hostname: "here".to_owned() };
+        let loaded = load(&ConfigArgs::default(), &around).unwrap();
+        let told = settings(&loaded.config).unwrap().data_dir;
+        assert_eq!(told, std::env::current_dir().unwrap().join("plimsoll-data"));
     }
 }

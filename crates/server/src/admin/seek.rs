@@ -4,6 +4,7 @@ use super::point::{now_ms, parse_point};
 use anyhow::anyhow;
 use client_lite::{Client, EARLIEST, LATEST, Place};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
 /// A place in a log.
@@ -19,6 +20,41 @@ pub(crate) enum Seek {
     FromEnd(i64),
     /// The first record at or after a time, ms.
     Time(i64),
+}
+
+/// Where a place means no record of the log, and where it was moved to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Clamped {
+    place: Place,
+    asked: i64,
+    to: i64,
+    end: bool,
+}
+
+impl fmt::Display for Clamped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Clamped { place: (topic, partition), asked, to, end } = self;
+        let side = if *end { "end" } else { "start" };
+        write!(f, "{topic}-{partition}: {asked} is outside the log, clamped to {to}, its {side}.")
+    }
+}
+
+/// Partitions of which it is told that a place was clamped.
+const TOLD: usize = 10;
+
+/// Tells on standard error what was clamped.
+pub(crate) fn tell_clamped(clamped: &[Clamped]) {
+    clamped.iter().take(TOLD).for_each(|one| eprintln!("{one}"));
+    if clamped.len() > TOLD {
+        eprintln!("So it is with {} more partitions.", clamped.len() - TOLD);
+    }
+}
+
+/// `asked` within the log, and a word to the user where that is another offset.
+pub(crate) fn clamp(place: &Place, asked: i64, (start, end): (i64, i64)) -> (i64, Option<Clamped>) {
+    let to = asked.clamp(start, end);
+    let moved = Clamped { place: place.clone(), asked, to, end: to == end && asked > end };
+    (to, (to != asked).then_some(moved))
 }
 
 /// What a user may write, for help texts.
@@ -52,6 +88,15 @@ impl Seek {
         client: &Client,
         places: &[Place],
     ) -> anyhow::Result<BTreeMap<Place, i64>> {
+        Ok(self.resolve_and_say(client, places).await?.0)
+    }
+
+    /// The same, and where an offset is outside the log. More records from the end than there are mean all.
+    pub(crate) async fn resolve_and_say(
+        &self,
+        client: &Client,
+        places: &[Place],
+    ) -> anyhow::Result<(BTreeMap<Place, i64>, Vec<Clamped>)> {
         let at = |timestamp| async move {
             let found = client.list_offsets(places, timestamp, false).await.map_err(advise)?;
             let offset = |place: &Place| found.get(place).map(|at| at.offset);
@@ -66,6 +111,7 @@ impl Seek {
             Seek::Time(time) => at(*time).await?,
             _ => BTreeMap::new(),
         };
+        let mut moved = Vec::new();
         let resolved = places.iter().map(|place| {
             let (start, end) = (starts[place], ends[place]);
             let offset = match self {
@@ -77,9 +123,12 @@ impl Seek {
                 Seek::Time(_) if times[place] < 0 => end,
                 Seek::Time(_) => times[place],
             };
-            (place.clone(), offset.clamp(start, end))
+            let (offset, clamped) = clamp(place, offset, (start, end));
+            moved.extend(clamped.filter(|_| matches!(self, Seek::Offset(_))));
+            (place.clone(), offset)
         });
-        Ok(resolved.collect())
+        let resolved = resolved.collect();
+        Ok((resolved, moved))
     }
 }
 

@@ -163,3 +163,34 @@ fn a_batch_that_is_not_answered_ends_produce_in_its_timeout() {
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert!(said(&output).contains("1 record acknowledged, then"), "{}", said(&output));
 }
+
+#[test]
+#[ignore = "needs a broker"]
+fn an_offset_outside_the_log_is_told_with_where_it_was_moved_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"), &[]);
+    let mut client = server.client();
+    client.create("t", 1, &[]);
+    for _ in 0..5 {
+        assert_eq!(client.produce("t", 0, value_batch(b"v")).unwrap().code, 0);
+    }
+    let reset = ["group", "reset-offsets", "g", "--topic", "t", "--execute"];
+    let told = |args: &[&str]| {
+        let output = plimsoll(&server, args, "");
+        printed(&output);
+        said(&output)
+    };
+    assert_eq!(told(&[&reset[..], &["--to", "5"]].concat()), "");
+    let end = "t-0: 99999 is outside the log, clamped to 5, its end.\n";
+    assert_eq!(told(&[&reset[..], &["--to", "99999"]].concat()), end);
+    let start = "t-0: -2 is outside the log, clamped to 0, its start.\n";
+    assert_eq!(told(&[&reset[..5], &["--execute", "--shift", "-7"]].concat()), start);
+    assert_eq!(told(&["topic", "trim", "t", "--before", "2"]), "");
+    let below = "t-0: 1 is outside the log, clamped to 2, its start.\n";
+    assert_eq!(told(&["topic", "trim", "t", "--before", "1"]), below);
+    let past = "t-0: 99 is outside the log, clamped to 5, its end.\n";
+    assert_eq!(told(&["topic", "trim", "t", "--before", "99"]), past);
+    for natural in ["-100", "latest"] {
+        assert_eq!(told(&["topic", "trim", "t", "--before", natural]), "");
+    }
+}

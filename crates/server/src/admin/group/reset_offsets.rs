@@ -1,7 +1,7 @@
 //! `plimsoll group reset-offsets`.
 use super::super::connect::{ConnectArgs, advise};
 use super::super::format::FormatArgs;
-use super::super::seek::Seek;
+use super::super::seek::{Clamped, Seek, clamp, tell_clamped};
 use super::super::table::Table;
 use anyhow::{bail, ensure};
 use clap::Args;
@@ -58,8 +58,8 @@ pub(crate) async fn run(args: ResetOffsetsArgs) -> anyhow::Result<()> {
     if places.is_empty() {
         bail!("group {} has committed nothing; name what to set with --topic", args.name);
     }
-    let target = match (&args.to, args.shift) {
-        (Some(seek), _) => seek.resolve(&client, &places).await?,
+    let (target, clamped) = match (&args.to, args.shift) {
+        (Some(seek), _) => seek.resolve_and_say(&client, &places).await?,
         (None, Some(by)) => shifted(&client, &places, &committed, by).await?,
         (None, None) => bail!("give --to PLACE or --shift N"),
     };
@@ -77,6 +77,7 @@ pub(crate) async fn run(args: ResetOffsetsArgs) -> anyhow::Result<()> {
         }));
     }
     args.format.print(&table, &json!(rows))?;
+    tell_clamped(&clamped);
     if !args.execute {
         eprintln!("Nothing was changed; add --execute to do it.");
     }
@@ -122,22 +123,24 @@ async fn named_places(client: &Client, texts: &[String]) -> anyhow::Result<Vec<P
     Ok(places)
 }
 
-/// Committed offsets moved by `by`, within the log.
+/// Committed offsets moved by `by`, within the log, and where that is less.
 async fn shifted(
     client: &Client,
     places: &[Place],
     committed: &BTreeMap<Place, i64>,
     by: i64,
-) -> anyhow::Result<BTreeMap<Place, i64>> {
+) -> anyhow::Result<(BTreeMap<Place, i64>, Vec<Clamped>)> {
     let starts = client.list_offsets(places, EARLIEST, false).await.map_err(advise)?;
     let ends = client.list_offsets(places, LATEST, false).await.map_err(advise)?;
-    let mut target = BTreeMap::new();
+    let (mut target, mut moved) = (BTreeMap::new(), Vec::new());
     for place in places {
         let Some(offset) = committed.get(place) else {
             bail!("nothing is committed for {}-{}, so it cannot be shifted; use --to", place.0, place.1);
         };
         let (start, end) = (starts[place].offset, ends[place].offset);
-        target.insert(place.clone(), offset.saturating_add(by).clamp(start, end));
+        let (to, clamped) = clamp(place, offset.saturating_add(by), (start, end));
+        target.insert(place.clone(), to);
+        moved.extend(clamped);
     }
-    Ok(target)
+    Ok((target, moved))
 }

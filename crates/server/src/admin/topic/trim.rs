@@ -1,7 +1,7 @@
 //! `plimsoll topic trim`.
 use super::super::connect::{ConnectArgs, advise};
 use super::super::format::FormatArgs;
-use super::super::seek::Seek;
+use super::super::seek::{Seek, tell_clamped};
 use super::super::table::Table;
 use anyhow::bail;
 use clap::Args;
@@ -45,7 +45,7 @@ pub(crate) async fn run(args: TrimArgs) -> anyhow::Result<()> {
         bail!("topic {} has no partition {wrong}: it has 0 to {}", args.name, topic.partitions.len() - 1);
     }
     let starts = client.list_offsets(&places, EARLIEST, false).await.map_err(advise)?;
-    let until = args.before.resolve(&client, &places).await?;
+    let (until, clamped) = args.before.resolve_and_say(&client, &places).await?;
     let due: BTreeMap<Place, i64> =
         until.into_iter().filter(|(place, offset)| *offset > starts[place].offset).collect();
     let mut after = due.clone();
@@ -63,6 +63,7 @@ pub(crate) async fn run(args: TrimArgs) -> anyhow::Result<()> {
         }));
     }
     args.format.print(&table, &json!(rows))?;
+    tell_clamped(&clamped);
     if args.dry_run {
         eprintln!("Nothing was deleted: --dry-run.");
     }
