@@ -5,6 +5,8 @@ use crate::wire_client::value_batch;
 use model::{ErrorCode, TopicId};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use wire::{ApiKey, ListOffsetsRequest, ResponseBody};
 
 /// A broker that stopped cleanly after it took 20 batches for a topic `t`; where they are.
 fn filled(data: &Path) -> (TopicId, PathBuf) {
@@ -22,6 +24,17 @@ fn filled(data: &Path) -> (TopicId, PathBuf) {
     });
     let logs = files.filter(|path| path.extension().is_some_and(|e| e == "log"));
     (topic, logs.max_by_key(|path| path.metadata().unwrap().len()).unwrap())
+}
+
+/// The code that ListOffsets answers for `t-0`.
+fn list_offsets(server: &Server) -> i16 {
+    let partition = ListOffsetsPartition { timestamp: -1, current_leader_epoch: -1, ..Default::default() };
+    let topics = vec![ListOffsetsTopic { name: "t".into(), partitions: vec![partition] }];
+    let request = ListOffsetsRequest { replica_id: -1, topics, ..Default::default() };
+    let ResponseBody::ListOffsets(answer) = server.client().ask(ApiKey::ListOffsets, 7, request) else {
+        panic!()
+    };
+    answer.topics[0].partitions[0].error_code
 }
 
 #[test]
@@ -67,6 +80,7 @@ fn a_partition_that_is_offline_by_damage_shows_as_such_everywhere() {
         ErrorCode::KafkaStorageError.code()
     );
     wait_for("the gauge", || (server.metric("plimsoll_offline_partitions") == 1).then_some(()));
+    assert_eq!(list_offsets(&server), ErrorCode::KafkaStorageError.code());
     let shown = plimsoll(&server, &["topic", "describe", "t"], "");
     assert!(String::from_utf8_lossy(&shown.stdout).contains("0  offline "), "{shown:?}");
     for command in [&["consume", "t", "-e"][..], &["topic", "trim", "t", "--before", "1"]] {
