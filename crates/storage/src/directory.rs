@@ -219,9 +219,13 @@ impl Directory {
         meta: &DirectoryMeta,
     ) -> Result<(Directory, Vec<GroupState>), OpenError> {
         if meta.cluster_id != cfg.cluster_id || meta.node_id != cfg.node_id {
+            let (theirs, ours) = if meta.node_id == cfg.node_id {
+                (format!("cluster '{}'", meta.cluster_id), format!("cluster '{}'", cfg.cluster_id))
+            } else {
+                (format!("node {}", meta.node_id), format!("node {}", cfg.node_id))
+            };
             return Err(OpenError::Foreign(format!(
-                "the data directory belongs to node {} of cluster '{}', this is node {} of cluster '{}'",
-                meta.node_id, meta.cluster_id, cfg.node_id, cfg.cluster_id
+                "the data directory belongs to {theirs}, this is {ours}"
             )));
         }
         let Some(read) = state_log::read(disk, cfg.accept_state_log_damage)? else {
