@@ -123,8 +123,13 @@ impl Run {
         }
     }
 
+    /// Where the page cache is promised alone, the power stays on.
     fn crash(&mut self, power: bool) {
-        self.world.crash(power && !self.world.write_caching);
+        self.die(power && !self.world.write_caching);
+    }
+
+    fn die(&mut self, power: bool) {
+        self.world.crash(power);
         self.workload.crashed();
         self.restarts += 1;
         self.start();
@@ -211,14 +216,8 @@ impl Run {
         self.world.disk.limit(None, 0);
         self.world.disk.fail_next_sync = false;
         self.oracle.power_lost();
-        self.world.crash(true);
-        self.workload.crashed();
-        self.restarts += 1;
-        self.start();
-        if !self.refused_start {
-            self.world.quiesce();
-            self.verify();
-        }
+        self.die(true);
+        self.verify();
     }
 
     fn heal_and_verify(&mut self, flip: bool) {
@@ -227,10 +226,7 @@ impl Run {
             self.flip();
         }
         self.crash(true);
-        if !self.refused_start {
-            self.world.quiesce();
-            self.verify();
-        }
+        self.verify();
     }
 
     /// Rot in what is long durable: it may be refused, never wrong and never missing in silence.
@@ -256,6 +252,10 @@ impl Run {
 
     /// Reads every log from its start to its end.
     fn verify(&mut self) {
+        if self.refused_start {
+            return;
+        }
+        self.world.quiesce();
         for key in self.oracle.keys() {
             let mut seen = BTreeMap::new();
             let (mut at, mut start, mut tries) = (0, None, 0);

@@ -23,7 +23,7 @@ pub(crate) struct World {
     incarnation: u64,
     boots: u64,
     seed: u64,
-    /// Topics are acknowledged from the page cache; such a run has no power cuts.
+    /// Topics are acknowledged from the page cache; such a run has no power cut but its last.
     pub(crate) write_caching: bool,
     dirty: bool,
 }

@@ -126,12 +126,17 @@ impl Core {
         match self.ask_group(group, request).await {
             Some(Reply::Group(reply)) => Ok(reply),
             Some(Reply::GroupRefused(code)) => Err(code),
-            _ => Err(ErrorCode::UnknownServerError),
+            Some(_) => Err(ErrorCode::UnknownServerError),
+            None => Err(ErrorCode::CoordinatorNotAvailable),
         }
     }
 
+    /// `None`: too many requests wait; nothing was done.
     async fn ask_group(self: &Rc<Self>, group: &str, request: GroupRequest) -> Option<Reply> {
         let call = self.call(1);
+        if call.is_nobodys() {
+            return None;
+        }
         self.with_node(|node, now| node.group(now, call.token(0), group, request));
         call.one().await
     }
@@ -141,7 +146,8 @@ impl Core {
         match self.ask_group(group, GroupRequest::Describe(vec![group.to_owned()])).await {
             Some(Reply::GroupsDescribed(mut groups)) => groups.pop().ok_or(ErrorCode::UnknownServerError),
             Some(Reply::GroupRefused(code)) => Err(code),
-            _ => Err(ErrorCode::UnknownServerError),
+            Some(_) => Err(ErrorCode::UnknownServerError),
+            None => Err(ErrorCode::CoordinatorNotAvailable),
         }
     }
 

@@ -98,7 +98,8 @@ fn accept(
 
 /// Asks the node, which reads files where it must.
 async fn ask(shared: &Rc<Shared>, asks: &[(GroupKey, ListOffsetAsk)]) -> Vec<Result<Offset, ErrorCode>> {
-    let mut found = vec![Err(ErrorCode::UnknownServerError); asks.len()];
+    // What stays without an answer is asked again.
+    let mut found = vec![Err(ErrorCode::NotLeaderOrFollower); asks.len()];
     let mut call = shared.core.list_offsets(asks);
     call.done().await;
     call.take(|item, reply| {

@@ -17,8 +17,13 @@ pub(crate) async fn handle(
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for p in &topic.partitions {
-            let mut end =
-                EpochEndOffset { error_code: 0, partition: p.partition, leader_epoch: -1, end_offset: -1 };
+            // Until there is an answer: clients ask again.
+            let mut end = EpochEndOffset {
+                error_code: ErrorCode::NotLeaderOrFollower.code(),
+                partition: p.partition,
+                leader_epoch: -1,
+                end_offset: -1,
+            };
             match accept(shared, ctx, &topic.topic, p.partition) {
                 Ok(key) => {
                     places.push((response.topics.len(), partitions.len()));
@@ -37,7 +42,7 @@ pub(crate) async fn handle(
         let Some((topic, partition)) = places.get(item) else { return };
         let place = &mut response.topics[*topic].partitions[*partition];
         match result {
-            Ok((epoch, end)) => (place.leader_epoch, place.end_offset) = (epoch, end),
+            Ok((epoch, end)) => (place.error_code, place.leader_epoch, place.end_offset) = (0, epoch, end),
             Err(code) => place.error_code = shared.code(ctx, code),
         }
     });

@@ -19,6 +19,17 @@ fn flushing() -> (Rig, OpToken, Vec<FileId>) {
     (rig, token, files)
 }
 
+/// A rig with a relaxed entry on the disk, and one for which there is no room.
+fn no_room() -> Rig {
+    let mut rig = Rig::new();
+    rig.relaxed = true;
+    rig.append(1);
+    rig.settle();
+    rig.disk.full = true;
+    rig.append(1);
+    rig
+}
+
 /// One turn in which a sync of that kind is not carried out.
 fn held_sync(rig: &mut Rig, behind: bool) -> Option<(OpToken, Vec<FileId>)> {
     let mut held = None;
@@ -121,12 +132,7 @@ fn a_stop_waits_for_the_flush() {
 
 #[test]
 fn a_flush_of_what_found_no_space_is_made_good() {
-    let mut rig = Rig::new();
-    rig.relaxed = true;
-    rig.append(1);
-    rig.settle();
-    rig.disk.full = true;
-    rig.append(1);
+    let mut rig = no_room();
     rig.now.mono = rig.now.mono.after_ms(1001);
     rig.step();
     rig.disk.full = false;
@@ -142,12 +148,7 @@ fn a_flush_of_what_found_no_space_is_made_good() {
 
 #[test]
 fn a_flush_that_ends_after_what_found_no_space_was_written_again_does_not_count() {
-    let mut rig = Rig::new();
-    rig.relaxed = true;
-    rig.append(1);
-    rig.settle();
-    rig.disk.full = true;
-    rig.append(1);
+    let mut rig = no_room();
     rig.now.mono = rig.now.mono.after_ms(1001);
     let mut held = held_sync(&mut rig, true);
     rig.disk.full = false;
@@ -190,12 +191,7 @@ fn a_relaxed_entry_does_not_count_before_one_that_must_be_synced() {
 
 #[test]
 fn a_stall_does_not_ask_for_a_flush_over_and_over() {
-    let mut rig = Rig::new();
-    rig.relaxed = true;
-    rig.append(1);
-    rig.settle();
-    rig.disk.full = true;
-    rig.append(1);
+    let mut rig = no_room();
     rig.step();
     rig.step();
     assert!(rig.dir.stalled_since().is_some());
