@@ -126,6 +126,7 @@ fn snapshot(shared: &Shared) -> Snapshot {
     }
     put(names::DISK_FENCED, f64::from(u8::from(shared.core.fenced().is_some())));
     put(names::DISK_FULL, f64::from(u8::from(shared.disk_full.get())));
+    put(names::POOL_BYTES, shared.pool_bytes() as f64);
     put(names::DISK_STALLED, shared.core.stalled().map_or(0.0, |time| time.as_secs_f64()));
     shared.metrics.read_queue.set(shared.readers.queued() as f64);
     let version = labels([("version", env!("CARGO_PKG_VERSION"))].into_iter());

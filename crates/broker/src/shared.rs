@@ -147,6 +147,11 @@ impl Shared {
         self.disk.space().map_or((-1, -1), |(free, total)| (number(total), number(free)))
     }
 
+    /// Bytes of the files that wait in the pool.
+    pub(crate) fn pool_bytes(&self) -> u64 {
+        self.disk.pool_files() * storage::FILE_BYTES
+    }
+
     /// Whether a stop has begun.
     pub(crate) fn stopping(&self) -> bool {
         self.stopping.get()

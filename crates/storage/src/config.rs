@@ -1,7 +1,7 @@
 //! Settings, with what each one bounds.
 
 /// Physical size of one file of the pool, and of a segment where `segment_bytes` is larger.
-pub(crate) const FILE_BYTES: u64 = 32 << 20;
+pub const FILE_BYTES: u64 = 32 << 20;
 
 /// Settings of one log; changeable while it runs ([`crate::Log::set_config`]).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -39,7 +39,7 @@ pub mod test_disk;
 mod tests;
 
 pub use checkpoint::{AppliedPoint, BaseFile, Checkpoint, EpochStart, Replica, ReplicaKind, birth};
-pub use config::{DirectoryConfig, LogConfig};
+pub use config::{DirectoryConfig, FILE_BYTES, LogConfig};
 pub use directory::{DirEvent, Directory, GroupState, HardState, Mark, read_meta};
 pub use disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, OpToken};
 pub use epoch::EpochTable;

@@ -419,7 +419,7 @@ impl Log {
         fx.drop_group(self.key);
         self.close_active(fx);
         if !paths.is_empty() {
-            fx.ops.push(DiskOp::Remove { paths, recycle: true });
+            fx.ops.push(DiskOp::Remove { paths, recycle: self.cfg.recycled_files });
         }
         fx.ops.push(DiskOp::RemoveDir { path: dir });
     }

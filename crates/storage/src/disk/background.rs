@@ -1,14 +1,15 @@
 //! What nobody waits for on the way to an acknowledgement: checkpoints, deletions, the pool.
 use super::Sink;
-use super::shared::{Shared, guard, io_error};
-use crate::config::FILE_BYTES;
+use super::shared::{POOL, Shared, TRASH, guard, io_error, is_ready};
+use crate::FILE_BYTES;
 use crate::disk_op::{Completion, DiskError, DiskErrorKind, OpToken};
 use bytes::Bytes;
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Written at once while a file of the pool is made.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
@@ -19,6 +20,13 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Above so many bytes a second nothing is filled: it would double what the disk has to write, and who waits
 /// for a sync would wait for both.
 const BUSY: u64 = 16 << 20;
+/// How long a file that was recycled beyond `log.pool.bytes` waits for use: what one run of retention gives
+/// back lasts until the next.
+const KEPT: Duration = Duration::from_mins(10);
+/// How often the pool is searched for files that waited too long, and how many are let go then: checkpoints wait
+/// meanwhile.
+const SEARCH: Duration = Duration::from_secs(5);
+const AT_ONCE: usize = 256;
 
 pub(super) enum Job {
     Put { path: String, bytes: Bytes, token: OpToken, durable: bool },
@@ -71,11 +79,22 @@ fn put(shared: &Shared, path: &str, bytes: &Bytes, durable: bool) -> Result<(), 
     made.iter().try_for_each(|dir| shared.sync_dir(dir))
 }
 
+/// Makes a used file as long as those of the pool.
+fn lengthen(path: &Path) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
+    let mut missing = FILE_BYTES.saturating_sub(file.metadata()?.len());
+    while missing > 0 {
+        let piece = usize::try_from(missing).unwrap_or(ZEROS.len()).min(ZEROS.len());
+        file.write_all(&ZEROS[..piece])?;
+        missing -= piece as u64;
+    }
+    Ok(())
+}
+
 /// A file of the pool that is being written.
 struct Making {
     file: File,
-    /// Its name for the time being, and at last.
-    names: (PathBuf, PathBuf),
+    path: PathBuf,
     filled: u64,
 }
 
@@ -96,18 +115,26 @@ pub(super) struct Background {
     /// The pool may not be full.
     wanted: bool,
     load: Load,
+    searched: Instant,
 }
 
 impl Background {
     pub(super) fn new(shared: Arc<Shared>, pool_bytes: u64, sink: Sink) -> Background {
         let load = Load { written: 0, at: Instant::now(), rate: 0 };
-        Background { shared, pool_bytes, sink, made: 0, making: None, wanted: false, load }
+        let searched = Instant::now();
+        // What a process that died had not finished.
+        let pool = std::fs::read_dir(shared.path(POOL)).into_iter().flatten().flatten();
+        for file in pool.map(|e| e.path()).filter(|path| !is_ready(path)) {
+            let _ = std::fs::remove_file(file);
+        }
+        Background { shared, pool_bytes, sink, made: 0, making: None, wanted: false, load, searched }
     }
 
     /// Jobs first; the pool when there is none.
     pub(super) fn run(mut self, jobs: &mpsc::Receiver<Job>) {
-        self.tidy();
+        let _ = std::fs::remove_dir_all(self.shared.path(TRASH));
         loop {
+            self.let_go();
             let job = match self.next_step() {
                 Some(wait) => jobs.recv_timeout(wait),
                 None => jobs.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
@@ -135,36 +162,52 @@ impl Background {
         }
     }
 
-    /// What a process that died left behind.
-    fn tidy(&self) {
-        let _ = std::fs::remove_dir_all(self.shared.path("trash"));
-        let pool = std::fs::read_dir(self.shared.path("pool")).into_iter().flatten().flatten();
-        for file in pool.map(|e| e.path()).filter(|p| p.extension().is_some()) {
-            let _ = std::fs::remove_file(file);
+    /// Whether the pool may have one file more than it has, where it is to have `most` bytes.
+    fn room(&self, most: impl FnOnce(u64) -> u64) -> bool {
+        let with_it = (self.shared.pool_files() + 1) * FILE_BYTES;
+        let spare = |&(free, total): &(u64, u64)| free > 2 * self.pool_bytes + total / 20;
+        self.shared.space().filter(spare).is_some_and(|(free, _)| with_it <= most(free))
+    }
+
+    /// Used files cost nothing to keep, so there may be as many as there is free space besides.
+    fn recycle(&self, path: &str) {
+        let used: PathBuf = self.shared.path(path);
+        let kept = self.room(|free| free.max(self.pool_bytes)) && lengthen(&used).is_ok();
+        if !kept || self.shared.add_to_pool(&used).is_err() {
+            let _ = std::fs::remove_file(&used);
         }
     }
 
-    fn ready(&self) -> u64 {
-        let pool = std::fs::read_dir(self.shared.path("pool"));
-        pool.map_or(0, |dir| dir.flatten().filter(|e| e.path().extension().is_none()).count() as u64)
+    /// How many files the pool has beyond `log.pool.bytes`.
+    fn beyond(&self) -> u64 {
+        self.shared.pool_files().saturating_sub(self.pool_bytes / FILE_BYTES)
     }
 
-    fn room(&self) -> bool {
-        let spare = self.shared.space().is_some_and(|(free, total)| free > 2 * self.pool_bytes + total / 20);
-        (self.ready() + 1) * FILE_BYTES <= self.pool_bytes && spare
-    }
-
-    fn recycle(&self, path: &str) {
-        let used: PathBuf = self.shared.path(path);
-        if !self.room() || std::fs::rename(&used, used.with_extension("")).is_err() {
-            let _ = std::fs::remove_file(&used);
+    /// Lets go of files that nobody took in time, and of those whose space is needed.
+    fn let_go(&mut self) {
+        if self.beyond() == 0 || self.searched.elapsed() < SEARCH {
+            return;
+        }
+        self.searched = Instant::now();
+        let changed = |path: PathBuf| Some((std::fs::metadata(&path).ok()?.ctime(), path));
+        let mut ready: Vec<(i64, PathBuf)> = self.shared.ready().filter_map(changed).collect();
+        ready.sort_unstable();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let late = i64::try_from(now.saturating_sub(KEPT).as_secs()).unwrap_or(0);
+        for (changed, path) in ready.into_iter().take(AT_ONCE) {
+            let free = self.shared.space().map_or(0, |(free, _)| free);
+            let short = self.shared.pool_files() * FILE_BYTES > free;
+            if self.beyond() == 0 || (changed > late && !short) {
+                break;
+            }
+            let _ = self.shared.take_from_pool(|| std::fs::remove_file(&path));
         }
     }
 
     /// When the next piece of the pool is to be written.
     fn next_step(&mut self) -> Option<Duration> {
         if !self.wanted {
-            return None;
+            return (self.beyond() > 0).then(|| SEARCH.saturating_sub(self.searched.elapsed()));
         }
         let elapsed = self.load.at.elapsed();
         if elapsed >= LOOK {
@@ -178,21 +221,21 @@ impl Background {
 
     /// Writes a piece of the next file, unless the disk is needed for what somebody waits for.
     fn step(&mut self) {
-        if self.load.rate > BUSY {
+        if !self.wanted || self.load.rate > BUSY {
             return;
         }
         if self.fill().is_err() {
             self.wanted = false;
             if let Some(making) = self.making.take() {
                 // Without room there is no pool, which only costs time.
-                let _ = std::fs::remove_file(making.names.0);
+                let _ = std::fs::remove_file(making.path);
             }
         }
     }
 
     fn fill(&mut self) -> std::io::Result<()> {
         let Some(making) = &mut self.making else {
-            self.wanted = self.room();
+            self.wanted = self.room(|_| self.pool_bytes);
             if self.wanted {
                 self.making = Some(self.begin()?);
             }
@@ -205,14 +248,13 @@ impl Background {
         if making.filled < FILE_BYTES {
             return Ok(());
         }
-        self.making.take().map_or(Ok(()), |done| std::fs::rename(done.names.0, done.names.1))
+        self.making.take().map_or(Ok(()), |done| self.shared.add_to_pool(&done.path))
     }
 
     fn begin(&mut self) -> std::io::Result<Making> {
-        std::fs::create_dir_all(self.shared.path("pool"))?;
+        std::fs::create_dir_all(self.shared.path(POOL))?;
         self.made += 1;
-        let name = format!("pool/new-{}-{}", std::process::id(), self.made);
-        let names = (self.shared.path(&format!("{name}.making")), self.shared.path(&name));
-        Ok(Making { file: File::create(&names.0)?, names, filled: 0 })
+        let path = self.shared.path(&format!("{POOL}/new-{}-{}.making", std::process::id(), self.made));
+        Ok(Making { file: File::create(&path)?, path, filled: 0 })
     }
 }

@@ -32,8 +32,9 @@ use std::thread::JoinHandle;
 /// Settings of the real disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskOptions {
-    /// `log.pool.bytes`: how much pre-written, recycled space is kept for files that are written to often.
-    /// Filled in the background as soon as one is asked for; 0 turns it off.
+    /// `log.pool.bytes`: how much pre-written space is kept for files that are written to often. Made in the
+    /// background as soon as one is asked for; 0 turns it off. Used files are kept beyond it, for ten minutes
+    /// and as many as there is free space besides.
     pub pool_bytes: u64,
     /// Below this much free space (or a twentieth of the file system, whichever is less) clients' appends are
     /// to be refused: [`Completion::Space`].
@@ -125,6 +126,11 @@ impl RealDisk {
     /// As [`crate::read_range`], but `None` where it would have to wait for the medium.
     pub fn try_read_range(&self, range: &FileRange) -> Option<Result<Extracted, ExtractError>> {
         reader::try_read_range(&self.shared, range)
+    }
+
+    /// Files that wait in the pool for use, 32 MiB each.
+    pub fn pool_files(&self) -> u64 {
+        self.shared.pool_files()
     }
 
     /// Free and total bytes of the file system; `None` where it does not say.

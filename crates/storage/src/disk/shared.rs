@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Files that wait for use.
+pub(super) const POOL: &str = "pool";
+/// Files that are being unlinked.
+pub(super) const TRASH: &str = "trash";
 /// Maps kept; one is at most 160 KiB of address space.
 const MAPS: usize = 1024;
 
@@ -65,6 +69,12 @@ pub(super) struct Shared {
     failed: Mutex<Option<DiskError>>,
     pub(super) buffers: Buffers,
     written: AtomicU64,
+    pool_files: AtomicU64,
+}
+
+/// Files of the pool that are not ready have an extension.
+pub(super) fn is_ready(path: &Path) -> bool {
+    path.extension().is_none()
 }
 
 pub(super) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -95,6 +105,8 @@ impl Shared {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(4096);
         let quarter = usize::try_from(limit / 4).unwrap_or(1024).clamp(16, 4096);
         let open_files = if options.open_files == 0 { quarter } else { options.open_files };
+        let pool = std::fs::read_dir(root.join(POOL)).into_iter().flatten().flatten();
+        let pool_files = pool.filter(|e| is_ready(&e.path())).count() as u64;
         Ok(Shared {
             own_mount: own_mount(&root),
             root,
@@ -104,6 +116,7 @@ impl Shared {
             failed: Mutex::new(None),
             buffers: Buffers::default(),
             written: AtomicU64::new(0),
+            pool_files: AtomicU64::new(pool_files),
         })
     }
 
@@ -114,6 +127,32 @@ impl Shared {
 
     pub(super) fn count_written(&self, bytes: u64) {
         self.written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Files of the pool that are ready for use.
+    pub(super) fn pool_files(&self) -> u64 {
+        self.pool_files.load(Ordering::Relaxed)
+    }
+
+    /// Gives a file its place in the pool: `made` may be used from here on.
+    pub(super) fn add_to_pool(&self, made: &Path) -> std::io::Result<()> {
+        std::fs::rename(made, made.with_extension(""))?;
+        self.pool_files.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes a ready file out of the pool by moving or removing it.
+    pub(super) fn take_from_pool(&self, take: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
+        take()?;
+        let less = |files: u64| Some(files.saturating_sub(1));
+        let _ = self.pool_files.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        Ok(())
+    }
+
+    /// The ready files of the pool.
+    pub(super) fn ready(&self) -> impl Iterator<Item = PathBuf> {
+        let pool = std::fs::read_dir(self.path(POOL)).into_iter().flatten().flatten();
+        pool.map(|e| e.path()).filter(|path| is_ready(path))
     }
 
     pub(super) fn path(&self, path: &str) -> PathBuf {

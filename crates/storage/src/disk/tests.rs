@@ -192,8 +192,7 @@ fn files_are_sealed_deleted_and_recycled_through_the_pool() {
     }
     node.settle();
     let files = node.logs[0].as_ref().unwrap().files();
-    let pooled =
-        |path: &str| std::fs::metadata(root.path().join(path)).unwrap().len() == crate::config::FILE_BYTES;
+    let pooled = |path: &str| std::fs::metadata(root.path().join(path)).unwrap().len() == crate::FILE_BYTES;
     assert!(files.iter().any(|f| pooled(&f.path)), "no file came from the pool: {files:?}");
     let whole = node.read(0);
     assert_eq!(records::batches(&whole).count(), 160);
@@ -304,12 +303,102 @@ fn a_directory_that_is_removed_moved_or_replaced_under_the_process_is_fenced() {
     assert!(replaced.contains("was replaced under the running broker"), "{replaced}");
 }
 
+fn bare(root: &Path, pool_bytes: u64) -> (RealDisk, mpsc::Receiver<Completion>) {
+    let (sink, completions) = mpsc::channel();
+    let options = DiskOptions { pool_bytes, ..DiskOptions::default() };
+    (RealDisk::open(root, options, Box::new(move |c| _ = sink.send(c))).unwrap(), completions)
+}
+
+/// Until everything submitted is written.
+fn drained(disk: &RealDisk, completions: &mpsc::Receiver<Completion>) {
+    disk.submit(DiskOp::Barrier { token: OpToken(1) });
+    let done = std::iter::from_fn(|| completions.recv_timeout(PATIENCE).ok());
+    let mut written =
+        done.filter_map(|c| if let Completion::Written { result, .. } = c { Some(result) } else { None });
+    written.next().unwrap().unwrap();
+}
+
+#[test]
+fn used_files_are_kept_beyond_what_the_pool_makes_and_lengthened_to_its_size() {
+    let root = directory();
+    let (disk, completions) = bare(root.path(), crate::FILE_BYTES);
+    let size = crate::FILE_BYTES;
+    for (n, len) in [(0, size - 5), (1, size), (2, size - 5000), (3, size / 2), (4, size + 1)] {
+        let (file, path) = (FileId(n), format!("{n}.log"));
+        disk.submit(DiskOp::Create { file, path: path.clone(), pooled: false });
+        disk.submit(DiskOp::Write { file, pos: len - 1, bufs: vec![Bytes::from_static(b"x")] });
+        disk.submit(DiskOp::Close { file });
+        disk.submit(DiskOp::Remove { paths: vec![path], recycle: true });
+    }
+    drained(&disk, &completions);
+    let begun = Instant::now();
+    while disk.pool_files() < 3 && begun.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(disk);
+    let pool = std::fs::read_dir(root.path().join("pool")).unwrap().flatten();
+    let lens: Vec<u64> = pool.map(|e| e.metadata().unwrap().len()).collect();
+    assert_eq!(lens, [size; 3]);
+    let (disk, _completions) = bare(root.path(), size);
+    assert_eq!(disk.pool_files(), 3, "they outlive the process");
+}
+
+#[test]
+fn pages_of_an_old_file_are_overwritten_whole_and_nothing_new_with_them() {
+    let root = directory();
+    std::fs::create_dir(root.path().join("pool")).unwrap();
+    std::fs::write(root.path().join("pool/used"), [7; 12288]).unwrap();
+    let (disk, completions) = bare(root.path(), crate::FILE_BYTES);
+    let file = FileId(1);
+    let write = |pos, len: usize| {
+        let bufs = vec![Bytes::from(vec![1; 3]), Bytes::from(vec![1; len - 3])];
+        disk.submit(DiskOp::Write { file, pos, bufs });
+    };
+    disk.submit(DiskOp::Create { file, path: "new.log".into(), pooled: true });
+    write(0, 5000);
+    write(5000, 50);
+    // Written again, as after a full disk.
+    write(4000, 500);
+    drained(&disk, &completions);
+    let found = std::fs::read(root.path().join("new.log")).unwrap();
+    assert!(found[..5050].iter().all(|b| *b == 1));
+    assert!(found[5050..8192].iter().all(|b| *b == 0));
+    assert!(found[8192..].iter().all(|b| *b == 7));
+    // Nobody else's file is padded.
+    disk.submit(DiskOp::Create { file: FileId(2), path: "plain.log".into(), pooled: false });
+    disk.submit(DiskOp::Write { file: FileId(2), pos: 0, bufs: vec![Bytes::from_static(b"abc")] });
+    drained(&disk, &completions);
+    assert_eq!(std::fs::read(root.path().join("plain.log")).unwrap(), b"abc");
+}
+
+#[test]
+fn indexes_are_given_up_for_a_full_disk_where_nothing_else_is_kept_for_it() {
+    let root = directory();
+    let (disk, completions) = bare(root.path(), 0);
+    let group = root.path().join("groups/g");
+    std::fs::create_dir_all(&group).unwrap();
+    std::fs::write(root.path().join("ballast"), "b").unwrap();
+    for name in ["1.idx", "1.log", "2.idx", "2.ckpt"] {
+        std::fs::write(group.join(name), "x").unwrap();
+    }
+    let left = || std::fs::read_dir(&group).unwrap().count();
+    disk.submit(DiskOp::SpendReserve);
+    drained(&disk, &completions);
+    assert_eq!(left(), 4, "the ballast goes first");
+    let begun = Instant::now();
+    // There is room here, so it may come back meanwhile.
+    while left() > 2 && begun.elapsed() < PATIENCE {
+        disk.submit(DiskOp::SpendReserve);
+        drained(&disk, &completions);
+    }
+    assert_eq!(left(), 2);
+    assert!(group.join("1.log").exists() && group.join("2.ckpt").exists());
+}
+
 #[test]
 fn what_is_kept_for_a_full_disk_is_given_out_when_asked_and_a_file_is_cut() {
     let root = directory();
-    let (sink, completions) = mpsc::channel();
-    let disk =
-        RealDisk::open(root.path(), DiskOptions::default(), Box::new(move |c| _ = sink.send(c))).unwrap();
+    let (disk, completions) = bare(root.path(), DiskOptions::default().pool_bytes);
     let made = |name: &str| root.path().join(name);
     for name in ["ballast", "pool/new-1"] {
         std::fs::create_dir_all(made(name).parent().unwrap()).unwrap();
@@ -320,11 +409,7 @@ fn what_is_kept_for_a_full_disk_is_given_out_when_asked_and_a_file_is_cut() {
     disk.submit(DiskOp::Cut { path: "long".to_owned(), len: 60 });
     disk.submit(DiskOp::Cut { path: "missing".to_owned(), len: 60 });
     disk.submit(DiskOp::SpendReserve);
-    disk.submit(DiskOp::Barrier { token: OpToken(1) });
-    let done = std::iter::from_fn(|| completions.recv_timeout(Duration::from_secs(60)).ok());
-    let written =
-        done.filter_map(|c| if let Completion::Written { result, .. } = c { Some(result) } else { None });
-    written.take(1).for_each(|result| result.unwrap());
+    drained(&disk, &completions);
     assert_eq!(std::fs::read(made("long")).unwrap(), [7; 30]);
     assert!(!made("pool/new-1").exists());
     // There is room here, so a new one may stand in its place already.

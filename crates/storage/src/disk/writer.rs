@@ -1,6 +1,6 @@
 //! The writer: operations in the order in which they were submitted.
 use super::background::Job;
-use super::shared::{Shared, guard, io_error};
+use super::shared::{POOL, Shared, TRASH, guard, io_error};
 use super::syncer::SyncJob;
 use super::{DiskOptions, Sink};
 use crate::disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, FileId, OpToken};
@@ -22,6 +22,12 @@ const PIECE: usize = 1 << 20;
 pub(super) const SPACE_EVERY: Duration = Duration::from_millis(500);
 /// Kept back so that a full disk can still take checkpoints and deletions.
 const BALLAST: u64 = 8 << 20;
+/// Indexes that are given up at a time when nothing else is left, and how often.
+const INDEXES: usize = 64;
+const INDEXES_EVERY: Duration = Duration::from_secs(5);
+/// What the file system reads and writes at once.
+const PAGE: u64 = 4096;
+static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
 
 #[derive(Debug)]
 struct Row {
@@ -33,6 +39,22 @@ struct Row {
     dirty: bool,
     name_dirty: bool,
     used: u64,
+    /// Where it came from the pool: what lies from here on is of no use to anybody.
+    stale_from: Option<u64>,
+}
+
+impl Row {
+    /// What to write behind a write that ends at `end`, so that no page of an old file is read to keep its rest.
+    fn padding(&mut self, end: u64) -> &'static [u8] {
+        match &mut self.stale_from {
+            Some(from) if *from <= end => {
+                *from = end;
+                &ZEROS[..((PAGE - end % PAGE) % PAGE) as usize]
+            }
+            // What was written behind it stays.
+            _ => &[],
+        }
+    }
 }
 
 pub(super) struct Out {
@@ -57,6 +79,8 @@ pub(super) struct Writer {
     low: bool,
     looked: Option<Instant>,
     trash: u64,
+    /// When indexes were last given up for a full disk.
+    spent: Option<Instant>,
 }
 
 impl Writer {
@@ -75,6 +99,7 @@ impl Writer {
             low: false,
             looked: None,
             trash: 0,
+            spent: None,
         }
     }
 
@@ -145,7 +170,8 @@ impl Writer {
     }
 
     fn add(&mut self, file: FileId, path: String, create: Option<bool>) {
-        let row = Row { path, handle: None, create, dirty: false, name_dirty: true, used: 0 };
+        let row =
+            Row { path, handle: None, create, dirty: false, name_dirty: true, used: 0, stale_from: None };
         self.files.insert(file, row);
         if create.is_some() {
             // A reader of an older file of this name keeps that file.
@@ -171,8 +197,9 @@ impl Writer {
         }
         let (path, create) = (row.path.clone(), row.create);
         self.make_room()?;
+        let mut stale_from = None;
         let handle = Arc::new(match create {
-            Some(pooled) => self.create(&path, pooled)?,
+            Some(pooled) => self.create(&path, pooled, &mut stale_from)?,
             None => OpenOptions::new()
                 .write(true)
                 .open(self.shared.path(&path))
@@ -182,11 +209,12 @@ impl Writer {
         if let Some(row) = self.files.get_mut(&file) {
             row.handle = Some(handle.clone());
             row.create = None;
+            row.stale_from = row.stale_from.or(stale_from);
         }
         Ok(handle)
     }
 
-    fn create(&mut self, path: &str, pooled: bool) -> Result<File, DiskError> {
+    fn create(&mut self, path: &str, pooled: bool, stale_from: &mut Option<u64>) -> Result<File, DiskError> {
         let full = self.shared.path(path);
         if let Some(dir) = full.parent()
             && !dir.exists()
@@ -201,6 +229,7 @@ impl Writer {
             let taken = self.take_pooled(&full);
             self.background(Job::FillPool);
             if let Some(file) = taken {
+                *stale_from = Some(0);
                 return Ok(file);
             }
         }
@@ -214,10 +243,9 @@ impl Writer {
     }
 
     fn take_pooled(&self, to: &std::path::Path) -> Option<File> {
-        let pool = std::fs::read_dir(self.shared.path("pool")).ok()?;
-        let ready = pool.flatten().map(|e| e.path()).find(|p| p.extension().is_none())?;
+        let ready = self.shared.ready().next()?;
         let file = OpenOptions::new().write(true).open(&ready).ok()?;
-        std::fs::rename(&ready, to).ok().map(|()| file)
+        self.shared.take_from_pool(|| std::fs::rename(&ready, to)).ok().map(|()| file)
     }
 
     /// Closes the least recently used files when there are too many; a dirty one is synced first.
@@ -243,10 +271,11 @@ impl Writer {
     fn write(&mut self, file: FileId, pos: u64, bufs: &[Bytes]) -> Result<(), DiskError> {
         self.shared.check()?;
         let handle = self.handle(file)?;
-        let result = write_all(&handle, pos, bufs);
+        let len = bufs.iter().map(|b| b.len() as u64).sum::<u64>();
         let Some(row) = self.files.get_mut(&file) else { return Ok(()) };
+        let result = write_all(&handle, pos, bufs, row.padding(pos + len));
         row.dirty = true;
-        self.shared.count_written(bufs.iter().map(|b| b.len() as u64).sum());
+        self.shared.count_written(len);
         result.map_err(|e| io_error("write", &row.path, &e))
     }
 
@@ -314,10 +343,12 @@ impl Writer {
         let read = readers.remove(path).is_some_and(|file| Arc::strong_count(&file) > 1);
         let len = std::fs::metadata(&full).map_or(0, |m| m.len());
         self.trash += 1;
-        let fits = recycle && !read && len == crate::config::FILE_BYTES && self.pool_bytes >= len;
+        let size = crate::FILE_BYTES;
+        // A little is soon added; the active file of a topic that is deleted may have only begun.
+        let fits = recycle && !read && (size / 8 * 7..=size).contains(&len) && self.pool_bytes >= size;
         let name = format!("{}-{}", std::process::id(), self.trash);
-        let to = if fits { format!("pool/{name}.used") } else { format!("trash/{name}") };
-        let _ = std::fs::create_dir_all(self.shared.path(if fits { "pool" } else { "trash" }));
+        let to = if fits { format!("{POOL}/{name}.used") } else { format!("{TRASH}/{name}") };
+        let _ = std::fs::create_dir_all(self.shared.path(if fits { POOL } else { TRASH }));
         if std::fs::rename(&full, self.shared.path(&to)).is_ok() {
             drop(readers);
             self.background(if fits { Job::Recycle(to) } else { Job::Unlink(to) });
@@ -341,13 +372,21 @@ impl Writer {
         self.shared.path("ballast")
     }
 
-    /// The ballast, and files of the pool that wait for use.
-    fn spend_reserve(&self) {
-        let _ = std::fs::remove_file(self.ballast());
-        let pool = std::fs::read_dir(self.shared.path("pool")).into_iter().flatten().flatten();
-        for file in pool.map(|e| e.path()).filter(|p| p.extension().is_none()) {
-            let _ = std::fs::remove_file(file);
+    /// The ballast, and files of the pool that wait for use. Where there is neither, some indexes: each is
+    /// made again by the first reader that needs it.
+    fn spend_reserve(&mut self) {
+        let mut spent = std::fs::remove_file(self.ballast()).is_ok();
+        for file in self.shared.ready() {
+            spent |= self.shared.take_from_pool(|| std::fs::remove_file(file)).is_ok();
         }
+        if spent || self.spent.is_some_and(|at| at.elapsed() < INDEXES_EVERY) {
+            return;
+        }
+        self.spent = Some(Instant::now());
+        let groups = std::fs::read_dir(self.shared.path("groups")).into_iter().flatten().flatten();
+        let files = groups.flat_map(|group| std::fs::read_dir(group.path()).into_iter().flatten().flatten());
+        let indexes = files.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "idx"));
+        indexes.take(INDEXES).for_each(|index| _ = std::fs::remove_file(index));
     }
 
     /// Tells when it is news.
@@ -380,9 +419,11 @@ fn sync_data(file: &File, path: &str) -> Result<(), DiskError> {
     file.sync_data().map_err(failed)
 }
 
-fn write_all(file: &File, mut pos: u64, bufs: &[Bytes]) -> std::io::Result<()> {
-    for some in bufs.chunks(SLICES) {
-        let mut slices: Vec<IoSlice<'_>> = some.iter().map(|b| IoSlice::new(b)).collect();
+fn write_all(file: &File, mut pos: u64, bufs: &[Bytes], padding: &[u8]) -> std::io::Result<()> {
+    let mut chunks = bufs.chunks(SLICES);
+    while let Some(some) = chunks.next() {
+        let padding = (chunks.len() == 0 && !padding.is_empty()).then(|| IoSlice::new(padding));
+        let mut slices: Vec<IoSlice<'_>> = some.iter().map(|b| IoSlice::new(b)).chain(padding).collect();
         let mut rest = &mut slices[..];
         while !rest.is_empty() {
             match rustix::io::pwritev(file, rest, pos) {
