@@ -157,9 +157,10 @@ impl Broker {
         shared.refresh_settings();
         let addresses = start(&shared, bound, http)?;
         spawn_local(sweep(shared.clone()));
-        started(&addresses);
+        // First: whoever reads the addresses may tell it to stop at once.
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        started(&addresses);
         tokio::select! {
             () = self.stop.notified() => {}
             _ = terminate.recv() => {}
