@@ -3,7 +3,7 @@ use cluster::{BrokerConfig, CompressionType, Image, TimestampType, Topic};
 use coordinator::GroupConfig;
 use partition::PartitionConfig;
 use records::{Codec, CompressionTarget, TimestampBounds};
-use storage::LogConfig;
+use storage::{FileSource, LogConfig};
 
 /// A batch of a coordinator may hold a whole large group; clients are bound by their topic's limit.
 const MACHINE_BATCH_BYTES: usize = 64 << 20;
@@ -35,7 +35,7 @@ pub(crate) fn partition_config(image: &Image, topic: &Topic) -> PartitionConfig 
             segment_ms: config.segment_ms,
             index_interval_bytes: u32::try_from(config.index_interval_bytes).unwrap_or_default(),
             window_bytes: positive(broker.log_window_bytes),
-            recycled_files: !config.write_caching,
+            files: if config.write_caching { FileSource::Used } else { FileSource::Pool },
             ..LogConfig::default()
         },
         max_message_bytes: if machine { MACHINE_BATCH_BYTES } else { max_message_bytes },

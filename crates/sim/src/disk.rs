@@ -5,7 +5,7 @@
 use crate::rng::Rng;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
-use storage::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, OpToken};
+use storage::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, FileSource, OpToken};
 
 const SECTOR: usize = 512;
 
@@ -150,8 +150,8 @@ impl SimDisk {
 
     fn execute(&mut self) -> Option<Completion> {
         match self.queue.pop_front()? {
-            DiskOp::Create { file, path, pooled } => {
-                let inode = self.take_inode(pooled);
+            DiskOp::Create { file, path, source } => {
+                let inode = self.take_inode(source != FileSource::New);
                 self.open.insert(file, inode);
                 self.link(path, inode);
                 None

@@ -1,4 +1,5 @@
 //! Settings, with what each one bounds.
+use crate::disk_op::FileSource;
 
 /// Physical size of one file of the pool, and of a segment where `segment_bytes` is larger.
 pub const FILE_BYTES: u64 = 32 << 20;
@@ -18,8 +19,8 @@ pub struct LogConfig {
     pub window_bytes: u64,
     /// A checkpoint is due this many bytes after the last.
     pub checkpoint_bytes: u64,
-    /// Whether files after the first come from the pool: it pays where writes are synced one by one.
-    pub recycled_files: bool,
+    /// Where files after the first come from.
+    pub files: FileSource,
 }
 
 impl Default for LogConfig {
@@ -31,7 +32,7 @@ impl Default for LogConfig {
             index_interval_bytes: 4096,
             window_bytes: 1 << 30,
             checkpoint_bytes: 64 << 20,
-            recycled_files: true,
+            files: FileSource::Pool,
         }
     }
 }

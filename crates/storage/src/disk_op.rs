@@ -21,13 +21,24 @@ pub struct FileId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct OpToken(pub u64);
 
+/// Where a new file comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileSource {
+    /// The file system.
+    New,
+    /// The pool, where it has more than it makes ahead: overwriting a used file costs less than growing one.
+    Used,
+    /// The pool, which makes others: it pays where writes are synced one by one.
+    Pool,
+}
+
 /// One thing for the disk to do.
 #[allow(missing_docs)] // The variants' docs name their fields.
 #[derive(Debug)]
 pub enum DiskOp {
-    /// Creates `path` (with its parent directory) for writing: a recycled file of the pool is taken
-    /// where `pooled` is set (it pays for files that are synced often) and one is there. The name is durable with the next sync of the file.
-    Create { file: FileId, path: String, pooled: bool },
+    /// Creates `path` (with its parent directory) for writing, from `source` where that has a file. The name is
+    /// durable with the next sync of the file.
+    Create { file: FileId, path: String, source: FileSource },
     /// Opens an existing file for writing on.
     Open { file: FileId, path: String },
     /// Writes `bufs` one after the other from `pos` on.

@@ -41,7 +41,7 @@ mod tests;
 pub use checkpoint::{AppliedPoint, BaseFile, Checkpoint, EpochStart, Replica, ReplicaKind, birth};
 pub use config::{DirectoryConfig, FILE_BYTES, LogConfig};
 pub use directory::{DirEvent, Directory, GroupState, HardState, Mark, read_meta};
-pub use disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, OpToken};
+pub use disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, FileSource, OpToken};
 pub use epoch::EpochTable;
 pub use error::{Damage, OpenError, ReadError, RecoverError};
 pub use frame::{EntryHead, EntryKind};

@@ -4,7 +4,7 @@
 //! there is one, follows. Reading is in `log_read.rs`, checkpoints and deletion in `log_checkpoint.rs`.
 use crate::checkpoint::Checkpoint;
 use crate::config::LogConfig;
-use crate::disk_op::DiskOp;
+use crate::disk_op::{DiskOp, FileSource};
 use crate::epoch::EpochTable;
 use crate::error::Damage;
 use crate::frame::{EntryHead, EntryKind, FRAME_HEADER, encode_header};
@@ -348,7 +348,7 @@ impl Log {
     fn open_active(&mut self, fx: &mut StorageFx) -> crate::FileId {
         let (index, offset) = (self.last_index + 1, self.next_offset);
         let (term, chain) = (self.last_term(), self.last_chain);
-        let pooled = self.cfg.recycled_files && !self.segments.is_empty();
+        let source = if self.segments.is_empty() { FileSource::New } else { self.cfg.files };
         let dir = &self.dir;
         let path = |index| format!("{dir}/{}", log_name(index));
         match self.active.as_deref_mut() {
@@ -361,7 +361,7 @@ impl Log {
             }
             None => {
                 let file = fx.file();
-                fx.ops.push(DiskOp::Create { file, path: path(index), pooled });
+                fx.ops.push(DiskOp::Create { file, path: path(index), source });
                 let mut active = Active::new(Segment::new(index, offset, term, chain));
                 active.file = Some(file);
                 self.active = Some(Box::new(active));
@@ -419,7 +419,7 @@ impl Log {
         fx.drop_group(self.key);
         self.close_active(fx);
         if !paths.is_empty() {
-            fx.ops.push(DiskOp::Remove { paths, recycle: self.cfg.recycled_files });
+            fx.ops.push(DiskOp::Remove { paths, recycle: true });
         }
         fx.ops.push(DiskOp::RemoveDir { path: dir });
     }

@@ -240,7 +240,7 @@ impl Log {
             return;
         }
         let paths = gone.iter().map(|s| self.path(&log_name(s.first_index))).collect();
-        fx.ops.push(DiskOp::Remove { paths, recycle: self.cfg.recycled_files });
+        fx.ops.push(DiskOp::Remove { paths, recycle: true });
         let paths = gone.iter().map(|s| self.path(&index_name(s.first_index))).collect();
         fx.ops.push(DiskOp::Remove { paths, recycle: false });
     }

@@ -1,5 +1,5 @@
 //! The state log: two files in turn, each begun by a snapshot of everything known.
-use crate::disk_op::{DiskOp, DiskRead, FileId};
+use crate::disk_op::{DiskOp, DiskRead, FileId, FileSource};
 use crate::error::{Damage, OpenError};
 use crate::fx::{StorageFx, WriteRun};
 use crate::state_record::{ALIGN, GroupRow, Item, ReadRecord, Record, RecordKind, decode};
@@ -120,7 +120,7 @@ impl StateLog {
         fx.ops.push(if self.exists[self.current] {
             DiskOp::Open { file, path }
         } else {
-            DiskOp::Create { file, path, pooled: false }
+            DiskOp::Create { file, path, source: FileSource::New }
         });
         self.exists[self.current] = true;
         file

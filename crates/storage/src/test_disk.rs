@@ -1,7 +1,7 @@
 //! A disk in memory for tests: operations are carried out when asked, unsynced bytes are told apart.
 //!
 //! Names count as durable once their file was synced (or put); a removal is durable at once.
-use crate::disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId};
+use crate::disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, FileSource};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -51,7 +51,8 @@ impl TestDisk {
     pub fn apply(&mut self, op: DiskOp) -> Option<Completion> {
         self.done += 1;
         match op {
-            DiskOp::Create { file, path, pooled } => {
+            DiskOp::Create { file, path, source } => {
+                let pooled = source != FileSource::New;
                 let live = if pooled { self.pool.pop().unwrap_or_default() } else { Vec::new() };
                 self.files.insert(path.clone(), Inode { live, ..Inode::default() });
                 self.open.insert(file, path);

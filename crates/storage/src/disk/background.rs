@@ -178,14 +178,9 @@ impl Background {
         }
     }
 
-    /// How many files the pool has beyond `log.pool.bytes`.
-    fn beyond(&self) -> u64 {
-        self.shared.pool_files().saturating_sub(self.pool_bytes / FILE_BYTES)
-    }
-
     /// Lets go of files that nobody took in time, and of those whose space is needed.
     fn let_go(&mut self) {
-        if self.beyond() == 0 || self.searched.elapsed() < SEARCH {
+        if self.shared.beyond(self.pool_bytes) == 0 || self.searched.elapsed() < SEARCH {
             return;
         }
         self.searched = Instant::now();
@@ -197,7 +192,7 @@ impl Background {
         for (changed, path) in ready.into_iter().take(AT_ONCE) {
             let free = self.shared.space().map_or(0, |(free, _)| free);
             let short = self.shared.pool_files() * FILE_BYTES > free;
-            if self.beyond() == 0 || (changed > late && !short) {
+            if self.shared.beyond(self.pool_bytes) == 0 || (changed > late && !short) {
                 break;
             }
             let _ = self.shared.take_from_pool(|| std::fs::remove_file(&path));
@@ -207,7 +202,8 @@ impl Background {
     /// When the next piece of the pool is to be written.
     fn next_step(&mut self) -> Option<Duration> {
         if !self.wanted {
-            return (self.beyond() > 0).then(|| SEARCH.saturating_sub(self.searched.elapsed()));
+            return (self.shared.beyond(self.pool_bytes) > 0)
+                .then(|| SEARCH.saturating_sub(self.searched.elapsed()));
         }
         let elapsed = self.load.at.elapsed();
         if elapsed >= LOOK {

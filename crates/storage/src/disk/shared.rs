@@ -1,6 +1,7 @@
 //! What the threads share: paths, the files open for reading, index maps, the first failure.
 use super::DiskOptions;
 use super::buffers::Buffers;
+use crate::config::FILE_BYTES;
 use crate::disk_op::{DiskError, DiskErrorKind};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -132,6 +133,11 @@ impl Shared {
     /// Files of the pool that are ready for use.
     pub(super) fn pool_files(&self) -> u64 {
         self.pool_files.load(Ordering::Relaxed)
+    }
+
+    /// How many files the pool has beyond the `made` bytes that it makes ahead.
+    pub(super) fn beyond(&self, made: u64) -> u64 {
+        self.pool_files().saturating_sub(made / FILE_BYTES)
     }
 
     /// Gives a file its place in the pool: `made` may be used from here on.

@@ -276,7 +276,7 @@ fn fenced_by(disturb: impl Fn(&Path)) -> String {
     }
     assert!(events.iter().any(|event| matches!(event, DirEvent::Fenced { .. })));
     let file = FileId(u64::MAX);
-    node.disk.submit(DiskOp::Create { file, path: "late".into(), pooled: false });
+    node.disk.submit(DiskOp::Create { file, path: "late".into(), source: FileSource::New });
     node.disk.submit(DiskOp::Write { file, pos: 0, bufs: vec![Bytes::from_static(b"x")] });
     node.disk.submit(DiskOp::Barrier { token: OpToken(1 << 40) });
     let passed = loop {
@@ -325,7 +325,7 @@ fn used_files_are_kept_beyond_what_the_pool_makes_and_lengthened_to_its_size() {
     let size = crate::FILE_BYTES;
     for (n, len) in [(0, size - 5), (1, size), (2, size - 5000), (3, size / 2), (4, size + 1)] {
         let (file, path) = (FileId(n), format!("{n}.log"));
-        disk.submit(DiskOp::Create { file, path: path.clone(), pooled: false });
+        disk.submit(DiskOp::Create { file, path: path.clone(), source: FileSource::New });
         disk.submit(DiskOp::Write { file, pos: len - 1, bufs: vec![Bytes::from_static(b"x")] });
         disk.submit(DiskOp::Close { file });
         disk.submit(DiskOp::Remove { paths: vec![path], recycle: true });
@@ -339,8 +339,23 @@ fn used_files_are_kept_beyond_what_the_pool_makes_and_lengthened_to_its_size() {
     let pool = std::fs::read_dir(root.path().join("pool")).unwrap().flatten();
     let lens: Vec<u64> = pool.map(|e| e.metadata().unwrap().len()).collect();
     assert_eq!(lens, [size; 3]);
-    let (disk, _completions) = bare(root.path(), size);
+    let (disk, completions) = bare(root.path(), size);
     assert_eq!(disk.pool_files(), 3, "they outlive the process");
+    // Relaxed logs leave what was made ahead to those that are synced.
+    for n in 0..4 {
+        let path = format!("relaxed-{n}.log");
+        disk.submit(DiskOp::Create { file: FileId(n), path, source: FileSource::Used });
+    }
+    drained(&disk, &completions);
+    assert_eq!(disk.pool_files(), 1);
+    let path = "synced.log".to_owned();
+    disk.submit(DiskOp::Create { file: FileId(9), path, source: FileSource::Pool });
+    drained(&disk, &completions);
+    let len = |name: &str| std::fs::metadata(root.path().join(name)).unwrap().len();
+    assert_eq!(
+        ["relaxed-0.log", "relaxed-1.log", "relaxed-2.log", "synced.log"].map(len),
+        [size, size, 0, size]
+    );
 }
 
 #[test]
@@ -354,7 +369,7 @@ fn pages_of_an_old_file_are_overwritten_whole_and_nothing_new_with_them() {
         let bufs = vec![Bytes::from(vec![1; 3]), Bytes::from(vec![1; len - 3])];
         disk.submit(DiskOp::Write { file, pos, bufs });
     };
-    disk.submit(DiskOp::Create { file, path: "new.log".into(), pooled: true });
+    disk.submit(DiskOp::Create { file, path: "new.log".into(), source: FileSource::Pool });
     write(0, 5000);
     write(5000, 50);
     // Written again, as after a full disk.
@@ -365,7 +380,7 @@ fn pages_of_an_old_file_are_overwritten_whole_and_nothing_new_with_them() {
     assert!(found[5050..8192].iter().all(|b| *b == 0));
     assert!(found[8192..].iter().all(|b| *b == 7));
     // Nobody else's file is padded.
-    disk.submit(DiskOp::Create { file: FileId(2), path: "plain.log".into(), pooled: false });
+    disk.submit(DiskOp::Create { file: FileId(2), path: "plain.log".into(), source: FileSource::New });
     disk.submit(DiskOp::Write { file: FileId(2), pos: 0, bufs: vec![Bytes::from_static(b"abc")] });
     drained(&disk, &completions);
     assert_eq!(std::fs::read(root.path().join("plain.log")).unwrap(), b"abc");

@@ -3,7 +3,7 @@ use super::background::Job;
 use super::shared::{POOL, Shared, TRASH, guard, io_error};
 use super::syncer::SyncJob;
 use super::{DiskOptions, Sink};
-use crate::disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, FileId, OpToken};
+use crate::disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, FileId, FileSource, OpToken};
 use crate::recovery::RecoverJob;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,8 +34,8 @@ struct Row {
     path: String,
     /// `None` until first written, and after it had to make room.
     handle: Option<Arc<File>>,
-    /// `Some(pooled)` until the file exists.
-    create: Option<bool>,
+    /// Until the file exists.
+    create: Option<FileSource>,
     dirty: bool,
     name_dirty: bool,
     used: u64,
@@ -117,7 +117,7 @@ impl Writer {
     /// Carries out one operation.
     pub(super) fn carry_out(&mut self, op: DiskOp) {
         match op {
-            DiskOp::Create { file, path, pooled } => self.add(file, path, Some(pooled)),
+            DiskOp::Create { file, path, source } => self.add(file, path, Some(source)),
             DiskOp::Open { file, path } => self.add(file, path, None),
             DiskOp::Write { file, pos, bufs } => {
                 let result = self.write(file, pos, &bufs);
@@ -169,7 +169,7 @@ impl Writer {
         }
     }
 
-    fn add(&mut self, file: FileId, path: String, create: Option<bool>) {
+    fn add(&mut self, file: FileId, path: String, create: Option<FileSource>) {
         let row =
             Row { path, handle: None, create, dirty: false, name_dirty: true, used: 0, stale_from: None };
         self.files.insert(file, row);
@@ -199,7 +199,7 @@ impl Writer {
         self.make_room()?;
         let mut stale_from = None;
         let handle = Arc::new(match create {
-            Some(pooled) => self.create(&path, pooled, &mut stale_from)?,
+            Some(source) => self.create(&path, source, &mut stale_from)?,
             None => OpenOptions::new()
                 .write(true)
                 .open(self.shared.path(&path))
@@ -214,7 +214,12 @@ impl Writer {
         Ok(handle)
     }
 
-    fn create(&mut self, path: &str, pooled: bool, stale_from: &mut Option<u64>) -> Result<File, DiskError> {
+    fn create(
+        &mut self,
+        path: &str,
+        source: FileSource,
+        stale_from: &mut Option<u64>,
+    ) -> Result<File, DiskError> {
         let full = self.shared.path(path);
         if let Some(dir) = full.parent()
             && !dir.exists()
@@ -225,13 +230,9 @@ impl Writer {
         }
         full.parent().map(|dir| self.durable_dirs.remove(dir));
         self.shared.readers().remove(path);
-        if pooled && self.pool_bytes > 0 {
-            let taken = self.take_pooled(&full);
-            self.background(Job::FillPool);
-            if let Some(file) = taken {
-                *stale_from = Some(0);
-                return Ok(file);
-            }
+        if let Some(file) = self.take_pooled(source, &full) {
+            *stale_from = Some(0);
+            return Ok(file);
         }
         // Never cut an older file of this name short: its readers map or read it still.
         match std::fs::remove_file(&full) {
@@ -242,7 +243,12 @@ impl Writer {
         created.map_err(|e| io_error("create", path, &e))
     }
 
-    fn take_pooled(&self, to: &std::path::Path) -> Option<File> {
+    fn take_pooled(&self, source: FileSource, to: &std::path::Path) -> Option<File> {
+        match source {
+            FileSource::Used if self.shared.beyond(self.pool_bytes) > 0 => {}
+            FileSource::Pool if self.pool_bytes > 0 => self.background(Job::FillPool),
+            _ => return None,
+        }
         let ready = self.shared.ready().next()?;
         let file = OpenOptions::new().write(true).open(&ready).ok()?;
         self.shared.take_from_pool(|| std::fs::rename(&ready, to)).ok().map(|()| file)
