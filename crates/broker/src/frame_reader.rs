@@ -28,6 +28,8 @@ pub(crate) enum ReadEnd {
 /// The reading side of a connection.
 pub(crate) struct FrameReader {
     buf: BytesMut,
+    /// Bytes of the buffer that went out as frames.
+    taken: usize,
     /// Capacity of the next buffer: what the last frames needed, less and less of it while they are smaller.
     hint: usize,
     /// The last frame was small.
@@ -36,7 +38,7 @@ pub(crate) struct FrameReader {
 
 impl FrameReader {
     pub(crate) fn new() -> FrameReader {
-        FrameReader { buf: BytesMut::new(), hint: SMALLEST_BUFFER, small: true }
+        FrameReader { buf: BytesMut::new(), taken: 0, hint: SMALLEST_BUFFER, small: true }
     }
 
     /// Whether bytes of a frame are here already.
@@ -55,6 +57,7 @@ impl FrameReader {
             Split::Frame(length) => {
                 self.buf.advance(LENGTH_BYTES);
                 let frame = self.buf.split_to(length);
+                self.taken += LENGTH_BYTES + length;
                 self.small = length <= SMALL_FRAME;
                 let wanted = (LENGTH_BYTES + length).next_multiple_of(SMALLEST_BUFFER);
                 if wanted > self.hint {
@@ -79,7 +82,7 @@ impl FrameReader {
             // An idle connection holds no memory.
             self.buf = BytesMut::new();
             socket.readable().await.map_err(ReadEnd::Io)?;
-            self.buf = BytesMut::with_capacity(self.hint);
+            (self.buf, self.taken) = (BytesMut::with_capacity(self.hint), 0);
         } else {
             self.make_room();
         }
@@ -108,12 +111,12 @@ impl FrameReader {
         }
     }
 
-    /// Whole frames that came alone move to a buffer of their size: what is kept of them (a record set, for
-    /// readers at the tail) must not keep a buffer alive that is many times larger.
+    /// Whole frames that leave most of their buffer empty move to one of their size: what is kept of them (a
+    /// record set, for readers at the tail) must not keep a buffer alive that is many times larger.
     fn fit(&mut self) {
         let whole = self.expected().is_some_and(|expected| expected <= self.buf.len());
-        if whole && self.buf.len() < self.buf.capacity() / 2 {
-            self.buf = BytesMut::from(&self.buf[..]);
+        if whole && self.taken + self.buf.len() < (self.taken + self.buf.capacity()) / 2 {
+            (self.buf, self.taken) = (BytesMut::from(&self.buf[..]), 0);
         }
     }
 
@@ -126,7 +129,7 @@ impl FrameReader {
         let capacity = if needed > LARGEST_BUFFER { needed } else { needed.max(self.hint) };
         let mut larger = BytesMut::with_capacity(capacity);
         larger.extend_from_slice(&self.buf);
-        self.buf = larger;
+        (self.buf, self.taken) = (larger, 0);
     }
 }
 
@@ -189,6 +192,31 @@ mod tests {
         drop(frame);
         assert!(reader.buf.capacity() <= 64, "{}", reader.buf.capacity());
         assert_eq!(reader.hint, BATCH_BUFFER / 2);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn frames_that_share_a_buffer_with_those_before_stay_where_they_are() {
+        let (mut client, mut server) = pair().await;
+        let (mut socket, _) = server.split();
+        let mut reader = FrameReader::new();
+        reader.hint = 64 << 10;
+        let frame = |len: usize| [&(len as u32).to_be_bytes()[..], &vec![7; len]].concat();
+        // More than half of the buffer is in use when the second part of the last frame comes.
+        let burst = [frame(7_000).repeat(4), frame(8_000)].concat();
+        let (first, rest) = burst.split_at(burst.len() - 100);
+        client.write_all(first).await.unwrap();
+        let mut frames = Vec::new();
+        while frames.len() < 4 {
+            frames.push(next(&mut reader, &mut socket, 50_000).await.unwrap());
+        }
+        while reader.received() < 7_904 {
+            reader.fill(&mut socket).await.unwrap();
+        }
+        let begun = reader.buf.as_ptr();
+        client.write_all(rest).await.unwrap();
+        let last = next(&mut reader, &mut socket, 50_000).await.unwrap();
+        assert_eq!(last.len(), 8_000);
+        assert_eq!(last.as_ptr(), begun.wrapping_add(LENGTH_BYTES), "it was not copied");
     }
 
     #[tokio::test(flavor = "current_thread")]
