@@ -110,7 +110,6 @@ pub(super) struct Background {
     shared: Arc<Shared>,
     pool_bytes: u64,
     sink: Sink,
-    made: u64,
     making: Option<Making>,
     /// The pool may not be full.
     wanted: bool,
@@ -127,7 +126,7 @@ impl Background {
         for file in pool.map(|e| e.path()).filter(|path| !is_ready(path)) {
             let _ = std::fs::remove_file(file);
         }
-        Background { shared, pool_bytes, sink, made: 0, making: None, wanted: false, load, searched }
+        Background { shared, pool_bytes, sink, making: None, wanted: false, load, searched }
     }
 
     /// Jobs first; the pool when there is none.
@@ -249,8 +248,7 @@ impl Background {
 
     fn begin(&mut self) -> std::io::Result<Making> {
         std::fs::create_dir_all(self.shared.path(POOL))?;
-        self.made += 1;
-        let path = self.shared.path(&format!("{POOL}/new-{}-{}.making", std::process::id(), self.made));
+        let path = self.shared.path(&format!("{POOL}/{}.making", self.shared.new_name()));
         Ok(Making { file: File::create(&path)?, path, filled: 0 })
     }
 }

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Files that wait for use.
 pub(super) const POOL: &str = "pool";
@@ -71,6 +72,7 @@ pub(super) struct Shared {
     pub(super) buffers: Buffers,
     written: AtomicU64,
     pool_files: AtomicU64,
+    names: AtomicU64,
 }
 
 /// Files of the pool that are not ready have an extension.
@@ -106,6 +108,7 @@ impl Shared {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(4096);
         let quarter = usize::try_from(limit / 4).unwrap_or(1024).clamp(16, 4096);
         let open_files = if options.open_files == 0 { quarter } else { options.open_files };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let pool = std::fs::read_dir(root.join(POOL)).into_iter().flatten().flatten();
         let pool_files = pool.filter(|e| is_ready(&e.path())).count() as u64;
         Ok(Shared {
@@ -118,6 +121,7 @@ impl Shared {
             buffers: Buffers::default(),
             written: AtomicU64::new(0),
             pool_files: AtomicU64::new(pool_files),
+            names: AtomicU64::new(now.as_nanos() as u64),
         })
     }
 
@@ -128,6 +132,11 @@ impl Shared {
 
     pub(super) fn count_written(&self, bytes: u64) {
         self.written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A file name that no process has used here: files outlive processes, whose numbers come again in a container.
+    pub(super) fn new_name(&self) -> String {
+        self.names.fetch_add(1, Ordering::Relaxed).to_string()
     }
 
     /// Files of the pool that are ready for use.

@@ -78,7 +78,6 @@ pub(super) struct Writer {
     reserve: u64,
     low: bool,
     looked: Option<Instant>,
-    trash: u64,
     /// When indexes were last given up for a full disk.
     spent: Option<Instant>,
 }
@@ -98,7 +97,6 @@ impl Writer {
             reserve: options.reserve_bytes.min(total / 20),
             low: false,
             looked: None,
-            trash: 0,
             spent: None,
         }
     }
@@ -348,11 +346,10 @@ impl Writer {
         let mut readers = self.shared.readers();
         let read = readers.remove(path).is_some_and(|file| Arc::strong_count(&file) > 1);
         let len = std::fs::metadata(&full).map_or(0, |m| m.len());
-        self.trash += 1;
         let size = crate::FILE_BYTES;
         // A little is soon added; the active file of a topic that is deleted may have only begun.
         let fits = recycle && !read && (size / 8 * 7..=size).contains(&len) && self.pool_bytes >= size;
-        let name = format!("{}-{}", std::process::id(), self.trash);
+        let name = self.shared.new_name();
         let to = if fits { format!("{POOL}/{name}.used") } else { format!("{TRASH}/{name}") };
         let _ = std::fs::create_dir_all(self.shared.path(if fits { POOL } else { TRASH }));
         if std::fs::rename(&full, self.shared.path(&to)).is_ok() {
