@@ -3,7 +3,9 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const IMAGE_BYTES: u64 = 24 << 30;
+const IMAGE_BYTES: u64 = 32 << 30;
+/// What both images may come to hold at a time.
+const ROOM: u64 = 40 << 30;
 
 /// A mounted ext4 image; unmounted and removed when dropped. Where images cannot be mounted, a directory on
 /// the disk of the workspace, which the report says.
@@ -18,6 +20,24 @@ fn run(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("start {command:?}"))?;
     if !output.status.success() {
         bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+/// Refuses to begin where the images could not grow: writing to one then fails, and a broker of either kind
+/// breaks off connections, which says nothing of the reason.
+pub(crate) fn check_room(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let stat = rustix::fs::statvfs(dir)?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if free < ROOM {
+        let gb = |bytes| bytes / 1_000_000_000;
+        let dir = dir.display();
+        bail!(
+            "{dir}: {} GB are free, the bench needs {}: the brokers' file systems are files there",
+            gb(free),
+            gb(ROOM)
+        );
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! One row: both brokers started and warmed, then pairs of runs that alternate on fresh topics.
 use crate::cold::Cold;
-use crate::disk::Disk;
+use crate::disk::{Disk, check_room};
 use crate::probes::{Probes, probe, warm_memory};
 use crate::rows::{Before, Figure, Load, Row, TOPICS};
 use crate::systems::{Kind, Setup, System, wall_ms};
@@ -210,6 +210,7 @@ fn delete_topic(place: &Place, system: &System, topic: &str) {
 /// Measures a row and keeps its samples by commit.
 pub(crate) fn measure(place: &Place, row: &Row, pairs: usize, seconds: f64) -> Result<()> {
     println!("{}: {}", row.name, row.what);
+    check_room(&place.dir)?;
     let disks = (Disk::new(&place.dir, "plimsoll")?, Disk::new(&place.dir, "kafka")?);
     let mut measured =
         Measured { seconds, own_file_systems: disks.0.own && disks.1.own, ..Measured::default() };
