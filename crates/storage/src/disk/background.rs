@@ -1,7 +1,7 @@
 //! What nobody waits for on the way to an acknowledgement: checkpoints, deletions, the pool.
 use super::Sink;
 use super::shared::{POOL, Shared, TRASH, guard, io_error, is_ready};
-use crate::FILE_BYTES;
+use crate::config::FILE_BYTES;
 use crate::disk_op::{Completion, DiskError, DiskErrorKind, OpToken};
 use bytes::Bytes;
 use std::fs::File;
@@ -89,6 +89,21 @@ fn lengthen(path: &Path) -> std::io::Result<()> {
         missing -= piece as u64;
     }
     Ok(())
+}
+
+/// Which of the `ready` files, (changed, path), to let go: the oldest of those beyond the `made` ones, while they
+/// are older than `late` or the pool is larger than the `free` space.
+fn superfluous(mut ready: Vec<(i64, PathBuf)>, made: u64, late: i64, mut free: u64) -> Vec<PathBuf> {
+    ready.sort_unstable();
+    let mut left = ready.len() as u64;
+    let needless = |(changed, _): &(i64, PathBuf)| {
+        let goes = left > made && (*changed <= late || left * FILE_BYTES > free);
+        left -= u64::from(goes);
+        free += if goes { FILE_BYTES } else { 0 };
+        goes
+    };
+    let gone = ready.into_iter().take_while(needless);
+    gone.take(AT_ONCE).map(|(_, path)| path).collect()
 }
 
 /// A file of the pool that is being written.
@@ -184,16 +199,11 @@ impl Background {
         }
         self.searched = Instant::now();
         let changed = |path: PathBuf| Some((std::fs::metadata(&path).ok()?.ctime(), path));
-        let mut ready: Vec<(i64, PathBuf)> = self.shared.ready().filter_map(changed).collect();
-        ready.sort_unstable();
+        let ready = self.shared.ready().filter_map(changed).collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let late = i64::try_from(now.saturating_sub(KEPT).as_secs()).unwrap_or(0);
-        for (changed, path) in ready.into_iter().take(AT_ONCE) {
-            let free = self.shared.space().map_or(0, |(free, _)| free);
-            let short = self.shared.pool_files() * FILE_BYTES > free;
-            if self.shared.beyond(self.pool_bytes) == 0 || (changed > late && !short) {
-                break;
-            }
+        let free = self.shared.space().map_or(0, |(free, _)| free);
+        for path in superfluous(ready, self.pool_bytes / FILE_BYTES, late, free) {
             let _ = self.shared.take_from_pool(|| std::fs::remove_file(&path));
         }
     }
@@ -250,5 +260,29 @@ impl Background {
         std::fs::create_dir_all(self.shared.path(POOL))?;
         let path = self.shared.path(&format!("{POOL}/{}.making", self.shared.new_name()));
         Ok(Making { file: File::create(&path)?, path, filled: 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_beyond_what_is_made_go_when_they_are_old_or_their_space_is_needed() {
+        let pool = |changed: &[i64]| -> Vec<(i64, PathBuf)> {
+            changed.iter().map(|at| (*at, PathBuf::from(at.to_string()))).collect()
+        };
+        let gone = |changed: &[i64], made, late, free_files: u64| -> Vec<String> {
+            let gone = superfluous(pool(changed), made, late, free_files * FILE_BYTES);
+            gone.iter().map(|path| path.display().to_string()).collect()
+        };
+        assert!(gone(&[40, 10, 30, 20], 1, 9, 4).is_empty(), "all are young, and as many would fit again");
+        assert_eq!(gone(&[40, 10, 30, 20], 1, 20, 4), ["10", "20"], "the old ones");
+        assert_eq!(gone(&[40, 10, 30, 20], 3, 50, 4), ["10"], "what is made ahead stays");
+        // Each file that goes makes room for another.
+        assert_eq!(gone(&[40, 10, 30, 20], 1, 0, 2), ["10"]);
+        assert_eq!(gone(&[40, 10, 30, 20], 1, 0, 0), ["10", "20"]);
+        let many: Vec<i64> = (0..1000).collect();
+        assert_eq!(gone(&many, 8, 5000, 0).len(), AT_ONCE, "checkpoints wait meanwhile");
     }
 }

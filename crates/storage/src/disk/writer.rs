@@ -195,29 +195,25 @@ impl Writer {
         }
         let (path, create) = (row.path.clone(), row.create);
         self.make_room()?;
-        let mut stale_from = None;
-        let handle = Arc::new(match create {
-            Some(source) => self.create(&path, source, &mut stale_from)?,
-            None => OpenOptions::new()
-                .write(true)
-                .open(self.shared.path(&path))
-                .map_err(|e| io_error("open", &path, &e))?,
-        });
+        let (handle, pooled) = match create {
+            Some(source) => self.create(&path, source)?,
+            None => {
+                let open = OpenOptions::new().write(true).open(self.shared.path(&path));
+                (open.map_err(|e| io_error("open", &path, &e))?, false)
+            }
+        };
+        let handle = Arc::new(handle);
         self.open += 1;
         if let Some(row) = self.files.get_mut(&file) {
             row.handle = Some(handle.clone());
             row.create = None;
-            row.stale_from = row.stale_from.or(stale_from);
+            row.stale_from = row.stale_from.or(pooled.then_some(0));
         }
         Ok(handle)
     }
 
-    fn create(
-        &mut self,
-        path: &str,
-        source: FileSource,
-        stale_from: &mut Option<u64>,
-    ) -> Result<File, DiskError> {
+    /// The new file, and whether it is one of the pool's.
+    fn create(&mut self, path: &str, source: FileSource) -> Result<(File, bool), DiskError> {
         let full = self.shared.path(path);
         if let Some(dir) = full.parent()
             && !dir.exists()
@@ -229,8 +225,7 @@ impl Writer {
         full.parent().map(|dir| self.durable_dirs.remove(dir));
         self.shared.readers().remove(path);
         if let Some(file) = self.take_pooled(source, &full) {
-            *stale_from = Some(0);
-            return Ok(file);
+            return Ok((file, true));
         }
         // Never cut an older file of this name short: its readers map or read it still.
         match std::fs::remove_file(&full) {
@@ -238,7 +233,7 @@ impl Writer {
             _ => {}
         }
         let created = OpenOptions::new().write(true).create_new(true).open(&full);
-        created.map_err(|e| io_error("create", path, &e))
+        created.map(|file| (file, false)).map_err(|e| io_error("create", path, &e))
     }
 
     fn take_pooled(&self, source: FileSource, to: &std::path::Path) -> Option<File> {
