@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-const BALLAST_BYTES: u64 = 256 << 30;
+/// More than a row's runs free together; a hole takes no room.
+const BALLAST_BYTES: u64 = 4 << 40;
 
 /// Costs of the machine's own primitives.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -49,8 +50,8 @@ fn pool_fill(dir: &Path) -> Result<(f64, f64)> {
     Ok(figures)
 }
 
-/// Runs all probes in `dir`.
-pub(crate) fn probe(dir: &Path) -> Result<Probes> {
+/// CPU-seconds per GB of appending to a new file in `dir`.
+pub(crate) fn append(dir: &Path) -> Result<f64> {
     let block = vec![7u8; 1 << 20];
     let path = dir.join("probe");
     let before = own_cpu();
@@ -58,12 +59,20 @@ pub(crate) fn probe(dir: &Path) -> Result<Probes> {
     for _ in 0..1000 {
         file.write_all(&block)?;
     }
-    let append = (own_cpu() - before) / 1.048_576;
-    drop(file);
+    let spent = own_cpu() - before;
+    std::fs::remove_file(&path)?;
+    Ok(spent / 1.048_576)
+}
+
+/// Runs all probes in `dir`.
+pub(crate) fn probe(dir: &Path) -> Result<Probes> {
+    let append = append(dir)?;
+    let block = vec![7u8; 64 << 10];
+    let path = dir.join("probe");
     let mut file = std::fs::File::create(&path)?;
     let mut syncs = Vec::new();
     for _ in 0..100 {
-        file.write_all(&block[..64 << 10])?;
+        file.write_all(&block)?;
         let start = Instant::now();
         file.sync_data()?;
         syncs.push(start.elapsed().as_secs_f64() * 1000.0);
@@ -87,25 +96,36 @@ pub(crate) fn probe(dir: &Path) -> Result<Probes> {
     })
 }
 
-/// A file that fills the page cache; removed when dropped.
-pub(crate) struct Ballast(PathBuf);
+/// A file that fills the page cache, so that no memory is free for long enough to go cold; removed when dropped.
+///
+/// Memory that the guest did not touch lately costs seconds per GB, and whoever runs first would pay. The file
+/// is one hole: its pages are clean, cost no disk, and are given up as soon as the brokers want them.
+pub(crate) struct Ballast {
+    path: PathBuf,
+    hole: std::fs::File,
+}
 
-impl Drop for Ballast {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+impl Ballast {
+    /// A ballast in `dir` that holds nothing yet.
+    pub(crate) fn new(dir: &Path) -> Result<Ballast> {
+        let path = dir.join("ballast");
+        std::fs::File::create(&path)?.set_len(BALLAST_BYTES)?;
+        let hole = std::fs::File::open(&path)?;
+        Ok(Ballast { path, hole })
+    }
+
+    /// Takes what is free by now, all but 400 MB: what a run's deleted files left, too.
+    pub(crate) fn refill(&mut self) -> Result<()> {
+        let mut block = vec![0u8; 4 << 20];
+        while free_mb() > 400.0 && self.hole.read(&mut block)? > 0 {}
+        Ok(())
     }
 }
 
-/// Fills the page cache with a ballast file until little memory is free: memory that the guest did not
-/// touch lately costs seconds per GB, and whoever runs first would pay. The file is one hole, so its pages
-/// are clean, cost no disk, and are given up as soon as the brokers want them.
-pub(crate) fn warm_memory(dir: &Path) -> Result<Ballast> {
-    let ballast = Ballast(dir.join("ballast"));
-    std::fs::File::create(&ballast.0)?.set_len(BALLAST_BYTES)?;
-    let mut hole = std::fs::File::open(&ballast.0)?;
-    let mut block = vec![0u8; 4 << 20];
-    while free_mb() > 400.0 && hole.read(&mut block)? > 0 {}
-    Ok(ballast)
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 fn free_mb() -> f64 {

@@ -5,7 +5,8 @@ use crate::systems::Durability;
 use anyhow::Result;
 use std::fmt::Write as _;
 
-fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
+/// Median, least, most.
+pub(crate) fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     match values.as_slice() {
         [] => (f64::NAN, f64::NAN, f64::NAN),
@@ -127,7 +128,7 @@ pub(crate) fn write(place: &Place) -> Result<()> {
     let mut out = format!(
         "# Benchmarks\n\nWritten by `cargo xtask bench` at commit {} of `crates/`, beside Apache Kafka 4.4.0 with a \
          heap of 1 GB. Both brokers on one machine, runs in alternating pairs on fresh topics after one run each \
-         to warm up, each broker on an ext4 image of its own, the page cache filled first; ratio = ours / Apache \
+         to warm up, each broker on an ext4 image of its own, the page cache filled before each; ratio = ours / Apache \
          Kafka's, median of the per-pair ratios. CPU is that of the broker's process; the load generator's is not \
          in it.\n\n",
         place.commit
@@ -146,8 +147,9 @@ pub(crate) fn write(place: &Place) -> Result<()> {
     }
     writeln!(
         out,
-        "\n## The machine in the same hour\n\nAbove 0.35 CPU-s/GB for an append the guest's memory was cold and the \
-         row does not count. Filling the pool is paid once per file and is within the CPU of the rows.\n"
+        "\n## The machine in the same hour\n\nAn append is measured before each pair, with the page cache full: the \
+         median. Above 0.35 CPU-s/GB the guest's memory was cold, or the machine slower by half, and the row does \
+         not count. Filling the pool is paid once per file and is within the CPU of the rows.\n"
     )?;
     out.push_str(&probes(place)?);
     if !place.trial {

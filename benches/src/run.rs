@@ -1,7 +1,8 @@
 //! One row: both brokers started and warmed, then pairs of runs that alternate on fresh topics.
 use crate::cold::Cold;
 use crate::disk::{Disk, check_room};
-use crate::probes::{Probes, probe, warm_memory};
+use crate::probes::{Ballast, Probes, append, probe};
+use crate::report::median;
 use crate::rows::{Before, Figure, Load, Row, TOPICS};
 use crate::systems::{Kind, Setup, System, wall_ms};
 use crate::usage::{Usage, usage};
@@ -249,13 +250,23 @@ fn running(
         delete_topic(place, system, "warm-up");
     }
     // A trial is not worth the minutes that this takes.
-    let ballast = if place.trial { None } else { Some(warm_memory(&place.dir)?) };
+    let mut ballast = if place.trial { None } else { Some(Ballast::new(&place.dir)?) };
+    let mut refill = || ballast.as_mut().map_or(Ok(()), Ballast::refill);
+    refill()?;
     measured.probes = probe(disks.0.root())?;
+    let mut appends = Vec::new();
     for pair in 0..pairs {
         let topic = format!("{}-{pair}", row.name);
         let mut samples = [Sample::default(), Sample::default()];
+        let mut settle = || {
+            disks.0.settle();
+            disks.1.settle();
+            refill()
+        };
+        settle()?;
+        appends.push(append(disks.0.root())?);
         for at in order(pair) {
-            [&disks.0, &disks.1][at].settle();
+            settle()?;
             let sample = one_run(place, row, &systems[at], &topic, measured.seconds)
                 .with_context(|| format!("pair {pair}, {:?}", systems[at].kind))?;
             println!("  pair {pair} {:?}: {}", systems[at].kind, describe(row, &sample));
@@ -265,7 +276,7 @@ fn running(
         let [own, other] = samples;
         measured.pairs.push((own, other));
     }
-    drop(ballast);
+    measured.probes.append_cpu_s_per_gb = median(appends).0;
     Ok(())
 }
 
