@@ -114,11 +114,23 @@ impl Ballast {
         Ok(Ballast { path, hole })
     }
 
-    /// Takes what is free by now, all but 400 MB: what a run's deleted files left, too.
+    /// Takes what is free by now, what a run's deleted files left too: until 400 MB are left, or until reading
+    /// more leaves as much free as before, because the rest is not for us (a limit of the control group).
     pub(crate) fn refill(&mut self) -> Result<()> {
         let mut block = vec![0u8; 4 << 20];
-        while free_mb() > 400.0 && self.hole.read(&mut block)? > 0 {}
-        Ok(())
+        let mut free = free_mb();
+        loop {
+            for _ in 0..64 {
+                if free_mb() < 400.0 || self.hole.read(&mut block)? == 0 {
+                    return Ok(());
+                }
+            }
+            let left = free_mb();
+            if left > free - 64.0 {
+                return Ok(());
+            }
+            free = left;
+        }
     }
 }
 
