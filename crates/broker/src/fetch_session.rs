@@ -30,10 +30,10 @@ pub(crate) enum TopicRef {
 /// A partition as a request names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PartitionRef {
+    /// Its number; first, as it differs more often.
+    pub(crate) partition: i32,
     /// Its topic.
     pub(crate) topic: TopicRef,
-    /// Its number.
-    pub(crate) partition: i32,
 }
 
 /// What a consumer wants of one partition.
@@ -329,9 +329,14 @@ fn next_epoch(epoch: i32) -> i32 {
     }
 }
 
+/// Partitions of a request that are compared one by one.
+const FEW: usize = 32;
+
 /// A partition named twice counts once, as in a map: the last mention wins.
 fn dedupe(wants: Vec<(PartitionRef, Want)>) -> Vec<(PartitionRef, Want)> {
-    if wants.len() < 2 {
+    // Of a few, comparing all with all costs less than a table.
+    let twice = |at: usize| wants[..at].iter().any(|(key, _)| *key == wants[at].0);
+    if wants.len() <= FEW && !(1..wants.len()).any(twice) {
         return wants;
     }
     let mut seen: IndexMap<PartitionRef, Want> = IndexMap::with_capacity(wants.len());

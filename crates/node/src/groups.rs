@@ -278,6 +278,7 @@ impl Node {
         self.states.remove(&key);
         self.active.remove(&key);
         self.wake(key);
+        self.watches.forget(key);
     }
 
     /// Answers every request that waits for `key` to lead.

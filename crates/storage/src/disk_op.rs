@@ -124,6 +124,20 @@ pub trait DiskRead {
     /// Up to `len` bytes from `pos`; shorter only at the end of the file.
     fn read(&self, path: &str, pos: u64, len: usize) -> Result<Bytes, DiskError>;
 
+    /// As `read`; `seen` is called with all that is here as soon as more of it is. A real disk reads in steps
+    /// that the processor's own cache holds: bytes that are looked at at once are looked at for less.
+    fn read_in_steps(
+        &self,
+        path: &str,
+        pos: u64,
+        len: usize,
+        seen: &mut dyn FnMut(&[u8]),
+    ) -> Result<Bytes, DiskError> {
+        let bytes = self.read(path, pos, len)?;
+        seen(&bytes);
+        Ok(bytes)
+    }
+
     /// The bytes of an index file that passed [`crate::index_is_whole`]; `None` when it is missing or
     /// damaged (it is rebuilt from the log). A real disk maps it and checks it once.
     fn index(&self, path: &str) -> Option<Bytes> {

@@ -84,6 +84,8 @@ struct Walk<'a> {
     /// Position of `data` in the file, and of the next frame in `data`.
     base: u64,
     at: usize,
+    /// Every byte of the frames before this position was checked while it was read.
+    checked: usize,
     prev_crc: Option<u32>,
     next_offset: i64,
     size: usize,
@@ -98,6 +100,7 @@ impl<'a> Walk<'a> {
             data,
             base,
             at: 0,
+            checked: 0,
             prev_crc: None,
             next_offset: range.from,
             size: 0,
@@ -163,7 +166,9 @@ impl<'a> Walk<'a> {
             return Ok(Some(size));
         }
         if wanted {
-            frame::check(bytes).map_err(|e| self.damaged(e))?;
+            if self.at + size > self.checked {
+                frame::check(bytes).map_err(|e| self.damaged(e))?;
+            }
             self.take(self.data.slice(self.at + FRAME_HEADER..self.at + size));
         }
         if !self.done {
@@ -214,6 +219,18 @@ pub fn extract(range: &FileRange, data: Bytes) -> Result<Extracted, ExtractError
     Ok(walk.finish(if ended { None } else { Some(u32::try_from(needed).unwrap_or(u32::MAX)) }))
 }
 
+/// Checks the whole frames of `read` from `checked` on, as far as they are good: the walk says what is wrong.
+fn check_more(read: &[u8], checked: &mut usize) {
+    while let Ok(header) = frame::parse_header(&read[*checked..]) {
+        let size = FRAME_HEADER + header.length as usize;
+        let Some(bytes) = read.get(*checked..*checked + size) else { return };
+        if frame::check(bytes).is_err() {
+            return;
+        }
+        *checked += size;
+    }
+}
+
 /// Bytes read at once while skipping to the first wanted batch.
 const STEP: u64 = 1 << 20;
 
@@ -230,8 +247,12 @@ pub fn read_range(disk: &dyn DiskRead, range: &FileRange) -> Result<Extracted, E
     let mut next_offset = range.from;
     loop {
         let want = len.min(range.file_end - pos);
-        let data = disk.read(&range.path, pos, usize::try_from(want).unwrap_or(usize::MAX))?;
+        let mut checked = 0;
+        let want_bytes = usize::try_from(want).unwrap_or(usize::MAX);
+        let data =
+            disk.read_in_steps(&range.path, pos, want_bytes, &mut |read| check_more(read, &mut checked))?;
         let mut walk = Walk::new(&range, &data, pos);
+        walk.checked = checked;
         walk.prev_crc = prev_crc;
         walk.next_offset = next_offset;
         let cut = walk.run()?;

@@ -47,7 +47,7 @@ impl Core {
         if !call.is_nobodys() {
             call.watching = true;
             let token = call.token(0);
-            self.with_node(|node, _| node.watch(token, keys));
+            self.with_node_if(|node, _| (node.watch(token, keys), false));
         }
         call
     }

@@ -93,10 +93,17 @@ impl Core {
 
     /// One input: runs `f`, carries out what it caused, schedules a turn.
     pub(crate) fn with_node<R>(&self, f: impl FnOnce(&mut Node, Now) -> R) -> R {
-        let result = f(&mut self.node.borrow_mut(), self.clock.now());
-        self.carry_out();
-        if !self.dirty.replace(true) {
-            self.turn.notify_one();
+        self.with_node_if(|node, now| (f(node, now), true))
+    }
+
+    /// As `with_node`, for what seldom causes anything: `f` also says whether it did.
+    pub(crate) fn with_node_if<R>(&self, f: impl FnOnce(&mut Node, Now) -> (R, bool)) -> R {
+        let (result, caused) = f(&mut self.node.borrow_mut(), self.clock.now());
+        if caused {
+            self.carry_out();
+            if !self.dirty.replace(true) {
+                self.turn.notify_one();
+            }
         }
         result
     }

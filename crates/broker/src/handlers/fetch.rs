@@ -9,6 +9,7 @@ use crate::shared::Shared;
 use model::{ErrorCode, GroupKey};
 use partition::FetchError;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
@@ -66,8 +67,7 @@ pub(crate) async fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: F
             return ResponseBody::Fetch(FetchResponse { error_code: code, ..Default::default() }).into();
         }
     };
-    let targets: Vec<Target> =
-        plan.partitions.iter().map(|(key, want)| resolve(shared, ctx, key, *want)).collect();
+    let targets = resolve(shared, ctx, &plan.partitions);
     let planned = wait_for_data(shared, ctx, &targets, &limits).await;
     let (read, memory) = fetch_read::read_all(shared, &limits, planned).await;
     let response = assemble(shared, ctx, &plan, &targets, &limits, read);
@@ -120,18 +120,40 @@ fn take_apart(shared: &Shared, ctx: &RequestContext, request: FetchRequest) -> (
     (limits, SessionRequest { id: request.session_id, epoch: request.session_epoch, by_id, wants, forget })
 }
 
-fn resolve(shared: &Shared, ctx: &RequestContext, key: &PartitionRef, want: Want) -> Target {
-    let topic = match &key.topic {
-        TopicRef::Name(name) => shared.core.topic_by_name(name).ok_or(ErrorCode::UnknownTopicOrPartition),
-        TopicRef::Id(id) => shared.core.topic_by_id(*id).ok_or(ErrorCode::UnknownTopicId),
+/// Resolves all partitions; neighbours share a topic, so each run of one is looked up once.
+fn resolve(shared: &Shared, ctx: &RequestContext, partitions: &[(PartitionRef, Want)]) -> Vec<Target> {
+    let mut last: Option<(&TopicRef, Result<Arc<core::Topic>, ErrorCode>)> = None;
+    let mut targets = Vec::with_capacity(partitions.len());
+    for (key, want) in partitions {
+        let topic = match last.take().filter(|(same, _)| **same == key.topic) {
+            Some((_, topic)) => topic,
+            None => readable_topic(shared, ctx, &key.topic),
+        };
+        let of_topic = |t: &Arc<core::Topic>| core::group_key(t, key.partition);
+        let group = match &topic {
+            Ok(topic) => of_topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition),
+            Err(code) => Err(*code),
+        };
+        targets.push(Target { key: key.clone(), want: *want, group });
+        last = Some((&key.topic, topic));
+    }
+    targets
+}
+
+fn readable_topic(
+    shared: &Shared,
+    ctx: &RequestContext,
+    reference: &TopicRef,
+) -> Result<Arc<core::Topic>, ErrorCode> {
+    let topic = match reference {
+        TopicRef::Name(name) => shared.core.topic_by_name(name).ok_or(ErrorCode::UnknownTopicOrPartition)?,
+        TopicRef::Id(id) => shared.core.topic_by_id(*id).ok_or(ErrorCode::UnknownTopicId)?,
     };
-    let group = topic.and_then(|topic| {
-        if !authorize(ctx, Operation::Read, Resource::Topic(&topic.name)) {
-            return Err(ErrorCode::TopicAuthorizationFailed);
-        }
-        core::group_key(&topic, key.partition).ok_or(ErrorCode::UnknownTopicOrPartition)
-    });
-    Target { key: key.clone(), want, group }
+    if authorize(ctx, Operation::Read, Resource::Topic(&topic.name)) {
+        Ok(topic)
+    } else {
+        Err(ErrorCode::TopicAuthorizationFailed)
+    }
 }
 
 /// Plans until there is enough, an error, or no time left.
@@ -175,7 +197,7 @@ async fn wait_for_data(
 fn plan_all(shared: &Shared, targets: &[Target], limits: &Limits) -> (Vec<Planned>, usize, bool, bool) {
     let (mut available, mut urgent, mut opening) = (0, false, false);
     let mut from_files = FROM_FILES;
-    let planned = shared.core.with_node(|node, now| {
+    let planned = shared.core.with_node_if(|node, now| {
         let mut planned = Vec::with_capacity(targets.len());
         for target in targets {
             let key = match target.group {
@@ -210,7 +232,8 @@ fn plan_all(shared: &Shared, targets: &[Target], limits: &Limits) -> (Vec<Planne
             }
             planned.push(one);
         }
-        planned
+        // A partition that is open answers without a trace; only one that is opened causes anything.
+        (planned, opening)
     });
     (planned, available, urgent, opening)
 }

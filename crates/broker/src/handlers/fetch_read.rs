@@ -43,7 +43,9 @@ pub(crate) async fn read_all(
         }
     }
     let mut files: Vec<Option<Vec<Bytes>>> = Vec::new();
-    files.resize_with(planned.len(), || None);
+    if !jobs.is_empty() {
+        files.resize_with(planned.len(), || None);
+    }
     for (at, job) in jobs {
         match job.await {
             Ok(extracted) => files[at] = Some(extracted.batches),
@@ -51,7 +53,8 @@ pub(crate) async fn read_all(
         }
     }
     let (mut total, mut out) = (0, Vec::with_capacity(planned.len()));
-    for (mut one, file) in planned.into_iter().zip(files) {
+    for (at, mut one) in planned.into_iter().enumerate() {
+        let file = files.get_mut(at).and_then(Option::take);
         let batches = match (&mut one, file) {
             (_, Some(batches)) => {
                 shared.metrics.fetched_file.increment(batches.iter().map(|b| b.len() as u64).sum());

@@ -153,6 +153,37 @@ impl Node {
 }
 
 #[test]
+fn a_range_that_is_read_in_steps_is_checked_to_its_last_byte() {
+    let root = directory();
+    let mut node = Node::open(root.path(), 1, LogConfig::default());
+    (0..12).for_each(|_| node.append(0, 70_000));
+    node.settle();
+    drop(node);
+    let node = Node::open(root.path(), 1, LogConfig::default());
+    let log = node.logs[0].as_ref().unwrap();
+    let file = root.path().join(&log.files()[0].path);
+    let frame = usize::try_from(log.size_bytes() / 12).unwrap();
+    let ReadPlan::File(range) = log.read_plan(0, log.next_offset(), 8 << 20).unwrap() else { panic!("cold") };
+    let whole = read_range(&*node.disk.reader(), &range).unwrap();
+    assert_eq!((whole.batches.len(), whole.next_offset), (12, log.next_offset()));
+    for at in [20, frame - 1, 2 * frame, 5 * frame + 60_000, 12 * frame - 1] {
+        let flip = || {
+            let mut bytes = std::fs::read(&file).unwrap();
+            bytes[at] ^= 4;
+            std::fs::write(&file, bytes).unwrap();
+        };
+        flip();
+        let read = read_range(&*node.disk.reader(), &range);
+        assert_eq!(node.disk.try_read_range(&range).unwrap(), read, "{at}");
+        match read {
+            Ok(read) => assert_eq!(read.batches, whole.batches[..at / frame], "{at}"),
+            Err(error) => assert!(at < frame && matches!(error, ExtractError::Damaged(_)), "{at}: {error}"),
+        }
+        flip();
+    }
+}
+
+#[test]
 fn many_groups_survive_a_restart_with_few_files_open() {
     let root = directory();
     let cfg = LogConfig { file_bytes: 20_000, ..LogConfig::default() };
