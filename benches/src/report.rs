@@ -147,7 +147,7 @@ pub(crate) fn write(place: &Place) -> Result<()> {
     }
     writeln!(
         out,
-        "\n## The machine in the same hour\n\nAn append is measured before each pair, with the page cache full: the \
+        "\n## The machine in the same hour\n\nAn append is measured before each run: the \
          median. Above 0.35 CPU-s/GB the guest's memory was cold, or the machine slower by half, and the row does \
          not count. Filling the pool is paid once per file and is within the CPU of the rows.\n"
     )?;

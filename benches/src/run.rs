@@ -263,9 +263,9 @@ fn running(
             disks.1.settle();
             refill()
         };
-        settle()?;
-        appends.push(append(disks.0.root())?);
         for at in order(pair) {
+            // Before each, so that it is the same for whoever goes first.
+            appends.push(append(disks.0.root())?);
             settle()?;
             let sample = one_run(place, row, &systems[at], &topic, measured.seconds)
                 .with_context(|| format!("pair {pair}, {:?}", systems[at].kind))?;
