@@ -52,7 +52,9 @@ class Tools:
 
         def gather():
             for line in process.stdout:
-                events.append(json.loads(line))
+                # A virtual machine says its own warnings here, too.
+                if line.startswith("{"):
+                    events.append(json.loads(line))
 
         threading.Thread(target=gather, daemon=True).start()
         return process, events
@@ -131,7 +133,8 @@ def verifiable(tools, topic):
     started = [tools.start("VerifiableConsumer", *group, "--reset-policy", "earliest") for _ in range(2)]
     events = [rows for _, rows in started]
     try:
-        wait_for(lambda: [assigned(rows) for rows in events] == [2, 2], "two partitions each")
+        shared = "two partitions each"
+        wait_for(lambda: [assigned(rows) for rows in events] == [2, 2], shared, lambda: story(tools, topic, events))
         options = ["--topic", topic, "--max-messages", str(count), "--acks", "-1"]
         said = tools.run("VerifiableProducer", *options, "--throughput", "-1")
         sent = [json.loads(line) for line in said.splitlines()]
@@ -160,10 +163,17 @@ def consumed(events):
     return sum(row["count"] for rows in events for row in rows if row["name"] == "records_consumed")
 
 
-def wait_for(done, what):
+def story(tools, group, events):
+    """What the members and the coordinator saw."""
+    described = tools.run("consumer.group.ConsumerGroupCommand", "--describe", "--group", group, "--members", "--verbose")
+    return f"{[rows[-6:] for rows in events]}\n{described}"
+
+
+def wait_for(done, what, story=lambda: ""):
     end = time.monotonic() + 60
     while not done():
-        expect(time.monotonic() < end, f"not within 60 s: {what}")
+        if time.monotonic() > end:
+            expect(False, f"not within 60 s: {what} {story()}")
         time.sleep(0.05)
 
 

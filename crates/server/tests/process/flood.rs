@@ -74,10 +74,10 @@ impl Producer {
             let ResponseBody::Produce(answer) = answer else { panic!() };
             let code = answer.responses[0].partition_responses[0].error_code;
             match code {
-                0 => {
-                    assert_eq!(refused, 0, "a record was taken after one that was refused");
-                    self.acked += 1;
-                }
+                0 if refused == 0 => self.acked += 1,
+                // What was refused may be there all the same: its partition was given up after it was written,
+                // and found it again. It is sent once more, and `check` wants it once.
+                0 => {}
                 OUT_OF_ORDER => {
                     assert_ne!(refused, 0, "{} acknowledged, the next does not follow", self.acked)
                 }
