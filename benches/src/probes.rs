@@ -11,8 +11,8 @@ const BALLAST_BYTES: u64 = 4 << 40;
 /// Costs of the machine's own primitives.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Probes {
-    /// Appending to a new file, CPU-seconds per GB; above 0.35 the guest's memory was cold.
-    pub(crate) append_cpu_s_per_gb: f64,
+    /// Appending to a new file, CPU-seconds per GB, once for each run; above 0.35 the guest's memory was cold.
+    pub(crate) append_cpu_s_per_gb: Vec<f64>,
     /// 64 KiB append and fdatasync, median ms.
     pub(crate) sync_64k_ms: f64,
     /// Copying 64 MB in memory, GB/s.
@@ -88,7 +88,7 @@ pub(crate) fn probe(dir: &Path) -> Result<Probes> {
     let memcpy = 8.0 * from.len() as f64 / 1e9 / start.elapsed().as_secs_f64();
     let (pool_fill_cpu_s_per_gb, pool_fill_gb_s) = pool_fill(dir)?;
     Ok(Probes {
-        append_cpu_s_per_gb: append,
+        append_cpu_s_per_gb: vec![append],
         sync_64k_ms: syncs[50],
         memcpy_gb_s: memcpy,
         pool_fill_cpu_s_per_gb,

@@ -6,7 +6,7 @@ use anyhow::Result;
 use std::fmt::Write as _;
 
 /// Median, least, most.
-pub(crate) fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
+fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     match values.as_slice() {
         [] => (f64::NAN, f64::NAN, f64::NAN),
@@ -112,7 +112,7 @@ fn probes(place: &Place) -> Result<String> {
             "| {} | {} | {:.2} | {:.2} | {:.1} | {:.2} | {:.2} | {} |",
             row.name,
             measured.seconds,
-            p.append_cpu_s_per_gb,
+            median(p.append_cpu_s_per_gb.clone()).0,
             p.sync_64k_ms,
             p.memcpy_gb_s,
             p.pool_fill_cpu_s_per_gb,
@@ -128,8 +128,8 @@ pub(crate) fn write(place: &Place) -> Result<()> {
     let mut out = format!(
         "# Benchmarks\n\nWritten by `cargo xtask bench` at commit {} of `crates/`, beside Apache Kafka 4.4.0 with a \
          heap of 1 GB. Both brokers on one machine, runs in alternating pairs on fresh topics after one run each \
-         to warm up, each broker on an ext4 image of its own, the page cache filled before each; ratio = ours / Apache \
-         Kafka's, median of the per-pair ratios. CPU is that of the broker's process; the load generator's is not \
+         to warm up, each broker on an ext4 image of its own, the page cache filled before each run; ratio = ours / \
+         Apache Kafka's, median of the per-pair ratios. CPU is that of the broker's process; the load generator's is not \
          in it.\n\n",
         place.commit
     );
@@ -147,9 +147,8 @@ pub(crate) fn write(place: &Place) -> Result<()> {
     }
     writeln!(
         out,
-        "\n## The machine in the same hour\n\nAn append is measured before each run: the \
-         median. Above 0.35 CPU-s/GB the guest's memory was cold, or the machine slower by half, and the row does \
-         not count. Filling the pool is paid once per file and is within the CPU of the rows.\n"
+        "\n## The machine in the same hour\n\nAn append is measured before each run: the median. Above \
+         0.35 CPU-s/GB the guest's memory was cold, or the machine slower by half, and the row does not count. Filling the pool is paid once per file and is within the CPU of the rows.\n"
     )?;
     out.push_str(&probes(place)?);
     if !place.trial {

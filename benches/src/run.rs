@@ -2,7 +2,6 @@
 use crate::cold::Cold;
 use crate::disk::{Disk, check_room};
 use crate::probes::{Ballast, Probes, append, probe};
-use crate::report::median;
 use crate::rows::{Before, Figure, Load, Row, TOPICS};
 use crate::systems::{Kind, Setup, System, wall_ms};
 use crate::usage::{Usage, usage};
@@ -249,12 +248,13 @@ fn running(
             .with_context(|| format!("warm {:?}", system.kind))?;
         delete_topic(place, system, "warm-up");
     }
-    // A trial is not worth the minutes that this takes.
+    // A trial is not worth the time that this takes.
     let mut ballast = if place.trial { None } else { Some(Ballast::new(&place.dir)?) };
     let mut refill = || ballast.as_mut().map_or(Ok(()), Ballast::refill);
     refill()?;
     measured.probes = probe(disks.0.root())?;
-    let mut appends = Vec::new();
+    let appends = &mut measured.probes.append_cpu_s_per_gb;
+    appends.clear();
     for pair in 0..pairs {
         let topic = format!("{}-{pair}", row.name);
         let mut samples = [Sample::default(), Sample::default()];
@@ -276,7 +276,6 @@ fn running(
         let [own, other] = samples;
         measured.pairs.push((own, other));
     }
-    measured.probes.append_cpu_s_per_gb = median(appends).0;
     Ok(())
 }
 

@@ -19,7 +19,7 @@ pub(crate) const NO_SESSION: i32 = 0;
 const MIN_EVICTION: Duration = Duration::from_secs(120);
 
 /// How a request names a topic: by id from version 13 on, else by name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum TopicRef {
     /// Versions up to 12.
     Name(Rc<str>),
@@ -28,7 +28,7 @@ pub(crate) enum TopicRef {
 }
 
 /// A partition as a request names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PartitionRef {
     /// Its number; first, as it differs more often.
     pub(crate) partition: i32,

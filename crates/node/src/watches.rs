@@ -6,6 +6,9 @@ use crate::api::Token;
 use model::GroupKey;
 use std::collections::BTreeMap;
 
+/// Rows for which a partition at which nobody waits keeps room.
+const MOST_KEPT: usize = 16;
+
 /// Waiting fetches by partition.
 ///
 /// A long poll of many partitions ends with the first that moves. Its rows at the others stay until those
@@ -28,6 +31,10 @@ impl Watches {
             let rows = self.by_key.entry(*key).or_default();
             if rows.len() == rows.capacity() {
                 rows.retain(|(token, number)| self.by_token.get(token) == Some(number));
+                if rows.len() > rows.capacity() / 2 {
+                    // Room for as many again, or most of these would be looked at once more soon.
+                    rows.reserve(rows.capacity());
+                }
             }
             rows.push((token, number));
         }
@@ -47,6 +54,7 @@ impl Watches {
                 woken.push(token);
             }
         }
+        rows.shrink_to(MOST_KEPT);
     }
 
     /// Nothing is there any more that could be watched as `key`; call `moved` first.
