@@ -89,13 +89,19 @@ pub fn decode(key: GroupKey, bytes: &[u8]) -> Result<Checkpoint, &'static str> {
     if consistent(&checkpoint) { Ok(checkpoint) } else { Err("contradicts itself") }
 }
 
+/// Indexes and offsets count up one by one: none comes near this, so arithmetic on those that are read cannot
+/// overflow.
+pub(crate) const MAX_POSITION: u64 = 1 << 62;
+
 fn consistent(c: &Checkpoint) -> bool {
-    c.index >= 1
+    (1..MAX_POSITION).contains(&c.index)
         && c.first_index >= 2
         && c.first_index <= c.index.saturating_add(1)
         && c.next_offset >= 0
         && c.log_start >= 0
         && c.log_start <= c.next_offset
+        && c.next_offset.unsigned_abs() < MAX_POSITION
+        && c.terms.iter().all(|t| t.index < MAX_POSITION)
         && c.terms.is_sorted_by_key(|t| t.index)
 }
 

@@ -1,8 +1,11 @@
 //! One data file: what is known about it without reading it.
-use crate::checkpoint::BaseFile;
+use crate::checkpoint::{BaseFile, MAX_POSITION};
 use crate::fx::WriteRun;
 use crate::sparse_index::{IndexRow, IndexedFile, SparseIndex};
 use crate::{EntryHead, EntryKind, FileId};
+
+/// No data file comes near this: the sum over all of a log's files cannot overflow.
+const MAX_SIZE: u64 = 1 << 40;
 
 /// Summary of the frames of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +121,9 @@ impl Segment {
             && row.end_index >= row.first_index
             && row.first_offset >= 0
             && next_offset >= row.first_offset
+            && row.end_index < MAX_POSITION
+            && next_offset.unsigned_abs() < MAX_POSITION
+            && row.size < MAX_SIZE
             && number_of(&row.name, ".log") == Some(row.first_index);
         good.then_some(Segment {
             first_index: row.first_index,
