@@ -1,6 +1,5 @@
 # One static-enough binary on a small base. Build: docker build -t plimsoll .
 FROM rust:1.95-bookworm AS build
-RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked -p plimsoll-server

@@ -10,7 +10,7 @@ use crate::dispatch::{self, Outcome};
 use crate::frame_reader::{FrameReader, ReadEnd};
 use crate::handlers::produce::ProduceCall;
 use crate::metrics::handles::Closed;
-use crate::shared::Shared;
+use crate::shared::{Complaint, Shared};
 use bytes::{Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -169,7 +169,7 @@ async fn next_frame(
                 return Ok((frame, memory));
             }
             Ok(None) => {}
-            Err(end) => return Err(refused(shared, pipeline, &end)),
+            Err(end) => return Err(refused(shared, pipeline, reading.trusted, &end)),
         }
         if let Some(expected) = reading.frames.expected()
             && early.is_none()
@@ -192,14 +192,28 @@ async fn next_frame(
             biased;
             filled = reading.frames.fill(socket) => match filled {
                 Ok(()) => pipeline.handle.touch(shared.core.uptime()),
-                Err(end) => return Err(refused(shared, pipeline, &end)),
+                Err(end) => return Err(refused(shared, pipeline, reading.trusted, &end)),
             },
             () = shared.stop_in_connection() => {}
         }
     }
 }
 
-fn refused(shared: &Shared, pipeline: &Pipeline, end: &ReadEnd) -> Closed {
+/// What a peer speaks that is no Kafka client: its first bytes, taken for a length.
+fn not_kafka(length: usize) -> Option<&'static str> {
+    match u32::try_from(length).ok()?.to_be_bytes() {
+        [0x16, 0x03, ..] => Some("the peer speaks TLS, which this listener does not"),
+        [b'G', b'E', b'T', b' ']
+        | [b'H', b'E', b'A', b'D']
+        | [b'P', b'O', b'S', b'T']
+        | [b'P', b'U', b'T', b' '] => Some(
+            "the peer speaks HTTP, and this is a listener for Kafka clients; http.listener has metrics and health",
+        ),
+        _ => None,
+    }
+}
+
+fn refused(shared: &Shared, pipeline: &Pipeline, trusted: bool, end: &ReadEnd) -> Closed {
     let peer = pipeline.handle.info.peer;
     match end {
         ReadEnd::Closed => Closed::Peer,
@@ -207,12 +221,19 @@ fn refused(shared: &Shared, pipeline: &Pipeline, end: &ReadEnd) -> Closed {
             tracing::debug!(%peer, %error, "connection lost");
             Closed::Io
         }
-        ReadEnd::TooLarge(length) => {
-            shared.complain(|| tracing::warn!(%peer, length, "frame over the limit: connection closed"));
+        ReadEnd::TooLarge { length, limit } => {
+            let key = if trusted { "socket.request.max.bytes" } else { "socket.first.request.max.bytes" };
+            let why = not_kafka(*length);
+            shared.complain(Complaint::Frame, || match why {
+                Some(why) => tracing::warn!(%peer, "connection closed: {why}"),
+                None => tracing::warn!(%peer, length, limit, "connection closed: a frame over {key}"),
+            });
             Closed::TooLarge
         }
         ReadEnd::Negative(length) => {
-            shared.complain(|| tracing::warn!(%peer, length, "frame of negative length: connection closed"));
+            shared.complain(Complaint::Frame, || {
+                tracing::warn!(%peer, length, "connection closed: a frame of negative length");
+            });
             Closed::TooLarge
         }
     }
@@ -238,7 +259,7 @@ async fn take_request(
         }
         Err(dispatch::Refusal::Close(reason, why)) => {
             let peer = pipeline.handle.info.peer;
-            shared.complain(|| tracing::warn!(%peer, why, "connection closed"));
+            shared.complain(Complaint::Request, || tracing::warn!(%peer, why, "connection closed"));
             return Err(reason);
         }
     };
@@ -384,4 +405,17 @@ async fn write_all(
     }
     pipeline.handle.writing_since.set(None);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::not_kafka;
+
+    #[test]
+    fn who_speaks_something_else_is_told_so() {
+        let of = |bytes: &[u8; 4]| not_kafka(u32::from_be_bytes(*bytes) as usize);
+        assert!(of(b"GET ").unwrap().contains("HTTP") && of(b"POST").unwrap().contains("HTTP"));
+        assert!(of(&[0x16, 3, 1, 2]).unwrap().contains("TLS"));
+        assert_eq!(of(&[0x7f, 0xff, 0xff, 0xff]), None);
+    }
 }

@@ -20,7 +20,12 @@ pub(crate) enum ReadEnd {
     /// The socket failed.
     Io(io::Error),
     /// The frame states more bytes than allowed.
-    TooLarge(usize),
+    TooLarge {
+        /// What it states.
+        length: usize,
+        /// What is allowed.
+        limit: usize,
+    },
     /// The frame states a negative length.
     Negative(i32),
 }
@@ -66,7 +71,7 @@ impl FrameReader {
                 Ok(Some(frame))
             }
             Split::NeedMore(_) => Ok(None),
-            Split::TooLarge(length) => Err(ReadEnd::TooLarge(length)),
+            Split::TooLarge(length) => Err(ReadEnd::TooLarge { length, limit }),
             Split::Negative(length) => Err(ReadEnd::Negative(length)),
         }
     }
@@ -225,7 +230,7 @@ mod tests {
         client.write_all(&i32::MAX.to_be_bytes()).await.unwrap();
         let (mut socket, _) = server.split();
         let mut reader = FrameReader::new();
-        assert!(matches!(next(&mut reader, &mut socket, 1 << 20).await, Err(ReadEnd::TooLarge(_))));
+        assert!(matches!(next(&mut reader, &mut socket, 1 << 20).await, Err(ReadEnd::TooLarge { .. })));
         assert!(reader.buf.capacity() <= SMALLEST_BUFFER);
     }
 }

@@ -5,7 +5,7 @@ use crate::context::{ConnectionInfo, Principal};
 use crate::metrics::handles::{Closed, Refused};
 use crate::metrics::names;
 use crate::settings::Settings;
-use crate::shared::Shared;
+use crate::shared::{Complaint, Shared};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -62,7 +62,10 @@ pub(crate) async fn accept(shared: Rc<Shared>, listener: TcpListener, name: Rc<s
             }
             Err(error) => {
                 shared.metrics.refused(Refused::AcceptError);
-                shared.complain(|| tracing::warn!(%error, listener = %name, "accept failed"));
+                shared.complain(
+                    Complaint::Accept,
+                    || tracing::warn!(%error, listener = %name, "accept failed"),
+                );
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -81,7 +84,10 @@ fn admit(shared: &Rc<Shared>, listener: &Rc<str>, peer: SocketAddr) -> Option<(u
         Err(reason) => {
             shared.metrics.refused(reason);
             let limit = reason.config().unwrap_or_default();
-            shared.complain(|| tracing::warn!(%peer, "connection refused: {limit} is reached"));
+            shared.complain(
+                Complaint::Limit,
+                || tracing::warn!(%peer, "connection refused: {limit} is reached"),
+            );
             None
         }
     }

@@ -132,7 +132,7 @@ impl Shared {
                     1
                 }
                 Err(error) => {
-                    shared.complain(|| tracing::warn!(%error, "file could not be read"));
+                    shared.complain(Complaint::File, || tracing::warn!(%error, "file could not be read"));
                     2
                 }
             };
@@ -177,23 +177,66 @@ impl Shared {
         code.code()
     }
 
-    /// Runs `log` at most once a second: hostile peers cannot fill the log.
-    pub(crate) fn complain(&self, log: impl FnOnce()) {
-        if self.complaints.may(self.core.uptime()) {
-            log();
+    /// Runs `log` at most once a second for each kind: hostile peers cannot fill the log, nor hide what else
+    /// there is to say.
+    pub(crate) fn complain(&self, kind: Complaint, log: impl FnOnce()) {
+        let Some(unsaid) = self.complaints.may(kind, self.core.uptime()) else { return };
+        log();
+        if unsaid > 0 {
+            tracing::warn!("{unsaid} more like the one before were not logged");
         }
     }
 }
 
-/// Lets one complaint a second through.
+/// What is complained about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Complaint {
+    /// A connection could not be accepted.
+    Accept,
+    /// A limit of connections is reached.
+    Limit,
+    /// Bytes that are no frame.
+    Frame,
+    /// A frame that is no request.
+    Request,
+    /// A file that could not be read.
+    File,
+}
+
+/// Lets one complaint of each kind through in a second.
 #[derive(Default)]
 pub(crate) struct Complaints {
-    last: Cell<Option<u64>>,
+    /// By kind: the second of the last one, and how many were not let through since.
+    kinds: [Cell<(Option<u64>, u64)>; 5],
 }
 
 impl Complaints {
-    fn may(&self, uptime: Duration) -> bool {
-        let second = uptime.as_secs();
-        self.last.replace(Some(second)) != Some(second)
+    /// How many of the kind were not let through since the last one that was, if this one is.
+    fn may(&self, kind: Complaint, uptime: Duration) -> Option<u64> {
+        let cell = &self.kinds[kind as usize];
+        let (last, unsaid) = cell.get();
+        if last == Some(uptime.as_secs()) {
+            cell.set((last, unsaid + 1));
+            return None;
+        }
+        cell.set((Some(uptime.as_secs()), 0));
+        Some(unsaid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_kind_of_complaint_hides_no_other_and_tells_what_it_kept_back() {
+        let complaints = Complaints::default();
+        let at = Duration::from_millis;
+        assert_eq!(complaints.may(Complaint::Frame, at(100)), Some(0));
+        assert_eq!(complaints.may(Complaint::Frame, at(200)), None);
+        assert_eq!(complaints.may(Complaint::Frame, at(900)), None);
+        assert_eq!(complaints.may(Complaint::Limit, at(900)), Some(0));
+        assert_eq!(complaints.may(Complaint::Frame, at(1100)), Some(2));
+        assert_eq!(complaints.may(Complaint::Frame, at(2100)), Some(0));
     }
 }

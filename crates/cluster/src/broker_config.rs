@@ -15,8 +15,6 @@ pub struct BrokerConfig {
     pub broker_rack: Option<String>,
     /// `connection.max.request.bytes`.
     pub connection_max_request_bytes: i64,
-    /// `connection.max.response.bytes`.
-    pub connection_max_response_bytes: i64,
     /// `connections.max.idle.ms`.
     pub connections_max_idle_ms: i64,
     /// `default.replication.factor`.
@@ -148,7 +146,6 @@ impl BrokerConfig {
             auto_create_topics_enable: r.flag("auto.create.topics.enable"),
             broker_rack: r.text("broker.rack"),
             connection_max_request_bytes: r.long("connection.max.request.bytes"),
-            connection_max_response_bytes: r.long("connection.max.response.bytes"),
             connections_max_idle_ms: r.long("connections.max.idle.ms"),
             default_replication_factor: r.int("default.replication.factor"),
             delete_topic_enable: r.flag("delete.topic.enable"),

@@ -48,7 +48,6 @@ const SAMPLE: &[(&str, &[&str])] = &[
             "socket.request.max.bytes",
             "queued.max.request.bytes",
             "connection.max.request.bytes",
-            "connection.max.response.bytes",
             "plimsoll.max.partitions",
         ],
     ),
@@ -158,7 +157,7 @@ pub fn configuration_page() -> String {
         ("Broker", "", broker_defs(), true),
         (
             "Topics",
-            "Set with CreateTopics, `plimsoll topic config` or `kafka-configs --entity-type topics`. What a topic does not \
+            "Set with CreateTopics, `plimsoll topic alter-config` or `kafka-configs --entity-type topics`. What a topic does not \
              set comes from the broker's keys in the order of DescribeConfigs' synonyms.\n\n",
             topic_defs(),
             false,

@@ -196,11 +196,18 @@ fn banner(config: &ServerConfig, addresses: &Addresses) {
             all if all.ip().is_unspecified() => format!("127.0.0.1:{}", all.port()),
             address => address.to_string(),
         };
-        text += &format!("  try     echo hello | plimsoll produce greetings -b {near}\n");
-        text += &format!("          plimsoll consume greetings -b {near} -e\n");
+        let called = called(std::env::args().next());
+        text += &format!("  try     echo hello | {called} produce greetings -b {near}\n");
+        text += &format!("          {called} consume greetings -b {near} -e\n");
     }
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// How this program was called, where that can be typed again as it stands.
+fn called(first: Option<String>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    first.filter(|name| !name.is_empty() && name.chars().all(plain)).unwrap_or_else(|| "plimsoll".to_owned())
 }
 
 /// What clients are told, where that is another address than the one that they find here.
@@ -221,7 +228,7 @@ fn told(config: &ServerConfig, listener: &Bound) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{filter, settings};
+    use super::{called, filter, settings};
     use crate::config::{ConfigArgs, Surroundings, load};
 
     #[test]
@@ -233,6 +240,13 @@ mod tests {
             let said = filter(bad).unwrap_err().to_string();
             assert!(said.contains("is no level; there are off, error, warn"), "{bad}: {said}");
         }
+    }
+
+    #[test]
+    fn the_banner_calls_the_program_as_it_was_called() {
+        assert_eq!(called(Some("target/release/plimsoll".to_owned())), "target/release/plimsoll");
+        assert_eq!(called(Some("/my programs/plimsoll".to_owned())), "plimsoll");
+        assert_eq!(called(None), "plimsoll");
     }
 
     #[test]

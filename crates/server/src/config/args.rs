@@ -60,7 +60,13 @@ fn check_addresses(flag: &str, text: &str, port: u16) -> Result<(), ConfigErrors
             _ => format!("127.0.0.1:{port}"),
         };
         let digits = at.parse::<u16>().is_ok();
-        let what = if lacks_port && !digits { "has no port" } else { "is not HOST:PORT" };
+        let port_of = at.rsplit_once(':').map_or("", |(_, port)| port);
+        let high = !port_of.is_empty() && port_of.bytes().all(|b| b.is_ascii_digit());
+        let what = match () {
+            () if lacks_port && !digits => "has no port",
+            () if high => "has a port above 65535",
+            () => "is not HOST:PORT",
+        };
         return Err(ConfigErrors::one(format!("{flag} {word} {what}; for example {flag} {name}{example}")));
     }
     Ok(())

@@ -151,7 +151,9 @@ pub(super) fn resolve(text: &dyn Fn(&str) -> String, hostname: &str) -> Result<E
         }
     }
     if ends.listeners.is_empty() {
-        return Err("listeners: there is none for clients".to_owned());
+        let hint =
+            if words(&text("process.roles")).iter().any(|role| role == "broker") { "" } else { NO_BROKER };
+        return Err(format!("listeners: there is none for clients{hint}"));
     }
     let told = parse_list("advertised.listeners", &text("advertised.listeners"))?;
     let told: Vec<_> = told.into_iter().filter(|(name, _)| !controllers.contains(name)).collect();
@@ -204,6 +206,9 @@ fn advertise(
     let shown = listeners.iter().filter(|l| told.is_empty() || told.iter().any(|(name, _)| *name == l.name));
     Ok(shown.map(one).collect())
 }
+
+const NO_BROKER: &str =
+    "; process.roles does not name broker, and this release runs single nodes that have both roles";
 
 /// A node must be its own only voter: finding itself, or nobody, among the controllers.
 pub(super) fn check_quorum(

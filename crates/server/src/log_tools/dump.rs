@@ -51,6 +51,9 @@ pub(super) fn run(args: &DumpArgs) -> anyhow::Result<()> {
         bail!("{}: --only picks partitions of a data directory, and this is none", args.path.display());
     }
     let files = if args.path.is_file() { vec![args.path.clone()] } else { data_files(&args.path)? };
+    if !args.path.exists() {
+        bail!("{}: there is no such file or directory", args.path.display());
+    }
     if files.is_empty() {
         bail!(
             "{}: no data file (like 00000000000000000002.log) there\n  \
@@ -88,8 +91,10 @@ fn dump(file: &Path, partition: Option<&str>, args: &DumpArgs, out: &mut impl Wr
         None => writeln!(out, "{}", file.display())?,
     }
     let mut walk = frames(&disk, name)?;
+    let mut any = false;
     for next in walk.by_ref() {
         let next = next?;
+        any = true;
         if !next.follows {
             writeln!(
                 out,
@@ -102,6 +107,9 @@ fn dump(file: &Path, partition: Option<&str>, args: &DumpArgs, out: &mut impl Wr
     }
     if let Some(why) = walk.ended_by() {
         writeln!(out, "{}", end(table, walk.pos(), &why.to_string()))?;
+        if !any && !is_data_file(name) {
+            bail!("{}: this is no data file; they are named like 00000000000000000002.log", file.display());
+        }
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<()> {
     }
     args.format.print(&table, &json!({ "partitions": rows, "damaged": damaged }))?;
     if damaged > 0 {
-        bail!("{damaged} damaged; nothing was changed. Restore these partitions from a replica or a copy");
+        bail!("{damaged} damaged; nothing was changed. Restore these partitions from a copy");
     }
     Ok(())
 }

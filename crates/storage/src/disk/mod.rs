@@ -22,7 +22,7 @@ mod shared;
 mod syncer;
 mod writer;
 
-use crate::disk_op::{Completion, DiskError, DiskOp, DiskRead};
+use crate::disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead};
 use crate::read::{ExtractError, Extracted, FileRange};
 use shared::{Shared, io_error};
 use std::path::Path;
@@ -83,6 +83,10 @@ impl RealDisk {
         options: DiskOptions,
         sink: Box<dyn Fn(Completion) + Send>,
     ) -> Result<RealDisk, DiskError> {
+        if root.is_file() {
+            let detail = format!("{} is a file: a data directory is needed", root.display());
+            return Err(DiskError { kind: DiskErrorKind::Io, detail });
+        }
         std::fs::create_dir_all(root).map_err(|e| io_error("create", &root.display().to_string(), &e))?;
         let lock = lock::take(root)?;
         let shared = Arc::new(Shared::new(root, &options)?);
