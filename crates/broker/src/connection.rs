@@ -223,7 +223,7 @@ fn refused(shared: &Shared, pipeline: &Pipeline, trusted: bool, end: &ReadEnd) -
         }
         ReadEnd::TooLarge { length, limit } => {
             let key = if trusted { "socket.request.max.bytes" } else { "socket.first.request.max.bytes" };
-            let why = not_kafka(*length);
+            let why = not_kafka(*length).filter(|_| !trusted);
             shared.complain(Complaint::Frame, || match why {
                 Some(why) => tracing::warn!(%peer, "connection closed: {why}"),
                 None => tracing::warn!(%peer, length, limit, "connection closed: a frame over {key}"),

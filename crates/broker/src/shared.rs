@@ -203,11 +203,14 @@ pub(crate) enum Complaint {
     File,
 }
 
+/// The kinds of [`Complaint`], whose last one this names.
+const KINDS: usize = Complaint::File as usize + 1;
+
 /// Lets one complaint of each kind through in a second.
 #[derive(Default)]
 pub(crate) struct Complaints {
     /// By kind: the second of the last one, and how many were not let through since.
-    kinds: [Cell<(Option<u64>, u64)>; 5],
+    kinds: [Cell<(Option<u64>, u64)>; KINDS],
 }
 
 impl Complaints {

@@ -258,6 +258,7 @@ fn listeners_are_checked() {
         (vec!["controller.quorum.voters=1@a:1,2@b:1"], "names 2@b:1: this release runs single nodes"),
         (vec!["controller.quorum.bootstrap.servers=a:1,b:1"], "names a:1: this release runs single nodes"),
         (vec!["process.roles=broker"], "lacks controller"),
+        (vec!["process.roles=controller"], "lacks broker"),
         (vec!["node.id=1", "broker.id=2"], "they must be the same"),
         (vec!["log.dirs=,"], "a directory is needed"),
     ] {
@@ -274,6 +275,7 @@ fn an_address_without_a_port_is_refused_with_an_example() {
         ("127.0.0.1:1,::1", "--listen ::1 has no port; for example --listen [::1]:9092"),
         ("[::1]", "--listen [::1] has no port; for example --listen [::1]:9092"),
         ("9092", "--listen 9092 is not HOST:PORT; for example --listen 127.0.0.1:9092"),
+        ("a:99999", "--listen a:99999 has a port above 65535; for example --listen 127.0.0.1:9092"),
         ("localhost:kafka", "--listen localhost:kafka is not HOST:PORT; for example --listen 127.0.0.1:9092"),
     ] {
         let mut case = Case::new();

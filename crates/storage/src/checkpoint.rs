@@ -89,7 +89,7 @@ pub fn decode(key: GroupKey, bytes: &[u8]) -> Result<Checkpoint, &'static str> {
     if consistent(&checkpoint) { Ok(checkpoint) } else { Err("contradicts itself") }
 }
 
-/// Indexes and offsets count up one by one: none comes near this, so arithmetic on those that are read cannot
+/// Indexes, offsets and records of the state log count up one by one: none comes near this, so arithmetic on those that are read cannot
 /// overflow.
 pub(crate) const MAX_POSITION: u64 = 1 << 62;
 

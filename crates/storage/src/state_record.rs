@@ -1,4 +1,5 @@
 //! Records of the state log: one group commit's marks and promises.
+use crate::checkpoint::MAX_POSITION;
 use crate::directory::{HardState, Mark};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use model::{GroupKey, TopicId};
@@ -9,9 +10,6 @@ const VERSION: u8 = 1;
 pub(crate) const RECORD_HEADER: usize = 40;
 /// Records begin at multiples of this.
 pub(crate) const ALIGN: usize = 8;
-
-/// Records are numbered one by one: none comes near this, so arithmetic on a number read cannot overflow.
-const MAX_NUMBER: u64 = 1 << 62;
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +140,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<ReadRecord> {
         _ => return None,
     };
     let payload = bytes.get(RECORD_HEADER..RECORD_HEADER.checked_add(length)?)?;
-    if magic != MAGIC || version != VERSION || number.max(claim) > MAX_NUMBER {
+    if magic != MAGIC || version != VERSION || number.max(claim) >= MAX_POSITION {
         return None;
     }
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);

@@ -12,6 +12,9 @@ pub(super) const PRODUCE_VERSION: i16 = 9;
 /// Fetch version that names topics and has no tagged fields to walk.
 pub(super) const FETCH_VERSION: i16 = 11;
 
+/// Bytes of text, and of noise, in a row of a payload.
+const RUN: usize = 64;
+
 /// How a batch is filled.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BatchShape {
@@ -40,9 +43,6 @@ fn fill(value: &mut [u8], seed: &mut u64) {
         *byte = if (i / RUN).is_multiple_of(2) { b'a' + (i % 16) as u8 } else { (*seed >> 56) as u8 };
     }
 }
-
-/// Bytes of text, and of noise, in a row.
-const RUN: usize = 64;
 
 /// A batch of the shape; `stamp` goes into the first 8 bytes of each value. Returns it with its record
 /// count and its uncompressed size.

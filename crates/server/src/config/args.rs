@@ -60,12 +60,13 @@ fn check_addresses(flag: &str, text: &str, port: u16) -> Result<(), ConfigErrors
             _ => format!("127.0.0.1:{port}"),
         };
         let digits = at.parse::<u16>().is_ok();
-        let port_of = at.rsplit_once(':').map_or("", |(_, port)| port);
-        let high = !port_of.is_empty() && port_of.bytes().all(|b| b.is_ascii_digit());
-        let what = match () {
-            () if lacks_port && !digits => "has no port",
-            () if high => "has a port above 65535",
-            () => "is not HOST:PORT",
+        let high = |(_, port): (&str, &str)| port.parse::<u32>().is_ok_and(|port| port > u32::from(u16::MAX));
+        let what = if lacks_port && !digits {
+            "has no port"
+        } else if at.rsplit_once(':').is_some_and(high) {
+            "has a port above 65535"
+        } else {
+            "is not HOST:PORT"
         };
         return Err(ConfigErrors::one(format!("{flag} {word} {what}; for example {flag} {name}{example}")));
     }

@@ -151,9 +151,7 @@ pub(super) fn resolve(text: &dyn Fn(&str) -> String, hostname: &str) -> Result<E
         }
     }
     if ends.listeners.is_empty() {
-        let hint =
-            if words(&text("process.roles")).iter().any(|role| role == "broker") { "" } else { NO_BROKER };
-        return Err(format!("listeners: there is none for clients{hint}"));
+        return Err("listeners: there is none for clients".to_owned());
     }
     let told = parse_list("advertised.listeners", &text("advertised.listeners"))?;
     let told: Vec<_> = told.into_iter().filter(|(name, _)| !controllers.contains(name)).collect();
@@ -207,15 +205,8 @@ fn advertise(
     Ok(shown.map(one).collect())
 }
 
-const NO_BROKER: &str =
-    "; process.roles does not name broker, and this release runs single nodes that have both roles";
-
-/// A node must be its own only voter: finding itself, or nobody, among the controllers.
-pub(super) fn check_quorum(
-    text: &dyn Fn(&str) -> String,
-    node_id: i32,
-    own: &[Address],
-) -> Result<(), String> {
+/// A node must have both roles.
+pub(super) fn check_roles(text: &dyn Fn(&str) -> String) -> Result<(), String> {
     let roles = words(&text("process.roles"));
     for role in ["broker", "controller"] {
         if !roles.iter().any(|r| r == role) {
@@ -225,6 +216,15 @@ pub(super) fn check_quorum(
             ));
         }
     }
+    Ok(())
+}
+
+/// A node must be its own only voter: finding itself, or nobody, among the controllers.
+pub(super) fn check_quorum(
+    text: &dyn Fn(&str) -> String,
+    node_id: i32,
+    own: &[Address],
+) -> Result<(), String> {
     let (voters, servers) =
         (words(&text("controller.quorum.voters")), words(&text("controller.quorum.bootstrap.servers")));
     for voter in &voters {

@@ -117,6 +117,7 @@ fn resolve(mut values: BTreeMap<String, String>, hostname: &str) -> Result<Serve
         values.get(key).map_or(default, String::as_str).trim().to_owned()
     };
     let some = |key: &str| Some(text(key)).filter(|t| !t.is_empty());
+    errors.take(listeners::check_roles(&text));
     let endpoints = errors.take(listeners::resolve(&text, hostname));
     if let Some(endpoints) = &endpoints {
         errors.take(listeners::check_quorum(&text, node_id, &endpoints.controllers));

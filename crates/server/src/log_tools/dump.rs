@@ -50,10 +50,10 @@ pub(super) fn run(args: &DumpArgs) -> anyhow::Result<()> {
     if args.only.is_some() {
         bail!("{}: --only picks partitions of a data directory, and this is none", args.path.display());
     }
-    let files = if args.path.is_file() { vec![args.path.clone()] } else { data_files(&args.path)? };
     if !args.path.exists() {
         bail!("{}: there is no such file or directory", args.path.display());
     }
+    let files = if args.path.is_file() { vec![args.path.clone()] } else { data_files(&args.path)? };
     if files.is_empty() {
         bail!(
             "{}: no data file (like 00000000000000000002.log) there\n  \
