@@ -163,6 +163,18 @@ async fn retention_becomes(client: &Client, topic: &str, wanted: (&str, &str)) {
     }
 }
 
+/// The same for partitions.
+async fn partitions_become(client: &Client, topic: &str, wanted: usize) {
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let found = client.topic_created(topic).await.unwrap().partitions.len();
+        if found == wanted {
+            return;
+        }
+        assert!(std::time::Instant::now() < end, "{found} and not {wanted}");
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs a broker"]
 async fn topics_are_configured_and_grown() {
@@ -178,7 +190,7 @@ async fn topics_are_configured_and_grown() {
     let error = client.alter_configs(ResourceKind::Topic, &topic, &wrong, false).await.unwrap_err();
     assert_eq!(error.code().unwrap().name(), "INVALID_CONFIG");
     client.create_partitions(&topic, 3, false).await.unwrap();
-    assert_eq!(client.topic_created(&topic).await.unwrap().partitions.len(), 3);
+    partitions_become(&client, &topic, 3).await;
     let again = NewTopic { name: topic.clone(), ..Default::default() };
     let error = client.create_topic(&again, false).await.unwrap_err();
     assert_eq!(error.code().unwrap().name(), "TOPIC_ALREADY_EXISTS");
