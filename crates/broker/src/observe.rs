@@ -54,6 +54,9 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
             shared.metrics.sync_files.record(f64::from(files));
             shared.metrics.sync_bytes.record(shared.core.written_since_sync() as f64);
         }
+        Event::PeerRefused { node, key, why } => {
+            tracing::error!(node, group = %key, why, "a message of a replica was refused");
+        }
         Event::Leads { key, epoch } => tracing::debug!(group = %key, epoch, "leads"),
         Event::Group(event) => on_group_event(event),
     }

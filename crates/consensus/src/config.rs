@@ -35,6 +35,8 @@ pub struct GroupParams {
     pub commit: u64,
     /// Payload bytes that may wait for commit before proposals are refused.
     pub max_uncommitted_bytes: u64,
+    /// Followers are told of each commit at once, instead of with the next append or heartbeat.
+    pub prompt_commit: bool,
     /// Election timeouts are a pure function of this, the group, the replica, the term and how many
     /// timeouts were drawn before.
     pub seed: u64,
@@ -54,7 +56,9 @@ impl GroupParams {
             max_committed_size_per_ready: COMMITTED_BYTES_PER_READY,
             check_quorum: true,
             pre_vote: true,
-            skip_bcast_commit: true,
+            skip_bcast_commit: !self.prompt_commit,
+            // raft joins entries to a waiting message without entries, wherever that message stands.
+            batch_append: false,
             ..raft::Config::default()
         }
     }
@@ -92,6 +96,7 @@ mod tests {
             vote: 0,
             commit: 0,
             max_uncommitted_bytes: 1,
+            prompt_commit: false,
             seed,
         };
         let row = |p: &GroupParams| (0..40u64).map(|t| p.election_timeout(t, t % 3)).collect::<Vec<_>>();

@@ -3,6 +3,7 @@ use crate::config::GroupParams;
 use crate::context::EntryContext;
 use crate::error::ProposeError;
 use crate::peer_message::PeerMessage;
+use crate::peers::{Ask, EntriesAsk};
 use crate::view::{EntryMeta, LogView};
 use bytes::Bytes;
 use model::{LeaderEpoch, Offset, WallMs};
@@ -77,31 +78,47 @@ pub enum Role {
 pub struct GroupFx {
     /// Messages that may leave at once.
     pub messages: Vec<PeerMessage>,
-    /// A new term or vote, to be persisted with the entries.
+    /// A new term or vote, to be persisted with the entries: see [`Group::hard_state_rides`].
     pub hard_state: Option<HardState>,
-    /// Entries to append, in index order; persisted ones are reported by [`Group::on_persisted`].
+    /// Entries to append, in index order; persisted ones are reported by [`Group::on_persisted`]. One whose
+    /// index the log has already replaces it and all that follow: a new leader's log differs from there.
     pub appends: Vec<NewEntry>,
     /// Entries to apply. They count as applied when this is returned.
     pub committed: Vec<Committed>,
     /// The role changed to this.
     pub role: Option<Role>,
+    /// Entries that followers are behind by, to be read back: see [`Group::on_entries`].
+    pub wanted: Vec<EntriesAsk>,
+    /// Requests of [`Group::read_index`] that are confirmed, with the commit index of then.
+    pub confirmed: Vec<(u64, u64)>,
 }
 
 /// A Ready whose entries or vote are not persisted yet. It owns the messages that must wait for that.
 #[derive(Debug)]
-struct Unpersisted {
+pub(crate) struct Unpersisted {
     number: u64,
-    last_index: u64,
-    messages: Vec<PeerMessage>,
+    pub(crate) last_index: u64,
+    /// The round that makes its vote durable; 0 where it has none to wait for.
+    round: u64,
+    pub(crate) messages: Vec<PeerMessage>,
 }
+
+/// The round of a vote that was just handed out.
+const ROUND_UNKNOWN: u64 = u64::MAX;
 
 /// One replica of one raft group.
 pub struct Group {
-    node: RawNode<LogView>,
-    params: GroupParams,
-    unpersisted: VecDeque<Unpersisted>,
+    pub(crate) node: RawNode<LogView>,
+    pub(crate) params: GroupParams,
+    pub(crate) unpersisted: VecDeque<Unpersisted>,
     released: Vec<PeerMessage>,
     draws: u64,
+    /// Term and vote handed out last.
+    hard: (u64, u64),
+    /// Entries up to here, and votes of rounds up to there, are durable.
+    pub(crate) persisted: (u64, u64),
+    pub(crate) asks: Vec<Ask>,
+    pub(crate) wishes: u64,
 }
 
 impl fmt::Debug for Group {
@@ -136,7 +153,18 @@ impl Group {
         view.set_start(hard, conf);
         let node = RawNode::new(&params.raft_config(), view, quiet())
             .unwrap_or_else(|e| panic!("group {} cannot start: {e}", params.key));
-        let mut group = Group { node, params, unpersisted: VecDeque::new(), released: Vec::new(), draws: 0 };
+        let persisted = (node.store().last(), 0);
+        let mut group = Group {
+            node,
+            hard: (params.term, params.vote),
+            params,
+            unpersisted: VecDeque::new(),
+            released: Vec::new(),
+            draws: 0,
+            persisted,
+            asks: Vec::new(),
+            wishes: 0,
+        };
         group.node.raft.maybe_free_inflight_buffers();
         group.fix_timeout();
         group
@@ -160,14 +188,8 @@ impl Group {
         self.fix_timeout();
     }
 
-    /// Takes a message from another replica. Messages that raft refuses are dropped.
-    pub fn step(&mut self, message: PeerMessage) {
-        let _ = self.node.step(message.0);
-        self.fix_timeout();
-    }
-
     /// raft draws its timeouts from a thread's generator; ours replace them.
-    fn fix_timeout(&mut self) {
+    pub(crate) fn fix_timeout(&mut self) {
         let timeout = self.params.election_timeout(self.node.raft.term, self.draws);
         self.node.raft.set_randomized_election_timeout(timeout);
     }
@@ -223,47 +245,63 @@ impl Group {
         self.node.store().unapplied_bytes() + unstable as u64
     }
 
-    /// Drains what the group wants done. `next_offset` is the log's end: entries that raft makes itself
-    /// take it as their base offset. The caller appends `appends` before it calls anything else here.
-    pub fn ready(&mut self, next_offset: Offset, fx: &mut GroupFx) {
-        let mut next_offset = next_offset;
+    /// Drains what the group wants done. The caller appends `appends`, and tells the round of `hard_state`
+    /// with [`Group::hard_state_rides`], before it calls anything else here.
+    pub fn ready(&mut self, fx: &mut GroupFx) {
         while self.node.has_ready() {
             let mut rd = self.node.ready();
             if let Some(ss) = rd.ss() {
                 fx.role = Some(role_of(ss.raft_state));
+                if ss.raft_state != StateRole::Leader {
+                    self.asks.clear();
+                }
             }
             fx.messages.extend(rd.take_messages().into_iter().map(PeerMessage));
-            self.take_hard_state(&rd, fx);
+            fx.confirmed.extend(rd.take_read_states().iter().filter_map(crate::peers::confirmed));
+            let votes = self.take_hard_state(&rd, fx);
             let entries = rd.take_entries();
             let last_index = entries.last().map(|e| e.index);
             for entry in entries {
-                self.hand_out(entry, &mut next_offset, fx);
+                self.hand_out(entry, fx);
             }
             self.take_committed(&mut rd, fx);
-            self.hold(&mut rd, last_index);
+            self.hold(&mut rd, last_index, votes, fx);
             self.node.advance_append_async(rd);
             self.node.advance_apply();
-            self.on_persisted(0);
+            self.release();
         }
         fx.messages.append(&mut self.released);
+        self.take_asked(fx);
         self.fix_timeout();
     }
 
-    fn take_hard_state(&mut self, rd: &Ready, fx: &mut GroupFx) {
-        let Some(hs) = rd.hs() else { return };
-        let changed = fx.hard_state.is_none_or(|h| h.term != hs.term || h.vote != hs.vote);
-        if rd.must_sync() && changed {
-            fx.hard_state = Some(HardState { term: hs.term, vote: hs.vote, must_sync: !self.is_alone() });
+    /// Whether term or vote changed so that others must not hear of it before it is durable.
+    fn take_hard_state(&mut self, rd: &Ready, fx: &mut GroupFx) -> bool {
+        let Some(hs) = rd.hs().filter(|hs| (hs.term, hs.vote) != self.hard) else { return false };
+        self.hard = (hs.term, hs.vote);
+        let must_sync = !self.is_alone();
+        fx.hard_state = Some(HardState { term: hs.term, vote: hs.vote, must_sync });
+        must_sync
+    }
+
+    /// The hard state of the last [`Group::ready`] is durable with this round, see [`Group::on_persisted`].
+    pub fn hard_state_rides(&mut self, round: u64) {
+        for open in self.unpersisted.iter_mut().rev().take_while(|u| u.round == ROUND_UNKNOWN) {
+            open.round = round;
         }
     }
 
-    fn hand_out(&mut self, entry: Entry, next_offset: &mut Offset, fx: &mut GroupFx) {
+    fn hand_out(&mut self, entry: Entry, fx: &mut GroupFx) {
+        if entry.index <= self.node.store().last() {
+            self.give_up_from(entry.index);
+        }
         let context = EntryContext::decode(&entry.context);
         let kind = match (&context, entry.entry_type) {
             (Some(c), EntryType::EntryNormal) => c.kind,
             (None, EntryType::EntryNormal) => EntryKind::NoOp,
             (_, EntryType::EntryConfChange | EntryType::EntryConfChangeV2) => EntryKind::ConfChange,
         };
+        let view = self.node.mut_store();
         // What raft makes itself has no clock; every replica must write the same header.
         let head = EntryHead {
             index: entry.index,
@@ -271,20 +309,16 @@ impl Group {
             kind,
             flags: context.map_or(0, |c| c.flags),
             offset_count: context.map_or(0, |c| c.offset_count),
-            base_offset: context.map_or(*next_offset, |c| c.base_offset),
+            base_offset: context.map_or(view.next_offset(), |c| c.base_offset),
             append_time: context.map_or(0, |c| c.append_time),
         };
-        assert_eq!(head.base_offset, *next_offset, "base offsets follow the log's end");
-        *next_offset += i64::from(head.offset_count);
-        let view = self.node.mut_store();
-        if entry.index <= view.last() {
-            view.truncate_from(entry.index);
-        }
+        assert_eq!(head.base_offset, view.next_offset(), "base offsets follow the log's end");
         view.push_unapplied(EntryMeta {
             index: entry.index,
             term: entry.term,
             kind,
             len: entry.data.len() as u32,
+            next_offset: head.next_offset(),
             payload: if kind == EntryKind::Data { Bytes::new() } else { entry.data.clone() },
         });
         fx.appends.push(NewEntry { head, payload: entry.data });
@@ -310,30 +344,38 @@ impl Group {
     }
 
     /// Keeps a Ready until it is persisted; one without anything to persist rides with the last.
-    fn hold(&mut self, rd: &mut Ready, last_index: Option<u64>) {
+    fn hold(&mut self, rd: &mut Ready, last_index: Option<u64>, votes: bool, fx: &mut GroupFx) {
         let number = rd.number();
-        let messages: Vec<_> = rd.take_persisted_messages().into_iter().map(PeerMessage).collect();
-        match last_index {
-            Some(last_index) => self.unpersisted.push_back(Unpersisted { number, last_index, messages }),
-            None if rd.must_sync() && !self.is_alone() => {
-                let last_index = self.node.store().last();
-                self.unpersisted.push_back(Unpersisted { number, last_index, messages });
+        let mut messages: Vec<_> = rd.take_persisted_messages().into_iter().map(PeerMessage).collect();
+        // An answer to a heartbeat promises nothing but the term: a slow sync of entries must not make the
+        // leader believe that we are gone.
+        if !votes && self.unpersisted.iter().all(|u| u.round <= self.persisted.1) {
+            fx.messages.extend(messages.extract_if(.., |m| m.0.get_msg_type() == HEARTBEAT_ANSWER));
+        }
+        let round = if votes { ROUND_UNKNOWN } else { 0 };
+        match (last_index, self.unpersisted.back_mut()) {
+            (None, Some(open)) if !votes => {
+                open.number = number;
+                open.messages.extend(messages);
             }
-            None => match self.unpersisted.back_mut() {
-                Some(open) => {
-                    open.number = number;
-                    open.messages.extend(messages);
-                }
-                None => self.unpersisted.push_back(Unpersisted { number, last_index: 0, messages }),
-            },
+            (last_index, _) => {
+                let last_index = last_index.unwrap_or(0);
+                self.unpersisted.push_back(Unpersisted { number, last_index, round, messages });
+            }
         }
     }
 
-    /// Entries up to `index`, and every hard state handed out before them, are durable. Call
-    /// [`Group::ready`] afterwards.
-    pub fn on_persisted(&mut self, index: u64) {
+    /// Entries up to `index` are durable, or the log never had more than that; 0 says nothing of entries. So
+    /// are the hard states that ride in rounds up to `round`. Call [`Group::ready`] afterwards.
+    pub fn on_persisted(&mut self, index: u64, round: u64) {
+        self.persisted = (self.persisted.0.max(index), self.persisted.1.max(round));
+        self.release();
+    }
+
+    fn release(&mut self) {
         let mut newest = None;
-        while self.unpersisted.front().is_some_and(|u| u.last_index <= index) {
+        let (index, round) = self.persisted;
+        while self.unpersisted.front().is_some_and(|u| u.last_index <= index && u.round <= round) {
             let done = self.unpersisted.pop_front().expect("looked at above");
             newest = Some(done.number);
             self.released.extend(done.messages);
@@ -381,6 +423,11 @@ impl Group {
         self.node.raft.raft_log.last_index()
     }
 
+    /// The newest index that is known to be committed.
+    pub fn committed(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+
     /// The newest applied index.
     pub fn applied(&self) -> u64 {
         self.node.raft.raft_log.applied
@@ -399,6 +446,8 @@ impl Group {
         ids
     }
 }
+
+const HEARTBEAT_ANSWER: MessageType = MessageType::MsgHeartbeatResponse;
 
 /// raft insists on a logger; events that matter are effects.
 fn quiet() -> &'static slog::Logger {

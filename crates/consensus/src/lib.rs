@@ -8,14 +8,24 @@ mod config;
 mod context;
 mod error;
 mod group;
+mod peer_codec;
+mod peer_fault;
 mod peer_message;
+mod peers;
 mod view;
 
 #[cfg(test)]
 mod group_tests;
+#[cfg(test)]
+mod peer_codec_tests;
+#[cfg(test)]
+mod peers_tests;
 
 pub use config::{GroupParams, TICK_MS};
 pub use error::ProposeError;
 pub use group::{Committed, DataHead, Group, GroupFx, HardState, NewEntry, Role, epoch_of_term};
+pub use peer_codec::{MOST_ENTRIES, SNAPSHOT_BYTES};
+pub use peer_fault::{PeerCodecError, PeerFault};
 pub use peer_message::PeerMessage;
+pub use peers::{EntriesAsk, Follower, Refused};
 pub use view::{EntryMeta, LogView};

@@ -12,6 +12,7 @@ use coordinator::records::{GroupValue, MemberValue, OffsetValue, group_key, offs
 use model::{GroupKey, TopicId};
 use prost::Message;
 use proto::cluster as pb;
+use proto::peer as pb_peer;
 use records::{BatchBuilder, Codec, ControlKind, EndMarker, NewRecord, end_marker_batch};
 use std::fs;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ fn main() {
     metadata();
     config_text();
     files();
+    peer_link();
 }
 
 fn seed(target: &str, name: &str, bytes: &[u8]) {
@@ -233,7 +235,7 @@ fn files() {
     file.extend([0; 4]);
     file.extend(content);
     let file = checksummed(file, 36);
-    seed("checkpoint", "birth", &file);
+    seed("side_files", "checkpoint", &file);
     seed("recovery", "checkpoint", &[&[0, 1, file.len() as u8, 0, 0, 0][..], &file, &log].concat());
     state_log();
     let mut file = b"PLIX\x01\0\0\0".to_vec();
@@ -244,7 +246,88 @@ fn files() {
         [row * 10, row, row * 4096].iter().for_each(|number| file.extend(number.to_le_bytes()));
         file.extend(1_700_000_000_000u64.to_le_bytes());
     }
-    seed("index", "two_rows", &checksummed(file, 28));
+    seed("side_files", "index", &checksummed(file, 28));
+}
+
+/// A connection from either side, frames as they come after the handshake, and heads alone.
+fn peer_link() {
+    let (mut connects, mut accepts) = fuzz_targets::both_sides();
+    let mut sent = [Vec::new(), Vec::new()];
+    let mut next = connects.1.slice(peer::MAGIC.len()..);
+    for turn in 0..3 {
+        sent[turn % 2].extend_from_slice(&next);
+        let received = peer::Decoder::new().decode(&mut next.into()).unwrap().unwrap();
+        let side = if turn % 2 == 0 { &mut accepts } else { &mut connects.0 };
+        next = match side.on_frame(received).unwrap() {
+            peer::Step::Send(bytes) => bytes,
+            peer::Step::Judge(_) => break,
+        };
+    }
+    sent[1].extend_from_slice(&accepts.approve().unwrap().send.unwrap());
+    seed("peer_link", "connects", &[&[0, 255][..], &sent[0]].concat());
+    seed("peer_link", "accepts", &[&[0, 255][..], &sent[1]].concat());
+    let frames = peer_frames();
+    let stream: Vec<u8> =
+        frames.iter().flat_map(|f| f.clone().encode(peer::Limits::DEFAULT).unwrap()).flatten().collect();
+    seed("peer_link", "frames", &[&[1, 255][..], &stream].concat());
+    seed("peer_link", "trickle", &[&[1, 3][..], &stream].concat());
+    for (at, frame) in frames.into_iter().enumerate() {
+        let name = format!("head_{at}_{}", peer::Kind::of(&frame.body).name());
+        let head = pb_peer::PeerFrame { payload_crc: 0, body: Some(frame.body) }.encode_to_vec();
+        let length = (head.len() as u16).to_be_bytes();
+        seed("peer_link", &name, &[&[2][..], &length, &head, &frame.payloads.concat()].concat());
+    }
+}
+
+fn peer_frames() -> Vec<peer::Frame> {
+    let topic_id = Bytes::from_static(&[7; 16]);
+    let raft = |kind: pb_peer::RaftType| pb_peer::RaftMessage {
+        topic_id: topic_id.clone(),
+        r#type: kind as i32,
+        from: 1,
+        to: 2,
+        term: 5,
+        ..Default::default()
+    };
+    let change: &[u8] = &[0x12, 2, 0x10, 4];
+    let kinds = [(4, &b""[..], 0, 0), (1, b"batch", 2, 7), (2, b"command", 0, 9), (3, change, 0, 0)];
+    let entries = kinds.map(|(kind, payload, offset_count, base_offset)| pb_peer::EntryHead {
+        term: 5,
+        r#type: kind,
+        length: payload.len() as u32,
+        offset_count,
+        base_offset,
+        ..Default::default()
+    });
+    let payloads = kinds.map(|(_, payload, _, _)| Bytes::from_static(payload)).to_vec();
+    let append = raft(pb_peer::RaftType::Append);
+    let append = pb_peer::RaftMessage { index: 9, log_term: 4, entries: entries.to_vec(), ..append };
+    let members = pb_peer::Snapshot { voters: vec![1, 2], voters_outgoing: vec![1, 3], ..Default::default() };
+    let snapshot = pb_peer::Snapshot { index: 8, term: 2, learners_next: vec![3], length: 4, ..members };
+    let snapshot = pb_peer::RaftMessage { snapshot: Some(snapshot), ..raft(pb_peer::RaftType::Snapshot) };
+    let asleep = pb_peer::SleepingGroup { topic_id: topic_id.clone(), partition: 1, term: 5, last_index: 9 };
+    let heartbeat =
+        pb_peer::Heartbeat { process_start: 3, sequence: 1, sleeping: vec![asleep], ..Default::default() };
+    let row =
+        pb_peer::LeaderRow { topic_id, partition: 1, leader: -1, in_sync: vec![1, 2], ..Default::default() };
+    let propose = pb_peer::Propose { token: 1, command: Bytes::from_static(b"command") };
+    let propose = pb_peer::node_message::Body::Propose(propose);
+    vec![
+        peer::Frame::raft(snapshot, vec![Bytes::from_static(b"data")]),
+        peer::Frame::raft(append, payloads),
+        peer::Frame::bare(peer::Body::Heartbeat(heartbeat)),
+        peer::Frame::bare(peer::Body::LeaderRows(pb_peer::LeaderRows { whole: true, rows: vec![row] })),
+        peer::Frame::forward(
+            pb_peer::Forward { correlation: 1, principal: "User:a".into(), ..Default::default() },
+            Bytes::from_static(b"request"),
+        ),
+        peer::Frame::forwarded(
+            pb_peer::Forwarded { correlation: 1, error_code: -1, length: 0 },
+            Bytes::from_static(b"response"),
+        ),
+        peer::Frame::bare(peer::Body::Node(pb_peer::NodeMessage { body: Some(propose) })),
+        peer::Frame::bare(peer::Body::Refuse(pb_peer::Refuse::default())),
+    ]
 }
 
 /// A snapshot with an identity, and an update with a group's row.

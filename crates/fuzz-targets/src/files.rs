@@ -29,6 +29,7 @@ pub fn frames(data: &[u8]) {
             max_bytes: 1 << 20,
             index: None,
             min_timestamp: None,
+            entries: None,
         };
         if let Ok(found) = extract(&range, bytes.clone()) {
             assert!(found.batches.iter().map(Bytes::len).sum::<usize>() <= data.len());
@@ -36,8 +37,14 @@ pub fn frames(data: &[u8]) {
     }
 }
 
+/// A file beside the log, checkpoint or index: their magics keep them apart.
+pub fn side_files(data: &[u8]) {
+    checkpoint(data);
+    index(data);
+}
+
 /// The file of a checkpoint, as it is and with its checksum made right.
-pub fn checkpoint(data: &[u8]) {
+fn checkpoint(data: &[u8]) {
     let _ = storage::checkpoint::decode(KEY, data);
     let mut fixed = data.to_vec();
     if fix_checksum(&mut fixed, 36) {
@@ -46,7 +53,7 @@ pub fn checkpoint(data: &[u8]) {
 }
 
 /// An index file, as it is and with its checksum made right.
-pub fn index(data: &[u8]) {
+fn index(data: &[u8]) {
     let _ = storage::index_is_whole(data);
     let mut fixed = data.to_vec();
     if fix_checksum(&mut fixed, 40) {

@@ -9,14 +9,16 @@ mod directory;
 mod files;
 mod groups;
 mod metadata;
+mod peer_link;
 mod wire_frames;
 
 pub use batches::{batch, codecs};
 pub use config_text::config_text;
 pub use directory::{recovery, state_log};
-pub use files::{checkpoint, frames, index};
+pub use files::{frames, side_files};
 pub use groups::group_records;
 pub use metadata::metadata;
+pub use peer_link::{both_sides, peer_link};
 pub use wire_frames::{request, response};
 
 /// A target's name and its body.
@@ -32,8 +34,8 @@ pub const TARGETS: &[Target] = &[
     ("metadata", metadata),
     ("config_text", config_text),
     ("frames", frames),
-    ("checkpoint", checkpoint),
-    ("index", index),
+    ("side_files", side_files),
     ("recovery", recovery),
     ("state_log", state_log),
+    ("peer_link", peer_link),
 ];

@@ -17,18 +17,26 @@ pub enum Bug {
     HighWatermarkTooHigh,
     /// The tail found above the mark is taken as durable without writing it again.
     TailNotWrittenAgain,
+    /// Entries that were marked are overwritten while the mark that claims them still stands.
+    MarkNotLowered,
 }
 
 impl Bug {
     /// Every bug, in the order of the documentation.
-    pub const ALL: [Bug; 6] = [
+    pub const ALL: [Bug; 7] = [
         Bug::AckBeforeSync,
         Bug::ApplyBeforeCommit,
         Bug::NoDedupeAfterRestart,
         Bug::TruncateBelowMark,
         Bug::HighWatermarkTooHigh,
         Bug::TailNotWrittenAgain,
+        Bug::MarkNotLowered,
     ];
+
+    /// Whether only a replica with peers can show it: it alone never gives up an entry.
+    pub fn needs_peers(self) -> bool {
+        self == Bug::MarkNotLowered
+    }
 }
 
 #[cfg(feature = "planted")]

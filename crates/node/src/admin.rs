@@ -1,9 +1,9 @@
 //! Changes of the metadata: decided on the pending image, answered when they are applied.
-use crate::api::{AdminReply, AdminRequest, Effect, Reply, Token};
+use crate::api::{AdminReply, AdminRequest, Effect, PeerOut, Reply, Token};
 use crate::node::Node;
 use cluster::{Command, Image, ItemError, ItemResult, TopicOutcome};
 use coordinator::BatchId;
-use model::{ErrorCode, GroupKey, Now, TopicId};
+use model::{ErrorCode, NodeId, Now, TopicId};
 use partition::{AppendError, Appended};
 
 /// Who waits for a proposal of this node.
@@ -17,6 +17,8 @@ pub(crate) enum Internal {
     Register,
     /// A block of producer ids.
     ProducerIds,
+    /// Another node, under its own token.
+    Peer(NodeId, u64),
     /// A coordinator's batch.
     Batch { partition: i32, batch: BatchId },
 }
@@ -34,8 +36,7 @@ impl Node {
 
     /// Changes the metadata. Ends with [`Reply::Admin`].
     pub fn admin(&mut self, now: Now, token: Token, request: AdminRequest) {
-        let leads = self.open_group(GroupKey::METADATA).is_some_and(|o| o.partition.leader_epoch().is_some());
-        if !leads {
+        if !self.leads_metadata() {
             let code = if self.dir.fenced().is_some() {
                 ErrorCode::KafkaStorageError
             } else {
@@ -43,7 +44,7 @@ impl Node {
             };
             return self.fx.push(Effect::Reply(token, Reply::Admin(AdminReply::Refused(code))));
         }
-        let (reply, mut commands) = self.admit(&request);
+        let (reply, mut commands) = self.admit(now, &request);
         let last = commands.pop();
         for command in &commands {
             self.propose(now, command, Internal::Part);
@@ -57,9 +58,10 @@ impl Node {
         self.settle(now);
     }
 
-    fn admit(&mut self, request: &AdminRequest) -> (AdminReply, Vec<Command>) {
+    fn admit(&mut self, now: Now, request: &AdminRequest) -> (AdminReply, Vec<Command>) {
         let image = self.metadata.pending();
-        let live = [self.cfg.node_id];
+        let mut live = self.live_nodes(now);
+        live.retain(|node| image.nodes.contains_key(node));
         match request {
             AdminRequest::CreateTopics { topics, validate_only } => {
                 let seed = self.cfg.seed;
@@ -95,10 +97,13 @@ impl Node {
     }
 
     /// A command of this node is applied.
-    pub(crate) fn command_done(&mut self, now: Now, token: u64) {
+    pub(crate) fn command_done(&mut self, token: u64) {
         match self.internal.remove(&token) {
             Some(Internal::Admin(token, reply)) => self.fx.push(Effect::Reply(token, Reply::Admin(reply))),
-            Some(Internal::Register) => self.registered(now),
+            Some(Internal::Peer(node, token)) => {
+                let code = ErrorCode::None;
+                self.fx.push(Effect::Peer(node, PeerOut::Proposed { token, code }));
+            }
             _ => {}
         }
     }
@@ -110,11 +115,9 @@ impl Node {
             Some(Internal::Admin(token, _)) => {
                 self.fx.push(Effect::Reply(token, Reply::Admin(AdminReply::Refused(code))));
             }
-            Some(Internal::ProducerIds) => {
-                for token in std::mem::take(&mut self.waiting_for_ids) {
-                    let reply = Reply::ProducerId(Err(ErrorCode::CoordinatorLoadInProgress));
-                    self.fx.push(Effect::Reply(token, reply));
-                }
+            Some(Internal::ProducerIds) => self.refuse_ids(),
+            Some(Internal::Peer(node, token)) => {
+                self.fx.push(Effect::Peer(node, PeerOut::Proposed { token, code }));
             }
             Some(Internal::Batch { partition, batch }) => {
                 self.batch_done(now, partition, batch, Err(code));
@@ -152,13 +155,13 @@ impl Node {
         if self.waiting_for_ids.is_empty() || asked {
             return;
         }
+        if !self.leads_metadata() {
+            return self.ask_for_ids(now);
+        }
         let command = cluster::allocate_producer_ids(&self.metadata.pending(), self.cfg.node_id);
         let proposed = command.is_ok_and(|c| self.propose(now, &c, Internal::ProducerIds));
         if !proposed {
-            for token in std::mem::take(&mut self.waiting_for_ids) {
-                let reply = Reply::ProducerId(Err(ErrorCode::CoordinatorLoadInProgress));
-                self.fx.push(Effect::Reply(token, reply));
-            }
+            self.refuse_ids();
         }
     }
 

@@ -1,9 +1,13 @@
 //! What goes into a node and what comes out. Calls are methods of [`crate::Node`]; answers that must
 //! wait come as [`Effect::Reply`] under the caller's token.
+use crate::leaders::LeaderBatch;
+use crate::liveness::Heartbeat;
+use bytes::Bytes;
 use cluster::{
     AlterResource, DeletedTopic, IncrementalResource, ItemResult, NewPartitions, NewTopic, TopicOutcome,
     TopicRef,
 };
+use consensus::PeerMessage;
 use model::{ErrorCode, GroupKey, NodeId, ProducerEpoch, ProducerId};
 use partition::{AppendError, Appended, ListOffsetOutcome};
 use std::collections::BTreeMap;
@@ -24,10 +28,42 @@ pub enum Effect {
     Disk(DiskOp),
     /// Read this range (`storage::read_range`) and hand the result to [`crate::Node::on_read`].
     Read(ReadToken, FileRange),
+    /// For another node: hand it to its [`crate::Node::on_peer`].
+    Peer(NodeId, PeerOut),
     /// The answer to a call.
     Reply(Token, Reply),
     /// Something worth a log line or a counter.
     Event(Event),
+}
+
+/// What nodes say to one another.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PeerOut {
+    /// Of a replica to another of its group. May be lost.
+    Raft {
+        /// Which group.
+        key: GroupKey,
+        /// Opaque here.
+        message: PeerMessage,
+    },
+    /// On the liveness connection, every 100 ms. May be lost.
+    Heartbeat(Heartbeat),
+    /// Who leads what. When one is lost, say so with [`crate::Node::on_peer_missed`].
+    Leaders(LeaderBatch),
+    /// A command of the metadata group, for its leader. May be lost.
+    Propose {
+        /// The sender's.
+        token: u64,
+        /// An encoded command.
+        command: Bytes,
+    },
+    /// The end of it, or why there is none.
+    Proposed {
+        /// As in the question.
+        token: u64,
+        /// [`ErrorCode::None`] when it is committed.
+        code: ErrorCode,
+    },
 }
 
 /// Answers by kind of call.
@@ -161,6 +197,15 @@ pub enum Event {
         /// Its confirmed epoch.
         epoch: i32,
     },
+    /// A message of another node's replica was refused: it contradicts what is here.
+    PeerRefused {
+        /// Whose.
+        node: NodeId,
+        /// Of which group.
+        key: GroupKey,
+        /// Why.
+        why: String,
+    },
     /// A consumer group's coordinator says something of note.
     Group(coordinator::GroupEvent),
 }
@@ -174,6 +219,8 @@ pub struct NodeConfig {
     pub fresh_cluster_id: String,
     /// This process's endpoints, as clients are told.
     pub endpoints: Vec<cluster::Endpoint>,
+    /// The replicas of the metadata group at its birth, with their nodes. This node is one of them.
+    pub voters: Vec<(u64, NodeId)>,
     /// `broker.rack`.
     pub rack: Option<String>,
     /// Broker configs of the file, the environment and the flags.

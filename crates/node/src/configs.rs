@@ -49,6 +49,7 @@ pub(crate) fn partition_config(image: &Image, topic: &Topic) -> PartitionConfig 
         delete: config.cleanup_policy.delete,
         validate_records: config.validate_records,
         walk_cap: usize::try_from(config.max_decompressed_message_bytes).unwrap_or_default(),
+        replica_lag_ms: broker.replica_lag_time_max_ms,
         min_insync_replicas: image.min_insync_replicas(topic),
         retention_ms: config.retention_ms,
         retention_bytes: config.retention_bytes,

@@ -74,6 +74,10 @@ impl Node {
             let code = ErrorCode::CoordinatorNotAvailable;
             return self.fx.push(Effect::Reply(token, Reply::GroupRefused(code)));
         }
+        if self.led_elsewhere(key) {
+            let code = ErrorCode::NotCoordinator;
+            return self.fx.push(Effect::Reply(token, Reply::GroupRefused(code)));
+        }
         let host = self.host(now, key);
         if host.loading.is_none() {
             self.ask(now, partition, token, request);
@@ -98,6 +102,14 @@ impl Node {
         }
         let fresh = self.new_host(key.partition);
         self.hosts.entry(key.partition).or_insert(fresh)
+    }
+
+    /// Whether the coordinator on `key` is another node's.
+    fn led_elsewhere(&self, key: GroupKey) -> bool {
+        match self.open_group(key) {
+            Some(open) => open.follows(),
+            None => !self.holds(key),
+        }
     }
 
     fn new_host(&self, partition: i32) -> Host {
@@ -370,6 +382,10 @@ impl Node {
     /// Other partitions have none: empty bytes.
     pub(crate) fn host_bytes(&self, key: GroupKey) -> Option<Bytes> {
         let Some(partition) = self.host_of(key) else { return Some(Bytes::new()) };
+        // A follower keeps no coordinator: the one that will load here reads the log from its start.
+        if self.led_elsewhere(key) {
+            return Some(Bytes::new());
+        }
         let host = self.hosts.get(&partition)?;
         if host.loading.is_some() || host.coordinator.open_batches() > 0 {
             return None;
@@ -390,6 +406,9 @@ impl Node {
             let key = GroupKey { topic: topic.id, partition };
             // What was never touched holds no group.
             if !self.hosts.contains_key(&partition) && !self.was_touched(key) {
+                continue;
+            }
+            if self.led_elsewhere(key) {
                 continue;
             }
             if self.is_offline(key) {

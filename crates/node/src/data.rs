@@ -25,6 +25,7 @@ pub enum FetchResult {
 pub(crate) enum ReadFor {
     ListOffset { token: Token, key: GroupKey, search: ListOffsetSearch },
     Load { partition: i32 },
+    Entries { key: GroupKey, number: u64 },
 }
 
 impl Node {
@@ -44,6 +45,7 @@ impl Node {
                     Err(error) => FetchResult::Err(error),
                 };
             }
+            Some(Slot::Open(open)) if open.follows() => return refused(ErrorCode::NotLeaderOrFollower),
             Some(Slot::Failed(_)) => return refused(ErrorCode::KafkaStorageError),
             _ => {}
         }
@@ -51,7 +53,7 @@ impl Node {
             return refused(ErrorCode::KafkaStorageError);
         }
         if !self.holds(key) {
-            return refused(ErrorCode::UnknownTopicOrPartition);
+            return refused(self.not_held(key));
         }
         self.touch(now, key, Touch::Open);
         self.settle(now);
@@ -64,6 +66,15 @@ impl Node {
         topic
             .and_then(|t| t.partition(key.partition))
             .is_some_and(|p| p.replicas.iter().any(|r| r.node == self.cfg.node_id))
+    }
+
+    /// Why a request cannot be served here for a group without a replica here.
+    pub(crate) fn not_held(&self, key: GroupKey) -> ErrorCode {
+        let image = self.metadata.image();
+        match image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition)) {
+            Some(_) => ErrorCode::NotLeaderOrFollower,
+            None => ErrorCode::UnknownTopicOrPartition,
+        }
     }
 
     /// Bytes and records of a fetch that were handed to a reader.
@@ -171,6 +182,7 @@ impl Node {
                 self.list_offset_step(token, key, step);
             }
             Some(ReadFor::Load { partition }) => self.load_read(now, partition, token, result),
+            Some(ReadFor::Entries { key, number }) => self.entries_read(now, key, number, result),
             None => {}
         }
         self.settle(now);

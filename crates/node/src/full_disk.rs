@@ -1,7 +1,7 @@
 //! A full disk: groups whose appends find no room are closed and read back, so that nothing waits behind them.
 use crate::api::{Effect, Event};
 use crate::groups::Slot;
-use crate::node::{Node, replica};
+use crate::node::Node;
 use model::{ErrorCode, GroupKey};
 use partition::PartitionFx;
 use storage::{RecoverJob, birth, group_dir};
@@ -22,9 +22,8 @@ impl Node {
             return false;
         }
         let image = self.metadata.image();
-        let topic = image.topic_by_id(key.topic).and_then(|topic| topic.partition(key.partition));
-        let id = topic.and_then(|p| p.replicas.iter().find(|r| r.node == self.cfg.node_id)).map(|r| r.id);
-        let (Some(id), Some(Slot::Open(open))) = (id, self.groups.get_mut(&key)) else {
+        let held = self.held(&image, key);
+        let (Some((_, _, members)), Some(Slot::Open(open))) = (held, self.groups.get_mut(&key)) else {
             // It failed meanwhile: nobody waits for what it still had to write.
             self.dir.give_up(key);
             return false;
@@ -34,12 +33,7 @@ impl Node {
         self.said.extend(self.scratch.drain(..).map(|said| (key, said)));
         self.said.push_back((key, PartitionFx::Resigned));
         let state = self.dir.give_up(key);
-        let job = RecoverJob {
-            key,
-            dir: group_dir(key),
-            mark: state.mark,
-            birth: birth(key, vec![replica(id, self.cfg.node_id)]),
-        };
+        let job = RecoverJob { key, dir: group_dir(key), mark: state.mark, birth: birth(key, members) };
         self.states.insert(key, state);
         let Some(Slot::Open(open)) = self.groups.remove(&key) else { return false };
         open.partition.close(&mut self.dir);

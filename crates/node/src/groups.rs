@@ -1,8 +1,10 @@
 //! Groups held here: opened at first touch, holding what touches them until they lead.
-use crate::api::{Effect, Event, Reply, Token};
+use crate::api::{Effect, Event, PeerOut, Reply, Token};
 use crate::configs::partition_config;
+use crate::data::ReadFor;
 use crate::node::{Node, replica};
 use bytes::BytesMut;
+use cluster::{Image, Topic};
 use model::{ErrorCode, GroupKey, Now};
 use partition::{AppendError, ListOffsetAsk, Origin, Partition, PartitionFx, Start};
 use std::sync::Arc;
@@ -30,6 +32,11 @@ pub(crate) struct Open {
 impl Open {
     pub(crate) fn new(partition: Partition) -> Open {
         Open { partition: Box::new(partition), waiting: Vec::new() }
+    }
+
+    /// Whether requests belong elsewhere: a replica that is alone leads as soon as it is touched.
+    pub(crate) fn follows(&self) -> bool {
+        !self.partition.is_alone() && !self.partition.is_leader()
     }
 }
 
@@ -124,8 +131,11 @@ impl Node {
         let Some(Slot::Open(open)) = self.groups.get_mut(&key) else { return };
         let leads = open.partition.leader_epoch().is_some();
         match touch {
+            Touch::Open if open.follows() => {}
+            touch if open.follows() => self.refuse(key, touch, ErrorCode::NotLeaderOrFollower),
             Touch::Produce { token, records, acks } => {
                 self.active.insert(key);
+                self.stir(now, key);
                 self.with(key, |p, dir, fx| p.append(now, token.0, records, acks, Origin::Client, dir, fx));
             }
             touch if !leads => {
@@ -141,19 +151,16 @@ impl Node {
 
     fn open_slot(&mut self, now: Now, key: GroupKey, touch: Touch) {
         let image = self.metadata.image();
-        let held = image.topic_by_id(key.topic).and_then(|topic| {
-            let replicas = &topic.partition(key.partition)?.replicas;
-            replicas.iter().find(|r| r.node == self.cfg.node_id).map(|r| (topic.clone(), r.id))
-        });
-        let Some((topic, id)) = held else {
-            return self.refuse(key, touch, ErrorCode::UnknownTopicOrPartition);
+        let Some((topic, id, members)) = self.held(&image, key) else {
+            let code = self.not_held(key);
+            return self.refuse(key, touch, code);
         };
         let config = self
             .topic_configs
             .entry(key.topic)
             .or_insert_with(|| Arc::new(partition_config(&image, &topic)))
             .clone();
-        let birth = birth(key, vec![replica(id, self.cfg.node_id)]);
+        let birth = birth(key, members);
         match self.states.get(&key) {
             Some(state) if state.failed.is_some() => {
                 let why = state.failed.clone().unwrap_or_default();
@@ -171,8 +178,28 @@ impl Node {
                 let (partition, _) =
                     Partition::open(key, start, Default::default(), id, config, &mut self.dir, seed);
                 self.groups.insert(key, Slot::Open(Open::new(partition)));
+                self.first_election(now, key);
                 self.run(now, key, touch);
             }
+        }
+    }
+
+    /// The topic of a group that is held here, this node's replica id, and all replicas.
+    pub(crate) fn held(
+        &self,
+        image: &Image,
+        key: GroupKey,
+    ) -> Option<(Arc<Topic>, u64, Vec<storage::Replica>)> {
+        let topic = image.topic_by_id(key.topic)?;
+        let replicas = &topic.partition(key.partition)?.replicas;
+        let own = replicas.iter().find(|r| r.node == self.cfg.node_id)?;
+        Some((topic.clone(), own.id, replicas.iter().map(|r| replica(r.id, r.node)).collect()))
+    }
+
+    /// Opens this node's replica of a group with others elsewhere, where there is one.
+    pub(crate) fn open_replica(&mut self, now: Now, key: GroupKey) {
+        if !self.groups.contains_key(&key) && self.dir.fenced().is_none() && self.holds(key) {
+            self.open_slot(now, key, Touch::Open);
         }
     }
 
@@ -201,12 +228,8 @@ impl Node {
             }
         };
         let image = self.metadata.image();
-        let held = image.topic_by_id(key.topic).and_then(|topic| {
-            let replicas = &topic.partition(key.partition)?.replicas;
-            replicas.iter().find(|r| r.node == self.cfg.node_id).map(|r| (topic.clone(), r.id))
-        });
         // The topic was deleted while its files were read.
-        let Some((topic, id)) = held else { return self.remove_unopened(key, waiting) };
+        let Some((topic, id, _)) = self.held(&image, key) else { return self.remove_unopened(key, waiting) };
         for damage in &recovered.base_damage {
             self.fx.push(Effect::Event(Event::GroupFailed {
                 key,
@@ -228,6 +251,7 @@ impl Node {
             partition.cut_tail(&mut self.dir);
         }
         self.groups.insert(key, Slot::Open(Open::new(partition)));
+        self.rejoined(now, key);
         self.machine_opened(key, opened);
         for touch in waiting {
             self.run(now, key, touch);
@@ -334,8 +358,19 @@ impl Node {
                 }
                 PartitionFx::Committed(entry) => self.committed(now, key, entry),
                 PartitionFx::HighWatermark(_) | PartitionFx::LogStart(_) => self.wake(key),
+                PartitionFx::Send { node, message } => {
+                    self.fx.push(Effect::Peer(node, PeerOut::Raft { key, message }));
+                }
+                PartitionFx::ReadEntries { number, range } => {
+                    let read = self.new_read(ReadFor::Entries { key, number });
+                    self.fx.push(Effect::Read(read, *range));
+                }
+                PartitionFx::Refused { node, why } => {
+                    self.fx.push(Effect::Event(Event::PeerRefused { node, key, why }));
+                }
                 PartitionFx::Became(epoch) => {
                     self.fx.push(Effect::Event(Event::Leads { key, epoch }));
+                    self.announce(now, key);
                     self.serve_waiting(now, key);
                     self.became(now, key);
                 }

@@ -5,18 +5,33 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 mod admin;
 mod api;
+mod campaign;
 mod configs;
 mod coordinators;
 mod data;
+mod elections;
 mod full_disk;
 mod groups;
+mod leaders;
+mod liveness;
+#[cfg(test)]
+mod liveness_tests;
 mod metadata;
 mod node;
+mod peer_wire;
+mod peers;
+mod registration;
+mod sleep;
 mod visits;
 mod watches;
 
 pub use api::{
-    AdminReply, AdminRequest, Effect, Event, GroupRequest, NodeConfig, PartitionInfo, ReadToken, Reply, Token,
+    AdminReply, AdminRequest, Effect, Event, GroupRequest, NodeConfig, PartitionInfo, PeerOut, ReadToken,
+    Reply, Token,
 };
 pub use data::FetchResult;
+pub use leaders::{LeaderBatch, LeaderRow};
+pub use liveness::Heartbeat;
 pub use node::{LastStop, Node, OpenError};
+pub use peer_wire::BadMessage;
+pub use sleep::Sleeping;

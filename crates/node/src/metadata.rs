@@ -4,8 +4,8 @@ use crate::coordinators::offsets_topic;
 use crate::groups::{Slot, Touch};
 use crate::node::Node;
 use bytes::Bytes;
-use cluster::{Change, Command, Endpoint, decode_command, encode_command};
-use model::{ErrorCode, GroupKey, Now};
+use cluster::{Change, Command, Endpoint, Image, Topic, decode_command, encode_command};
+use model::{ErrorCode, GroupKey, NodeId, Now};
 use partition::{CommittedBody, CommittedEntry, Opened};
 use proto::cluster::{RegisterNode, SetClusterId};
 
@@ -35,7 +35,7 @@ impl Node {
             }
         }
         if let Some(token) = entry.token {
-            self.command_done(now, token);
+            self.command_done(token);
         }
     }
 
@@ -43,16 +43,23 @@ impl Node {
         match change {
             Change::TopicDeleted(topic) => {
                 self.topic_configs.remove(&topic.id);
+                self.peers.leaders.drop_topic(topic.id);
                 for partition in 0..topic.partitions.len() {
                     let key = GroupKey { topic: topic.id, partition: partition as i32 };
                     self.remove_group(key);
                 }
                 self.topic_gone(now, &topic.name);
             }
+            Change::TopicCreated(topic) => self.born_here(now, &topic, 0),
+            Change::PartitionsAdded { topic, first } => self.born_here(now, &topic, first),
+            Change::NodeRegistered(node) => self.node_registered(now, node),
             Change::ConfigChanged { .. } => self.configs_changed(),
-            Change::ProducerIdsAllocated { node, first, count } if asked_here && node == self.cfg.node_id => {
-                self.producer_ids = (first, count);
-                self.hand_out_ids(now);
+            Change::ProducerIdsAllocated { node, first, count } if node == self.cfg.node_id => {
+                let asked = self.peers.asked_ids.take_if(|asked| asked.first == first).is_some();
+                if asked || asked_here {
+                    self.producer_ids = (first, count);
+                    self.hand_out_ids(now);
+                }
             }
             _ => {}
         }
@@ -91,30 +98,68 @@ impl Node {
             let cluster_id = self.cfg.fresh_cluster_id.clone();
             self.propose(now, &Command::SetClusterId(SetClusterId { cluster_id }), Internal::Part);
         }
+        let command = self.registration();
+        self.propose(now, &command, Internal::Register);
+    }
+
+    /// This start of the node, as it is told to the metadata group.
+    pub(crate) fn registration(&self) -> Command {
         let endpoint = |e: &Endpoint| proto::cluster::Endpoint {
             listener: e.listener.clone(),
             host: e.host.clone(),
             port: u32::from(e.port),
             protocol: e.protocol.clone(),
         };
-        let command = RegisterNode {
+        Command::RegisterNode(RegisterNode {
             node_id: self.cfg.node_id,
             incarnation: self.cfg.incarnation,
             endpoints: self.cfg.endpoints.iter().map(endpoint).collect(),
             rack: self.cfg.rack.clone().unwrap_or_default(),
             directories: vec![Bytes::copy_from_slice(&self.dir.directory_id())],
-        };
-        self.propose(now, &Command::RegisterNode(command), Internal::Register);
+        })
+    }
+
+    fn node_registered(&mut self, now: Now, node: NodeId) {
+        let image = self.metadata.image();
+        let ours = image.nodes.get(&node).is_some_and(|n| n.incarnation == self.cfg.incarnation);
+        if node != self.cfg.node_id {
+            self.peers.liveness.add(now.mono, node);
+        } else if ours && !self.registered {
+            self.registered(now);
+        }
+    }
+
+    /// Partitions `first..` of a topic are new: those with replicas elsewhere elect a leader at once.
+    fn born_here(&mut self, now: Now, topic: &Topic, first: i32) {
+        for (index, partition) in topic.partitions.iter().enumerate().skip(first as usize) {
+            if partition.replicas.len() > 1 {
+                self.open_replica(now, GroupKey { topic: topic.id, partition: index as i32 });
+            }
+        }
     }
 
     /// This node is registered: groups with members or offsets on this disk get their coordinators back.
     pub(crate) fn registered(&mut self, now: Now) {
         self.registered = true;
+        self.peers.registering = None;
         let image = self.metadata.image();
+        self.open_all(&image);
         let Some(topic) = offsets_topic(&image) else { return };
         let touched: Vec<GroupKey> = self.states.keys().filter(|k| k.topic == topic.id).copied().collect();
         for key in touched {
             self.touch(now, key, Touch::Open);
+        }
+    }
+
+    /// Replicas of groups with others elsewhere are opened by and by, those touched last life or not.
+    fn open_all(&mut self, image: &Image) {
+        for topic in image.topics() {
+            for (index, partition) in topic.partitions.iter().enumerate() {
+                let here = partition.replicas.iter().any(|r| r.node == self.cfg.node_id);
+                if here && partition.replicas.len() > 1 {
+                    self.peers.to_open.push(GroupKey { topic: topic.id, partition: index as i32 });
+                }
+            }
         }
     }
 
@@ -136,6 +181,11 @@ impl Node {
             self.metadata.drop_pending();
         } else {
             self.host_resigned(now, key);
+        }
+        let known = self.peers.leaders.leader(key);
+        if known.leader == Some(self.cfg.node_id) {
+            let epoch = known.epoch;
+            self.peers.leaders.announce(now.mono, key, epoch, None, &[]);
         }
         self.refuse_touches(key, ErrorCode::NotLeaderOrFollower);
         self.wake(key);

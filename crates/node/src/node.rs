@@ -5,6 +5,7 @@ use crate::configs::metadata_config;
 use crate::coordinators::Host;
 use crate::data::ReadFor;
 use crate::groups::{Open, Slot};
+use crate::peers::Peers;
 use crate::visits::Visits;
 use crate::watches::Watches;
 use cluster::{Image, Metadata};
@@ -80,6 +81,7 @@ pub struct Node {
     next_sweep: Mono,
     pub(crate) visits: Visits,
     pub(crate) registered: bool,
+    pub(crate) peers: Peers,
     stop: Stop,
     pub(crate) fx: Vec<Effect>,
 }
@@ -102,7 +104,8 @@ impl Node {
         let states: BTreeMap<GroupKey, GroupState> = states.into_iter().map(|s| (s.key, s)).collect();
         let mut metadata = Metadata::new(cfg.node_id, cfg.static_configs.clone());
         let key = GroupKey::METADATA;
-        let members = vec![replica(1, cfg.node_id)];
+        let members: Vec<Replica> = cfg.voters.iter().map(|(id, node)| replica(*id, *node)).collect();
+        let own = cfg.voters.iter().find(|(_, node)| *node == cfg.node_id).map_or(0, |(id, _)| *id);
         let (start, hard) = match states.get(&key) {
             None => (Start::Born(birth(key, members)), Default::default()),
             Some(state) => {
@@ -112,7 +115,7 @@ impl Node {
             }
         };
         let config = Arc::new(metadata_config());
-        let (partition, opened) = Partition::open(key, start, hard, 1, config, &mut dir, cfg.seed);
+        let (partition, opened) = Partition::open(key, start, hard, own, config, &mut dir, cfg.seed);
         if let Some(detail) = opened.failed {
             return Err(OpenError::Unreadable(detail));
         }
@@ -122,6 +125,9 @@ impl Node {
         for (index, payload) in opened.commands {
             metadata.apply(index, &cluster::decode_command(index, payload)?)?;
         }
+        let image = metadata.image();
+        let others = cfg.voters.iter().map(|(_, node)| *node).chain(image.nodes.keys().copied());
+        let peers = Peers::new(cfg.node_id, cfg.incarnation, now.mono, others);
         let mut node = Node {
             dir,
             metadata,
@@ -143,10 +149,13 @@ impl Node {
             next_sweep: now.mono.after_ms(FIRST_SWEEP_MS),
             visits: Visits::new(now),
             registered: false,
+            peers,
             stop: Stop::No,
             fx: Vec::new(),
             cfg,
         };
+        node.peers.registering = (node.cfg.voters.len() > 1).then_some(now.mono);
+        node.first_look(now);
         node.with(key, |p, dir, fx| p.touch(now, dir, fx));
         node.settle(now);
         Ok(node)
@@ -220,11 +229,15 @@ impl Node {
     fn on_directory(&mut self, now: Now, event: DirEvent) {
         match event {
             DirEvent::Written { key, index } => {
-                self.with(key, |p, _, fx| p.on_written(index, fx));
+                self.with(key, |p, dir, fx| p.on_written(now, index, dir, fx));
             }
-            DirEvent::Persisted { key, index, .. } => {
-                self.with(key, |p, dir, fx| p.on_persisted(now, index, dir, fx));
+            DirEvent::Persisted { key, index, round } => {
+                self.with(key, |p, dir, fx| p.on_persisted(now, index, round, dir, fx));
             }
+            DirEvent::Lowered { key } => {
+                self.with(key, |p, dir, fx| p.on_lowered(now, dir, fx));
+            }
+            // No log of one voter gives anything up.
             DirEvent::Flushed { key } => self.with(key, |p, dir, _| p.on_flushed(dir)).unwrap_or_default(),
             DirEvent::CheckpointDone { key, index, ok } => {
                 self.with(key, |p, dir, _| p.on_checkpoint_done(index, ok, dir));
@@ -271,6 +284,7 @@ impl Node {
         self.visit(now);
         self.tick_hosts(now);
         self.settle(now);
+        self.tick_peers(now);
         self.dir.pump(now);
     }
 
@@ -288,7 +302,8 @@ impl Node {
             next = next.min(self.next_active_tick);
         }
         let hosts = self.hosts.values().filter_map(Host::next_deadline).min();
-        [Some(next), self.visits.next_deadline(), hosts, self.dir.next_deadline()].into_iter().flatten().min()
+        let (visits, peers) = (self.visits.next_deadline(), self.peers_deadline());
+        [Some(next), visits, hosts, peers, self.dir.next_deadline()].into_iter().flatten().min()
     }
 
     /// Begins a clean stop: a checkpoint of every open group, then a last sync. [`Node::stopped`] tells when.

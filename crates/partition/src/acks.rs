@@ -56,6 +56,11 @@ pub(crate) struct PendingAcks {
     written: VecDeque<Waiter>,
     committed: VecDeque<Waiter>,
     written_index: u64,
+    /// Committed and applied here.
+    committed_index: u64,
+    /// Entries that enough replicas have persisted for `min.insync.replicas`, where that is more than what a
+    /// commit needs.
+    enough: Option<u64>,
 }
 
 impl PendingAcks {
@@ -86,7 +91,14 @@ impl PendingAcks {
     /// Entries up to `index` are committed and persisted, hence written.
     pub(crate) fn on_committed(&mut self, index: u64, log_start: Offset, fx: &mut Vec<PartitionFx>) {
         self.on_written(index, log_start, fx);
-        release(&mut self.committed, index, log_start, fx);
+        self.committed_index = index;
+        release(&mut self.committed, index.min(self.enough.unwrap_or(u64::MAX)), log_start, fx);
+    }
+
+    /// `enough` replicas have persisted entries up to this index; `None` where a commit says it all.
+    pub(crate) fn on_enough(&mut self, enough: Option<u64>, log_start: Offset, fx: &mut Vec<PartitionFx>) {
+        self.enough = enough;
+        release(&mut self.committed, self.committed_index.min(enough.unwrap_or(u64::MAX)), log_start, fx);
     }
 
     pub(crate) fn shrink(&mut self) {

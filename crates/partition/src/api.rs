@@ -1,6 +1,7 @@
 //! What goes into a partition and what comes out.
 use bytes::Bytes;
-use model::{ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, WallMs};
+use consensus::PeerMessage;
+use model::{ErrorCode, LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, WallMs};
 use records::{BatchError, CompressionTarget, RecordIssue, TimestampBounds, TimestampType};
 use storage::{Checkpoint, FileRange, LogConfig, ReadPlan, Recovered};
 
@@ -27,6 +28,8 @@ pub struct PartitionConfig {
     pub walk_cap: usize,
     /// `min.insync.replicas`.
     pub min_insync_replicas: i32,
+    /// `replica.lag.time.max.ms`.
+    pub replica_lag_ms: i64,
     /// `retention.ms`; -1 for no limit.
     pub retention_ms: i64,
     /// `retention.bytes`; -1 for no limit.
@@ -57,6 +60,7 @@ impl Default for PartitionConfig {
             validate_records: false,
             walk_cap: 256 << 20,
             min_insync_replicas: 1,
+            replica_lag_ms: 30_000,
             retention_ms: 7 * 24 * 3600 * 1000,
             retention_bytes: -1,
             producer_expiration_ms: 24 * 3600 * 1000,
@@ -205,6 +209,27 @@ pub enum PartitionFx {
     Resigned,
     /// The replica is broken and stays so; mark it failed in the directory.
     Failed(String),
+    /// For the replica on another node.
+    Send {
+        /// Where it is.
+        node: NodeId,
+        /// What to hand to its [`crate::Partition::step`].
+        message: PeerMessage,
+    },
+    /// Entries that a follower is behind by: read them and call [`crate::Partition::on_entries`].
+    ReadEntries {
+        /// Names the wish.
+        number: u64,
+        /// What to read.
+        range: Box<FileRange>,
+    },
+    /// A message of another replica was refused: it contradicts what is here.
+    Refused {
+        /// Whose.
+        node: NodeId,
+        /// Why.
+        why: String,
+    },
 }
 
 /// Which records a reader may see.
@@ -284,6 +309,7 @@ pub struct ListOffsetOutcome {
 
 /// A step of ListOffsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // lives for one call
 pub enum ListOffsetStep {
     /// The answer.
     Done(ListOffsetOutcome),

@@ -60,11 +60,15 @@ impl Partition {
             AppendError::new(ErrorCode::InvalidRequiredAcks, format!("acks={acks} is none of -1, 0 and 1"))
         })?;
         self.check_accepts(origin, dir)?;
-        self.check_replicas(level)?;
         if let Phase::Rewriting { .. } = self.phase {
             return self.park(Parked { token, records, acks, origin });
         }
         self.start();
+        // First of all: what a follower knows of producers says nothing to a client.
+        if !self.group.is_leader() || self.group.is_transferring() {
+            return Err(AppendError::bare(ErrorCode::NotLeaderOrFollower));
+        }
+        self.check_replicas(now, level)?;
         let prepared = match origin {
             Origin::Client => prepare_client(&self.cfg, now, records)?,
             Origin::Coordinator => prepare_coordinator(records)?,
@@ -91,10 +95,14 @@ impl Partition {
     }
 
     /// acks=all promises `min.insync.replicas` copies; too few replicas refuse before the append.
-    fn check_replicas(&self, level: Level) -> Result<(), AppendError> {
-        let replicas = self.members.len() as i64;
+    fn check_replicas(&self, now: Now, level: Level) -> Result<(), AppendError> {
         let wanted = i64::from(self.cfg.min_insync_replicas);
-        if level == Level::Committed && wanted > replicas {
+        if level != Level::Committed || wanted <= 1 {
+            return Ok(());
+        }
+        let replicas = self.in_sync_replicas(now).len() as i64;
+        // A new leader has not heard of anybody yet: the answer waits for the replicas all the same.
+        if wanted > replicas && (self.leader_epoch().is_some() || wanted > self.members.len() as i64) {
             let message = format!("min.insync.replicas is {wanted}, in sync are {replicas}");
             return Err(AppendError::new(ErrorCode::NotEnoughReplicas, message));
         }
@@ -188,7 +196,7 @@ impl Partition {
         let Prepared { mut payload, first, more, log_append_time } = prepared;
         self.group.check_budget(payload.len() as u64).map_err(refused)?;
         let epoch = consensus::epoch_of_term(self.group.term());
-        let base_offset = self.proposed.back().map_or(self.log.next_offset(), |p| p.next_offset);
+        let base_offset = self.next_offset();
         let mut summary = EntrySummary {
             index: 0,
             term: 0,

@@ -1,7 +1,9 @@
 //! From the group to the log, and from commit to the answers.
 use crate::api::{CommittedBody, CommittedEntry, PartitionFx};
+use crate::in_sync::InSync;
 use crate::partition::{Applied, Partition, Phase};
-use crate::summary::{Batches, EntrySummary, Proposer};
+use crate::peers::summarise;
+use crate::summary::{EntrySummary, Proposer};
 use bytes::Bytes;
 use consensus::{Committed, GroupFx, NewEntry, Role};
 use model::planted::{Bug, planted};
@@ -34,7 +36,7 @@ impl Partition {
         }
         let announced = self.announced;
         let mut group_fx = std::mem::take(&mut self.scratch);
-        self.group.ready(self.log.next_offset(), &mut group_fx);
+        self.group.ready(&mut group_fx);
         self.take_effects(now, &mut group_fx, dir, fx);
         self.scratch = group_fx;
         if announced != self.announced && self.unapplied.is_empty() {
@@ -50,22 +52,21 @@ impl Partition {
         dir: &mut Directory,
         fx: &mut Vec<PartitionFx>,
     ) {
-        // Messages to peers: a group of one has none.
-        group_fx.messages.clear();
+        for message in group_fx.messages.drain(..) {
+            self.send(message, fx);
+        }
         if let Some(hard) = group_fx.hard_state.take() {
             let state = storage::HardState { term: hard.term, vote: hard.vote };
-            dir.set_hard_state(self.key, state, hard.must_sync);
+            let round = dir.set_hard_state(self.key, state, hard.must_sync);
+            self.group.hard_state_rides(round);
         }
-        let confirmed = self.leader_epoch().is_some();
+        // With peers the term is in the state log before it is used.
+        let confirmed = self.leader_epoch().is_some() || !self.group.is_alone();
         if !group_fx.appends.is_empty() {
-            let data = |entry: &NewEntry| entry.head.kind == EntryKind::Data;
-            let data = !self.cfg.machine && group_fx.appends.iter().any(data);
-            for entry in group_fx.appends.drain(..) {
-                self.append_entry(now, entry, dir);
-            }
-            // The first write of a term is synced even with write.caching: the term must not be used twice.
-            let relaxed = self.cfg.write_caching && confirmed;
-            dir.dirty(&self.log, relaxed, data);
+            self.take_entries(now, group_fx, confirmed, dir);
+        }
+        for ask in group_fx.wanted.drain(..) {
+            self.read_for_follower(ask, dir, fx);
         }
         if planted(Bug::ApplyBeforeCommit) {
             self.apply_what_is_only_appended(fx);
@@ -80,8 +81,10 @@ impl Partition {
         }
         match group_fx.role.take() {
             Some(Role::Follower) => self.resign(fx),
-            Some(Role::Leader) | None => {}
+            Some(Role::Leader) => self.in_sync = InSync::default(),
+            None => {}
         }
+        self.look_at_followers(now, fx);
         if let Some(epoch) = self.group.leader_epoch()
             && self.announced != Some(epoch)
         {
@@ -90,28 +93,38 @@ impl Partition {
         }
     }
 
+    fn take_entries(&mut self, now: Now, group_fx: &mut GroupFx, confirmed: bool, dir: &mut Directory) {
+        let data = |entry: &NewEntry| entry.head.kind == EntryKind::Data;
+        let data = !self.cfg.machine && group_fx.appends.iter().any(data);
+        for entry in group_fx.appends.drain(..) {
+            self.append_entry(now, entry, dir);
+        }
+        if self.held.is_empty() {
+            // The first write of a term is synced even with write.caching: the term must not be used twice.
+            dir.dirty(&self.log, self.cfg.write_caching && confirmed, data);
+        }
+    }
+
     fn append_entry(&mut self, now: Now, entry: NewEntry, dir: &mut Directory) {
-        let NewEntry { head, payload } = entry;
+        let head = entry.head;
+        if head.index < self.next_index() {
+            self.give_up_from(head.index, dir);
+        }
         // A no-op may stand before the first proposal: its summary stays for its own entry.
         let mut summary = match self.proposed.pop_front_if(|p| p.index == head.index) {
             Some(summary) => summary,
-            None => EntrySummary {
-                index: head.index,
-                term: head.term,
-                kind: head.kind,
-                base_offset: head.base_offset,
-                next_offset: head.next_offset(),
-                append_time: head.append_time,
-                max_timestamp: -1,
-                batches: Batches::default(),
-                proposer: Proposer::Nobody,
-            },
+            None => summarise(&entry),
         };
         summary.term = head.term;
         assert_eq!(summary.next_offset, head.next_offset(), "a summary stands for its entry");
-        self.log.append(now, &head, payload, summary.max_timestamp, dir.fx());
+        let max_timestamp = summary.max_timestamp;
         self.producers.push_pending(head.index, summary.batches.iter());
         self.unapplied.push_back(summary);
+        if self.gives_way {
+            self.held.push_back(entry);
+        } else {
+            self.log.append(now, &head, entry.payload, max_timestamp, dir.fx());
+        }
     }
 
     /// Applies one committed entry: everything that is derived from the log moves here and nowhere else.
@@ -206,12 +219,14 @@ impl Partition {
         self.publish(fx);
     }
 
-    /// Leads no more: all that is pending is dropped, with every unanswered request.
+    /// Leads no more. What was appended may yet be committed by another leader: nobody is told that it was
+    /// not. It stays in the pending layer for as long as it is in the log.
     fn resign(&mut self, fx: &mut Vec<PartitionFx>) {
-        self.answer_all(ErrorCode::NotLeaderOrFollower, fx);
+        self.answer_all(ErrorCode::RequestTimedOut, fx);
         self.proposed.clear();
-        self.producers.drop_pending();
         self.proposed_log_start = None;
+        self.in_sync = InSync::default();
+        self.wishes.clear();
         if self.announced.take().is_some() {
             fx.push(PartitionFx::Resigned);
         }

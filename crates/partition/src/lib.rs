@@ -7,10 +7,12 @@ mod acks;
 mod api;
 mod append;
 mod apply;
+mod in_sync;
 mod list_offsets;
 mod maintenance;
 mod open;
 mod partition;
+mod peers;
 mod producer_state;
 mod read;
 mod summary;
@@ -21,6 +23,7 @@ pub use api::{
     Isolation, ListOffsetAsk, ListOffsetOutcome, ListOffsetSearch, ListOffsetStep, Opened, Origin,
     PartitionConfig, PartitionFx, ProducerInfo, Start,
 };
+pub use in_sync::InSyncReplica;
 pub use partition::Partition;
 
 #[cfg(test)]
@@ -31,5 +34,7 @@ mod idempotence_tests;
 mod machine_tests;
 #[cfg(test)]
 mod planted_tests;
+#[cfg(test)]
+mod replicas_tests;
 #[cfg(test)]
 mod test_rig;

@@ -56,8 +56,8 @@ impl Partition {
         match self.log.read_plan(base.max(self.log_start()), upto, 1).map_err(code_of)? {
             ReadPlan::Empty => Ok(ListOffsetStep::Done(NOTHING)),
             ReadPlan::Memory(batches) => {
-                let next_offset = upto;
-                self.list_offset_read(search, &Extracted { batches, next_offset, need_more: None })
+                let found = Extracted { batches, next_offset: upto, ..Extracted::default() };
+                self.list_offset_read(search, &found)
             }
             ReadPlan::File(range) => Ok(ListOffsetStep::Read { range, search }),
         }

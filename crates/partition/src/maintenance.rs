@@ -129,7 +129,7 @@ impl Partition {
             Phase::Running => {}
         }
         let payload = Command { version: COMMAND_VERSION, kind: Some(kind) }.encode_to_vec();
-        let base_offset = self.proposed.back().map_or(self.log.next_offset(), |p| p.next_offset);
+        let base_offset = self.next_offset();
         self.group.propose_command(base_offset, now.wall, payload.into()).map_err(|e| refused(e).code)?;
         self.proposed.push_back(EntrySummary {
             index: self.group.last_index(),

@@ -2,9 +2,10 @@
 use crate::acks::PendingAcks;
 use crate::api::{Counters, Opened, PartitionConfig, Start};
 use crate::apply::decode_command;
+use crate::in_sync::InSync;
 use crate::partition::{Applied, Partition, Phase};
 use crate::producer_state::ProducerState;
-use crate::summary::{BatchSummary, Batches, EntrySummary, Proposer};
+use crate::summary::EntrySummary;
 use crate::watermark::Watermarks;
 use bytes::Bytes;
 use consensus::{EntryMeta, Group, GroupFx, GroupParams, LogView};
@@ -72,7 +73,7 @@ fn assemble(
     phase: Phase,
 ) -> (Partition, Opened) {
     let Replay { producers, applied, log_start, unapplied, metas, opened } = replay;
-    let mut view = LogView::applied(log.first_index(), applied.index, log.term_runs());
+    let mut view = LogView::applied(log.first_index(), applied.index, log.term_runs(), applied.next_offset);
     metas.into_iter().for_each(|meta| view.push_unapplied(meta));
     log.set_commit(applied.index);
     let of_kind = |kind| members.iter().filter(move |m| m.kind() == kind).map(|m| m.id).collect::<Vec<u64>>();
@@ -85,6 +86,7 @@ fn assemble(
         vote: hard.vote,
         commit: applied.index,
         max_uncommitted_bytes: cfg.max_uncommitted_bytes,
+        prompt_commit: key == GroupKey::METADATA,
         seed,
     };
     let phase = if opened.failed.is_some() { Phase::Failed(ErrorCode::KafkaStorageError) } else { phase };
@@ -93,10 +95,16 @@ fn assemble(
         cfg,
         log,
         group: Group::new(params, view),
+        replica_id,
         members,
+        down: Vec::new(),
         phase,
         parked: Vec::new(),
         proposed: VecDeque::new(),
+        held: VecDeque::new(),
+        gives_way: false,
+        wishes: Vec::new(),
+        in_sync: InSync::default(),
         unapplied,
         applied,
         announced: None,
@@ -167,6 +175,7 @@ impl Replay {
             term: summary.term,
             kind: summary.kind,
             len: payload.len() as u32,
+            next_offset: summary.next_offset,
             payload,
         });
         self.unapplied.push_back(summary);
@@ -192,26 +201,6 @@ fn replay(recovered: &Recovered) -> Replay {
 }
 
 fn summarise(entry: &RecoveredEntry) -> EntrySummary {
-    let head = &entry.head;
-    let mut batches = Batches::default();
-    let mut max_timestamp = -1;
-    if let EntryBody::Data(found) = &entry.body {
-        for batch in found {
-            max_timestamp = max_timestamp.max(batch.header.max_timestamp);
-            if let Some(summary) = BatchSummary::of(&batch.header, batch.header.base_offset) {
-                batches.push(summary);
-            }
-        }
-    }
-    EntrySummary {
-        index: head.index,
-        term: head.term,
-        kind: head.kind,
-        base_offset: head.base_offset,
-        next_offset: head.next_offset(),
-        append_time: head.append_time,
-        max_timestamp,
-        batches,
-        proposer: Proposer::Nobody,
-    }
+    let found = if let EntryBody::Data(found) = &entry.body { found.as_slice() } else { &[] };
+    EntrySummary::of(&entry.head, found.iter().map(|batch| &batch.header))
 }

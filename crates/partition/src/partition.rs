@@ -2,12 +2,13 @@
 //! moves entries from the group to the log and from commit to the answers.
 use crate::acks::PendingAcks;
 use crate::api::{AppendError, Counters, Opened, Origin, PartitionConfig, PartitionFx, ProducerInfo, Start};
+use crate::in_sync::InSync;
 use crate::producer_state::ProducerState;
 use crate::summary::{EntrySummary, Proposer};
 use crate::watermark::Watermarks;
 use bytes::{Bytes, BytesMut};
-use consensus::{Group, GroupFx};
-use model::{ErrorCode, GroupKey, LeaderEpoch, Now, Offset};
+use consensus::{EntriesAsk, Group, GroupFx, NewEntry};
+use model::{ErrorCode, GroupKey, LeaderEpoch, NodeId, Now, Offset};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use storage::{Directory, HardState, Log, Replica};
@@ -47,18 +48,29 @@ pub struct Partition {
     pub(crate) cfg: Arc<PartitionConfig>,
     pub(crate) log: Log,
     pub(crate) group: Group,
+    pub(crate) replica_id: u64,
     pub(crate) members: Vec<Replica>,
+    /// Nodes of members that are not live.
+    pub(crate) down: Vec<NodeId>,
     pub(crate) phase: Phase,
     pub(crate) parked: Vec<Parked>,
     /// Proposed and not yet handed back by the group for appending.
     pub(crate) proposed: VecDeque<EntrySummary>,
-    /// Appended and not applied.
+    /// Handed out for appending while the log's end still gives way: they follow when it has.
+    pub(crate) held: VecDeque<NewEntry>,
+    /// Whether the log's end still gives way.
+    pub(crate) gives_way: bool,
+    /// Appended, or held, and not applied. Their batches are the producers' pending layer.
     pub(crate) unapplied: VecDeque<EntrySummary>,
     pub(crate) applied: Applied,
     /// The epoch whose `Became` was told.
     pub(crate) announced: Option<LeaderEpoch>,
     pub(crate) producers: ProducerState,
     pub(crate) acks: PendingAcks,
+    /// Entries that followers are behind by and that are not in their file yet.
+    pub(crate) wishes: Vec<EntriesAsk>,
+    /// How far the followers are, on a leader.
+    pub(crate) in_sync: InSync,
     pub(crate) marks: Watermarks,
     /// The newest log start that is proposed and not committed.
     pub(crate) proposed_log_start: Option<Offset>,
@@ -95,8 +107,9 @@ impl Partition {
         self.key
     }
 
-    /// The first touch lets the replica campaign, once its tail is durable. `PartitionFx::Became` follows
-    /// when it serves; until then requests wait. Later touches do nothing.
+    /// The first touch lets a replica that is alone campaign, once its tail is durable. `PartitionFx::Became`
+    /// follows when it serves; until then requests wait. Later touches do nothing. Replicas of a larger group
+    /// elect by themselves, see [`Partition::campaign`].
     pub fn touch(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
         self.start();
         self.pump(now, dir, fx);
@@ -106,7 +119,7 @@ impl Partition {
     pub(crate) fn start(&mut self) {
         match &mut self.phase {
             Phase::Rewriting { touched, .. } => *touched = true,
-            Phase::Running if !self.group.is_leader() => {
+            Phase::Running if self.group.is_alone() && !self.group.is_leader() => {
                 self.group.campaign();
             }
             Phase::Running | Phase::Failed(_) => {}
@@ -124,7 +137,8 @@ impl Partition {
     /// The epoch that metadata names: the present one of a leader, else the one that a first touch brings.
     pub fn announced_epoch(&self) -> LeaderEpoch {
         let term = self.group.term();
-        consensus::epoch_of_term(if self.group.is_leader() { term } else { term + 1 })
+        let elects = self.group.is_alone() && !self.group.is_leader();
+        consensus::epoch_of_term(if elects { term + 1 } else { term })
     }
 
     /// Proposes a command of the machine on this log. Committed, it comes back as
@@ -145,13 +159,27 @@ impl Partition {
         self.pump(now, dir, fx);
     }
 
-    /// Entries up to `index` were written: acks=1 is answered.
-    pub fn on_written(&mut self, index: u64, fx: &mut Vec<PartitionFx>) {
+    /// Entries up to `index` were written: acks=1 is answered, followers that are behind may read them.
+    pub fn on_written(&mut self, now: Now, index: u64, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
         self.acks.on_written(index, self.marks.log_start(), fx);
+        if !self.wishes.is_empty() {
+            for ask in std::mem::take(&mut self.wishes) {
+                self.read_for_follower(ask, dir, fx);
+            }
+            self.pump(now, dir, fx);
+        }
     }
 
-    /// Entries up to `index` are persisted.
-    pub fn on_persisted(&mut self, now: Now, index: u64, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
+    /// Entries up to `index` are persisted (0 says nothing of entries), and so is the hard state of rounds up
+    /// to `round`.
+    pub fn on_persisted(
+        &mut self,
+        now: Now,
+        index: u64,
+        round: u64,
+        dir: &mut Directory,
+        fx: &mut Vec<PartitionFx>,
+    ) {
         match self.phase {
             Phase::Failed(_) => return,
             Phase::Rewriting { upto, touched } => {
@@ -168,7 +196,7 @@ impl Partition {
             }
             Phase::Running => {}
         }
-        self.group.on_persisted(index);
+        self.group.on_persisted(index, round);
         self.pump(now, dir, fx);
         self.on_flushed(dir);
     }

@@ -1,7 +1,8 @@
 //! What is kept of an entry between its append and its commit, and all that apply needs of it.
 use model::{Offset, ProducerEpoch, ProducerId, WallMs};
 use records::BatchHeader;
-use storage::EntryKind;
+use std::borrow::Borrow;
+use storage::{EntryHead, EntryKind};
 
 /// One batch of a producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,4 +76,32 @@ pub(crate) struct EntrySummary {
     pub(crate) max_timestamp: WallMs,
     pub(crate) batches: Batches,
     pub(crate) proposer: Proposer,
+}
+
+impl EntrySummary {
+    /// Of an entry that somebody else proposed: `batches` are the headers of a data entry's batches.
+    pub(crate) fn of<H: Borrow<BatchHeader>>(
+        head: &EntryHead,
+        batches: impl Iterator<Item = H>,
+    ) -> EntrySummary {
+        let mut summary = EntrySummary {
+            index: head.index,
+            term: head.term,
+            kind: head.kind,
+            base_offset: head.base_offset,
+            next_offset: head.next_offset(),
+            append_time: head.append_time,
+            max_timestamp: -1,
+            batches: Batches::default(),
+            proposer: Proposer::Nobody,
+        };
+        for header in batches {
+            let header = header.borrow();
+            summary.max_timestamp = summary.max_timestamp.max(header.max_timestamp);
+            if let Some(batch) = BatchSummary::of(header, header.base_offset) {
+                summary.batches.push(batch);
+            }
+        }
+        summary
+    }
 }

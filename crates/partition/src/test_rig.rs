@@ -117,6 +117,8 @@ pub(crate) struct Rig {
     pub(crate) now: Now,
     pub(crate) fx: Vec<PartitionFx>,
     cfg: Arc<PartitionConfig>,
+    /// Its replica id, and how many there are.
+    replica: (u64, u64),
     /// Completed syncs are kept back while this is set.
     pub(crate) hold_syncs: bool,
     held: VecDeque<Completion>,
@@ -127,21 +129,27 @@ fn directory_config() -> DirectoryConfig {
     DirectoryConfig { cluster_id, new_directory_id, state_log_bytes: 8 << 10, ..DirectoryConfig::default() }
 }
 
-fn born() -> storage::Checkpoint {
-    birth(KEY, vec![Replica { id: 1, node_id: 1, kind: 0 }])
+/// Replicas `1..=of`, each on the node with its number.
+fn born(of: u64) -> storage::Checkpoint {
+    birth(KEY, (1..=of).map(|id| Replica { id, node_id: id as i32, kind: 0 }).collect())
 }
 
 impl Rig {
     pub(crate) fn new(cfg: PartitionConfig) -> Rig {
+        Rig::replica(1, 1, cfg)
+    }
+
+    /// Replica `id` of `of`.
+    pub(crate) fn replica(id: u64, of: u64, cfg: PartitionConfig) -> Rig {
         let (disk, cfg) = (MemoryDisk::default(), Arc::new(cfg));
         let now = Now { mono: Mono(1), wall: 1_000_000 };
         let (mut dir, states) = Directory::open(&disk, directory_config(), now).unwrap();
         assert!(states.is_empty());
-        let start = Start::Born(born());
+        let start = Start::Born(born(of));
         let (part, opened) =
-            Partition::open(KEY, start, Default::default(), 1, Arc::clone(&cfg), &mut dir, 7);
-        let fx = Vec::new();
-        let mut rig = Rig { disk, dir, part, opened, now, fx, cfg, hold_syncs: false, held: VecDeque::new() };
+            Partition::open(KEY, start, Default::default(), id, Arc::clone(&cfg), &mut dir, 7);
+        let (fx, held, replica) = (Vec::new(), VecDeque::new(), (id, of));
+        let mut rig = Rig { disk, dir, part, opened, now, fx, cfg, replica, hold_syncs: false, held };
         rig.settle();
         rig
     }
@@ -166,12 +174,17 @@ impl Rig {
         self.fx.clear();
         let (mut dir, states) = Directory::open(&self.disk, directory_config(), self.now).unwrap();
         let state = states.iter().find(|s| s.key == KEY);
-        let job =
-            RecoverJob { key: KEY, dir: group_dir(KEY), mark: state.and_then(|s| s.mark), birth: born() };
+        let job = RecoverJob {
+            key: KEY,
+            dir: group_dir(KEY),
+            mark: state.and_then(|s| s.mark),
+            birth: born(self.replica.1),
+        };
         let recovered = storage::recovery::recover(&job, &self.disk).unwrap();
         let start = Start::Recovered(Box::new(recovered));
         let hard = state.map(|s| s.hard).unwrap_or_default();
-        let (part, opened) = Partition::open(KEY, start, hard, 1, Arc::clone(&self.cfg), &mut dir, 7);
+        let id = self.replica.0;
+        let (part, opened) = Partition::open(KEY, start, hard, id, Arc::clone(&self.cfg), &mut dir, 7);
         self.dir = dir;
         self.part = part;
         self.opened = opened;
@@ -218,13 +231,33 @@ impl Rig {
         for event in events {
             let (dir, fx) = (&mut self.dir, &mut self.fx);
             match event {
-                DirEvent::Written { index, .. } => self.part.on_written(index, fx),
-                DirEvent::Persisted { index, .. } => self.part.on_persisted(self.now, index, dir, fx),
+                DirEvent::Written { index, .. } => self.part.on_written(self.now, index, dir, fx),
+                DirEvent::Persisted { index, round, .. } => {
+                    self.part.on_persisted(self.now, index, round, dir, fx)
+                }
+                DirEvent::Lowered { .. } => self.part.on_lowered(self.now, dir, fx),
                 DirEvent::Flushed { .. } => self.part.on_flushed(dir),
                 DirEvent::CheckpointDone { index, ok, .. } => self.part.on_checkpoint_done(index, ok, dir),
                 DirEvent::Fenced { detail } => panic!("fenced: {detail}"),
                 _ => {}
             }
+        }
+    }
+
+    /// A tick of its group passes.
+    pub(crate) fn tick_group(&mut self) {
+        self.now.mono = self.now.mono.after_ms(50);
+        self.now.wall += 50;
+        self.part.tick_group(self.now, &mut self.dir, &mut self.fx);
+    }
+
+    /// Reads what followers are behind by.
+    pub(crate) fn read_entries(&mut self) {
+        while let Some(at) = self.fx.iter().position(|e| matches!(e, PartitionFx::ReadEntries { .. })) {
+            let PartitionFx::ReadEntries { number, range } = self.fx.remove(at) else { return };
+            let entries = read_range(&self.disk, &range).unwrap().entries;
+            self.part.on_entries(self.now, number, entries, &mut self.dir, &mut self.fx);
+            self.settle();
         }
     }
 

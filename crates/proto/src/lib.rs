@@ -6,6 +6,9 @@ pub mod cluster {
 pub mod partition {
     include!("generated/plimsoll.partition.rs");
 }
+pub mod peer {
+    include!("generated/plimsoll.peer.rs");
+}
 pub mod storage {
     include!("generated/plimsoll.storage.rs");
 }

@@ -152,6 +152,8 @@ fn node_config(config: &ServerConfig) -> anyhow::Result<NodeConfig> {
         node_id: config.node_id,
         fresh_cluster_id: config.cluster_id.clone().unwrap_or_else(|| model::TopicId(bytes(0)).to_string()),
         endpoints: Vec::new(),
+        // A node that is its own only voter.
+        voters: vec![(1, config.node_id)],
         rack: broker.broker_rack.clone(),
         static_configs: config.static_broker_configs.clone(),
         incarnation: since.as_micros() as u64,

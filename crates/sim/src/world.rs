@@ -64,6 +64,7 @@ impl World {
             node_id: 1,
             fresh_cluster_id: "simulated-cluster-id00".to_owned(),
             endpoints: Vec::new(),
+            voters: vec![(1, 1)],
             rack: None,
             static_configs: configs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             incarnation: self.incarnation,
@@ -120,6 +121,7 @@ impl World {
             match effect {
                 Effect::Disk(op) => self.disk.submit(op),
                 Effect::Read(token, range) => self.reads.push_back((token, range)),
+                Effect::Peer(node, _) => panic!("a single node speaks to {node}"),
                 Effect::Reply(token, reply) => self.replies.push_back((token, reply)),
                 Effect::Event(Event::GroupFailed { key, detail }) => {
                     self.trace.add(format_args!("failed {key} {detail}"));

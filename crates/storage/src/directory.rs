@@ -82,6 +82,11 @@ pub enum DirEvent {
         /// Group.
         key: GroupKey,
     },
+    /// The mark of a group that gave entries up does not claim them any more: tell [`Log::lowered`].
+    Lowered {
+        /// Group.
+        key: GroupKey,
+    },
     /// A checkpoint ended: tell [`Log::checkpoint_done`].
     CheckpointDone {
         /// Group.
@@ -429,6 +434,11 @@ impl Directory {
     /// Whether nothing waits: all handed over is synced and marked, all files put, no recovery runs.
     pub fn idle(&self) -> bool {
         self.founding.is_none() && self.rounds.idle() && self.fx.puts.is_empty() && self.recovers.is_empty()
+    }
+
+    /// When the sync began that runs: one that hangs is a disk that hangs.
+    pub fn syncing_since(&self) -> Option<Mono> {
+        self.rounds.syncing_since()
     }
 
     /// Whether appends of clients are to be refused for lack of space.

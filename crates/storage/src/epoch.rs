@@ -14,6 +14,12 @@ impl EpochTable {
         }
     }
 
+    /// Forgets epochs above `epoch`: their entries are given up.
+    pub(crate) fn cut(&mut self, epoch: i32) {
+        let keep = self.rows.partition_point(|(e, _)| *e <= epoch);
+        self.rows.truncate(keep);
+    }
+
     /// The rows, oldest first.
     pub fn rows(&self) -> &[(i32, i64)] {
         &self.rows
@@ -75,6 +81,15 @@ mod tests {
         assert_eq!(t.end_offset_for(4, 44), Some((4, 10)), "an epoch without records ends where it begins");
         assert_eq!(t.end_offset_for(7, 44), Some((5, 30)));
         assert_eq!(EpochTable::default().end_offset_for(0, 44), None);
+    }
+
+    #[test]
+    fn epochs_without_entries_left_are_forgotten() {
+        let mut t = table();
+        t.cut(5);
+        assert_eq!(t.rows(), &[(2, 0), (4, 10), (5, 10)]);
+        t.cut(1);
+        assert_eq!(t.rows(), &[]);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) enum PutKind {
 pub(crate) struct Retained {
     /// Whose; `None` for the state log.
     pub(crate) key: Option<GroupKey>,
+    /// The entry; 0 for everything else.
+    pub(crate) index: u64,
     pub(crate) file: FileId,
     pub(crate) pos: u64,
     pub(crate) content: Content,
@@ -113,18 +115,21 @@ impl StorageFx {
         self.slab.split().freeze()
     }
 
-    /// Emits a write of `bufs`, joined to the log's last one where nothing came between.
+    /// Emits a write of `bufs`, joined to the log's last one where nothing came between. `entry`: the group and
+    /// index; `None` for the state log.
     pub(crate) fn write(
         &mut self,
         run: &mut WriteRun,
-        key: Option<GroupKey>,
+        entry: Option<(GroupKey, u64)>,
         file: FileId,
         pos: u64,
         bufs: [Bytes; 2],
     ) {
         let end = pos + (bufs[0].len() + bufs[1].len()) as u64;
         self.unflushed += (end - pos).max(LEAST);
-        self.unwritten.push(Retained { key, file, pos, content: Content::New(bufs.clone()) });
+        let (key, index) = entry.unzip();
+        let (index, content) = (index.unwrap_or(0), Content::New(bufs.clone()));
+        self.unwritten.push(Retained { key, index, file, pos, content });
         let bufs = bufs.into_iter().filter(|b| !b.is_empty());
         if run.generation == self.generation
             && run.next_pos == pos
@@ -141,14 +146,16 @@ impl StorageFx {
 
     /// Has `len` bytes from `pos` on written once more, in place.
     pub(crate) fn rewrite(&mut self, key: Option<GroupKey>, file: FileId, pos: u64, len: u64) {
-        self.unwritten.push(Retained { key, file, pos, content: Content::Again(len) });
+        self.unwritten.push(Retained { key, index: 0, file, pos, content: Content::Again(len) });
         self.ops.push(DiskOp::Rewrite { file, pos, len });
     }
 
     /// Emits a write once more that found no space.
-    pub(crate) fn write_again(&mut self, Retained { key, file, pos, content }: Retained) {
+    pub(crate) fn write_again(&mut self, Retained { key, index, file, pos, content }: Retained) {
         match content {
-            Content::New(bufs) => self.write(&mut WriteRun::default(), key, file, pos, bufs),
+            Content::New(bufs) => {
+                self.write(&mut WriteRun::default(), key.map(|key| (key, index)), file, pos, bufs);
+            }
             Content::Again(len) => self.rewrite(key, file, pos, len),
         }
     }
@@ -169,6 +176,14 @@ impl StorageFx {
         } else {
             self.ops.push(DiskOp::Close { file });
         }
+    }
+
+    /// Closes a file that is to be removed: no sync needs to cover it.
+    pub(crate) fn abandon(&mut self, key: GroupKey, file: FileId) {
+        if let Some(files) = self.dirty.get_mut(&key) {
+            files.retain(|dirty| *dirty != file);
+        }
+        self.retire(key, file);
     }
 
     pub(crate) fn put(&mut self, path: String, bytes: Bytes, kind: PutKind) -> OpToken {

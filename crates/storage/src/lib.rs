@@ -10,6 +10,7 @@ mod config;
 mod directory;
 pub mod disk;
 mod disk_op;
+mod entries;
 mod epoch;
 mod error;
 mod flush;
@@ -17,6 +18,7 @@ mod founding;
 pub mod frame;
 mod frame_reader;
 mod fx;
+mod give_up;
 pub mod inspect;
 mod log;
 mod log_checkpoint;
@@ -42,10 +44,12 @@ pub use checkpoint::{AppliedPoint, BaseFile, Checkpoint, EpochStart, Replica, Re
 pub use config::{DirectoryConfig, FILE_BYTES, LogConfig};
 pub use directory::{DirEvent, Directory, GroupState, HardState, Mark, read_meta};
 pub use disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, FileSource, OpToken};
+pub use entries::{EntriesPlan, EntryRange};
 pub use epoch::EpochTable;
 pub use error::{Damage, OpenError, ReadError, RecoverError};
 pub use frame::{EntryHead, EntryKind};
 pub use fx::StorageFx;
+pub use give_up::Removal;
 pub use log::{FileInfo, Log, LogEnd, group_dir};
 pub use read::{
     ExtractError, Extracted, FileRange, ReadPlan, TimestampPlan, extract, find_timestamp, read_range,

@@ -91,6 +91,8 @@ pub struct Log {
     pub(crate) base_damage: Vec<Damage>,
     /// The tail above the mark is being written again.
     pub(crate) rewriting: bool,
+    /// Entries were given up, and what follows must wait: files (their first indexes) to be removed then.
+    pub(crate) waits: Option<Vec<u64>>,
 }
 
 impl Log {
@@ -120,6 +122,7 @@ impl Log {
             pending_checkpoint: None,
             base_damage: Vec::new(),
             rewriting: false,
+            waits: None,
         }
     }
 
@@ -293,6 +296,7 @@ impl Log {
         allocation: usize,
         fx: &mut StorageFx,
     ) {
+        assert!(self.waits.is_none(), "nothing is overwritten before the lower mark is durable");
         assert_eq!(head.index, self.last_index + 1, "indexes are dense");
         assert_eq!(head.base_offset, self.next_offset, "offsets are dense");
         assert!(head.term >= self.last_term(), "terms never go back");
@@ -305,7 +309,8 @@ impl Log {
         let interval = self.cfg.index_interval_bytes;
         let (key, file) = (self.key, self.open_active(fx));
         let Some(active) = self.active.as_deref_mut() else { return };
-        fx.write(&mut active.run, Some(key), file, active.segment.size, [header, payload.clone()]);
+        let entry = Some((key, head.index));
+        fx.write(&mut active.run, entry, file, active.segment.size, [header, payload.clone()]);
         fx.note_dirty(key, file);
         active.add(interval, head, chain, bytes, max_timestamp);
         self.points.push_back(active.segment.clone());
@@ -377,8 +382,10 @@ impl Log {
         if let Some(file) = active.file {
             fx.retire(self.key, file);
         }
-        let bytes = active.index.encode(&segment.indexed());
-        fx.put(self.path(&index_name(segment.first_index)), bytes, PutKind::Index);
+        if !active.partly_indexed {
+            let bytes = active.index.encode(&segment.indexed());
+            fx.put(self.path(&index_name(segment.first_index)), bytes, PutKind::Index);
+        }
         self.segments.push(segment);
     }
 
@@ -432,7 +439,8 @@ impl Log {
     /// Gives back the room that the active file takes behind the log's end: a torn tail, or what was written
     /// ahead. For a full disk.
     pub fn cut_tail(&self, fx: &mut StorageFx) {
-        if let Some(active) = self.active.as_deref() {
+        // Until the lower mark is durable, the one that is claims what lies behind.
+        if let Some(active) = self.active.as_deref().filter(|_| self.waits.is_none()) {
             let path = self.path(&log_name(active.segment.first_index));
             fx.ops.push(DiskOp::Cut { path, len: active.segment.size });
         }

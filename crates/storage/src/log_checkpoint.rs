@@ -18,7 +18,7 @@ pub(crate) struct PendingCheckpoint {
     first_index: u64,
     /// Base files that it does not list: removed when it is durable.
     let_go: usize,
-    covered_bytes: u64,
+    pub(crate) covered_bytes: u64,
 }
 
 /// A start reads this much of a group without being asked to wait.
@@ -169,7 +169,8 @@ impl Log {
     }
 
     fn active_index(&self, active: &BaseFile) -> Bytes {
-        let Some(current) = self.active.as_deref() else { return Bytes::new() };
+        let current = self.active.as_deref().filter(|a| !a.partly_indexed);
+        let Some(current) = current else { return Bytes::new() };
         let mut index = current.index.clone();
         index.cut(active.size);
         index.encode(&IndexedFile {
@@ -210,7 +211,7 @@ impl Log {
         self.leave_window(pending.first_index, term);
         self.prev_chain = chain;
         self.first_offset = offset;
-        let gone: Vec<Segment> = self.segments.drain(..pending.let_go).collect();
+        let gone: Vec<u64> = self.segments.drain(..pending.let_go).map(|s| s.first_index).collect();
         self.remove_files(&gone, fx);
         if self.checkpoint_files.last() != Some(&index) {
             self.checkpoint_files.push(index);
@@ -235,13 +236,14 @@ impl Log {
         self.terms.insert(0, (first_index - 1, term));
     }
 
-    fn remove_files(&self, gone: &[Segment], fx: &mut StorageFx) {
+    /// Removes data files by their first indexes, and what indexes them.
+    pub(crate) fn remove_files(&self, gone: &[u64], fx: &mut StorageFx) {
         if gone.is_empty() {
             return;
         }
-        let paths = gone.iter().map(|s| self.path(&log_name(s.first_index))).collect();
+        let paths = gone.iter().map(|first| self.path(&log_name(*first))).collect();
         fx.ops.push(DiskOp::Remove { paths, recycle: true });
-        let paths = gone.iter().map(|s| self.path(&index_name(s.first_index))).collect();
+        let paths = gone.iter().map(|first| self.path(&index_name(*first))).collect();
         fx.ops.push(DiskOp::Remove { paths, recycle: false });
     }
 

@@ -41,7 +41,7 @@ impl Log {
         self.segments.get(sealed).or_else(active)
     }
 
-    fn range(&self, segment: &Segment, from: i64, upto: i64, max_bytes: usize) -> FileRange {
+    pub(crate) fn range(&self, segment: &Segment, from: i64, upto: i64, max_bytes: usize) -> FileRange {
         let max_bytes = u32::try_from((max_bytes as u64).min(MAX_READ)).expect("MAX_READ fits");
         let mut range = FileRange {
             key: self.key,
@@ -54,6 +54,7 @@ impl Log {
             max_bytes,
             index: None,
             min_timestamp: None,
+            entries: None,
         };
         range.seek(0);
         range

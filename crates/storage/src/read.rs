@@ -1,7 +1,8 @@
 //! Read plans, and what turns bytes of a file back into whole batches.
-use crate::disk_op::{DiskError, DiskRead};
+use crate::disk_op::{DiskError, DiskErrorKind, DiskRead};
+use crate::entries::EntryRange;
 use crate::error::Damage;
-use crate::frame::{self, EntryKind, FRAME_HEADER, FrameError};
+use crate::frame::{self, EntryHead, EntryKind, FRAME_HEADER, FrameError, FrameHeader};
 use crate::frame_reader::{FrameReader, Next};
 use crate::segment::{Active, Segment};
 use crate::sparse_index::{IndexView, IndexedFile};
@@ -44,6 +45,8 @@ pub struct FileRange {
     pub index: Option<(String, IndexedFile)>,
     /// Only the first batch whose largest timestamp is at least this.
     pub min_timestamp: Option<i64>,
+    /// Whole entries of these indexes, whatever their kind, and not batches: see [`crate::Log::entries_plan`].
+    pub entries: Option<EntryRange>,
 }
 
 /// How to look for a timestamp.
@@ -61,6 +64,8 @@ pub enum TimestampPlan {
 pub struct Extracted {
     /// Whole batches; an element may hold several.
     pub batches: Vec<Bytes>,
+    /// Head and payload of each entry, without gaps, where the range asked for entries.
+    pub entries: Vec<(EntryHead, Bytes)>,
     /// Where to go on reading.
     pub next_offset: i64,
     /// `Some(bytes)`: the range ended before the first wanted batch did; read so many from `pos` on.
@@ -78,20 +83,25 @@ pub enum ExtractError {
     Disk(#[from] DiskError),
 }
 
-struct Walk<'a> {
-    range: &'a FileRange,
-    data: &'a Bytes,
+pub(crate) struct Walk<'a> {
+    pub(crate) range: &'a FileRange,
+    pub(crate) data: &'a Bytes,
     /// Position of `data` in the file, and of the next frame in `data`.
     base: u64,
-    at: usize,
+    pub(crate) at: usize,
     /// Every byte of the frames before this position was checked while it was read.
     checked: usize,
-    prev_crc: Option<u32>,
+    /// What the next frame must link to.
+    link: Link,
     next_offset: i64,
-    size: usize,
+    pub(crate) size: usize,
     batches: Vec<Bytes>,
-    done: bool,
+    pub(crate) entries: Vec<(EntryHead, Bytes)>,
+    pub(crate) done: bool,
 }
+
+/// Index and chain field of the frame that follows the one before; `None` at the beginning.
+type Link = Option<(u64, u32)>;
 
 impl<'a> Walk<'a> {
     fn new(range: &'a FileRange, data: &'a Bytes, base: u64) -> Walk<'a> {
@@ -101,15 +111,37 @@ impl<'a> Walk<'a> {
             base,
             at: 0,
             checked: 0,
-            prev_crc: None,
+            link: None,
             next_offset: range.from,
             size: 0,
             batches: Vec::new(),
+            entries: Vec::new(),
             done: false,
         }
     }
 
-    fn damaged(&self, why: impl std::fmt::Display) -> ExtractError {
+    /// Index of the next frame; `None` before the first.
+    pub(crate) fn next_index(&self) -> Option<u64> {
+        self.link.map(|(index, _)| index)
+    }
+
+    /// Whether nothing above is wanted. It may be half written, or refused by a full disk: never looked at.
+    fn bounded(&self) -> bool {
+        match &self.range.entries {
+            Some(ask) => self.next_index().is_some_and(|next| next >= ask.high),
+            None => self.next_offset >= self.range.upto,
+        }
+    }
+
+    fn found(&self) -> bool {
+        !self.batches.is_empty() || !self.entries.is_empty()
+    }
+
+    pub(crate) fn damaged(&self, why: impl std::fmt::Display) -> ExtractError {
+        if self.range.entries.is_some_and(|ask| self.next_index().unwrap_or(ask.low) > ask.settled) {
+            let detail = format!("{why} in {}: the log may have given it up meanwhile", self.range.path);
+            return ExtractError::Disk(DiskError { kind: DiskErrorKind::NotFound, detail });
+        }
         let detail = format!(
             "{why}; the range cannot be served until it is repaired, nothing was changed \
              (`plimsoll log verify` shows its extent)"
@@ -124,8 +156,7 @@ impl<'a> Walk<'a> {
     /// Takes whole frames out of the data; `Ok(Some(bytes))` when the next one is cut off after so many.
     fn run(&mut self) -> Result<Option<usize>, ExtractError> {
         while !self.done && self.at < self.data.len() {
-            // What lies above the bound may be half written, or refused by a full disk: never looked at.
-            if self.next_offset >= self.range.upto {
+            if self.bounded() {
                 self.done = true;
                 break;
             }
@@ -133,7 +164,7 @@ impl<'a> Walk<'a> {
                 Ok(Some(needed)) => return Ok(Some(needed)),
                 Ok(None) => {}
                 // What is good before the damage is served; the next read begins at it, and fails.
-                Err(_) if !self.batches.is_empty() => self.done = true,
+                Err(_) if self.found() => self.done = true,
                 Err(damage) => return Err(damage),
             }
         }
@@ -152,8 +183,11 @@ impl<'a> Walk<'a> {
         if size as u64 > left {
             return Err(self.damaged("a frame that is longer than its file"));
         }
-        if self.prev_crc.is_some_and(|prev| prev != header.prev_crc) {
+        if self.link.is_some_and(|(_, crc)| crc != header.prev_crc) {
             return Err(self.damaged("a frame that does not follow the one before"));
+        }
+        if let Some(ask) = self.range.entries {
+            return self.entry(ask, &header, size);
         }
         let wanted = header.head.kind == EntryKind::Data && header.head.next_offset() > self.range.from;
         if wanted && header.head.base_offset >= self.range.upto {
@@ -166,17 +200,28 @@ impl<'a> Walk<'a> {
             return Ok(Some(size));
         }
         if wanted {
-            if self.at + size > self.checked {
-                frame::check(bytes).map_err(|e| self.damaged(e))?;
-            }
-            self.take(self.data.slice(self.at + FRAME_HEADER..self.at + size));
+            let payload = self.checked(size)?;
+            self.take(payload);
         }
         if !self.done {
-            self.prev_crc = Some(header.crc);
-            self.at += size;
-            self.next_offset = self.next_offset.max(header.head.next_offset());
+            self.pass(&header, size);
         }
         Ok(None)
+    }
+
+    /// Payload of the whole frame of `size` bytes here, every byte of which is good.
+    pub(crate) fn checked(&self, size: usize) -> Result<Bytes, ExtractError> {
+        if self.at + size > self.checked {
+            frame::check(&self.data[self.at..]).map_err(|e| self.damaged(e))?;
+        }
+        Ok(self.data.slice(self.at + FRAME_HEADER..self.at + size))
+    }
+
+    /// Goes behind the frame here.
+    pub(crate) fn pass(&mut self, header: &FrameHeader, size: usize) {
+        self.link = Some((header.head.index.wrapping_add(1), header.crc));
+        self.at += size;
+        self.next_offset = self.next_offset.max(header.head.next_offset());
     }
 
     fn take(&mut self, payload: Bytes) {
@@ -205,7 +250,8 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(self, need_more: Option<u32>) -> Extracted {
-        Extracted { batches: self.batches, next_offset: self.next_offset, need_more }
+        let Walk { batches, entries, next_offset, .. } = self;
+        Extracted { batches, entries, next_offset, need_more }
     }
 }
 
@@ -214,7 +260,7 @@ impl<'a> Walk<'a> {
 pub fn extract(range: &FileRange, data: Bytes) -> Result<Extracted, ExtractError> {
     let mut walk = Walk::new(range, &data, range.pos);
     let cut = walk.run()?;
-    let ended = walk.done || !walk.batches.is_empty() || walk.base + walk.at as u64 >= range.file_end;
+    let ended = walk.done || walk.found() || walk.base + walk.at as u64 >= range.file_end;
     let needed = cut.map_or(FRAME_HEADER, |n| n).saturating_add(walk.at);
     Ok(walk.finish(if ended { None } else { Some(u32::try_from(needed).unwrap_or(u32::MAX)) }))
 }
@@ -243,7 +289,7 @@ pub fn read_range(disk: &dyn DiskRead, range: &FileRange) -> Result<Extracted, E
         range.seek(pos);
     }
     let (mut pos, mut len) = (range.pos, u64::from(range.len));
-    let mut prev_crc = None;
+    let mut link = None;
     let mut next_offset = range.from;
     loop {
         let want = len.min(range.file_end - pos);
@@ -253,19 +299,19 @@ pub fn read_range(disk: &dyn DiskRead, range: &FileRange) -> Result<Extracted, E
             disk.read_in_steps(&range.path, pos, want_bytes, &mut |read| check_more(read, &mut checked))?;
         let mut walk = Walk::new(&range, &data, pos);
         walk.checked = checked;
-        walk.prev_crc = prev_crc;
+        walk.link = link;
         walk.next_offset = next_offset;
         let cut = walk.run()?;
         let reached = pos + walk.at as u64;
         // Frames above the bound may be on their way to the file; what is below it was written.
-        let bounded = walk.next_offset >= range.upto;
-        if (data.len() as u64) < want && !bounded && walk.batches.is_empty() {
+        let bounded = walk.bounded();
+        if (data.len() as u64) < want && !bounded && !walk.found() {
             return Err(walk.damaged("the file is shorter than its frames"));
         }
-        if bounded || walk.done || !walk.batches.is_empty() || reached >= range.file_end {
+        if bounded || walk.done || walk.found() || reached >= range.file_end {
             return Ok(walk.finish(None));
         }
-        (prev_crc, next_offset) = (walk.prev_crc, walk.next_offset);
+        (link, next_offset) = (walk.link, walk.next_offset);
         pos = reached;
         len = (cut.unwrap_or(0) as u64).max(STEP);
     }
@@ -286,8 +332,11 @@ fn seek_by_index(
         }
     };
     let Some(view) = IndexView::open(&bytes, file) else { return Ok(0) };
-    let by_offset = view.seek_offset(range.from);
-    let pos = range.min_timestamp.map_or(by_offset, |ts| by_offset.max(view.seek_timestamp(ts)));
+    let first = match &range.entries {
+        Some(ask) => view.seek_index(ask.low),
+        None => view.seek_offset(range.from),
+    };
+    let pos = range.min_timestamp.map_or(first, |ts| first.max(view.seek_timestamp(ts)));
     Ok(if pos < range.file_end { pos } else { 0 })
 }
 

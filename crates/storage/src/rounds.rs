@@ -3,6 +3,7 @@ use crate::directory::{DirEvent, Directory, Mark};
 use crate::disk_op::{DiskError, DiskErrorKind, DiskOp, FileId, OpToken};
 use crate::flush::Flush;
 use crate::fx::Retained;
+use crate::give_up::Lowering;
 use crate::log::LogEnd;
 use crate::stall::Stall;
 use crate::state_record::{Item, RecordKind};
@@ -16,7 +17,7 @@ const QUIET_MS: i64 = 50;
 /// What a group has waiting for a round or a flush.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiting {
-    end: LogEnd,
+    pub(crate) end: LogEnd,
     commit: u64,
     pub(crate) relaxed: bool,
 }
@@ -25,7 +26,7 @@ pub(crate) struct Waiting {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entries {
     pub(crate) key: GroupKey,
-    index: u64,
+    pub(crate) index: u64,
     relaxed: bool,
     /// Batches of clients are among them.
     pub(crate) data: bool,
@@ -44,12 +45,13 @@ pub(crate) struct Barrier {
 #[derive(Debug)]
 pub(crate) struct Running {
     token: OpToken,
+    since: Mono,
     number: u64,
     /// Number of its record in the state log; 0 where it has none.
     record: u64,
     /// All barriers up to this one must have passed.
     pub(crate) barrier: OpToken,
-    groups: BTreeMap<GroupKey, Waiting>,
+    pub(crate) groups: BTreeMap<GroupKey, Waiting>,
     changed: BTreeSet<GroupKey>,
     files: Vec<FileId>,
     /// Groups whose mark the record holds, and that are told at last.
@@ -77,10 +79,12 @@ pub(crate) struct Rounds {
     changed: BTreeSet<GroupKey>,
     forgotten: BTreeSet<GroupKey>,
     /// Reopened groups: told when marked.
-    withheld: BTreeSet<GroupKey>,
+    pub(crate) withheld: BTreeSet<GroupKey>,
+    /// Groups whose mark was lowered, until a round has made that durable.
+    pub(crate) lowering: BTreeMap<GroupKey, Lowering>,
     /// Relaxed entries that were written while the running round syncs what is before them: they count when
     /// that does.
-    behind: BTreeMap<GroupKey, u64>,
+    pub(crate) behind: BTreeMap<GroupKey, u64>,
     /// Synced, not marked, withheld: (group, index).
     to_mark: Vec<(GroupKey, u64)>,
     now_due: bool,
@@ -109,6 +113,7 @@ impl Rounds {
             changed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
             withheld: BTreeSet::new(),
+            lowering: BTreeMap::new(),
             behind: BTreeMap::new(),
             to_mark: Vec::new(),
             now_due: false,
@@ -172,6 +177,10 @@ impl Rounds {
     pub(crate) fn drop_entries(&mut self, key: GroupKey) {
         self.waiting.remove(&key);
         self.withheld.remove(&key);
+        if let Some(lowering) = self.lowering.get_mut(&key) {
+            // What is on the medium may claim more all the same.
+            lowering.waits = false;
+        }
         self.behind.remove(&key);
         self.unwritten.retain(|e| e.key != key);
         self.to_mark.retain(|(k, _)| *k != key);
@@ -190,6 +199,7 @@ impl Rounds {
 
     pub(crate) fn forget(&mut self, key: GroupKey) {
         self.drop_entries(key);
+        self.lowering.remove(&key);
         self.changed.remove(&key);
         if let Some(running) = &mut self.running {
             running.changed.remove(&key);
@@ -219,6 +229,10 @@ impl Rounds {
             || self.waiting.values().any(|w| !w.relaxed)
             || !self.to_mark.is_empty()
             || self.marks_since.is_some_and(|s| s.after_ms(QUIET_MS) <= now)
+    }
+
+    pub(crate) fn syncing_since(&self) -> Option<Mono> {
+        self.running.as_ref().map(|running| running.since)
     }
 
     /// When the next round is due; a stall's next try.
@@ -305,8 +319,19 @@ impl Directory {
         let number = rounds.number;
         rounds.number += 1;
         (rounds.now_due, rounds.marks_since) = (false, None);
-        let running =
-            Running { token, number, record, barrier, groups, changed, files, marked, clean, again: false };
+        let running = Running {
+            token,
+            since: rounds.clock,
+            number,
+            record,
+            barrier,
+            groups,
+            changed,
+            files,
+            marked,
+            clean,
+            again: false,
+        };
         rounds.running = Some(running);
     }
 
@@ -435,6 +460,7 @@ impl Directory {
             rounds.withheld.remove(&key);
             out.push(DirEvent::Persisted { key, index, round });
         }
+        rounds.lowered(round, out);
         if running.clean {
             rounds.stopped = true;
             out.push(DirEvent::Stopped);

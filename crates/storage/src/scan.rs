@@ -100,6 +100,7 @@ impl<'a> Scan<'a> {
             let index = SparseIndex::decode(&checkpoint.active_index, &segment.indexed());
             let mut active = Active::new(segment);
             active.since = active.segment.max_append_time;
+            active.partly_indexed = index.is_none();
             active.index = index.unwrap_or_default();
             self.points.push_back(active.segment.clone());
             self.active = Some(active);
@@ -202,7 +203,8 @@ impl<'a> Scan<'a> {
 
     fn seal(&mut self) {
         let Some(active) = self.active.take() else { return };
-        if !self.names.contains(&index_name(active.segment.first_index)) {
+        let indexed = self.names.contains(&index_name(active.segment.first_index));
+        if !indexed && !active.partly_indexed {
             self.lost_indexes.push((active.segment.clone(), active.index));
         }
         self.segments.push(active.segment);

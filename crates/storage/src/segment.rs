@@ -145,6 +145,9 @@ impl Segment {
 pub(crate) struct Active {
     pub(crate) segment: Segment,
     pub(crate) index: SparseIndex,
+    /// The index lacks rows of the file's beginning: reads begin there, and it is not kept beyond memory, so
+    /// that the first reader of the sealed file makes a whole one.
+    pub(crate) partly_indexed: bool,
     /// Append time of its first data entry, ms; -1 before it. A no-op has no append time.
     pub(crate) since: i64,
     /// Open for writing; `None` until the first append after a start.
@@ -154,7 +157,31 @@ pub(crate) struct Active {
 
 impl Active {
     pub(crate) fn new(segment: Segment) -> Active {
-        Active { segment, index: SparseIndex::default(), since: -1, file: None, run: WriteRun::default() }
+        Active {
+            segment,
+            index: SparseIndex::default(),
+            partly_indexed: false,
+            since: -1,
+            file: None,
+            run: WriteRun::default(),
+        }
+    }
+
+    /// A sealed file that is written again from where it stood at `point`.
+    pub(crate) fn again(point: Segment) -> Active {
+        let since = if point.has_data() { point.max_append_time } else { -1 };
+        Active { since, partly_indexed: true, ..Active::new(point) }
+    }
+
+    /// Goes back to where the file stood at `point`.
+    pub(crate) fn cut(&mut self, point: Segment) {
+        self.index.cut(point.size);
+        if !point.has_data() {
+            self.since = -1;
+        }
+        self.segment = point;
+        // The next write joins none before it.
+        self.run = WriteRun::default();
     }
 
     /// Takes in the next frame.

@@ -68,6 +68,12 @@ impl SparseIndex {
         upto.checked_sub(1).map_or(0, |i| u64::from(self.rows[i].pos))
     }
 
+    /// Position at or before the frame of this index, counted from the file's first.
+    pub(crate) fn seek_index(&self, rel_index: u64) -> u64 {
+        let upto = self.rows.partition_point(|r| u64::from(r.rel_index) <= rel_index);
+        upto.checked_sub(1).map_or(0, |i| u64::from(self.rows[i].pos))
+    }
+
     /// Position at or before the first batch with a timestamp of at least `ts`.
     pub(crate) fn seek_timestamp(&self, ts: i64) -> u64 {
         let upto = self.rows.partition_point(|r| r.max_timestamp < ts);
@@ -116,6 +122,7 @@ impl SparseIndex {
 /// An index file that was checked before, searched where it lies.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IndexView<'a> {
+    first_index: u64,
     first_offset: i64,
     rows: &'a [u8],
 }
@@ -130,7 +137,8 @@ impl<'a> IndexView<'a> {
             size: at.get_u64_le(),
             end_chain: at.get_u32_le(),
         };
-        (found == *file).then_some(IndexView { first_offset: file.first_offset, rows: &bytes[HEADER..] })
+        let IndexedFile { first_index, first_offset, .. } = found;
+        (found == *file).then_some(IndexView { first_index, first_offset, rows: &bytes[HEADER..] })
     }
 
     fn len(&self) -> usize {
@@ -155,6 +163,11 @@ impl<'a> IndexView<'a> {
     /// As [`SparseIndex::seek_offset`], by absolute offset.
     pub(crate) fn seek_offset(&self, offset: i64) -> u64 {
         self.last(|r| self.first_offset.saturating_add(i64::from(r.rel_offset)) <= offset)
+    }
+
+    /// As [`SparseIndex::seek_index`], by absolute index.
+    pub(crate) fn seek_index(&self, index: u64) -> u64 {
+        self.last(|r| self.first_index.saturating_add(u64::from(r.rel_index)) <= index)
     }
 
     /// As [`SparseIndex::seek_timestamp`].
@@ -202,6 +215,7 @@ mod tests {
             let pos = index.seek_offset(i64::from(n) * 10 + 3);
             assert!(pos <= u64::from(n) * 100 && pos + 150 * 32 > u64::from(n) * 100, "offset of row {n}");
             assert!(index.seek_timestamp(i64::from(n) * 5) <= u64::from(n) * 100);
+            assert_eq!(index.seek_index(u64::from(n)), pos, "index of row {n}");
         }
     }
 

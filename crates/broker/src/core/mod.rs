@@ -130,6 +130,8 @@ impl Core {
                     // The receiver ends with the broker; nobody waits then.
                     let _ = self.reads.send((token, range));
                 }
+                // A node that is its own only voter has nobody to talk to.
+                Effect::Peer(..) => {}
                 Effect::Reply(token, reply) => self.slots.borrow_mut().complete(token.0, reply),
                 Effect::Event(event) => self.events.borrow_mut().push(event),
             }

@@ -44,9 +44,17 @@ impl Core {
         self.image().cluster_id.clone()
     }
 
-    /// Who is told to be the controller: any live broker takes admin requests, this one for sure.
+    /// Who is told to be the controller: the leader of the metadata group. Any live broker takes admin
+    /// requests, so while there is none it is this one.
     pub(crate) fn controller_id(&self) -> NodeId {
-        self.node_id()
+        let leader = self.look(|node| node.metadata_leader());
+        leader.filter(|leader| self.live_nodes().contains(leader)).unwrap_or_else(|| self.node_id())
+    }
+
+    /// The nodes that are taken for alive.
+    pub(crate) fn live_nodes(&self) -> Vec<NodeId> {
+        let now = self.now();
+        self.look(|node| node.live_nodes(now))
     }
 
     /// The resolved broker configs.
@@ -69,20 +77,22 @@ impl Core {
         self.image().topics().cloned().collect()
     }
 
-    /// Every broker that has the listener.
+    /// Every live broker that has the listener.
     pub(crate) fn endpoints(&self, listener: &str) -> Vec<EndpointView> {
-        let image = self.image();
+        let (image, live) = (self.image(), self.live_nodes());
         let of = |n: &cluster::Node| {
             let endpoint = n.endpoints.iter().find(|e| e.listener == listener)?;
             let (host, port) = (endpoint.host.clone(), i32::from(endpoint.port));
             Some(EndpointView { node: n.id, host, port, rack: n.rack.clone() })
         };
-        image.nodes.values().filter_map(|n| of(n)).collect()
+        image.nodes.values().filter(|n| live.contains(&n.id)).filter_map(|n| of(n)).collect()
     }
 
-    /// The node that coordinates a group.
-    pub(crate) fn group_node(&self, _group: &str) -> NodeId {
-        self.node_id()
+    /// The node that coordinates a group: the leader of its partition of `__consumer_offsets`.
+    pub(crate) fn group_node(&self, group: &str) -> Option<NodeId> {
+        let topic = self.topic_by_name(cluster::CONSUMER_OFFSETS)?;
+        let partition = coordinator::coordinator_partition_for(group, topic.partitions.len() as i32);
+        self.leader(&topic, partition).map(|(node, _)| node)
     }
 
     /// Leader and epoch of a partition.
@@ -90,9 +100,10 @@ impl Core {
         group_key(topic, partition).and_then(|key| self.leader_of(key))
     }
 
-    /// Leader and epoch of a group.
+    /// Leader and epoch of a group; `None` while no live leader is known.
     pub(crate) fn leader_of(&self, key: GroupKey) -> Option<(NodeId, i32)> {
-        Some((self.node_id(), self.look(|node| node.leader_epoch(key))))
+        let (epoch, leader) = self.look(|node| node.leader_of(key));
+        leader.map(|leader| (leader, epoch))
     }
 
     /// A partition as clients of `listener` are told of it: a leader that has no endpoint there is none for
@@ -118,27 +129,19 @@ impl Core {
     fn partition_state(&self, topic: &Topic, partition: i32) -> PartitionView {
         let replicas: Vec<NodeId> =
             topic.partition(partition).map_or_else(Vec::new, |p| p.replicas.iter().map(|r| r.node).collect());
-        let failed = group_key(topic, partition).is_some_and(|key| self.is_offline(key));
-        if failed {
-            let offline = replicas.clone();
-            return PartitionView {
-                error: ErrorCode::LeaderNotAvailable,
-                leader: -1,
-                leader_epoch: -1,
-                in_sync: Vec::new(),
-                offline,
-                replicas,
-            };
-        }
-        let (leader, leader_epoch) = self.leader(topic, partition).unwrap_or((-1, -1));
-        PartitionView {
-            error: ErrorCode::None,
-            leader,
-            leader_epoch,
-            in_sync: replicas.clone(),
-            offline: Vec::new(),
-            replicas,
-        }
+        let key = group_key(topic, partition);
+        let (own, failed) = (self.node_id(), key.is_some_and(|key| self.is_offline(key)));
+        let live = self.live_nodes();
+        let down = |node: &NodeId| !live.contains(node) || (failed && *node == own);
+        let offline: Vec<NodeId> = replicas.iter().copied().filter(down).collect();
+        let (leader_epoch, leader) = key.map_or((-1, None), |key| self.look(|node| node.leader_of(key)));
+        let Some(leader) = leader.filter(|leader| !down(leader)) else {
+            let (error, in_sync) = (ErrorCode::LeaderNotAvailable, Vec::new());
+            return PartitionView { error, leader: -1, leader_epoch, in_sync, offline, replicas };
+        };
+        let mut in_sync = key.map_or_else(Vec::new, |key| self.look(|node| node.in_sync_of(key)));
+        in_sync.retain(|node| !down(node));
+        PartitionView { error: ErrorCode::None, leader, leader_epoch, in_sync, offline, replicas }
     }
 
     /// For how long nothing can be written for lack of space.

@@ -78,7 +78,7 @@ fn coordinator(
     if shared.core.topic_by_name(cluster::CONSUMER_OFFSETS).is_none() {
         return Err((ErrorCode::CoordinatorNotAvailable, None));
     }
-    let node = shared.core.group_node(key);
+    let node = shared.core.group_node(key).ok_or((ErrorCode::CoordinatorNotAvailable, None))?;
     let endpoint = shared.core.endpoints(&ctx.connection.listener).into_iter().find(|e| e.node == node);
     let endpoint = endpoint.ok_or((ErrorCode::CoordinatorNotAvailable, None))?;
     Ok(Coordinator {

@@ -39,6 +39,7 @@ pub(crate) fn start(dir: &Path, change: impl FnOnce(&mut Settings)) -> Running {
         node_id: 1,
         fresh_cluster_id: TopicId([9; 16]).to_string(),
         endpoints: Vec::new(),
+        voters: vec![(1, 1)],
         rack: None,
         static_configs,
         incarnation: 1,

@@ -1,4 +1,4 @@
-//! Listeners: where this node listens, what clients are told, and who the controllers are.
+//! Listeners: where this node listens, and what clients are told.
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -85,7 +85,8 @@ pub(super) struct Endpoints {
     pub(super) controllers: Vec<Address>,
 }
 
-fn words(text: &str) -> Vec<String> {
+/// The words of a list with commas between them.
+pub(super) fn words(text: &str) -> Vec<String> {
     text.split(',').map(|w| w.trim().to_owned()).filter(|w| !w.is_empty()).collect()
 }
 
@@ -217,36 +218,4 @@ pub(super) fn check_roles(text: &dyn Fn(&str) -> String) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// A node must be its own only voter: finding itself, or nobody, among the controllers.
-pub(super) fn check_quorum(
-    text: &dyn Fn(&str) -> String,
-    node_id: i32,
-    own: &[Address],
-) -> Result<(), String> {
-    let (voters, servers) =
-        (words(&text("controller.quorum.voters")), words(&text("controller.quorum.bootstrap.servers")));
-    for voter in &voters {
-        let id =
-            voter.split_once('@').and_then(|(id, at)| Address::parse(at).and(id.trim().parse::<i32>().ok()));
-        match id {
-            None => return Err(format!("controller.quorum.voters: {voter:?} is not id@host:port")),
-            Some(id) if id == node_id => {}
-            Some(_) => return Err(others("controller.quorum.voters", voter)),
-        }
-    }
-    for server in &servers {
-        let Some(address) = Address::parse(server) else {
-            return Err(format!("controller.quorum.bootstrap.servers: {server:?} is not host:port"));
-        };
-        if servers.len() > 1 || (!own.is_empty() && !own.iter().any(|o| o.port == address.port)) {
-            return Err(others("controller.quorum.bootstrap.servers", server));
-        }
-    }
-    Ok(())
-}
-
-fn others(key: &str, whom: &str) -> String {
-    format!("{key} names {whom}: this release runs single nodes; leave the key out, or name this node alone")
 }

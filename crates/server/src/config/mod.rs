@@ -7,11 +7,13 @@ mod keys;
 mod listeners;
 mod nearest;
 mod properties;
+mod quorum;
 mod toml_file;
 
 pub(crate) use args::ConfigArgs;
 pub(crate) use error::{ConfigErrors, Notice};
 pub(crate) use listeners::{Address, Advertised, Listener};
+pub(crate) use quorum::Quorum;
 
 use keys::{Origin, Settings};
 use std::collections::BTreeMap;
@@ -37,8 +39,8 @@ pub(crate) struct ServerConfig {
     pub(crate) http_listener: Option<Address>,
     /// `log.dirs`, as it was written.
     pub(crate) data_dir: PathBuf,
-    /// `cluster.secret.file`.
-    pub(crate) secret_file: Option<PathBuf>,
+    /// The controllers, and the secret that the nodes share.
+    pub(crate) quorum: Quorum,
     /// Everything that was set, by Kafka's names: the static layer of the broker's configs.
     pub(crate) static_broker_configs: BTreeMap<String, String>,
 }
@@ -119,16 +121,14 @@ fn resolve(mut values: BTreeMap<String, String>, hostname: &str) -> Result<Serve
     let some = |key: &str| Some(text(key)).filter(|t| !t.is_empty());
     errors.take(listeners::check_roles(&text));
     let endpoints = errors.take(listeners::resolve(&text, hostname));
-    if let Some(endpoints) = &endpoints {
-        errors.take(listeners::check_quorum(&text, node_id, &endpoints.controllers));
-    }
+    let quorum = endpoints.as_ref().and_then(|ends| errors.take(quorum::resolve(&text, node_id, ends)));
     let http_listener = some("http.listener").and_then(|t| {
         let address = Address::parse(&t)
             .ok_or_else(|| format!("http.listener: {t:?} is not host:port, as 127.0.0.1:9644 is"));
         errors.take(address)
     });
     let data_dir = errors.take(data_dir(&values, &text)).unwrap_or_default();
-    let (cluster_id, secret_file) = (some("cluster.id"), some("cluster.secret.file").map(PathBuf::from));
+    let cluster_id = some("cluster.id");
     errors.check()?;
     let endpoints = endpoints.unwrap_or_default();
     Ok(ServerConfig {
@@ -138,7 +138,7 @@ fn resolve(mut values: BTreeMap<String, String>, hostname: &str) -> Result<Serve
         advertised: endpoints.advertised,
         http_listener,
         data_dir,
-        secret_file,
+        quorum: quorum.unwrap_or_default(),
         static_broker_configs: values,
     })
 }

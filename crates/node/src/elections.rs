@@ -1,0 +1,176 @@
+//! What follows from a lease: replicas campaign when their leader is gone; groups fall asleep and wake.
+use crate::campaign::campaign_delay;
+use crate::groups::{Open, Slot};
+use crate::liveness::LeaseEvent;
+use crate::node::Node;
+use crate::sleep::{FollowedGroup, LedGroup, OtherReplica, Sleeping, follower_may_sleep, may_sleep_at};
+use model::{GroupKey, NodeId, Now};
+use partition::InSyncReplica;
+
+/// Replicas that are opened at once after a start, and again at each tick: reads run beside them.
+const OPEN_AT_ONCE: usize = 64;
+
+impl Node {
+    pub(crate) fn on_leases(&mut self, now: Now, leases: Vec<LeaseEvent>) {
+        for lease in leases {
+            match lease {
+                LeaseEvent::Gained(node) => self.gained(now, node),
+                LeaseEvent::Lost(node) => self.lost(now, node),
+            }
+        }
+    }
+
+    /// Replicas there may be behind: what leads here sends to them again.
+    fn gained(&mut self, now: Now, node: NodeId) {
+        self.peers.leaders.set_live(node, true);
+        for key in self.groups_with(node) {
+            self.note_down(now, key);
+            let behind =
+                self.open_group(key).is_some_and(|o| o.partition.is_leader() && !o.partition.is_settled());
+            if behind {
+                self.stir(now, key);
+            }
+        }
+    }
+
+    /// Groups led there have no leader: they elect one. What is led here with a voter there must find out
+    /// whether it still has a majority.
+    fn lost(&mut self, now: Now, node: NodeId) {
+        self.peers.leaders.set_live(node, false);
+        let keys = self.groups_with(node);
+        let led = |open: &Open| open.partition.leader_node() == Some(node);
+        let orphans: Vec<GroupKey> =
+            keys.iter().copied().filter(|key| self.open_group(*key).is_some_and(led)).collect();
+        for key in keys {
+            self.note_down(now, key);
+            self.stir(now, key);
+        }
+        for key in &orphans {
+            self.with(*key, |p, dir, fx| p.lose_leader(now, dir, fx));
+            let position = self.position(now, *key);
+            let delay = campaign_delay(*key, self.cfg.seed, position, orphans.len());
+            self.peers.campaigns.insert(*key, now.mono.after(delay));
+        }
+    }
+
+    fn groups_with(&self, node: NodeId) -> Vec<GroupKey> {
+        let there = |slot: &Slot| match slot {
+            Slot::Open(open) => open.partition.members().iter().any(|m| m.node_id == node),
+            Slot::Opening(_) | Slot::Failed(_) => false,
+        };
+        self.groups.iter().filter(|(_, slot)| there(slot)).map(|(key, _)| *key).collect()
+    }
+
+    fn note_down(&mut self, now: Now, key: GroupKey) {
+        let Some(Slot::Open(open)) = self.groups.get_mut(&key) else { return };
+        let liveness = &self.peers.liveness;
+        open.partition.set_down(|node| !liveness.holds(now.mono, node));
+    }
+
+    /// The place of this node's replica among those on live nodes, in the order of the wanted set.
+    fn position(&self, now: Now, key: GroupKey) -> usize {
+        let Some(open) = self.open_group(key) else { return 0 };
+        let live = open.partition.members().iter().map(|m| m.node_id);
+        let mut live = live.filter(|node| self.peers.liveness.holds(now.mono, *node));
+        live.position(|node| node == self.cfg.node_id).unwrap_or(0)
+    }
+
+    pub(crate) fn campaign_due(&mut self, now: Now) {
+        let due = self.peers.campaigns.iter().filter(|(_, at)| **at <= now.mono).map(|(key, _)| *key);
+        for key in due.collect::<Vec<_>>() {
+            self.peers.campaigns.remove(&key);
+            let leaderless = self.open_group(key).is_some_and(|o| o.partition.leader_node().is_none());
+            if leaderless {
+                self.stir(now, key);
+                self.with(key, |p, dir, fx| p.campaign(now, dir, fx));
+            }
+        }
+    }
+
+    /// A group was born here, with replicas elsewhere: its first replica on a live node begins.
+    pub(crate) fn first_election(&mut self, now: Now, key: GroupKey) {
+        self.note_down(now, key);
+        self.stir(now, key);
+        if self.position(now, key) == 0 {
+            self.peers.campaigns.insert(key, now.mono);
+        }
+    }
+
+    /// A replica was read back: it hears of its leader, or its ticks let it campaign.
+    pub(crate) fn rejoined(&mut self, now: Now, key: GroupKey) {
+        self.note_down(now, key);
+        self.stir(now, key);
+    }
+
+    /// The metadata group after a start.
+    pub(crate) fn first_look(&mut self, now: Now) {
+        self.rejoined(now, GroupKey::METADATA);
+    }
+
+    /// Replicas of groups with others elsewhere are opened by themselves: nobody could elect without them.
+    pub(crate) fn open_some(&mut self, now: Now) {
+        let opening = self.groups.values().filter(|slot| matches!(slot, Slot::Opening(_))).count();
+        for _ in opening..OPEN_AT_ONCE {
+            let Some(key) = self.peers.to_open.pop() else { return };
+            self.open_replica(now, key);
+        }
+    }
+
+    /// After a tick: announces what changed, lets a group sleep that has nothing to do.
+    pub(crate) fn look_at(&mut self, now: Now, key: GroupKey) {
+        self.announce(now, key);
+        let Some(Slot::Open(open)) = self.groups.get(&key) else {
+            self.peers.awake.remove(&key);
+            return;
+        };
+        let live = |node: NodeId| self.peers.liveness.holds(now.mono, node);
+        let replicas = open.partition.replicas(now);
+        let (own, others): (Vec<_>, Vec<_>) = replicas.iter().partition(|r| r.node == self.cfg.node_id);
+        let other = |r: &&InSyncReplica| OtherReplica { live: live(r.node), voter: true, matched: r.matched };
+        let host = self.host_of(key).and_then(|partition| self.hosts.get(&partition));
+        let group = LedGroup {
+            others: &others.iter().map(other).collect::<Vec<_>>(),
+            last_index: open.partition.last_index(),
+            persisted: own.first().map_or(0, |r| r.matched),
+            committed: open.partition.committed_index(),
+            confirmed: open.partition.leader_epoch().is_some(),
+            busy: !open.waiting.is_empty() || open.partition.is_transferring(),
+            kept_awake: host.is_some_and(|host| host.next_deadline().is_some()),
+            last_activity: self.peers.awake.get(&key).copied().unwrap_or(now.mono),
+        };
+        if replicas.is_empty() || may_sleep_at(&group).is_none_or(|at| at > now.mono) {
+            return;
+        }
+        let (epoch, last_index) = (open.partition.announced_epoch(), open.partition.last_index());
+        let group = Sleeping { key, epoch, last_index };
+        // Each live follower is told, or the group stays awake.
+        let told: Vec<NodeId> = others.iter().map(|r| r.node).filter(|node| live(*node)).collect();
+        if told.iter().all(|node| self.peers.liveness.sleeps(*node, group)) {
+            self.peers.awake.remove(&key);
+        } else {
+            self.peers.liveness.wakes(key);
+        }
+    }
+
+    /// A leader says that a group sleeps.
+    pub(crate) fn follower_sleeps(&mut self, node: NodeId, said: &Sleeping) {
+        let Some(open) = self.open_group(said.key) else { return };
+        let epoch = (open.partition.leader_node() == Some(node)).then(|| open.partition.announced_epoch());
+        let followed = FollowedGroup {
+            epoch,
+            last_index: open.partition.last_index(),
+            committed: open.partition.committed_index(),
+        };
+        if follower_may_sleep(&followed, said) {
+            self.peers.awake.remove(&said.key);
+        }
+    }
+
+    /// Tells the others of a group that leads here, where something about that changed.
+    pub(crate) fn announce(&mut self, now: Now, key: GroupKey) {
+        let Some(Slot::Open(open)) = self.groups.get(&key) else { return };
+        let Some(epoch) = open.partition.leader_epoch() else { return };
+        let in_sync = open.partition.in_sync_replicas(now);
+        self.peers.leaders.announce(now.mono, key, epoch, Some(self.cfg.node_id), &in_sync);
+    }
+}

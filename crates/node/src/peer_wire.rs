@@ -1,0 +1,179 @@
+//! What nodes say to one another, as it travels: to and from the frames of `protocol/internal/v1/peer.proto`.
+use crate::api::PeerOut;
+use crate::leaders::{LeaderBatch, LeaderRow};
+use crate::liveness::Heartbeat;
+use crate::sleep::Sleeping;
+use bytes::Bytes;
+use consensus::{PeerCodecError, PeerMessage};
+use model::{ErrorCode, GroupKey, LeaderEpoch, TopicId};
+use proto::peer as pb;
+use proto::peer::node_message::Body as NodeBody;
+use proto::peer::peer_frame::Body;
+
+/// A frame that is none of what nodes say, or that says it wrongly.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadMessage {
+    /// A message between replicas.
+    #[error("raft message: {0}")]
+    Raft(#[from] PeerCodecError),
+    /// A field has a value that it cannot have.
+    #[error("{0}")]
+    Field(&'static str),
+}
+
+impl PeerOut {
+    /// Its frame's message, and the payloads that follow it. Errors: a message of raft that must not leave.
+    pub fn into_wire(self) -> Result<(Body, Vec<Bytes>), BadMessage> {
+        let bare = |body| Ok((body, Vec::new()));
+        match self {
+            PeerOut::Raft { key, message } => {
+                let (message, payloads) = message.into_wire(key)?;
+                Ok((Body::Raft(message), payloads))
+            }
+            PeerOut::Heartbeat(beat) => bare(Body::Heartbeat(heartbeat(&beat))),
+            PeerOut::Leaders(batch) => {
+                let rows = batch.rows.iter().map(row).collect();
+                bare(Body::LeaderRows(pb::LeaderRows { whole: batch.whole, rows }))
+            }
+            PeerOut::Propose { token, command } => {
+                let body = Some(NodeBody::Propose(pb::Propose { token, command }));
+                bare(Body::Node(pb::NodeMessage { body }))
+            }
+            PeerOut::Proposed { token, code } => {
+                let error_code = i32::from(code.code());
+                let body = Some(NodeBody::Proposed(pb::Proposed { token, error_code }));
+                bare(Body::Node(pb::NodeMessage { body }))
+            }
+        }
+    }
+
+    /// What a frame says to this node; `Ok(None)` where it is not for the node but for its shell. Errors: the
+    /// frame is to be dropped and counted.
+    pub fn from_wire(body: Body, payloads: Vec<Bytes>) -> Result<Option<PeerOut>, BadMessage> {
+        let said = match body {
+            Body::Raft(message) => {
+                let (key, message) = PeerMessage::from_wire(message, payloads)?;
+                PeerOut::Raft { key, message }
+            }
+            Body::Heartbeat(beat) => PeerOut::Heartbeat(heard(beat)?),
+            Body::LeaderRows(rows) => {
+                let (whole, rows) =
+                    (rows.whole, rows.rows.into_iter().map(row_of).collect::<Result<_, _>>()?);
+                PeerOut::Leaders(LeaderBatch { whole, rows })
+            }
+            Body::Node(message) => match message.body.ok_or(BadMessage::Field("an empty message"))? {
+                NodeBody::Propose(p) => PeerOut::Propose { token: p.token, command: p.command },
+                NodeBody::Proposed(p) => {
+                    let code = i16::try_from(p.error_code).ok().and_then(ErrorCode::from_code);
+                    PeerOut::Proposed { token: p.token, code: code.unwrap_or(ErrorCode::UnknownServerError) }
+                }
+            },
+            Body::Hello(_) | Body::Proof(_) | Body::Refuse(_) | Body::Forward(_) | Body::Forwarded(_) => {
+                return Ok(None);
+            }
+        };
+        Ok(Some(said))
+    }
+}
+
+fn key_of(topic: &[u8], partition: i32) -> Result<GroupKey, BadMessage> {
+    let topic = topic.try_into().map_err(|_| BadMessage::Field("a topic id has 16 bytes"))?;
+    if partition < 0 {
+        return Err(BadMessage::Field("a partition is not negative"));
+    }
+    Ok(GroupKey { topic: TopicId(topic), partition })
+}
+
+fn topic(key: GroupKey) -> Bytes {
+    Bytes::copy_from_slice(&key.topic.0)
+}
+
+fn heartbeat(beat: &Heartbeat) -> pb::Heartbeat {
+    let sleeping = beat.sleeping.iter().map(|group| pb::SleepingGroup {
+        topic_id: topic(group.key),
+        partition: group.key.partition,
+        term: u64::try_from(group.epoch).unwrap_or_default(),
+        last_index: group.last_index,
+    });
+    pb::Heartbeat {
+        process_start: beat.from_start,
+        receiver_start: beat.to_start,
+        oldest_io_ms: beat.oldest_io_ms,
+        sequence: beat.number,
+        echo: beat.echo,
+        sleeping: sleeping.collect(),
+    }
+}
+
+fn heard(beat: pb::Heartbeat) -> Result<Heartbeat, BadMessage> {
+    let sleeping = beat.sleeping.into_iter().map(|group| {
+        let key = key_of(&group.topic_id, group.partition)?;
+        let epoch = LeaderEpoch::try_from(group.term).map_err(|_| BadMessage::Field("a term fits an i32"))?;
+        Ok::<_, BadMessage>(Sleeping { key, epoch, last_index: group.last_index })
+    });
+    Ok(Heartbeat {
+        from_start: beat.process_start,
+        to_start: beat.receiver_start,
+        number: beat.sequence,
+        echo: beat.echo,
+        oldest_io_ms: beat.oldest_io_ms,
+        sleeping: sleeping.collect::<Result<_, _>>()?,
+    })
+}
+
+fn row(row: &LeaderRow) -> pb::LeaderRow {
+    pb::LeaderRow {
+        topic_id: topic(row.key),
+        partition: row.key.partition,
+        epoch: row.epoch,
+        leader: row.leader.unwrap_or(-1),
+        number: row.number,
+        in_sync: row.in_sync.to_vec(),
+    }
+}
+
+fn row_of(row: pb::LeaderRow) -> Result<LeaderRow, BadMessage> {
+    let key = key_of(&row.topic_id, row.partition)?;
+    let leader = Some(row.leader).filter(|leader| *leader >= 0);
+    Ok(LeaderRow { key, epoch: row.epoch, leader, number: row.number, in_sync: row.in_sync.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn there_and_back(said: PeerOut) {
+        let (body, payloads) = said.clone().into_wire().unwrap();
+        assert_eq!(PeerOut::from_wire(body, payloads), Ok(Some(said)));
+    }
+
+    #[test]
+    fn what_is_said_is_what_is_heard() {
+        let key = GroupKey { topic: TopicId([5; 16]), partition: 7 };
+        let sleeping = vec![Sleeping { key, epoch: 9, last_index: 12 }];
+        let beat = Heartbeat { from_start: 1, to_start: 2, number: 3, echo: 4, oldest_io_ms: 5, sleeping };
+        there_and_back(PeerOut::Heartbeat(beat));
+        for leader in [None, Some(0), Some(3)] {
+            let row = LeaderRow { key, epoch: 4, leader, number: 8, in_sync: [1, 2].into() };
+            there_and_back(PeerOut::Leaders(LeaderBatch { whole: leader.is_none(), rows: [row].into() }));
+        }
+        there_and_back(PeerOut::Propose { token: 6, command: Bytes::from_static(b"command") });
+        there_and_back(PeerOut::Proposed { token: 6, code: ErrorCode::NotController });
+    }
+
+    #[test]
+    fn a_group_that_cannot_be_is_refused() {
+        let mut row = pb::LeaderRow { topic_id: Bytes::from_static(b"short"), ..Default::default() };
+        let rows =
+            |row: &pb::LeaderRow| Body::LeaderRows(pb::LeaderRows { whole: false, rows: vec![row.clone()] });
+        assert!(PeerOut::from_wire(rows(&row), Vec::new()).is_err());
+        row.topic_id = Bytes::from(vec![1; 16]);
+        assert!(PeerOut::from_wire(rows(&row), Vec::new()).is_ok());
+        row.partition = -1;
+        assert!(PeerOut::from_wire(rows(&row), Vec::new()).is_err());
+        let term = pb::SleepingGroup { topic_id: row.topic_id, term: 1 << 40, ..Default::default() };
+        let beat = pb::Heartbeat { sleeping: vec![term], ..Default::default() };
+        assert!(PeerOut::from_wire(Body::Heartbeat(beat), Vec::new()).is_err());
+        assert!(PeerOut::from_wire(Body::Node(pb::NodeMessage { body: None }), Vec::new()).is_err());
+    }
+}

@@ -1,0 +1,228 @@
+//! Other nodes: what they say, what they are told, and the time that groups with replicas there are given.
+//!
+//! A group with replicas elsewhere is *awake* while it gets ticks; it sleeps when nothing has happened to it
+//! for a while (`sleep.rs`). Elections are in `elections.rs`.
+use crate::api::{Effect, Event, PeerOut};
+use crate::groups::{Open, Slot};
+use crate::leaders::{LeaderBatch, Leaders};
+use crate::liveness::{Heartbeat, Liveness};
+use crate::node::Node;
+use crate::registration::AskedIds;
+use consensus::{PeerMessage, TICK_MS};
+use model::{GroupKey, Mono, NodeId, Now};
+use std::collections::BTreeMap;
+use storage::{ExtractError, Extracted};
+
+/// What a node knows of the others.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    pub(crate) liveness: Liveness,
+    pub(crate) leaders: Leaders,
+    /// Groups that get ticks, and when something last happened to each.
+    pub(crate) awake: BTreeMap<GroupKey, Mono>,
+    next_tick: Mono,
+    /// Replicas that lost their leader, and when they campaign.
+    pub(crate) campaigns: BTreeMap<GroupKey, Mono>,
+    /// Groups whose replicas here are to be opened, a few at a time.
+    pub(crate) to_open: Vec<GroupKey>,
+    /// When this node asks for its registration again.
+    pub(crate) registering: Option<Mono>,
+    pub(crate) asked_ids: Option<AskedIds>,
+}
+
+impl Peers {
+    pub(crate) fn new(node: NodeId, start: u64, now: Mono, others: impl Iterator<Item = NodeId>) -> Peers {
+        let mut liveness = Liveness::new(node, start);
+        others.for_each(|other| liveness.add(now, other));
+        Peers {
+            liveness,
+            leaders: Leaders::new(node),
+            awake: BTreeMap::new(),
+            next_tick: now,
+            campaigns: BTreeMap::new(),
+            to_open: Vec::new(),
+            registering: None,
+            asked_ids: None,
+        }
+    }
+}
+
+impl Node {
+    /// The liveness connection to `node`, whose process start is `start`, stands.
+    pub fn on_peer_connected(&mut self, now: Now, node: NodeId, start: u64) {
+        let mut leases = Vec::new();
+        self.peers.liveness.on_connected(now.mono, node, start, &mut leases);
+        self.peers.leaders.on_connected(now.mono, node);
+        self.on_leases(now, leases);
+    }
+
+    /// The liveness connection to `node` is gone.
+    pub fn on_peer_disconnected(&mut self, now: Now, node: NodeId) {
+        let mut leases = Vec::new();
+        self.peers.liveness.on_disconnected(now.mono, node, &mut leases);
+        self.peers.leaders.on_disconnected(node);
+        self.on_leases(now, leases);
+    }
+
+    /// Something that `node` was told did not leave: what is not said again is told whole.
+    pub fn on_peer_missed(&mut self, now: Now, node: NodeId) {
+        self.peers.leaders.on_connected(now.mono, node);
+    }
+
+    /// Another node says something.
+    pub fn on_peer(&mut self, now: Now, node: NodeId, said: PeerOut) {
+        match said {
+            PeerOut::Raft { key, message } => self.on_raft(now, node, key, message),
+            PeerOut::Heartbeat(beat) => self.on_heartbeat(now, node, &beat),
+            PeerOut::Leaders(batch) => self.on_leaders(now, node, &batch),
+            PeerOut::Propose { token, command } => self.on_propose(now, node, token, command),
+            PeerOut::Proposed { code, .. } => self.on_proposed(now, code),
+        }
+        self.settle(now);
+    }
+
+    fn on_raft(&mut self, now: Now, node: NodeId, key: GroupKey, message: PeerMessage) {
+        if !self.groups.contains_key(&key) {
+            // A topic that this node has not heard of yet: raft says it again.
+            self.open_replica(now, key);
+        }
+        let from = message.from();
+        let theirs = |open: &Open| open.partition.members().iter().any(|m| (m.id, m.node_id) == (from, node));
+        if !self.open_group(key).is_some_and(theirs) {
+            return;
+        }
+        if self.with(key, |p, dir, fx| p.step(now, message, dir, fx)).is_some() {
+            self.stir(now, key);
+        }
+    }
+
+    fn on_heartbeat(&mut self, now: Now, node: NodeId, beat: &Heartbeat) {
+        let mut leases = Vec::new();
+        let heard = self.peers.liveness.on_heartbeat(now.mono, node, beat, &mut leases);
+        self.on_leases(now, leases);
+        if heard {
+            beat.sleeping.iter().for_each(|said| self.follower_sleeps(node, said));
+        }
+    }
+
+    fn on_leaders(&mut self, now: Now, node: NodeId, batch: &LeaderBatch) {
+        let image = self.metadata.image();
+        let deleted = |topic| image.tombstones.contains_key(&topic);
+        let rose = self.peers.leaders.on_rows(node, batch.whole, &batch.rows, &deleted);
+        for key in rose {
+            let epoch = self.peers.leaders.leader(key).epoch;
+            let behind = self.open_group(key).is_some_and(|o| o.partition.term() < epoch as u64);
+            if behind {
+                self.stir(now, key);
+            }
+        }
+    }
+
+    /// Something happened to a group: it gets ticks, where it has replicas elsewhere.
+    pub(crate) fn stir(&mut self, now: Now, key: GroupKey) {
+        let Some(Slot::Open(open)) = self.groups.get_mut(&key) else { return };
+        if open.partition.is_alone() {
+            return;
+        }
+        if self.peers.awake.insert(key, now.mono).is_none() {
+            open.partition.wake();
+            self.peers.liveness.wakes(key);
+            self.peers.next_tick = self.peers.next_tick.max(now.mono);
+        }
+    }
+
+    /// When something is to be done for the sake of other nodes.
+    pub(crate) fn peers_deadline(&self) -> Option<Mono> {
+        let ticks = (!self.peers.awake.is_empty()).then_some(self.peers.next_tick);
+        let campaigns = self.peers.campaigns.values().min().copied();
+        let told = [self.peers.liveness.next_deadline(), self.peers.leaders.next_deadline()];
+        let opening = (!self.peers.to_open.is_empty()).then_some(self.peers.next_tick);
+        [ticks, campaigns, opening, self.peers.registering].into_iter().chain(told).flatten().min()
+    }
+
+    /// Leases, heartbeats, elections, ticks.
+    pub(crate) fn tick_peers(&mut self, now: Now) {
+        let mut leases = Vec::new();
+        self.peers.liveness.advance(now.mono, &mut leases);
+        self.on_leases(now, leases);
+        self.campaign_due(now);
+        self.open_some(now);
+        self.register_again(now);
+        if self.peers.next_tick <= now.mono {
+            // Time that was lost is not made up for: ticks in a heap would end leases of leaders that live.
+            self.peers.next_tick = now.mono.after_ms(TICK_MS as i64);
+            let keys: Vec<GroupKey> = self.peers.awake.keys().copied().collect();
+            for key in keys {
+                self.with(key, |p, dir, fx| p.tick_group(now, dir, fx));
+                self.look_at(now, key);
+            }
+        }
+        self.settle(now);
+        self.tell_peers(now);
+    }
+
+    /// Heartbeats and rows that are due.
+    pub(crate) fn tell_peers(&mut self, now: Now) {
+        let busy = self.dir.syncing_since().map_or(0, |since| now.mono.since(since).as_millis() as u64);
+        let mut beats = Vec::new();
+        self.peers.liveness.heartbeats(now.mono, busy, &mut beats);
+        let beats = beats.into_iter().map(|(node, beat)| Effect::Peer(node, PeerOut::Heartbeat(beat)));
+        self.fx.extend(beats);
+        let mut batches = Vec::new();
+        self.peers.leaders.batches(now.mono, &mut batches);
+        let batches = batches.into_iter().map(|(node, rows)| Effect::Peer(node, PeerOut::Leaders(rows)));
+        self.fx.extend(batches);
+    }
+
+    /// Entries for a replica that is behind were read.
+    pub(crate) fn entries_read(
+        &mut self,
+        now: Now,
+        key: GroupKey,
+        number: u64,
+        result: Result<Extracted, ExtractError>,
+    ) {
+        let entries = match result {
+            Ok(found) => found.entries,
+            Err(error) => {
+                let detail = format!("entries for a replica that is behind: {error}");
+                self.fx.push(Effect::Event(Event::GroupFailed { key, detail }));
+                Vec::new()
+            }
+        };
+        self.with(key, |p, dir, fx| p.on_entries(now, number, entries, dir, fx));
+    }
+
+    /// Who leads a partition, as far as this node knows: (epoch, node). The epoch is -1 where it is not
+    /// known yet, the node `None` where there is no live leader.
+    pub fn leader_of(&self, key: GroupKey) -> (i32, Option<NodeId>) {
+        let image = self.metadata.image();
+        let replicas = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+        let only = replicas.filter(|p| p.replicas.len() == 1).map(|p| p.replicas[0].node);
+        if only == Some(self.cfg.node_id) {
+            return (self.leader_epoch(key), only);
+        }
+        let view = self.peers.leaders.leader(key);
+        // Whoever is alone elects itself when it is touched.
+        let live = |node: &NodeId| self.peers.liveness.lost_since(*node).is_none();
+        (view.epoch, view.leader.or(only.filter(live)))
+    }
+
+    /// Nodes whose replicas of a partition are in sync, in the order of the wanted set.
+    pub fn in_sync_of(&self, key: GroupKey) -> Vec<NodeId> {
+        let image = self.metadata.image();
+        let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+        let Some(partition) = partition else { return Vec::new() };
+        let wanted = partition.replicas.iter().map(|r| r.node);
+        if partition.replicas.len() == 1 {
+            return wanted.collect();
+        }
+        let view = self.peers.leaders.leader(key);
+        wanted.filter(|node| view.in_sync.contains(node)).collect()
+    }
+
+    /// The nodes that are taken for alive, this one among them.
+    pub fn live_nodes(&self, now: Now) -> Vec<NodeId> {
+        self.peers.liveness.live(now.mono)
+    }
+}

@@ -1,0 +1,275 @@
+//! Three replicas of one partition, each over its own disk, joined by hand.
+use crate::test_rig::{Rig, numbered, plain};
+use crate::{AppendError, Appended, Origin, PartitionConfig, PartitionFx};
+use bytes::BytesMut;
+use consensus::PeerMessage;
+use model::ErrorCode;
+use std::collections::BTreeSet;
+
+struct Trio {
+    rigs: Vec<Rig>,
+    /// Nodes that nobody hears and that hear nobody.
+    cut: BTreeSet<i32>,
+}
+
+impl Trio {
+    fn new(cfg: PartitionConfig) -> Trio {
+        let rigs = (1..=3).map(|id| Rig::replica(id, 3, cfg.clone())).collect();
+        Trio { rigs, cut: BTreeSet::new() }
+    }
+
+    /// With node 1 leading.
+    fn led(cfg: PartitionConfig) -> Trio {
+        let mut trio = Trio::new(cfg);
+        trio.elect(1);
+        trio
+    }
+
+    fn of(&mut self, node: i32) -> &mut Rig {
+        &mut self.rigs[node as usize - 1]
+    }
+
+    fn elect(&mut self, node: i32) {
+        let rig = self.of(node);
+        rig.part.campaign(rig.now, &mut rig.dir, &mut rig.fx);
+        self.settle();
+        assert!(self.of(node).part.leader_epoch().is_some(), "{node} leads");
+    }
+
+    fn take_messages(&mut self) -> Vec<(i32, i32, PeerMessage)> {
+        let mut out = Vec::new();
+        for (from, rig) in (1..).zip(&mut self.rigs) {
+            rig.settle();
+            rig.read_entries();
+            for effect in std::mem::take(&mut rig.fx) {
+                match effect {
+                    PartitionFx::Send { node, message } => out.push((from, node, message)),
+                    PartitionFx::Refused { node, why } => panic!("{from} refused a message of {node}: {why}"),
+                    other => rig.fx.push(other),
+                }
+            }
+        }
+        out
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let mut messages = self.take_messages();
+            messages.retain(|(from, to, _)| !self.cut.contains(from) && !self.cut.contains(to));
+            if messages.is_empty() {
+                return;
+            }
+            for (_, to, message) in messages {
+                let rig = self.of(to);
+                rig.part.step(rig.now, message, &mut rig.dir, &mut rig.fx);
+            }
+        }
+    }
+
+    fn tick(&mut self, ticks: usize) {
+        for _ in 0..ticks {
+            for rig in &mut self.rigs {
+                rig.tick_group();
+            }
+            self.settle();
+        }
+    }
+
+    fn submit(&mut self, node: i32, token: u64, records: BytesMut) {
+        self.of(node).submit(token, records, -1, Origin::Client);
+        self.settle();
+    }
+
+    fn append(&mut self, node: i32, token: u64, records: BytesMut) -> Result<Appended, AppendError> {
+        self.submit(node, token, records);
+        self.of(node).answer(token).expect("answered")
+    }
+
+    fn values(&mut self, node: i32) -> Vec<String> {
+        let read = self.of(node).read_all();
+        read.into_iter().map(|(_, value)| String::from_utf8(value).unwrap()).collect()
+    }
+}
+
+fn two_of_three() -> PartitionConfig {
+    PartitionConfig { min_insync_replicas: 2, ..PartitionConfig::default() }
+}
+
+#[test]
+fn what_is_acknowledged_is_on_a_majority_and_every_replica_reads_the_same() {
+    let mut trio = Trio::led(two_of_three());
+    assert_eq!(trio.append(1, 1, plain(&["a", "b"])).unwrap().base_offset, 0);
+    trio.cut = [3].into();
+    assert_eq!(trio.append(1, 2, plain(&["c"])).unwrap().base_offset, 2);
+    assert_eq!(trio.of(3).part.log_end(), 2);
+    trio.cut.clear();
+    trio.tick(8);
+    for node in 1..=3 {
+        assert_eq!(trio.values(node), ["a", "b", "c"], "node {node}");
+    }
+    let chains: BTreeSet<u32> = trio.rigs.iter().map(|r| r.part.log().chain()).collect();
+    assert_eq!(chains.len(), 1);
+    assert_eq!(trio.of(2).part.leader_node(), Some(1));
+}
+
+#[test]
+fn a_follower_refuses_appends_before_it_looks_at_sequences() {
+    let mut trio = Trio::led(two_of_three());
+    trio.append(1, 1, numbered(5, 0, 0, &["a"])).unwrap();
+    for sequence in [0, 7] {
+        let refused = trio.append(2, 2, numbered(5, 0, sequence, &["x"])).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NotLeaderOrFollower);
+    }
+}
+
+#[test]
+fn without_a_majority_nothing_is_acknowledged_and_nobody_is_told_that_it_failed() {
+    let mut trio = Trio::led(PartitionConfig::default());
+    trio.cut = [1].into();
+    trio.submit(1, 7, plain(&["lost?"]));
+    assert!(trio.of(1).answer(7).is_none());
+    trio.tick(80);
+    assert_eq!(trio.of(1).part.leader_epoch(), None, "check-quorum deposes it");
+    let told = trio.of(1).answer(7).unwrap().unwrap_err();
+    assert_eq!(told.code, ErrorCode::RequestTimedOut, "it may yet be committed");
+}
+
+#[test]
+fn a_deposed_leaders_tail_gives_way_to_its_successors() {
+    let mut trio = Trio::led(two_of_three());
+    trio.append(1, 1, numbered(5, 0, 0, &["a"])).unwrap();
+    trio.cut = [1].into();
+    for (token, value) in [(2, "old b"), (3, "old c"), (4, "old d")] {
+        trio.submit(1, token, numbered(5, 0, token as i32 - 1, &[value]));
+    }
+    // Its own disk has them, and marks that say so.
+    trio.of(1).settle();
+    assert_eq!(trio.of(1).part.log_end(), 4);
+    trio.tick(60);
+    let new = if trio.of(2).part.is_leader() { 2 } else { 3 };
+    trio.append(new, 5, numbered(5, 0, 1, &["b"])).unwrap();
+    trio.cut.clear();
+    trio.tick(10);
+    assert_eq!(trio.values(1), ["a", "b"]);
+    assert_eq!(trio.of(1).part.log().chain(), trio.of(new).part.log().chain());
+    // Its memory of the producer followed its log: sequence 2 is the next one, not a duplicate.
+    trio.elect_from(1, new);
+    assert_eq!(trio.append(1, 6, numbered(5, 0, 2, &["c"])).unwrap().base_offset, 2);
+    trio.tick(4);
+    for node in 1..=3 {
+        trio.of(node).restart(true);
+        assert_eq!(trio.of(node).part.log_end(), 3, "node {node}");
+    }
+}
+
+impl Trio {
+    fn elect_from(&mut self, node: i32, leader: i32) {
+        let rig = self.of(leader);
+        assert!(rig.part.transfer_leader(rig.now, node, &mut rig.dir, &mut rig.fx));
+        self.settle();
+        assert!(self.of(node).part.leader_epoch().is_some());
+    }
+}
+
+/// Power is lost on the deposed leader when its `after`th message has come and no sync has ended since the
+/// `held`th: whether the log held the old entry, neither, or the new one waited for the mark.
+fn crash_while_the_tail_gives_way(held: usize, after: usize) -> bool {
+    let mut trio = Trio::led(two_of_three());
+    trio.append(1, 1, plain(&["a"])).unwrap();
+    trio.cut = [1].into();
+    trio.submit(1, 2, plain(&["old"]));
+    trio.of(1).now.mono = trio.of(1).now.mono.after_ms(100);
+    trio.of(1).settle();
+    trio.tick(60);
+    let new = if trio.of(2).part.is_leader() { 2 } else { 3 };
+    trio.append(new, 3, plain(&["new"])).unwrap();
+    trio.cut.clear();
+    let (mut come, mut waited) = (0, false);
+    'ticks: for _ in 0..10 {
+        trio.of(new).tick_group();
+        loop {
+            let messages = trio.take_messages();
+            if messages.is_empty() {
+                break;
+            }
+            for (_, to, message) in messages {
+                let rig = trio.of(to);
+                rig.part.step(rig.now, message, &mut rig.dir, &mut rig.fx);
+                if to == 1 {
+                    come += 1;
+                    trio.of(1).hold_syncs = come >= held;
+                    waited |= trio.of(1).part.log_end() == 1;
+                    if come == after {
+                        break 'ticks;
+                    }
+                }
+            }
+        }
+    }
+    trio.of(1).restart(true);
+    trio.tick(12);
+    assert_eq!(trio.values(1), ["a", "new"], "{held} {after}");
+    waited
+}
+
+#[test]
+fn entries_of_a_new_leader_wait_until_the_old_mark_is_lowered() {
+    let mut waited = 0;
+    for held in 1..8 {
+        for after in held..9 {
+            waited += usize::from(crash_while_the_tail_gives_way(held, after));
+        }
+    }
+    assert!(waited > 3, "{waited}");
+}
+
+#[test]
+fn min_insync_replicas_above_a_majority_delays_the_answer_and_refuses_when_one_is_gone() {
+    let mut trio = Trio::led(PartitionConfig { min_insync_replicas: 3, ..PartitionConfig::default() });
+    trio.append(1, 1, plain(&["a"])).unwrap();
+    trio.of(3).hold_syncs = true;
+    trio.submit(1, 2, plain(&["b"]));
+    assert!(trio.of(1).answer(2).is_none(), "committed, but on two disks only");
+    assert_eq!(trio.of(1).part.high_watermark(), 2);
+    trio.of(3).release_syncs();
+    trio.settle();
+    assert_eq!(trio.of(1).answer(2).unwrap().unwrap().base_offset, 1);
+    trio.of(1).part.set_down(|node| node == 3);
+    let refused = trio.append(1, 3, plain(&["c"])).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotEnoughReplicas);
+    let now = trio.of(1).now;
+    assert_eq!(trio.of(1).part.in_sync_replicas(now), [1, 2]);
+}
+
+#[test]
+fn a_damaged_batch_from_a_peer_is_refused_and_changes_nothing() {
+    let mut trio = Trio::led(two_of_three());
+    trio.of(1).submit(1, plain(&["a"]), -1, Origin::Client);
+    let messages = trio.take_messages();
+    let (_, _, message) = messages.into_iter().find(|(_, to, m)| *to == 2 && m.data().count() > 0).unwrap();
+    let damaged = message.with_damaged_payload();
+    let rig = trio.of(2);
+    rig.part.step(rig.now, damaged, &mut rig.dir, &mut rig.fx);
+    assert!(rig.fx.iter().any(|e| matches!(e, PartitionFx::Refused { node: 1, .. })));
+    assert_eq!(rig.part.log_end(), 0);
+    rig.fx.clear();
+    rig.part.step(rig.now, message, &mut rig.dir, &mut rig.fx);
+    assert_eq!(rig.part.log_end(), 1);
+}
+
+#[test]
+fn every_replica_comes_back_after_a_power_cut_with_all_that_was_acknowledged() {
+    let mut trio = Trio::led(two_of_three());
+    for n in 0..20 {
+        trio.append(1, n, plain(&[&format!("v{n}")])).unwrap();
+    }
+    for node in 1..=3 {
+        trio.of(node).restart(true);
+    }
+    trio.elect(2);
+    trio.tick(8);
+    let expected: Vec<String> = (0..20).map(|n| format!("v{n}")).collect();
+    for node in 1..=3 {
+        assert_eq!(trio.values(node), expected, "node {node}");
+    }
+}

@@ -1,0 +1,558 @@
+//! The controllers: who votes on the metadata, where other nodes find them, and the secret that all share.
+//!
+//! `controller.quorum.voters` is the membership at the birth of a cluster; `controller.quorum.bootstrap.servers`
+//! only says where some of it is found.
+use super::listeners::{Address, Endpoints, words};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::Read;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+const VOTERS: &str = "controller.quorum.voters";
+const SERVERS: &str = "controller.quorum.bootstrap.servers";
+const SECRET: &str = "cluster.secret.file";
+/// More voters make every change of the metadata slower and nothing safer.
+const MOST_VOTERS: usize = 9;
+/// Bytes of a secret that nobody guesses.
+const LEAST_SECRET: usize = 16;
+/// Whoever names a larger file has named the wrong one.
+const MOST_SECRET: usize = 4096;
+/// Others may read, others may write.
+const FOR_EVERYBODY: u32 = 0o006;
+
+/// A voter of the metadata group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Voter {
+    /// Its `node.id`.
+    pub(crate) id: i32,
+    /// Its controller listener, as other nodes reach it.
+    pub(crate) address: Address,
+}
+
+impl fmt::Display for Voter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.id, self.address)
+    }
+}
+
+/// What the nodes of a cluster prove to each other that they know. Not shown in any form.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(pub(crate) Vec<u8>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// The controllers, as the configuration names them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Quorum {
+    /// Voters at the birth of the cluster, in order of their ids. Empty, or this node alone: a node that is
+    /// its own only voter, unless `bootstrap` names others.
+    pub(crate) voters: Vec<Voter>,
+    /// Where controllers are found.
+    pub(crate) bootstrap: Vec<Address>,
+    /// What `cluster.secret.file` holds; not read where there is nobody else to talk to.
+    pub(crate) secret: Option<Secret>,
+}
+
+/// Works out the controllers, and refuses what cannot run.
+pub(super) fn resolve(
+    text: &dyn Fn(&str) -> String,
+    node_id: i32,
+    ends: &Endpoints,
+) -> Result<Quorum, String> {
+    let named = parse(text)?;
+    refuse_several_voters(&named, node_id, &ends.controllers)?;
+    judge(named, text, node_id, ends)
+}
+
+/// A node must be its own only voter: finding itself, or nobody, among the controllers.
+fn refuse_several_voters(named: &Quorum, node_id: i32, own: &[Address]) -> Result<(), String> {
+    let others = |key: &str, whom: &dyn fmt::Display| {
+        Err(format!(
+            "{key} names {whom}: this release runs single nodes; leave the key out, or name this node alone"
+        ))
+    };
+    if let Some(voter) = named.voters.iter().find(|voter| voter.id != node_id) {
+        return others(VOTERS, voter);
+    }
+    match named.bootstrap.first() {
+        Some(server) if !finds_only_itself(&named.bootstrap, own) => others(SERVERS, server),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `servers` names nobody but this node, which is told by its port: its own name may be any.
+fn finds_only_itself(servers: &[Address], own: &[Address]) -> bool {
+    match servers {
+        [] => true,
+        [one] => own.is_empty() || own.iter().any(|listener| listener.port == one.port),
+        _ => false,
+    }
+}
+
+fn parse(text: &dyn Fn(&str) -> String) -> Result<Quorum, String> {
+    let voters = words(&text(VOTERS)).iter().map(|word| voter(word)).collect::<Result<_, _>>()?;
+    let server = |word: &String| {
+        address(word).ok_or_else(|| format!("{SERVERS}: {word:?} is not host:port, as localhost:9093 is"))
+    };
+    let bootstrap = words(&text(SERVERS)).iter().map(server).collect::<Result<_, _>>()?;
+    Ok(Quorum { voters, bootstrap, secret: None })
+}
+
+fn voter(word: &str) -> Result<Voter, String> {
+    let parsed = word.split_once('@').and_then(|(id, at)| {
+        let id = id.trim().parse().ok().filter(|id: &i32| *id >= 0)?;
+        Some(Voter { id, address: address(at)? })
+    });
+    parsed.ok_or_else(|| {
+        let bad = format!("{VOTERS}: {word:?} is not id@host:port");
+        match word.split_once('@').and_then(|(_, at)| at.rsplit_once(':')) {
+            Some((at, id)) if model::TopicId::parse(id).is_ok() && address(at).is_some() => format!(
+                "{bad}: {id} is a directory id, which Kafka's --initial-controllers takes and this key does not; leave it out"
+            ),
+            _ => format!("{bad}, as 1@localhost:9093 is"),
+        }
+    })
+}
+
+/// `host:port` in the characters that Kafka takes; IPv6 in brackets or, as it takes that as well, without.
+fn address(text: &str) -> Option<Address> {
+    let bare = || {
+        let (host, port) = text.trim().rsplit_once(':')?;
+        is_ipv6(host).then_some(Address { host: host.to_owned(), port: port.parse().ok()? })
+    };
+    let valid = |c: char| c.is_ascii_alphanumeric() || "-%._:".contains(c);
+    Address::parse(text).or_else(bare).filter(|address| address.host.chars().all(valid))
+}
+
+/// Whether it is an IPv6 address, with or without a zone.
+fn is_ipv6(host: &str) -> bool {
+    host.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+}
+
+/// All that can be wrong once a quorum may have several voters.
+fn judge(
+    mut named: Quorum,
+    text: &dyn Fn(&str) -> String,
+    node_id: i32,
+    ends: &Endpoints,
+) -> Result<Quorum, String> {
+    named.voters.sort_by_key(|voter| voter.id);
+    if let Some(pair) = named.voters.windows(2).find(|pair| pair[0].id == pair[1].id) {
+        return Err(format!("{VOTERS}: {} and {} have the same id", pair[0], pair[1]));
+    }
+    let alone = named.voters.iter().all(|voter| voter.id == node_id);
+    if alone && finds_only_itself(&named.bootstrap, &ends.controllers) {
+        return Ok(named);
+    }
+    check_voters(&named)?;
+    if !named.voters.is_empty() {
+        check_own_line(&named.voters, text, node_id, &ends.controllers)?;
+    }
+    let among = text("inter.broker.listener.name").to_ascii_uppercase();
+    if !among.is_empty() && !ends.advertised.iter().any(|told| told.name == among) {
+        return Err(format!(
+            "inter.broker.listener.name: {among} is not among advertised.listeners, so no other broker finds it"
+        ));
+    }
+    named.secret = secret(&named, text, &ends.controllers)?;
+    Ok(named)
+}
+
+fn check_voters(named: &Quorum) -> Result<(), String> {
+    if named.voters.len() > MOST_VOTERS {
+        return Err(format!(
+            "{VOTERS}: names {} voters, {MOST_VOTERS} at most; 3 or 5 are enough, other nodes need not vote",
+            named.voters.len()
+        ));
+    }
+    let unreachable = |address: &Address| address.is_any() || address.port == 0;
+    if let Some(voter) = named.voters.iter().find(|voter| unreachable(&voter.address)) {
+        return Err(format!("{VOTERS}: other nodes cannot connect to {voter}; name a host and a port"));
+    }
+    if let Some(server) = named.bootstrap.iter().find(|server| unreachable(server)) {
+        return Err(format!("{SERVERS}: nobody can connect to {server}; name a host and a port"));
+    }
+    let mut seen = BTreeSet::new();
+    for Voter { address, .. } in &named.voters {
+        if !seen.insert((&address.host, address.port)) {
+            return Err(format!("{VOTERS}: {address} is the address of two voters"));
+        }
+    }
+    Ok(())
+}
+
+/// Role, voters and listeners of this node must say the same.
+fn check_own_line(
+    voters: &[Voter],
+    text: &dyn Fn(&str) -> String,
+    node_id: i32,
+    own: &[Address],
+) -> Result<(), String> {
+    let controls = words(&text("process.roles")).iter().any(|role| role == "controller");
+    let Some(line) = voters.iter().find(|voter| voter.id == node_id) else {
+        return match controls {
+            true => Err(format!(
+                "{VOTERS}: lacks node.id {node_id}, though process.roles has controller; add {node_id}@host:port on \
+                 every node, or take the role away"
+            )),
+            false => Ok(()),
+        };
+    };
+    if !controls {
+        return Err(format!("process.roles: lacks controller, though {VOTERS} names this node as {line}"));
+    }
+    if own.is_empty() {
+        return Err(format!(
+            "controller.listener.names: names none of the listeners, though {VOTERS} names this node as {line}; add \
+             CONTROLLER, and CONTROLLER://:{} to listeners",
+            line.address.port
+        ));
+    }
+    if !own.iter().any(|listener| listener.port == line.address.port) {
+        let ports: Vec<String> = own.iter().map(|listener| listener.port.to_string()).collect();
+        return Err(format!(
+            "{VOTERS}: {line} is this node, whose controller listener has port {}",
+            ports.join(" and ")
+        ));
+    }
+    Ok(())
+}
+
+/// The secret, without which nodes talk on loopback only: whoever reached the controller listener could vote.
+fn secret(named: &Quorum, text: &dyn Fn(&str) -> String, own: &[Address]) -> Result<Option<Secret>, String> {
+    let path = text(SECRET);
+    if !path.is_empty() {
+        return read_secret(Path::new(&path)).map(Some);
+    }
+    let voters = named.voters.iter().map(|voter| &voter.address);
+    let far = |address: &&Address| !is_loopback(&address.host);
+    let why = match (voters.chain(&named.bootstrap).find(far), own.iter().find(far)) {
+        (Some(address), _) => format!("{address} is not a loopback address"),
+        (None, Some(listener)) => format!("the controller listener {listener} is open to other machines"),
+        (None, None) => return Ok(None),
+    };
+    Err(format!(
+        "{SECRET}: must be set, for {why}, and whoever reaches a controller could join; name a file that is the same \
+         on every node, made by: {MAKE}"
+    ))
+}
+
+const MAKE: &str = "(umask 077; head -c 32 /dev/urandom | base64 > FILE)";
+
+/// Names are taken for remote, but for those that never are: nothing is looked up before the start.
+fn is_loopback(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    let bare = host.split('%').next().unwrap_or_default();
+    match bare.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
+/// Reads the file; white space around the secret does not count, as editors and `echo` add a line's end.
+///
+/// A file that everybody may read or write is refused rather than warned of: what each user of the machine
+/// knows, or chooses, proves nothing, and a warning in a log is read after the harm. The group may read it,
+/// as files are handed to containers.
+fn read_secret(path: &Path) -> Result<Secret, String> {
+    let bad = |what: String| format!("{SECRET}: {}: {what}", path.display());
+    let failed = |e: std::io::Error| {
+        bad(format!(
+            "{e}; it must be a file that this user can read, the same on every node, made by: {MAKE}"
+        ))
+    };
+    // Asked before it is opened: to open a pipe is to wait for its other end.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(bad("is no regular file".to_owned()));
+    }
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.mode();
+    if mode & FOR_EVERYBODY != 0 {
+        return Err(bad(format!(
+            "every user of this machine can read or write it (mode {:03o}); make a new secret, and chmod 600",
+            mode & 0o777
+        )));
+    }
+    let mut bytes = Vec::new();
+    file.take(MOST_SECRET as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > MOST_SECRET {
+        return Err(bad(format!("has more than {MOST_SECRET} bytes; a secret is one line, made by: {MAKE}")));
+    }
+    let secret = bytes.trim_ascii();
+    if secret.len() < LEAST_SECRET {
+        return Err(bad(format!(
+            "holds a secret of {} bytes, {LEAST_SECRET} at least; make one by: {MAKE}",
+            secret.len()
+        )));
+    }
+    Ok(Secret(secret.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::listeners;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    const CONTROLLER: &str = "listeners=PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093";
+    const NAMES: &str = "controller.listener.names=CONTROLLER";
+
+    fn value(pairs: &[&str], key: &str) -> String {
+        let set = pairs.iter().rev().filter_map(|pair| pair.split_once('='));
+        let default = cluster::config_defs::broker_def(key).unwrap().default.unwrap_or_default();
+        set.clone().find(|(name, _)| *name == key).map_or(default, |(_, value)| value).to_owned()
+    }
+
+    /// What `resolve` will say of node 1 once it does not refuse several voters any more.
+    fn behind(pairs: &[&str]) -> Result<Quorum, String> {
+        let pairs: Vec<&str> = [CONTROLLER, NAMES].iter().chain(pairs).copied().collect();
+        let text = |key: &str| value(&pairs, key);
+        judge(parse(&text)?, &text, 1, &listeners::resolve(&text, "here").unwrap())
+    }
+
+    fn refused(pairs: &[&str], part: &str) {
+        let said = behind(pairs).unwrap_err();
+        assert!(said.contains(part), "{pairs:?}: {said}");
+    }
+
+    fn at(host: &str, port: u16) -> Address {
+        Address { host: host.to_owned(), port }
+    }
+
+    fn secret_file(bytes: &[u8], mode: u32) -> (tempfile::TempDir, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let pair = format!("{SECRET}={}", path.display());
+        (dir, pair)
+    }
+
+    #[test]
+    fn voters_come_in_order_of_their_ids() {
+        let quorum = behind(&[
+            "controller.quorum.voters= 3@localhost:9095 ,1@127.0.0.1:9093,2@[::1]:9094",
+            "controller.quorum.bootstrap.servers=localhost:9093,127.0.0.2:9094",
+        ]);
+        let quorum = quorum.unwrap();
+        let voters: Vec<_> = quorum.voters.iter().map(|voter| (voter.id, voter.address.clone())).collect();
+        assert_eq!(voters, [(1, at("127.0.0.1", 9093)), (2, at("::1", 9094)), (3, at("localhost", 9095))]);
+        assert_eq!(quorum.bootstrap, [at("localhost", 9093), at("127.0.0.2", 9094)]);
+        assert_eq!(quorum.secret, None);
+        assert_eq!(quorum.voters[1].to_string(), "2@[::1]:9094");
+    }
+
+    #[test]
+    fn ipv6_is_taken_with_and_without_brackets() {
+        for (text, host) in [
+            ("2@[2001:db8::7]:9093", "2001:db8::7"),
+            ("2@2001:db8::7:9093", "2001:db8::7"),
+            ("2@::1:9093", "::1"),
+            ("2@[fe80::1%eth0]:9093", "fe80::1%eth0"),
+            ("2@fe80::1%eth0:9093", "fe80::1%eth0"),
+        ] {
+            assert_eq!(voter(text), Ok(Voter { id: 2, address: at(host, 9093) }), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_voter_is_refused() {
+        for bad in [
+            "1",
+            "1@",
+            "@a:1",
+            "a:1",
+            "x@a:1",
+            "-1@a:1",
+            "1@a",
+            "1@a:b",
+            "1@a:65536",
+            "1@a:1:2",
+            "1@::1",
+            "1@a@b:1",
+            "1@[::1:9093",
+            "1@a b:1",
+            "99999999999@a:1",
+        ] {
+            let said = voter(bad).unwrap_err();
+            assert!(
+                said.starts_with(&format!("controller.quorum.voters: {bad:?} is not id@host:port")),
+                "{said}"
+            );
+        }
+        refused(&["controller.quorum.bootstrap.servers=a"], "bootstrap.servers: \"a\" is not host:port");
+        refused(&["controller.quorum.bootstrap.servers=1@a:1:2"], "is not host:port");
+    }
+
+    #[test]
+    fn a_directory_id_is_named_as_what_it_is() {
+        for at in ["localhost:9093", "[::1]:9093", "::1:9093"] {
+            let said = voter(&format!("1@{at}:JEXY6aqzQY-32P5TStzaFg")).unwrap_err();
+            assert!(said.contains("JEXY6aqzQY-32P5TStzaFg is a directory id, which"), "{said}");
+        }
+        let said = voter("1@a:JEXY6aqzQY-32P5TStzaFg").unwrap_err();
+        assert!(!said.contains("directory id"), "there is no port: {said}");
+    }
+
+    #[test]
+    fn voters_that_contradict_each_other_are_refused() {
+        let voters = |list: &str| format!("controller.quorum.voters={list}");
+        refused(&[&voters("1@localhost:9093,2@a:1,1@b:1")], "1@localhost:9093 and 1@b:1 have the same id");
+        refused(&[&voters("1@localhost:9093,1@b:1")], "have the same id");
+        refused(&[&voters("1@localhost:9093,2@a:1,3@a:1")], "a:1 is the address of two voters");
+        refused(&[&voters("1@localhost:9093,2@:1")], "cannot connect to 2@:1");
+        refused(&[&voters("1@localhost:9093,2@0.0.0.0:1")], "cannot connect to 2@0.0.0.0:1");
+        refused(&[&voters("1@localhost:9093,2@a:0")], "cannot connect to 2@a:0");
+        refused(&["controller.quorum.bootstrap.servers=a:1,b:0"], "nobody can connect to b:0");
+        let many = |count: u16| {
+            let list: Vec<String> = (1..=count).map(|id| format!("{id}@localhost:{}", 9092 + id)).collect();
+            voters(&list.join(","))
+        };
+        assert_eq!(behind(&[&many(9)]).unwrap().voters.len(), 9);
+        refused(&[&many(10)], "names 10 voters, 9 at most");
+    }
+
+    #[test]
+    fn role_voters_and_listeners_of_this_node_must_agree() {
+        let (two, both) = (
+            "controller.quorum.voters=2@localhost:9094,3@localhost:9095",
+            "controller.quorum.voters=1@localhost:9093,2@localhost:9094",
+        );
+        refused(&[two], "lacks node.id 1, though process.roles has controller; add 1@host:port");
+        assert!(behind(&[two, "process.roles=broker"]).is_ok());
+        refused(&[both, "process.roles=broker"], "process.roles: lacks controller, though");
+        refused(
+            &["controller.quorum.voters=1@localhost:9999,2@localhost:9094"],
+            "1@localhost:9999 is this node, whose controller listener has port 9093",
+        );
+        refused(
+            &[both, "listeners=PLAINTEXT://127.0.0.1:9092"],
+            "controller.listener.names: names none of the listeners",
+        );
+        assert!(behind(&[both]).is_ok());
+    }
+
+    #[test]
+    fn the_listener_among_brokers_must_be_told_to_them() {
+        let pairs = [
+            "controller.quorum.voters=1@localhost:9093,2@localhost:9094",
+            "listeners=IN://127.0.0.1:9091,OUT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093",
+            "listener.security.protocol.map=IN:PLAINTEXT,OUT:PLAINTEXT",
+            "inter.broker.listener.name=IN",
+        ];
+        assert!(behind(&pairs).is_ok());
+        let hidden = [&pairs[..], &["advertised.listeners=OUT://127.0.0.1:9092"]].concat();
+        refused(&hidden, "inter.broker.listener.name: IN is not among advertised.listeners");
+    }
+
+    #[test]
+    fn without_a_secret_all_addresses_must_be_loopback() {
+        let all_interfaces = "listeners=PLAINTEXT://:9092,CONTROLLER://:9093";
+        let (own, near) = ("1@localhost:9093", "controller.quorum.voters=1@localhost:9093,2@127.0.0.9:9094");
+        for (pairs, whom) in [
+            (vec![format!("controller.quorum.voters={own},2@b.example:9093")], "b.example:9093"),
+            (vec![format!("controller.quorum.voters={own},2@10.0.0.2:9093")], "10.0.0.2:9093"),
+            (vec![format!("controller.quorum.voters={own},2@[2001:db8::7]:9093")], "[2001:db8::7]:9093"),
+            (vec![near.into(), "controller.quorum.bootstrap.servers=c:1".into()], "c:1"),
+            (vec!["controller.quorum.bootstrap.servers=b:1,c:1".into()], "b:1"),
+            (vec![near.into(), all_interfaces.into()], "the controller listener :9093"),
+        ] {
+            let pairs: Vec<&str> = pairs.iter().map(String::as_str).collect();
+            refused(&pairs, &format!("cluster.secret.file: must be set, for {whom} is"));
+            let (_dir, file) = secret_file(b"0123456789abcdef", 0o600);
+            let pairs: Vec<&str> = pairs.iter().copied().chain([file.as_str()]).collect();
+            assert_eq!(
+                behind(&pairs).unwrap().secret,
+                Some(Secret(b"0123456789abcdef".to_vec())),
+                "{pairs:?}"
+            );
+        }
+        for near in
+            ["localhost", "LocalHost", "b.localhost", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]
+        {
+            assert!(is_loopback(near), "{near}");
+        }
+        for far in ["", "0.0.0.0", "::", "notlocalhost", "localhost.example", "128.0.0.1", "fe80::1%lo"] {
+            assert!(!is_loopback(far), "{far}");
+        }
+    }
+
+    #[test]
+    fn the_secret_is_the_files_bytes_without_white_space_around_them() {
+        let far = "controller.quorum.voters=1@localhost:9093,2@b:9093";
+        for bytes in [&b" \tsixteen bytes .. \r\n\n"[..], b"sixteen bytes .."] {
+            let (_dir, file) = secret_file(bytes, 0o640);
+            assert_eq!(behind(&[far, &file]).unwrap().secret, Some(Secret(b"sixteen bytes ..".to_vec())));
+        }
+        let (_dir, file) = secret_file(&[0xff; MOST_SECRET], 0o400);
+        let quorum = behind(&[far, &file]).unwrap();
+        assert_eq!(quorum.secret, Some(Secret(vec![0xff; MOST_SECRET])));
+        assert!(format!("{quorum:?}").contains("secret: Some(Secret)"), "it is not shown");
+    }
+
+    #[test]
+    fn a_secret_that_protects_nothing_is_refused_with_its_file_and_what_to_do() {
+        let far = "controller.quorum.voters=1@localhost:9093,2@b:9093";
+        let good = b"0123456789abcdef";
+        for (bytes, mode, part) in [
+            (&good[..15], 0o600, "holds a secret of 15 bytes, 16 at least; make one by: "),
+            (b"   \n", 0o600, "holds a secret of 0 bytes"),
+            (&[b'x'; MOST_SECRET + 1], 0o600, "has more than 4096 bytes"),
+            (good, 0o644, "can read or write it (mode 644); make a new secret, and chmod 600"),
+            (good, 0o602, "can read or write it (mode 602)"),
+        ] {
+            let (dir, file) = secret_file(bytes, mode);
+            let begin = format!("cluster.secret.file: {}: ", dir.path().join("secret").display());
+            let said = behind(&[far, &file]).unwrap_err();
+            assert!(said.starts_with(&begin) && said.contains(part), "{said}");
+        }
+        let (dir, file) = secret_file(good, 0o600);
+        refused(&[far, &format!("{file}.not")], "secret.not: No such file or directory");
+        refused(&[far, &format!("{SECRET}={}", dir.path().display())], "is no regular file");
+        refused(&[far, &format!("{SECRET}=/dev/zero")], "is no regular file");
+    }
+
+    #[test]
+    fn a_node_alone_needs_neither_secret_nor_controller_listener() {
+        for pairs in [
+            &[][..],
+            &["controller.quorum.voters=1@far.example:1"],
+            &["controller.quorum.bootstrap.servers=far.example:9093"],
+            &[
+                "controller.quorum.voters=1@far:7",
+                "listeners=PLAINTEXT://:9092",
+                "cluster.secret.file=/nowhere",
+            ],
+        ] {
+            assert_eq!(behind(pairs).unwrap().secret, None, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn several_voters_are_refused_before_anything_else_is_said_of_them() {
+        let ends = Endpoints { controllers: vec![at("", 9093)], ..Endpoints::default() };
+        for (pairs, whom) in [
+            (["controller.quorum.voters=1@a:1,2@b:1"], "controller.quorum.voters names 2@b:1"),
+            (["controller.quorum.voters=2@[::1]:1,2@a:1"], "controller.quorum.voters names 2@[::1]:1"),
+            (
+                ["controller.quorum.bootstrap.servers=a:1,b:1"],
+                "controller.quorum.bootstrap.servers names a:1",
+            ),
+            (["controller.quorum.bootstrap.servers=a:1"], "controller.quorum.bootstrap.servers names a:1"),
+        ] {
+            let said = resolve(&|key| value(&pairs, key), 1, &ends).unwrap_err();
+            let rest = ": this release runs single nodes; leave the key out, or name this node alone";
+            assert_eq!(said, format!("{whom}{rest}"));
+        }
+        let alone = ["controller.quorum.voters=1@a:1", "controller.quorum.bootstrap.servers=a:9093"];
+        let quorum = resolve(&|key| value(&alone, key), 1, &ends).unwrap();
+        assert_eq!((quorum.voters.len(), quorum.bootstrap.len()), (1, 1));
+    }
+}
