@@ -8,8 +8,9 @@ use crate::metrics::handles::Closed;
 use crate::metrics::{self, BrokerMetrics};
 use crate::observe;
 use crate::opening;
+use crate::peers::{self, Links};
 use crate::reader_pool::ReaderPool;
-use crate::settings::{Listener, Settings};
+use crate::settings::{Listener, PeerSettings, Settings};
 use crate::shared::{Parts, Shared};
 use node::{Event, Node, NodeConfig, ReadToken};
 use std::io;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use storage::disk::RealDisk;
 use storage::{Completion, DiskOp, FileRange};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 
@@ -30,6 +31,8 @@ const SWEEP: Duration = Duration::from_millis(500);
 const HANDLERS_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a stop waits for a full disk to have room for its last record.
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a stop waits until others lead what was led here.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(5);
 /// Questions of the HTTP thread that may wait.
 const ASKS: usize = 16;
 
@@ -125,6 +128,7 @@ impl Broker {
         // After the lock: of two brokers on one directory the second is told about that. Before the node opens
         // the directory: a start that is refused writes nothing there.
         let bound = bind_all(&self.settings).await?;
+        let controllers = bind_controllers(&self.settings).await?;
         let http = self.settings.http.map(bind_http).transpose()?;
         let told = bound.iter().filter(|(l, _)| l.advertised);
         self.node.endpoints = told.map(|(l, s)| endpoint(l, s)).collect::<io::Result<_>>()?;
@@ -136,7 +140,9 @@ impl Broker {
             Node::open(self.node, &counted, clock.now()).map_err(|e| RunError::Directory(e.to_string()))?;
         let read = counted.bytes();
         let (wanted, reads) = mpsc::unbounded_channel();
-        let core = Core::new(node, Box::new(Queue(disk.clone())), wanted, clock);
+        let links = Links::new(peers::limits(self.settings.request_max_bytes));
+        let core = Core::new(node, Box::new(Queue(disk.clone())), wanted, links.clone(), clock);
+        let others = self.settings.peers.clone().map(Rc::new);
         let apis: Vec<_> = wire::served().iter().map(|api| (api.key.code(), api.name)).collect();
         let shared = Shared::new(Parts {
             readers: ReaderPool::new(self.settings.reader_threads)?,
@@ -144,30 +150,61 @@ impl Broker {
             settings: self.settings,
             core,
             disk,
+            links,
             seed,
         });
         let fenced = Rc::new(Notify::new());
         spawn_local(read_for_node(shared.clone(), reads));
         spawn_local(react(shared.clone(), completions, fenced.clone()));
-        ready(&shared).await?;
-        shared.core.look(|node| {
-            opening::tell_adopted(node);
-            opening::tell(node, read, begun.elapsed());
-        });
-        shared.refresh_settings();
-        let addresses = start(&shared, bound, http)?;
-        spawn_local(sweep(shared.clone()));
+        if let Some(others) = &others {
+            peers::start(&shared, others, controllers);
+        }
         // First: whoever reads the addresses may tell it to stop at once.
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        started(&addresses);
+        let mut asked = Asked::new(self.stop, fenced)?;
+        // It may be long until a majority is there: clients are told so instead of being kept waiting.
+        let sockets = Some((bound, http));
+        let (early, late) = if others.is_some() { (sockets, None) } else { (None, sockets) };
+        let early = early.map(|(bound, http)| start(&shared, bound, http)).transpose()?;
+        tokio::select! {
+            biased;
+            ready = ready(&shared, others.as_deref()) => ready?,
+            () = asked.once() => return Ok(end(&shared).await),
+        }
+        shared.core.look(|node| opening::tell(node, read, begun.elapsed()));
+        shared.refresh_settings();
+        let late = late.map(|(bound, http)| start(&shared, bound, http)).transpose()?;
+        shared.serving.set(true);
+        spawn_local(sweep(shared.clone()));
+        if let Some(addresses) = early.or(late) {
+            started(&addresses);
+        }
+        asked.once().await;
+        Ok(end(&shared).await)
+    }
+}
+
+/// Who may end a broker.
+struct Asked {
+    stop: Arc<Notify>,
+    fenced: Rc<Notify>,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Asked {
+    fn new(stop: Arc<Notify>, fenced: Rc<Notify>) -> io::Result<Asked> {
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Asked { stop, fenced, terminate, interrupt })
+    }
+
+    /// Resolves when somebody does.
+    async fn once(&mut self) {
         tokio::select! {
             () = self.stop.notified() => {}
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = fenced.notified() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            () = self.fenced.notified() => {}
         }
-        Ok(end(&shared).await)
     }
 }
 
@@ -189,6 +226,13 @@ async fn bind_all(settings: &Settings) -> Result<Vec<(Listener, TcpListener)>, R
         bound.push((l.clone(), socket));
     }
     Ok(bound)
+}
+
+/// Where other nodes connect.
+async fn bind_controllers(settings: &Settings) -> Result<Vec<TcpListener>, RunError> {
+    let Some(others) = &settings.peers else { return Ok(Vec::new()) };
+    let failed = |(address, error)| RunError::Listen { key: "listeners", address, error };
+    peers::bind(settings, others).await.map_err(failed)
 }
 
 /// What clients are told of a bound listener.
@@ -242,13 +286,28 @@ fn start(
     Ok(Addresses { listeners, http })
 }
 
-/// Waits until the metadata is loaded.
-async fn ready(shared: &Rc<Shared>) -> Result<(), RunError> {
+/// Waits until the metadata is loaded, has a leader, and knows this node.
+async fn ready(shared: &Rc<Shared>, others: Option<&PeerSettings>) -> Result<(), RunError> {
+    let mut say = Instant::now() + peers::SAY_EVERY;
     while !shared.core.ready() {
         if let Some(why) = shared.core.fenced() {
             return Err(RunError::Directory(why));
         }
-        shared.core.turned().await;
+        let _ = tokio::time::timeout(SWEEP, shared.core.turned()).await;
+        if let Some(others) = others
+            && Instant::now() >= say
+        {
+            say += peers::SAY_EVERY;
+            let voters = peers::waits_for(shared, others);
+            match shared.core.metadata_leader() {
+                Some(leader) => tracing::warn!(
+                    "waiting until node {leader}, which leads the metadata, has registered this node: {voters}"
+                ),
+                None => tracing::warn!(
+                    "waiting for a majority of the voters to elect a leader of the metadata: {voters}"
+                ),
+            }
+        }
     }
     Ok(())
 }
@@ -286,6 +345,23 @@ async fn sweep(shared: Rc<Shared>) {
         shared.refresh_settings();
         let pressed = shared.request_memory.pressed();
         shared.connections.sweep(&shared.settings(), shared.core.uptime(), Instant::now(), pressed);
+        shared.links.sweep(Instant::now());
+    }
+}
+
+/// Lets others lead what is led here, while this node still serves.
+async fn hand_over(shared: &Rc<Shared>) {
+    if !shared.clustered || shared.core.fenced().is_some() {
+        return;
+    }
+    shared.core.with_node(|node, now| node.begin_hand_over(now));
+    let handed_over = async {
+        while !shared.core.handed_over() {
+            shared.core.turned().await;
+        }
+    };
+    if tokio::time::timeout(HAND_OVER_PATIENCE, handed_over).await.is_err() {
+        tracing::warn!("stopping before all that is led here has another leader: what is left elects one");
     }
 }
 
@@ -293,6 +369,7 @@ async fn sweep(shared: Rc<Shared>) {
 /// on disk.
 async fn end(shared: &Rc<Shared>) -> Stopped {
     tracing::info!("stopping");
+    hand_over(shared).await;
     shared.begin_stop();
     let begun = Instant::now();
     let patience = shared.settings().stop_patience;
@@ -303,6 +380,7 @@ async fn end(shared: &Rc<Shared>) -> Stopped {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     shared.connections.close_all(Closed::Shutdown);
+    shared.links.stop();
     if shared.core.fenced().is_none() {
         shared.core.with_node(|node, now| node.begin_stop(now));
         let asked = Instant::now();

@@ -10,23 +10,19 @@ use crate::dispatch::{self, Outcome};
 use crate::frame_reader::{FrameReader, ReadEnd};
 use crate::handlers::produce::ProduceCall;
 use crate::metrics::handles::Closed;
+use crate::peers;
 use crate::shared::{Complaint, Shared};
+use crate::write_pieces::{GATHER_BYTES, write_pieces};
 use bytes::{Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::IoSlice;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-
-/// Pieces of one vectored write.
-const MAX_PIECES: usize = 64;
-/// Answers that are ready are gathered into one write up to this many bytes.
-const GATHER_BYTES: usize = 256 << 10;
 
 /// An answer that is due, in the order of the requests.
 struct Answer {
@@ -248,7 +244,7 @@ async fn take_request(
     memory: Held,
     bytes: usize,
 ) -> Result<(), Closed> {
-    let received = Instant::now();
+    let (received, kept) = (Instant::now(), peers::keep(shared, &frame));
     let request = match dispatch::decode(frame) {
         Ok(request) => request,
         Err(dispatch::Refusal::Answer(pieces)) => {
@@ -278,6 +274,7 @@ async fn take_request(
         correlation_id: header.correlation_id,
         received,
         request_bytes: bytes,
+        refused: None,
     };
     let limits = {
         let settings = shared.settings.borrow();
@@ -289,7 +286,7 @@ async fn take_request(
         shared.metrics.pipeline_full.increment(1);
         pipeline.at_most(limits.0 - 1, limits.1).await;
     }
-    match dispatch::begin(shared, ctx, request) {
+    match dispatch::begin(shared, ctx, request, kept) {
         Outcome::Produce(call) => {
             let body = AnswerBody::Produce(call);
             pipeline.push(Answer { body, memory, bytes });
@@ -318,7 +315,7 @@ async fn write_loop(shared: &Rc<Shared>, pipeline: &Pipeline, socket: &mut Write
             Err(reason) => return reason,
         };
         if !pieces.is_empty()
-            && let Err(error) = write_all(pipeline, socket, &mut pieces).await
+            && let Err(error) = write_pieces(socket, &mut pieces, &pipeline.handle.writing_since).await
         {
             tracing::debug!(peer = %pipeline.handle.info.peer, %error, "connection lost while answering");
             return Closed::Io;
@@ -371,40 +368,6 @@ fn poll_answers(
         return Poll::Pending;
     }
     Poll::Ready(Ok(taken))
-}
-
-/// Writes everything; the connection counts as stalled from the last progress on.
-async fn write_all(
-    pipeline: &Pipeline,
-    socket: &mut WriteHalf<'_>,
-    pieces: &mut VecDeque<Bytes>,
-) -> std::io::Result<()> {
-    pipeline.handle.writing_since.set(Some(Instant::now()));
-    while !pieces.is_empty() {
-        let mut slices = [IoSlice::new(&[]); MAX_PIECES];
-        let mut count = 0;
-        for (slice, piece) in slices.iter_mut().zip(pieces.iter()) {
-            *slice = IoSlice::new(piece);
-            count += 1;
-        }
-        let mut written = socket.write_vectored(&slices[..count]).await?;
-        if written == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        while let Some(front) = pieces.front_mut() {
-            if front.len() > written {
-                bytes::Buf::advance(front, written);
-                break;
-            }
-            written -= front.len();
-            pieces.pop_front();
-        }
-        if !pieces.is_empty() {
-            pipeline.handle.writing_since.set(Some(Instant::now()));
-        }
-    }
-    pipeline.handle.writing_since.set(None);
-    Ok(())
 }
 
 #[cfg(test)]

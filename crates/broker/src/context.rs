@@ -1,4 +1,5 @@
 //! Who asks, and what they may do.
+use model::ErrorCode;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -60,6 +61,8 @@ pub(crate) struct RequestContext {
     pub(crate) received: Instant,
     /// Bytes of the request.
     pub(crate) request_bytes: usize,
+    /// The leader of the metadata, who alone could carry it out, cannot be had: the handler only says so.
+    pub(crate) refused: Option<ErrorCode>,
 }
 
 /// Client software as ApiVersions told it.

@@ -3,12 +3,14 @@ use crate::budget::Held;
 use crate::context::{Charge, RequestContext, Software};
 use crate::handlers::{self, produce::ProduceCall};
 use crate::metrics::handles::Closed;
+use crate::peers::{self, Ask, Carried};
 use crate::shared::Shared;
 use bytes::{Bytes, BytesMut};
 use model::ErrorCode;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 use wire::{ApiKey, Request, RequestError, RequestHeader, ResponseBody};
 
 /// Why a frame reaches no handler.
@@ -85,12 +87,23 @@ pub(crate) fn overlaps(request: &Request) -> bool {
 }
 
 /// Hands a request to its handler.
-pub(crate) fn begin(shared: &Rc<Shared>, ctx: RequestContext, request: Request) -> Outcome {
+pub(crate) fn begin(
+    shared: &Rc<Shared>,
+    ctx: RequestContext,
+    request: Request,
+    frame: Option<Bytes>,
+) -> Outcome {
     if let Some(api) = shared.metrics.api(ctx.api_key) {
         api.requests.increment(1);
         api.request_bytes.increment(ctx.request_bytes as u64);
     }
     ctx.charge(Charge::Decode(ctx.request_bytes));
+    if !shared.serving.get() {
+        return Outcome::Wait(Box::pin(starting(shared.clone(), ctx, request)));
+    }
+    if let Some(frame) = frame {
+        return Outcome::Wait(Box::pin(forward(shared.clone(), ctx, request, frame)));
+    }
     match request {
         Request::Produce(request) => {
             Outcome::Produce(Box::new(handlers::produce::begin(shared, ctx, request)))
@@ -99,7 +112,67 @@ pub(crate) fn begin(shared: &Rc<Shared>, ctx: RequestContext, request: Request) 
     }
 }
 
-async fn run(shared: Rc<Shared>, ctx: RequestContext, request: Request) -> Result<Finished, Closed> {
+/// Has the leader of the metadata answer a request. `frame`: the request as it came.
+async fn forward(
+    shared: Rc<Shared>,
+    mut ctx: RequestContext,
+    request: Request,
+    frame: Bytes,
+) -> Result<Finished, Closed> {
+    let from = (&ctx.connection.principal, &*ctx.connection.listener, &*ctx.client_id);
+    match peers::carry_out(&shared, from, &Ask::Frame(frame), patience(&request)).await {
+        Carried::Elsewhere(frame) => {
+            // Its sender asks this node next, which hears of leaders no later than the one that answered, or a
+            // little.
+            shared.elected(&made_by(&request), peers::CATCH_UP).await;
+            count_answer(&shared, &ctx, frame.len());
+            return Ok(Finished { pieces: vec![frame], memory: None, software: None });
+        }
+        Carried::Here => {}
+        Carried::Refused(code) => ctx.refused = Some(code),
+    }
+    run(shared, ctx, request).await
+}
+
+/// The topics that a request makes or enlarges.
+fn made_by(request: &Request) -> Vec<String> {
+    let owned = |name: &wire::Str| name.as_str().to_owned();
+    match request {
+        Request::CreateTopics(asked) => asked.topics.iter().map(|topic| owned(&topic.name)).collect(),
+        Request::CreatePartitions(asked) => asked.topics.iter().map(|topic| owned(&topic.name)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Answers while the metadata has no leader yet that knows this node: what is asked of named topics can be
+/// asked again. There is no such answer to anything else, and a connection that ends is tried again too.
+async fn starting(shared: Rc<Shared>, ctx: RequestContext, request: Request) -> Result<Finished, Closed> {
+    let body = match request {
+        Request::ApiVersions(_) => return run(shared, ctx, request).await,
+        Request::Metadata(request) => handlers::metadata::while_starting(&shared, &ctx, request),
+        _ => None,
+    };
+    let pieces = encode(&shared, &ctx, &body.ok_or(Closed::Starting)?)?;
+    Ok(Finished { pieces, memory: None, software: None })
+}
+
+/// How long the sender of an admin request waits.
+fn patience(request: &Request) -> Duration {
+    let ms = |ms: i32| Duration::from_millis(ms.max(0) as u64);
+    match request {
+        Request::CreateTopics(r) => ms(r.timeout_ms),
+        Request::DeleteTopics(r) => ms(r.timeout_ms),
+        Request::CreatePartitions(r) => ms(r.timeout_ms),
+        _ => handlers::alter_configs::PATIENCE,
+    }
+}
+
+/// Runs a request's handler and encodes its answer.
+pub(crate) async fn run(
+    shared: Rc<Shared>,
+    ctx: RequestContext,
+    request: Request,
+) -> Result<Finished, Closed> {
     let done = answer(&shared, &ctx, request).await;
     let pieces = encode(&shared, &ctx, &done.body)?;
     Ok(Finished { pieces, memory: done.memory, software: done.software })
@@ -116,12 +189,15 @@ pub(crate) fn encode(
         tracing::error!(%error, "answer could not be encoded");
         Closed::Internal
     })?;
+    count_answer(shared, ctx, frame.iter().map(Bytes::len).sum());
+    Ok(frame)
+}
+
+fn count_answer(shared: &Shared, ctx: &RequestContext, bytes: usize) {
     if let Some(api) = shared.metrics.api(ctx.api_key) {
-        let bytes: usize = frame.iter().map(Bytes::len).sum();
         api.response_bytes.increment(bytes as u64);
         api.seconds.record(ctx.received.elapsed().as_secs_f64());
     }
-    Ok(frame)
 }
 
 async fn answer(shared: &Rc<Shared>, ctx: &RequestContext, request: Request) -> Done {

@@ -22,11 +22,14 @@ mod listener;
 pub mod metrics;
 mod observe;
 mod opening;
+mod peers;
 mod reader_pool;
 mod settings;
 mod shared;
 mod slots;
+mod write_pieces;
 
 pub use broker::{Addresses, Bound, Broker, RunError, Stopped};
 pub use node::NodeConfig;
-pub use settings::{Listener, Settings};
+pub use peer::Secret;
+pub use settings::{Listener, PeerAddress, PeerSettings, Settings};

@@ -3,7 +3,8 @@ use crate::core;
 use crate::http::Ask;
 use crate::metrics::names;
 use crate::metrics::render::{GroupRow, PartitionRow, Snapshot, labels};
-use crate::shared::Shared;
+use crate::peers;
+use crate::shared::{Complaint, Shared};
 use coordinator::GroupEvent;
 use node::Event;
 use std::rc::Rc;
@@ -55,7 +56,11 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
             shared.metrics.sync_bytes.record(shared.core.written_since_sync() as f64);
         }
         Event::PeerRefused { node, key, why } => {
-            tracing::error!(node, group = %key, why, "a message of a replica was refused");
+            let count = &shared.links.refused_messages;
+            count.set(count.get() + 1);
+            shared.complain(Complaint::Replica, || {
+                tracing::error!(node, group = %key, why, "a message of a replica was refused");
+            });
         }
         Event::Leads { key, epoch } => tracing::debug!(group = %key, epoch, "leads"),
         Event::Group(event) => on_group_event(event),
@@ -141,6 +146,9 @@ fn snapshot(shared: &Shared) -> Snapshot {
             count as f64,
         ));
     }
+    if shared.clustered {
+        peers::observe(shared, &mut snapshot);
+    }
     partitions(shared, &mut snapshot);
     groups(shared, &mut snapshot);
     process(shared, &mut snapshot);
@@ -150,11 +158,12 @@ fn snapshot(shared: &Shared) -> Snapshot {
 fn partitions(shared: &Shared, snapshot: &mut Snapshot) {
     let image = shared.core.image();
     snapshot.values.push((names::TOPICS, String::new(), image.topic_count() as f64));
-    let (mut open, mut offline) = (0, 0);
+    let (mut open, mut offline, mut behind) = (0, 0, 0);
     for topic in image.topics() {
         for partition in 0..topic.partitions.len() as i32 {
             let Some(key) = core::group_key(topic, partition) else { continue };
             offline += usize::from(shared.core.is_offline(key));
+            behind += usize::from(shared.clustered && shared.core.is_behind(key));
             let Some(info) = shared.core.partition_info(key) else { continue };
             open += 1;
             if snapshot.partitions.len() < MOST_ROWS {
@@ -170,6 +179,7 @@ fn partitions(shared: &Shared, snapshot: &mut Snapshot) {
         }
     }
     snapshot.values.push((names::OFFLINE_PARTITIONS, String::new(), offline as f64));
+    snapshot.values.push((names::UNDER_REPLICATED, String::new(), behind as f64));
     let all = image.partition_count();
     for (state, count) in [("all", all), ("open", open)] {
         snapshot.values.push((names::PARTITIONS, labels([("state", state)].into_iter()), count as f64));

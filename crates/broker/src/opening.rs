@@ -49,7 +49,7 @@ impl DiskRead for Counted<'_> {
 const NAMED: usize = 50;
 
 /// Logs which partitions a damaged state log does not know, though they have files.
-pub(crate) fn tell_adopted(node: &Node) {
+fn tell_adopted(node: &Node) {
     let image = node.image();
     let name = |key: &model::GroupKey| match image.topic_by_id(key.topic) {
         Some(topic) => format!("{}-{}", topic.name, key.partition),
@@ -69,6 +69,7 @@ pub(crate) fn tell_adopted(node: &Node) {
 
 /// Logs how the last life ended and what was read again since.
 pub(crate) fn tell(node: &Node, read_bytes: u64, taken: Duration) {
+    tell_adopted(node);
     let last_stop = match node.last_stop() {
         LastStop::None => return tracing::info!("data directory is new"),
         LastStop::Clean => "clean",

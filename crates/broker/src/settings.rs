@@ -1,5 +1,6 @@
 //! What the shell itself is configured with; everything that Kafka calls a broker or topic
 //! configuration lives in the node.
+use model::NodeId;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,6 +38,30 @@ impl Listener {
             advertised_port: None,
         }
     }
+}
+
+/// Another node, as it is reached by its peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// Its `node.id`.
+    pub node: NodeId,
+    /// Name or address.
+    pub host: String,
+    /// Port of its controller listener.
+    pub port: u16,
+}
+
+/// The other nodes and what is needed to talk to them.
+#[derive(Clone, Debug)]
+pub struct PeerSettings {
+    /// Hosts and ports where they connect to this one.
+    pub listeners: Vec<(String, u16)>,
+    /// The voters but this one (`controller.quorum.voters`).
+    pub voters: Vec<PeerAddress>,
+    /// What both ends of a connection must know (`cluster.secret.file`); empty without one.
+    pub secret: peer::Secret,
+    /// `cluster.id`, which holds until the metadata has one; empty where it was not set.
+    pub cluster_id: String,
 }
 
 /// Limits and addresses of the shell.
@@ -88,6 +113,8 @@ pub struct Settings {
     pub backlog: u32,
     /// How long a stop waits for requests in progress.
     pub stop_patience: Duration,
+    /// The other nodes; `None` for a node that is its own only voter.
+    pub peers: Option<PeerSettings>,
 }
 
 impl Default for Settings {
@@ -116,6 +143,7 @@ impl Default for Settings {
             receive_buffer_bytes: -1,
             backlog: 1024,
             stop_patience: Duration::from_secs(10),
+            peers: None,
         }
     }
 }

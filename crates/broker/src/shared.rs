@@ -7,9 +7,11 @@ use crate::damage_log::DamageLog;
 use crate::error_map::ReadFailure;
 use crate::fetch_session::SessionCache;
 use crate::metrics::BrokerMetrics;
+use crate::peers::{self, Ask, Carried, Forwarding, Links};
 use crate::reader_pool::ReaderPool;
 use crate::settings::Settings;
 use model::ErrorCode;
+use node::{AdminReply, AdminRequest};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
@@ -18,6 +20,9 @@ use std::time::{Duration, Instant};
 use storage::disk::RealDisk;
 use storage::{Extracted, FileRange};
 use tokio::sync::watch;
+
+/// How long who made topics waits for their leaders; where too few nodes are up there will be none.
+pub(crate) const ELECTIONS: Duration = Duration::from_secs(2);
 
 /// Ranges up to this many bytes are read on the broker thread where the page cache has them: what another
 /// thread reads is no longer in this core's cache when it is sent.
@@ -43,6 +48,15 @@ pub(crate) struct Shared {
     pub(crate) disk_full: Cell<bool>,
     pub(crate) started_wall_ms: i64,
     settings_version: Cell<u64>,
+    /// The connections to other nodes.
+    pub(crate) links: Rc<Links>,
+    pub(crate) forwarding: Forwarding,
+    /// Whether there are other nodes.
+    pub(crate) clustered: bool,
+    /// The metadata is loaded and this node registered.
+    pub(crate) serving: Cell<bool>,
+    /// Feeds what chance decides.
+    pub(crate) seed: u64,
 }
 
 /// What [`Shared::new`] is made of.
@@ -52,6 +66,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: BrokerMetrics,
     pub(crate) readers: ReaderPool,
     pub(crate) disk: Rc<RealDisk>,
+    pub(crate) links: Rc<Links>,
     pub(crate) seed: u64,
 }
 
@@ -59,6 +74,7 @@ impl Shared {
     /// The state of a broker that begins.
     pub(crate) fn new(parts: Parts) -> Rc<Shared> {
         let settings = parts.settings;
+        let clustered = settings.peers.is_some();
         Rc::new(Shared {
             connections: Connections::new(),
             sessions: RefCell::new(SessionCache::new(settings.fetch_sessions, parts.seed)),
@@ -76,6 +92,11 @@ impl Shared {
             disk: parts.disk,
             disk_full: Cell::new(false),
             started_wall_ms: crate::clock::wall_ms(),
+            clustered,
+            serving: Cell::new(false),
+            links: parts.links,
+            forwarding: Forwarding::default(),
+            seed: parts.seed,
         })
     }
 
@@ -171,6 +192,64 @@ impl Shared {
         poll_fn(move |_| if self.stopping() && !already { Poll::Ready(()) } else { Poll::Pending })
     }
 
+    /// Changes the metadata; REQUEST_TIMED_OUT when it takes longer than `patience`, though it may still
+    /// happen.
+    pub(crate) async fn admin(
+        &self,
+        ctx: &RequestContext,
+        request: AdminRequest,
+        patience: Duration,
+    ) -> Result<AdminReply, ErrorCode> {
+        match ctx.refused {
+            Some(code) => Err(code),
+            None => self.core.admin(request, patience).await,
+        }
+    }
+
+    /// Creates topics with the broker's defaults and waits until they are there or refused.
+    pub(crate) async fn auto_create(self: &Rc<Self>, ctx: &RequestContext, names: Vec<String>) {
+        let patience = Duration::from_millis(self.core.broker_config().request_timeout_ms.max(0) as u64);
+        let from = (&ctx.connection.principal, &*ctx.connection.listener, &*ctx.client_id);
+        let ask = Ask::Create(names.clone());
+        let done = match peers::carry_out(self, from, &ask, patience).await {
+            Carried::Here => match ask {
+                Ask::Create(names) => {
+                    self.core.admin(AdminRequest::AutoCreate(names), patience).await.map(drop)
+                }
+                Ask::Frame(_) => Ok(()),
+            },
+            Carried::Elsewhere(_) => Ok(()),
+            Carried::Refused(code) => Err(code),
+        };
+        match done {
+            Ok(()) => self.elected(&names, ELECTIONS).await,
+            Err(code) => tracing::warn!(%code, "topics were not created on demand"),
+        }
+    }
+
+    /// Waits, as long as `patience` at most, until every partition of these topics has a leader. Kafka's have one
+    /// from the start, and clients rely on it: one that is told of none pauses, some for seconds, before it
+    /// asks again. Topics that are not there are passed over.
+    pub(crate) async fn elected(&self, topics: &[String], patience: Duration) {
+        if !self.clustered {
+            return;
+        }
+        let all = async {
+            for name in topics {
+                let mut partition = 0;
+                while let Some(topic) = self.core.topic_by_name(name)
+                    && partition < topic.partitions.len() as i32
+                {
+                    match self.core.leader(&topic, partition) {
+                        Some(_) => partition += 1,
+                        None => self.core.turned().await,
+                    }
+                }
+            }
+        };
+        let _ = tokio::time::timeout(patience, all).await;
+    }
+
     /// Counts an error of this request's API and gives its number for the answer.
     pub(crate) fn code(&self, ctx: &RequestContext, code: ErrorCode) -> i16 {
         self.metrics.error(ctx.api_key, code);
@@ -201,10 +280,14 @@ pub(crate) enum Complaint {
     Request,
     /// A file that could not be read.
     File,
+    /// A connection of another node, or of what is none.
+    Peer,
+    /// A message between replicas that contradicts what is here.
+    Replica,
 }
 
 /// The kinds of [`Complaint`], whose last one this names.
-const KINDS: usize = Complaint::File as usize + 1;
+const KINDS: usize = Complaint::Replica as usize + 1;
 
 /// Lets one complaint of each kind through in a second.
 #[derive(Default)]

@@ -11,6 +11,8 @@ pub struct BrokerConfig {
     pub accept_state_log_damage: bool,
     /// `auto.create.topics.enable`.
     pub auto_create_topics_enable: bool,
+    /// `auto.leader.rebalance.enable`.
+    pub auto_leader_rebalance_enable: bool,
     /// `broker.rack`.
     pub broker_rack: Option<String>,
     /// `connection.max.request.bytes`.
@@ -31,6 +33,8 @@ pub struct BrokerConfig {
     pub group_max_size: i32,
     /// `group.min.session.timeout.ms`.
     pub group_min_session_timeout_ms: i32,
+    /// `leader.imbalance.check.interval.seconds`.
+    pub leader_imbalance_check_interval_seconds: i64,
     /// `log.disk.min.free.bytes`.
     pub log_disk_min_free_bytes: i64,
     /// `log.pool.bytes`.
@@ -144,6 +148,7 @@ impl BrokerConfig {
         BrokerConfig {
             accept_state_log_damage: r.flag("accept.state.log.damage"),
             auto_create_topics_enable: r.flag("auto.create.topics.enable"),
+            auto_leader_rebalance_enable: r.flag("auto.leader.rebalance.enable"),
             broker_rack: r.text("broker.rack"),
             connection_max_request_bytes: r.long("connection.max.request.bytes"),
             connections_max_idle_ms: r.long("connections.max.idle.ms"),
@@ -154,6 +159,7 @@ impl BrokerConfig {
             group_max_session_timeout_ms: r.int("group.max.session.timeout.ms"),
             group_max_size: r.int("group.max.size"),
             group_min_session_timeout_ms: r.int("group.min.session.timeout.ms"),
+            leader_imbalance_check_interval_seconds: r.long("leader.imbalance.check.interval.seconds"),
             log_disk_min_free_bytes: r.long("log.disk.min.free.bytes"),
             log_pool_bytes: r.long("log.pool.bytes"),
             log_retention_check_interval_ms: r.long("log.retention.check.interval.ms"),

@@ -69,7 +69,9 @@ Kafka's that do nothing here are listed once. `--strict` makes errors of both.
 - Keys of TOML may be written in one piece in quotes (`\"log.retention.ms\" = 1`) or as tables (`[log.retention]`). \
 Where one key begins another (`max.connections`, `max.connections.per.ip`) only the quoted form works.
 - A node that finds only itself in `controller.quorum.bootstrap.servers` or `controller.quorum.voters` opens no \
-controller listener.
+controller listener. Several nodes: the same `controller.quorum.voters` and `cluster.secret.file` on each, and a listener \
+of its own that `controller.listener.names` names; `config/cluster/` has three, `plimsoll cluster up` tries it out on one \
+machine.
 - *Changes*: **no** = at start only; **one** = for one broker while it runs; **all** = for one or for all.
 - Rows marked *(ours)* are not Kafka's. Defaults that differ from Kafka's: `listeners`, `log.dir`, \
 `max.connections`, `max.connections.per.ip`, `queued.max.request.bytes`, and Kafka has none for `node.id` and \

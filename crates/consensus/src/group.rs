@@ -6,6 +6,7 @@ use crate::peer_message::PeerMessage;
 use crate::peers::{Ask, EntriesAsk};
 use crate::view::{EntryMeta, LogView};
 use bytes::Bytes;
+use model::planted::{Bug, planted};
 use model::{LeaderEpoch, Offset, WallMs};
 use protobuf::Message as _;
 use raft::eraftpb::{
@@ -279,7 +280,7 @@ impl Group {
     fn take_hard_state(&mut self, rd: &Ready, fx: &mut GroupFx) -> bool {
         let Some(hs) = rd.hs().filter(|hs| (hs.term, hs.vote) != self.hard) else { return false };
         self.hard = (hs.term, hs.vote);
-        let must_sync = !self.is_alone();
+        let must_sync = !self.is_alone() && !planted(Bug::VoteNotSynced);
         fx.hard_state = Some(HardState { term: hs.term, vote: hs.vote, must_sync });
         must_sync
     }
@@ -352,6 +353,9 @@ impl Group {
         if !votes && self.unpersisted.iter().all(|u| u.round <= self.persisted.1) {
             fx.messages.extend(messages.extract_if(.., |m| m.0.get_msg_type() == HEARTBEAT_ANSWER));
         }
+        if planted(Bug::FollowerAckBeforeSync) && !votes && !self.is_leader() {
+            fx.messages.append(&mut messages);
+        }
         let round = if votes { ROUND_UNKNOWN } else { 0 };
         match (last_index, self.unpersisted.back_mut()) {
             (None, Some(open)) if !votes => {
@@ -414,7 +418,8 @@ impl Group {
     /// The term as Kafka's leader epoch, once an entry of it is applied here; only then may it serve.
     pub fn leader_epoch(&self) -> Option<LeaderEpoch> {
         let applied = self.node.raft.raft_log.applied;
-        let confirmed = self.is_leader() && self.node.store().term_of(applied) == Some(self.term());
+        let applied_own = self.node.store().term_of(applied) == Some(self.term());
+        let confirmed = self.is_leader() && (applied_own || planted(Bug::ServeUnconfirmed));
         confirmed.then(|| epoch_of_term(self.term()))
     }
 

@@ -2,6 +2,7 @@
 use crate::context::EntryContext;
 use crate::group::DataHead;
 use bytes::Bytes;
+use raft::eraftpb::MessageType;
 use storage::EntryKind;
 
 /// A message from one replica to another. Its wire form: [`PeerMessage::into_wire`].
@@ -17,6 +18,16 @@ impl PeerMessage {
     /// The replica that it is for.
     pub fn to(&self) -> u64 {
         self.0.to
+    }
+
+    /// Its term.
+    pub fn term(&self) -> u64 {
+        self.0.term
+    }
+
+    /// Whether it says no more than that a leader leads, or that it is heard.
+    pub fn is_heartbeat(&self) -> bool {
+        matches!(self.0.get_msg_type(), MessageType::MsgHeartbeat | MessageType::MsgHeartbeatResponse)
     }
 
     /// The data entries in it with their terms, for a check of their batches before it is stepped.

@@ -3,6 +3,7 @@ use crate::context::EntryContext;
 use crate::group::{Group, GroupFx, NewEntry};
 use crate::peer_message::PeerMessage;
 use bytes::Bytes;
+use model::planted::{Bug, planted};
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use raft::{GetEntriesContext, ReadState, StateRole};
 use storage::{EntryHead, EntryKind};
@@ -97,7 +98,10 @@ impl Group {
                 Err(Refused::Lost { theirs: m.commit, last })
             }
             MessageType::MsgAppend if m.term >= self.term() => self.judge_append(m),
-            MessageType::MsgAppendResponse if !m.reject && m.index > last && m.term == self.term() => {
+            // One that leads no more may have sent what its disk has lost since.
+            MessageType::MsgAppendResponse
+                if !m.reject && m.index > last && m.term == self.term() && self.is_leader() =>
+            {
                 Err(Refused::NeverSent { theirs: m.index, last })
             }
             MessageType::MsgSnapshot
@@ -155,7 +159,7 @@ impl Group {
             open.messages.retain(|m| {
                 let m = &m.0;
                 let acknowledges = m.get_msg_type() == MessageType::MsgAppendResponse && !m.reject;
-                !acknowledges || m.index < index
+                !acknowledges || m.index < index || planted(Bug::AckOfWhatWasGivenUp)
             });
         }
     }

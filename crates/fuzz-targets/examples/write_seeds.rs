@@ -322,7 +322,7 @@ fn peer_frames() -> Vec<peer::Frame> {
             Bytes::from_static(b"request"),
         ),
         peer::Frame::forwarded(
-            pb_peer::Forwarded { correlation: 1, error_code: -1, length: 0 },
+            pb_peer::Forwarded { correlation: 1, error_code: -1, length: 0, metadata_version: 7 },
             Bytes::from_static(b"response"),
         ),
         peer::Frame::bare(peer::Body::Node(pb_peer::NodeMessage { body: Some(propose) })),

@@ -19,11 +19,23 @@ pub enum Bug {
     TailNotWrittenAgain,
     /// Entries that were marked are overwritten while the mark that claims them still stands.
     MarkNotLowered,
+    /// A vote is told to others before it is durable.
+    VoteNotSynced,
+    /// A follower acknowledges entries before they are durable.
+    FollowerAckBeforeSync,
+    /// What waits to acknowledge entries is told though they were given up for another leader's.
+    AckOfWhatWasGivenUp,
+    /// A leader serves before an entry of its own term is committed.
+    ServeUnconfirmed,
+    /// Followers keep no account of producers.
+    FollowerForgetsProducers,
+    /// A leader that lost the lead tells that its appends failed for good, though they may yet be committed.
+    LostLeadIsRefusal,
 }
 
 impl Bug {
     /// Every bug, in the order of the documentation.
-    pub const ALL: [Bug; 7] = [
+    pub const ALL: [Bug; 13] = [
         Bug::AckBeforeSync,
         Bug::ApplyBeforeCommit,
         Bug::NoDedupeAfterRestart,
@@ -31,11 +43,31 @@ impl Bug {
         Bug::HighWatermarkTooHigh,
         Bug::TailNotWrittenAgain,
         Bug::MarkNotLowered,
+        Bug::VoteNotSynced,
+        Bug::FollowerAckBeforeSync,
+        Bug::AckOfWhatWasGivenUp,
+        Bug::ServeUnconfirmed,
+        Bug::FollowerForgetsProducers,
+        Bug::LostLeadIsRefusal,
     ];
 
-    /// Whether only a replica with peers can show it: it alone never gives up an entry.
+    /// Whether only replicas with peers can show it.
     pub fn needs_peers(self) -> bool {
-        self == Bug::MarkNotLowered
+        match self {
+            Bug::AckBeforeSync
+            | Bug::ApplyBeforeCommit
+            | Bug::NoDedupeAfterRestart
+            | Bug::TruncateBelowMark
+            | Bug::HighWatermarkTooHigh
+            | Bug::TailNotWrittenAgain => false,
+            Bug::MarkNotLowered
+            | Bug::VoteNotSynced
+            | Bug::FollowerAckBeforeSync
+            | Bug::AckOfWhatWasGivenUp
+            | Bug::ServeUnconfirmed
+            | Bug::FollowerForgetsProducers
+            | Bug::LostLeadIsRefusal => true,
+        }
     }
 }
 

@@ -4,11 +4,17 @@ use crate::groups::{Open, Slot};
 use crate::liveness::LeaseEvent;
 use crate::node::Node;
 use crate::sleep::{FollowedGroup, LedGroup, OtherReplica, Sleeping, follower_may_sleep, may_sleep_at};
-use model::{GroupKey, NodeId, Now};
+use model::{GroupKey, Mono, NodeId, Now};
 use partition::InSyncReplica;
 
 /// Replicas that are opened at once after a start, and again at each tick: reads run beside them.
 const OPEN_AT_ONCE: usize = 64;
+
+/// A campaign that came to nothing is followed by another after this, ms: leases on one node end no further
+/// apart than its heartbeats.
+const NEXT_TURN_MS: i64 = 100;
+/// So many campaigns before the election timeouts take over.
+const MOST_TURNS: u8 = 5;
 
 impl Node {
     pub(crate) fn on_leases(&mut self, now: Now, leases: Vec<LeaseEvent>) {
@@ -49,7 +55,7 @@ impl Node {
             self.with(*key, |p, dir, fx| p.lose_leader(now, dir, fx));
             let position = self.position(now, *key);
             let delay = campaign_delay(*key, self.cfg.seed, position, orphans.len());
-            self.peers.campaigns.insert(*key, now.mono.after(delay));
+            self.peers.campaigns.insert(*key, (now.mono.after(delay), 1));
         }
     }
 
@@ -76,14 +82,28 @@ impl Node {
     }
 
     pub(crate) fn campaign_due(&mut self, now: Now) {
-        let due = self.peers.campaigns.iter().filter(|(_, at)| **at <= now.mono).map(|(key, _)| *key);
-        for key in due.collect::<Vec<_>>() {
+        if self.handing_over.is_some() {
+            self.peers.campaigns.clear();
+        }
+        let due = |(key, (at, turn)): (&GroupKey, &(Mono, u8))| (*at <= now.mono).then_some((*key, *turn));
+        for (key, turn) in self.peers.campaigns.iter().filter_map(due).collect::<Vec<_>>() {
             self.peers.campaigns.remove(&key);
             let leaderless = self.open_group(key).is_some_and(|o| o.partition.leader_node().is_none());
             if leaderless {
                 self.stir(now, key);
                 self.with(key, |p, dir, fx| p.campaign(now, dir, fx));
+                self.campaign_again(now, key, turn);
             }
+        }
+    }
+
+    /// Where others still took the leader for alive they gave no vote; and where that left it to one whose log
+    /// is behind, nobody would campaign before an election timeout, which is seconds.
+    fn campaign_again(&mut self, now: Now, key: GroupKey, turn: u8) {
+        if turn < MOST_TURNS {
+            let seed = self.cfg.seed.wrapping_add(u64::from(turn));
+            let delay = campaign_delay(key, seed, self.position(now, key), 1);
+            self.peers.campaigns.insert(key, (now.mono.after_ms(NEXT_TURN_MS).after(delay), turn + 1));
         }
     }
 
@@ -92,7 +112,7 @@ impl Node {
         self.note_down(now, key);
         self.stir(now, key);
         if self.position(now, key) == 0 {
-            self.peers.campaigns.insert(key, now.mono);
+            self.peers.campaigns.insert(key, (now.mono, 1));
         }
     }
 

@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 mod admin;
 mod api;
+mod balance;
 mod campaign;
 mod configs;
 mod coordinators;
@@ -12,6 +13,7 @@ mod data;
 mod elections;
 mod full_disk;
 mod groups;
+mod hand_over;
 mod leaders;
 mod liveness;
 #[cfg(test)]
@@ -21,6 +23,7 @@ mod node;
 mod peer_wire;
 mod peers;
 mod registration;
+mod replica_view;
 mod sleep;
 mod visits;
 mod watches;
@@ -34,4 +37,5 @@ pub use leaders::{LeaderBatch, LeaderRow};
 pub use liveness::Heartbeat;
 pub use node::{LastStop, Node, OpenError};
 pub use peer_wire::BadMessage;
+pub use replica_view::ReplicaView;
 pub use sleep::Sleeping;

@@ -144,10 +144,25 @@ impl Node {
         self.peers.registering = None;
         let image = self.metadata.image();
         self.open_all(&image);
+        self.remove_what_was_deleted(&image);
         let Some(topic) = offsets_topic(&image) else { return };
         let touched: Vec<GroupKey> = self.states.keys().filter(|k| k.topic == topic.id).copied().collect();
         for key in touched {
             self.touch(now, key, Touch::Open);
+        }
+    }
+
+    /// A topic's files may come back: the machine lost power before their removal was durable, or the process
+    /// ended before it was asked for.
+    fn remove_what_was_deleted(&mut self, image: &Image) {
+        for key in std::mem::take(&mut self.found) {
+            if !image.tombstones.contains_key(&key.topic) {
+                continue;
+            }
+            if !self.groups.contains_key(&key) && !self.was_touched(key) {
+                self.dir.fx().ops.push(storage::DiskOp::RemoveDir { path: storage::group_dir(key) });
+            }
+            self.remove_group(key);
         }
     }
 

@@ -61,6 +61,8 @@ pub struct Node {
     pub(crate) metadata: Metadata,
     /// Rows of the state log for groups that are not open yet.
     pub(crate) states: BTreeMap<GroupKey, GroupState>,
+    /// Groups that had files at the start, until it is known which of them were deleted.
+    pub(crate) found: Vec<GroupKey>,
     pub(crate) groups: BTreeMap<GroupKey, Slot>,
     pub(crate) topic_configs: BTreeMap<TopicId, Arc<PartitionConfig>>,
     pub(crate) hosts: BTreeMap<i32, Host>,
@@ -82,6 +84,8 @@ pub struct Node {
     pub(crate) visits: Visits,
     pub(crate) registered: bool,
     pub(crate) peers: Peers,
+    /// What was led here and goes to others, once the node is about to stop.
+    pub(crate) handing_over: Option<BTreeSet<GroupKey>>,
     stop: Stop,
     pub(crate) fx: Vec<Effect>,
 }
@@ -99,9 +103,10 @@ enum Stop {
 impl Node {
     /// Opens the data directory and recovers the metadata group. The node is [`Node::ready`] when its own
     /// registration is committed, which takes effects and completions.
-    pub fn open(cfg: NodeConfig, disk: &dyn DiskRead, now: Now) -> Result<Node, OpenError> {
+    pub fn open(mut cfg: NodeConfig, disk: &dyn DiskRead, now: Now) -> Result<Node, OpenError> {
         let (mut dir, states) = Directory::open(disk, cfg.directory.clone(), now)?;
         let states: BTreeMap<GroupKey, GroupState> = states.into_iter().map(|s| (s.key, s)).collect();
+        let found = disk.list("groups").map_err(storage::OpenError::from)?;
         let mut metadata = Metadata::new(cfg.node_id, cfg.static_configs.clone());
         let key = GroupKey::METADATA;
         let members: Vec<Replica> = cfg.voters.iter().map(|(id, node)| replica(*id, *node)).collect();
@@ -126,12 +131,17 @@ impl Node {
             metadata.apply(index, &cluster::decode_command(index, payload)?)?;
         }
         let image = metadata.image();
+        if let Some(before) = image.nodes.get(&cfg.node_id).filter(|n| n.incarnation >= cfg.incarnation) {
+            // The wall clock went back: to the others this is a later start all the same.
+            cfg.incarnation = before.incarnation + 1;
+        }
         let others = cfg.voters.iter().map(|(_, node)| *node).chain(image.nodes.keys().copied());
         let peers = Peers::new(cfg.node_id, cfg.incarnation, now.mono, others);
         let mut node = Node {
             dir,
             metadata,
             states,
+            found: found.iter().filter_map(|name| GroupKey::parse(name)).collect(),
             groups: BTreeMap::from([(key, Slot::Open(Open::new(partition)))]),
             topic_configs: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -150,6 +160,7 @@ impl Node {
             visits: Visits::new(now),
             registered: false,
             peers,
+            handing_over: None,
             stop: Stop::No,
             fx: Vec::new(),
             cfg,
@@ -185,6 +196,16 @@ impl Node {
     /// Why the data directory takes no writes any more.
     pub fn fenced(&self) -> Option<&str> {
         self.dir.fenced()
+    }
+
+    /// The incarnation of the data directory: another one for each directory that is made.
+    pub fn directory_id(&self) -> [u8; 16] {
+        self.dir.directory_id()
+    }
+
+    /// This start of the node; higher than those before it.
+    pub fn process_start(&self) -> u64 {
+        self.cfg.incarnation
     }
 
     /// How the directory's last life ended.

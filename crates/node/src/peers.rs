@@ -13,6 +13,9 @@ use model::{GroupKey, Mono, NodeId, Now};
 use std::collections::BTreeMap;
 use storage::{ExtractError, Extracted};
 
+/// The first look at leaders after a start, ms.
+const BALANCE_SOON_MS: i64 = 10_000;
+
 /// What a node knows of the others.
 #[derive(Debug)]
 pub(crate) struct Peers {
@@ -21,13 +24,15 @@ pub(crate) struct Peers {
     /// Groups that get ticks, and when something last happened to each.
     pub(crate) awake: BTreeMap<GroupKey, Mono>,
     next_tick: Mono,
-    /// Replicas that lost their leader, and when they campaign.
-    pub(crate) campaigns: BTreeMap<GroupKey, Mono>,
+    /// Replicas that lost their leader: when they campaign, for the how manieth time.
+    pub(crate) campaigns: BTreeMap<GroupKey, (Mono, u8)>,
     /// Groups whose replicas here are to be opened, a few at a time.
     pub(crate) to_open: Vec<GroupKey>,
     /// When this node asks for its registration again.
     pub(crate) registering: Option<Mono>,
     pub(crate) asked_ids: Option<AskedIds>,
+    /// When leaders are looked at that another node is to be.
+    pub(crate) next_balance: Mono,
 }
 
 impl Peers {
@@ -43,6 +48,7 @@ impl Peers {
             to_open: Vec::new(),
             registering: None,
             asked_ids: None,
+            next_balance: now.after_ms(BALANCE_SOON_MS),
         }
     }
 }
@@ -50,6 +56,9 @@ impl Peers {
 impl Node {
     /// The liveness connection to `node`, whose process start is `start`, stands.
     pub fn on_peer_connected(&mut self, now: Now, node: NodeId, start: u64) {
+        if self.stopping() {
+            return;
+        }
         let mut leases = Vec::new();
         self.peers.liveness.on_connected(now.mono, node, start, &mut leases);
         self.peers.leaders.on_connected(now.mono, node);
@@ -58,6 +67,9 @@ impl Node {
 
     /// The liveness connection to `node` is gone.
     pub fn on_peer_disconnected(&mut self, now: Now, node: NodeId) {
+        if self.stopping() {
+            return;
+        }
         let mut leases = Vec::new();
         self.peers.liveness.on_disconnected(now.mono, node, &mut leases);
         self.peers.leaders.on_disconnected(node);
@@ -69,8 +81,11 @@ impl Node {
         self.peers.leaders.on_connected(now.mono, node);
     }
 
-    /// Another node says something.
+    /// Another node says something. A node that stops has its last checkpoints made and listens no more.
     pub fn on_peer(&mut self, now: Now, node: NodeId, said: PeerOut) {
+        if self.stopping() {
+            return;
+        }
         match said {
             PeerOut::Raft { key, message } => self.on_raft(now, node, key, message),
             PeerOut::Heartbeat(beat) => self.on_heartbeat(now, node, &beat),
@@ -91,7 +106,11 @@ impl Node {
         if !self.open_group(key).is_some_and(theirs) {
             return;
         }
-        if self.with(key, |p, dir, fx| p.step(now, message, dir, fx)).is_some() {
+        // Heartbeats of a leader that is known are no activity: a group at rest would never sleep, and the last
+        // one, which travels on another connection than the word that the group sleeps, would wake it.
+        let known = |open: &Open| message.is_heartbeat() && message.term() == open.partition.term();
+        let idle = self.open_group(key).is_some_and(known);
+        if self.with(key, |p, dir, fx| p.step(now, message, dir, fx)).is_some() && !idle {
             self.stir(now, key);
         }
     }
@@ -133,8 +152,11 @@ impl Node {
 
     /// When something is to be done for the sake of other nodes.
     pub(crate) fn peers_deadline(&self) -> Option<Mono> {
+        if self.stopping() {
+            return None;
+        }
         let ticks = (!self.peers.awake.is_empty()).then_some(self.peers.next_tick);
-        let campaigns = self.peers.campaigns.values().min().copied();
+        let campaigns = self.peers.campaigns.values().map(|(at, _)| *at).min();
         let told = [self.peers.liveness.next_deadline(), self.peers.leaders.next_deadline()];
         let opening = (!self.peers.to_open.is_empty()).then_some(self.peers.next_tick);
         [ticks, campaigns, opening, self.peers.registering].into_iter().chain(told).flatten().min()
@@ -142,10 +164,14 @@ impl Node {
 
     /// Leases, heartbeats, elections, ticks.
     pub(crate) fn tick_peers(&mut self, now: Now) {
+        if self.stopping() {
+            return;
+        }
         let mut leases = Vec::new();
         self.peers.liveness.advance(now.mono, &mut leases);
         self.on_leases(now, leases);
         self.campaign_due(now);
+        self.balance(now);
         self.open_some(now);
         self.register_again(now);
         if self.peers.next_tick <= now.mono {
@@ -156,6 +182,7 @@ impl Node {
                 self.with(key, |p, dir, fx| p.tick_group(now, dir, fx));
                 self.look_at(now, key);
             }
+            self.hand_over_more(now);
         }
         self.settle(now);
         self.tell_peers(now);
@@ -184,6 +211,8 @@ impl Node {
     ) {
         let entries = match result {
             Ok(found) => found.entries,
+            // It was deleted while its files were read.
+            Err(_) if self.open_group(key).is_none() => return,
             Err(error) => {
                 let detail = format!("entries for a replica that is behind: {error}");
                 self.fx.push(Effect::Event(Event::GroupFailed { key, detail }));
@@ -219,6 +248,11 @@ impl Node {
         }
         let view = self.peers.leaders.leader(key);
         wanted.filter(|node| view.in_sync.contains(node)).collect()
+    }
+
+    /// Groups with replicas elsewhere that get ticks.
+    pub fn groups_awake(&self) -> usize {
+        self.peers.awake.len()
     }
 
     /// The nodes that are taken for alive, this one among them.

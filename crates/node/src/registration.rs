@@ -17,13 +17,23 @@ pub(crate) struct AskedIds {
 }
 
 impl Node {
-    pub(crate) fn leads_metadata(&self) -> bool {
+    /// Whether this node leads the metadata group and its epoch is confirmed: it may change the metadata.
+    pub fn leads_metadata(&self) -> bool {
         self.open_group(GroupKey::METADATA).is_some_and(|o| o.partition.leader_epoch().is_some())
     }
 
     /// The node that leads the metadata group, as far as this one knows.
     pub fn metadata_leader(&self) -> Option<NodeId> {
         self.open_group(GroupKey::METADATA).and_then(|o| o.partition.leader_node())
+    }
+
+    /// Another node says to which cluster it belongs, or which id it is to have. Until this one knows its own, that
+    /// is what it proposes if it leads first.
+    pub fn heard_cluster_id(&mut self, id: &str) {
+        let open = self.metadata.image().cluster_id.is_empty() && self.cfg.directory.cluster_id.is_empty();
+        if open && !id.is_empty() {
+            self.cfg.fresh_cluster_id = id.to_owned();
+        }
     }
 
     /// Has the leader of the metadata group propose a command. Whether it came about shows in the image.

@@ -60,8 +60,9 @@ impl Partition {
             let round = dir.set_hard_state(self.key, state, hard.must_sync);
             self.group.hard_state_rides(round);
         }
-        // With peers the term is in the state log before it is used.
-        let confirmed = self.leader_epoch().is_some() || !self.group.is_alone();
+        // With peers entries are synced whatever the topic says: a replica that lost what it acknowledged would
+        // have to give up its vote, and nothing makes it do so yet.
+        let confirmed = self.leader_epoch().is_some() && self.group.is_alone();
         if !group_fx.appends.is_empty() {
             self.take_entries(now, group_fx, confirmed, dir);
         }
@@ -134,7 +135,9 @@ impl Partition {
         }
         let summary = self.unapplied.pop_front().expect("committed entries were appended");
         assert_eq!((summary.index, summary.term), (entry.index, entry.term), "entries are applied in order");
-        self.producers.apply(summary.index, summary.append_time, summary.batches.iter());
+        if self.group.is_leader() || !planted(Bug::FollowerForgetsProducers) {
+            self.producers.apply(summary.index, summary.append_time, summary.batches.iter());
+        }
         self.applied = Applied { index: summary.index, term: summary.term, next_offset: summary.next_offset };
         match entry.kind {
             EntryKind::Data => self.tell_machine(
@@ -222,7 +225,9 @@ impl Partition {
     /// Leads no more. What was appended may yet be committed by another leader: nobody is told that it was
     /// not. It stays in the pending layer for as long as it is in the log.
     fn resign(&mut self, fx: &mut Vec<PartitionFx>) {
-        self.answer_all(ErrorCode::RequestTimedOut, fx);
+        let refusal = planted(Bug::LostLeadIsRefusal);
+        let code = if refusal { ErrorCode::NotLeaderOrFollower } else { ErrorCode::RequestTimedOut };
+        self.answer_all(code, fx);
         self.proposed.clear();
         self.proposed_log_start = None;
         self.in_sync = InSync::default();

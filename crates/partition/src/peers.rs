@@ -107,6 +107,11 @@ impl Partition {
         self.group.committed()
     }
 
+    /// The index up to which entries are applied.
+    pub fn applied_index(&self) -> u64 {
+        self.applied.index
+    }
+
     /// Its replicas.
     pub fn members(&self) -> &[storage::Replica] {
         &self.members
@@ -216,7 +221,7 @@ impl Partition {
             self.log.append(now, &head, payload, max_timestamp, dir.fx());
         }
         if any {
-            dir.dirty(&self.log, self.cfg.write_caching, data);
+            dir.dirty(&self.log, false, data);
         }
         self.pump(now, dir, fx);
     }

@@ -80,7 +80,7 @@ fn one_of_each() -> Vec<Frame> {
             Forward { correlation: 1, principal: "User:a".into(), ..Forward::default() },
             Bytes::from_static(b"request"),
         ),
-        Frame::forwarded(Forwarded { correlation: 1, error_code: 41, length: 0 }, Bytes::new()),
+        Frame::forwarded(Forwarded { correlation: 1, error_code: 41, ..Forwarded::default() }, Bytes::new()),
         node(node_message::Body::Propose(Propose { token: 5, command: Bytes::from_static(b"command") })),
         node(node_message::Body::Proposed(Proposed { token: 5, error_code: -1 })),
         Frame::bare(Body::Refuse(Refuse::default())),

@@ -106,6 +106,7 @@ pub enum NotQueued {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueCounters {
     dropped: [u64; Kind::ALL.len()],
+    sent: [(u64, u64); Kind::ALL.len()],
     /// Frames that could never be sent: larger than the limits.
     pub unsendable: u64,
     /// Heartbeats that gave way to a newer one.
@@ -118,6 +119,11 @@ impl QueueCounters {
     /// Frames of `kind` that were not taken because the queue was full.
     pub fn dropped(&self, kind: Kind) -> u64 {
         self.dropped[kind as usize]
+    }
+
+    /// Frames of `kind` that were encoded to be sent, and their bytes.
+    pub fn sent(&self, kind: Kind) -> (u64, u64) {
+        self.sent[kind as usize]
     }
 }
 
@@ -296,7 +302,11 @@ impl SendQueue {
         let mut heads = BytesMut::new();
         while self.encoded_bytes + heads.len() < max_bytes && self.encoded.len() < max_pieces {
             let Some(frame) = self.next_frame() else { break };
+            let (kind, before) = (Kind::of(&frame.body), heads.len());
             let payloads = frame.encode_head(&mut heads);
+            let bytes = heads.len() - before + payloads.iter().map(Bytes::len).sum::<usize>();
+            let sent = &mut self.counters.sent[kind as usize];
+            *sent = (sent.0 + 1, sent.1 + bytes as u64);
             for payload in payloads.into_iter().filter(|payload| !payload.is_empty()) {
                 self.add_piece(heads.split().freeze());
                 self.add_piece(payload);

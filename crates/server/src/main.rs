@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 mod admin;
 mod bench;
+mod cluster_cmd;
 mod config;
 mod log_tools;
 mod serve;
@@ -22,6 +23,9 @@ struct Cli {
 enum Command {
     /// Start a broker.
     Serve(serve::ServeArgs),
+    /// Start several nodes on this machine; show the state of a cluster.
+    #[command(subcommand)]
+    Cluster(cluster_cmd::ClusterCommand),
     #[command(flatten)]
     Admin(admin::AdminCommand),
     /// Look at data files while the broker is stopped.
@@ -35,6 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
+        Command::Cluster(command) => cluster_cmd::run(command),
         Command::Admin(command) => run_admin(command),
         Command::Log(command) => log_tools::run(command),
         Command::Bench(command) => bench::run(command),

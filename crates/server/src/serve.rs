@@ -1,7 +1,10 @@
 //! `plimsoll serve`: from configuration to a running broker, and its exit.
-use crate::config::{self, Address, Advertised, ConfigArgs, ServerConfig, Surroundings};
+use crate::config::{self, Address, Advertised, ConfigArgs, ServerConfig, Surroundings, Voter};
 use anyhow::Context;
-use broker::{Addresses, Bound, Broker, Listener, NodeConfig, RunError, Settings, Stopped};
+use broker::{
+    Addresses, Bound, Broker, Listener, NodeConfig, PeerAddress, PeerSettings, RunError, Secret, Settings,
+    Stopped,
+};
 use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -122,8 +125,36 @@ fn settings(config: &ServerConfig) -> anyhow::Result<Settings> {
     settings.send_buffer_bytes = buffer("socket.send.buffer.bytes");
     settings.receive_buffer_bytes = buffer("socket.receive.buffer.bytes");
     let fixed = Arc::new(config.static_broker_configs.clone());
+    settings.peers = peers(config);
     settings.take_over(cluster::Image::empty(config.node_id, fixed).broker_config());
     Ok(settings)
+}
+
+/// The other nodes, where there are any.
+fn peers(config: &ServerConfig) -> Option<PeerSettings> {
+    let others = config.quorum.voters.iter().filter(|voter| voter.id != config.node_id);
+    let address = |voter: &Voter| PeerAddress {
+        node: voter.id,
+        host: voter.address.host.clone(),
+        port: voter.address.port,
+    };
+    let voters: Vec<_> = others.map(address).collect();
+    let own = |address: &Address| (address.host.clone(), address.port);
+    (!voters.is_empty()).then(|| PeerSettings {
+        listeners: config.controllers.iter().map(own).collect(),
+        voters,
+        secret: config.quorum.secret.as_ref().map(|s| Secret::new(s.0.clone())).unwrap_or_default(),
+        cluster_id: config.cluster_id.clone().unwrap_or_default(),
+    })
+}
+
+/// The replicas of the metadata group: numbered from 1 in the order of the voters' ids, on every node alike.
+fn voters(config: &ServerConfig) -> Vec<(u64, i32)> {
+    match config.quorum.voters.as_slice() {
+        // A node that is its own only voter.
+        [] => vec![(1, config.node_id)],
+        voters => (1..).zip(voters.iter().map(|voter| voter.id)).collect(),
+    }
 }
 
 fn resolve(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
@@ -152,8 +183,7 @@ fn node_config(config: &ServerConfig) -> anyhow::Result<NodeConfig> {
         node_id: config.node_id,
         fresh_cluster_id: config.cluster_id.clone().unwrap_or_else(|| model::TopicId(bytes(0)).to_string()),
         endpoints: Vec::new(),
-        // A node that is its own only voter.
-        voters: vec![(1, config.node_id)],
+        voters: voters(config),
         rack: broker.broker_rack.clone(),
         static_configs: config.static_broker_configs.clone(),
         incarnation: since.as_micros() as u64,

@@ -3,7 +3,7 @@
 #[path = "../src/config/mod.rs"]
 mod config;
 
-use config::{Address, ConfigArgs, ConfigErrors, Loaded, Notice, Surroundings, load};
+use config::{Address, ConfigArgs, ConfigErrors, Loaded, Notice, Surroundings, Voter, load};
 use std::path::PathBuf;
 
 /// The settings of Apache Kafka's own config/server.properties (KRaft, both roles).
@@ -255,8 +255,15 @@ fn listeners_are_checked() {
         (vec!["advertised.listeners=OTHER://a:1"], "OTHER is not among the listeners"),
         (vec!["inter.broker.listener.name=OTHER"], "OTHER is not among the listeners"),
         (vec!["http.listener=nowhere"], "is not host:port"),
-        (vec!["controller.quorum.voters=1@a:1,2@b:1"], "names 2@b:1: this release runs single nodes"),
-        (vec!["controller.quorum.bootstrap.servers=a:1,b:1"], "names a:1: this release runs single nodes"),
+        (vec!["controller.quorum.voters=1@a:1,2@b:1"], "names none of the listeners, though"),
+        (
+            vec!["controller.quorum.voters=2@localhost:1,3@localhost:2"],
+            "lacks node.id 1, though process.roles has",
+        ),
+        (
+            vec!["controller.quorum.bootstrap.servers=localhost:1,localhost:2"],
+            "names localhost:1: this release cannot join a cluster",
+        ),
         (vec!["process.roles=broker"], "lacks controller"),
         (vec!["process.roles=controller"], "lacks broker"),
         (vec!["node.id=1", "broker.id=2"], "they must be the same"),
@@ -324,4 +331,24 @@ fn the_samples_say_what_holds_anyway() {
             );
         }
     }
+}
+
+#[test]
+fn the_samples_of_three_nodes_make_one_cluster() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../config/cluster");
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "0123456789abcdef0123456789abcdef").unwrap();
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let mut quorums = Vec::new();
+    for id in 1..=3 {
+        let text = std::fs::read_to_string(root.join(format!("node-{id}.properties"))).unwrap();
+        let text = text.replace("/etc/plimsoll/secret", secret.to_str().unwrap());
+        let loaded = Case::new().file("node.properties", &text).strict().load().unwrap();
+        assert_eq!((loaded.config.node_id, loaded.config.controllers.len()), (id, 1), "{:?}", loaded.notices);
+        quorums.push(loaded.config.quorum);
+    }
+    let ids: Vec<i32> = quorums[0].voters.iter().map(|voter: &Voter| voter.id).collect();
+    assert_eq!(ids, [1, 2, 3]);
+    assert!(quorums.iter().all(|quorum| *quorum == quorums[0]));
 }

@@ -57,6 +57,19 @@ pub struct DiskFaults {
     pub flips: u64,
 }
 
+impl DiskFaults {
+    /// Adds another disk's.
+    pub fn add(&mut self, o: &DiskFaults) {
+        self.crashes += o.crashes;
+        self.lost += o.lost;
+        self.torn += o.torn;
+        self.failed_syncs += o.failed_syncs;
+        self.full += o.full;
+        self.cuts += o.cuts;
+        self.flips += o.flips;
+    }
+}
+
 /// The simulated disk of one data directory.
 #[derive(Debug, Default)]
 pub struct SimDisk {

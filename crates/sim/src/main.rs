@@ -1,10 +1,12 @@
 //! Runs seeds and reports; `--planted` shows that every planted bug is caught.
 #![allow(clippy::print_stdout)]
+mod cluster_cmd;
+
 use clap::Parser;
 use sim::{Outcome, run_seed};
 use std::time::Instant;
 
-/// Simulates one node under a disk that fails, seed by seed.
+/// Simulates nodes under disks and a network that fail, seed by seed.
 #[derive(Debug, Parser)]
 struct Args {
     /// How many seeds.
@@ -16,9 +18,18 @@ struct Args {
     /// Steps a seed.
     #[arg(long, default_value_t = 10_000)]
     steps: u64,
+    /// How many nodes; with more than one they replicate over a network that fails, too.
+    #[arg(long, default_value_t = 1)]
+    nodes: usize,
+    /// Failed seeds after which a run of several nodes stops.
+    #[arg(long, default_value_t = 3)]
+    failures: u64,
     /// Plants every known bug in turn and requires a checker to catch it.
     #[arg(long)]
     planted: bool,
+    /// With `--planted` and several nodes: only the bugs whose names contain this.
+    #[arg(long, default_value = "")]
+    bug: String,
 }
 
 fn report(outcome: &Outcome) {
@@ -108,5 +119,10 @@ fn plant(_: &Args) -> anyhow::Result<()> {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    if args.planted { plant(&args) } else { run(&args) }
+    match (args.nodes, args.planted) {
+        (0 | 1, true) => plant(&args),
+        (0 | 1, false) => run(&args),
+        (_, true) => cluster_cmd::plant(&args),
+        (_, false) => cluster_cmd::run(&args),
+    }
 }

@@ -11,6 +11,7 @@ pub(crate) struct Trace {
     loud: bool,
     recent: std::collections::VecDeque<String>,
     scratch: String,
+    time: u64,
 }
 
 const RECENT: usize = 40;
@@ -23,7 +24,13 @@ impl Trace {
             loud: std::env::var_os("PLIMSOLL_SIM_TRACE").is_some(),
             recent: std::collections::VecDeque::new(),
             scratch: String::new(),
+            time: 0,
         }
+    }
+
+    /// The simulated time, for readers of the trace.
+    pub(crate) fn at(&mut self, micros: u64) {
+        self.time = micros;
     }
 
     pub(crate) fn add(&mut self, line: std::fmt::Arguments<'_>) {
@@ -35,7 +42,12 @@ impl Trace {
         }
         self.lines += 1;
         if self.loud {
-            eprintln!("{:>6} {}", self.lines, self.scratch.chars().take(200).collect::<String>());
+            eprintln!(
+                "{:>6} {:>9} {}",
+                self.lines,
+                self.time,
+                self.scratch.chars().take(200).collect::<String>()
+            );
         }
         if self.recent.len() == RECENT {
             self.recent.pop_front();

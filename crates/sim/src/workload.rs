@@ -386,7 +386,7 @@ pub(crate) fn read_once(
     Some(next.max(from))
 }
 
-fn decode(runs: &[Bytes], from: i64) -> (Vec<(i64, Value)>, i64) {
+pub(crate) fn decode(runs: &[Bytes], from: i64) -> (Vec<(i64, Value)>, i64) {
     let (mut found, mut next) = (Vec::new(), from);
     for run in runs {
         for batch in records::batches(run) {

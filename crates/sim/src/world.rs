@@ -188,7 +188,7 @@ impl World {
     }
 }
 
-fn kind_of(completion: &storage::Completion) -> &'static str {
+pub(crate) fn kind_of(completion: &storage::Completion) -> &'static str {
     match completion {
         storage::Completion::Written { result: Ok(()), .. } => "written",
         storage::Completion::Synced { result: Ok(()), .. } => "synced",
@@ -303,6 +303,36 @@ mod tests {
             run(&mut world, 1);
             assert!(world.node.as_ref().unwrap().image().topic("doomed").is_none());
         }
+    }
+
+    #[test]
+    fn files_of_a_deleted_topic_that_come_back_with_the_power_are_removed() {
+        let mut came_back = 0;
+        for steps in 0..60 {
+            let mut world = World::new(steps);
+            world.start().unwrap();
+            world.quiesce();
+            let key = create(&mut world, "doomed");
+            produce(&mut world, 2, key, 100);
+            world.quiesce();
+            let doomed = cluster::TopicRef { name: Some("doomed".to_owned()), id: model::TopicId([0; 16]) };
+            world.call(|node, now| node.admin(now, Token(4), AdminRequest::DeleteTopics(vec![doomed])));
+            for _ in 0..steps {
+                world.step_disk();
+                world.end_turn();
+            }
+            world.crash(true);
+            let files =
+                |world: &World| storage::DiskRead::list(&world.disk, &storage::group_dir(key)).unwrap();
+            let before = files(&world);
+            world.start().unwrap();
+            run(&mut world, 1);
+            if world.node.as_ref().unwrap().image().topic("doomed").is_none() {
+                came_back += usize::from(!before.is_empty());
+                assert_eq!(files(&world), Vec::<String>::new(), "{steps}");
+            }
+        }
+        assert!(came_back > 0, "the case was there");
     }
 
     fn commit(world: &mut World, token: u64, offset: i64) {

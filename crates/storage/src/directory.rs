@@ -269,8 +269,8 @@ impl Directory {
     /// damage, so they are recovered from their files and not taken for new.
     fn adopt(&mut self, disk: &dyn DiskRead) -> Result<(), OpenError> {
         for key in disk.list("groups")?.iter().filter_map(|name| GroupKey::parse(name)) {
-            if let std::collections::btree_map::Entry::Vacant(row) = self.groups.entry(key) {
-                row.insert(GroupRow::default());
+            if !self.groups.contains_key(&key) {
+                self.row(key);
                 self.rounds.changed(key, true);
                 self.adopted.push(key);
             }
@@ -317,17 +317,28 @@ impl Directory {
         self.fx.ops.push(DiskOp::Recover { job: Box::new(job), token });
     }
 
-    /// Entries of `log` up to its last index were appended. `relaxed`: they count as persisted once written.
+    /// Entries of `log` up to its last index were appended. `relaxed`: they count as persisted once written (but
+    /// for the first ones of a group, which are synced with the record that it is there).
     /// `data`: batches of clients are among them, which a full disk may give up. Returns the number of the
     /// round that will carry them.
     pub fn dirty(&mut self, log: &Log, relaxed: bool, data: bool) -> u64 {
-        if let std::collections::btree_map::Entry::Vacant(row) = self.groups.entry(log.key()) {
+        if !self.groups.contains_key(&log.key()) {
             // The first entries and the record that says "touched" are one round: without it, a start would
             // take the group for new.
-            row.insert(GroupRow::default());
+            self.row(log.key());
             self.rounds.changed(log.key(), true);
         }
+        // Until that record is there, written is not enough.
+        let relaxed = relaxed && !self.rounds.fresh.contains(&log.key());
         self.rounds.dirty(log.key(), log.end(), log.commit(), relaxed, data)
+    }
+
+    /// The group's row.
+    fn row(&mut self, key: GroupKey) -> &mut GroupRow {
+        self.groups.entry(key).or_insert_with(|| {
+            self.rounds.fresh.insert(key);
+            GroupRow::default()
+        })
     }
 
     /// After [`Log::from_recovered`]: `true` when the tail is being written again, and the group may start
@@ -343,7 +354,7 @@ impl Directory {
     /// Records term and vote. With `must_sync` a round is due at once; otherwise it rides along. Returns the
     /// round's number: durable at the first [`DirEvent::Persisted`] of the group whose `round` reaches it.
     pub fn set_hard_state(&mut self, key: GroupKey, hard: HardState, must_sync: bool) -> u64 {
-        self.groups.entry(key).or_default().hard = hard;
+        self.row(key).hard = hard;
         self.rounds.changed(key, must_sync)
     }
 
@@ -362,7 +373,7 @@ impl Directory {
 
     /// Marks a replica failed (not opened again without a command) or, with `None`, well again.
     pub fn set_failed(&mut self, key: GroupKey, why: Option<String>) {
-        self.groups.entry(key).or_default().failed = why;
+        self.row(key).failed = why;
         self.rounds.changed(key, true);
     }
 

@@ -23,7 +23,7 @@ pub(crate) enum PutKind {
 pub(crate) struct Retained {
     /// Whose; `None` for the state log.
     pub(crate) key: Option<GroupKey>,
-    /// The entry; 0 for everything else.
+    /// The entry, or the last one before the end; 0 for everything else.
     pub(crate) index: u64,
     pub(crate) file: FileId,
     pub(crate) pos: u64,
@@ -37,7 +37,11 @@ pub(crate) enum Content {
     New([Bytes; 2]),
     /// So many bytes that the file holds there already.
     Again(u64),
+    /// Zeros in place of a header: no frame follows here.
+    End,
 }
+
+static END: [u8; FRAME_HEADER] = [0; FRAME_HEADER];
 
 /// Where the last write of a log stands in `ops`, so that the next one can join it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,8 +66,8 @@ pub struct StorageFx {
     pub(crate) flushing: Vec<FileId>,
     /// Bytes written since the last flush began.
     pub(crate) unflushed: u64,
-    /// Files to close as soon as they are not dirty.
-    pub(crate) retired: Vec<(GroupKey, FileId)>,
+    /// Files, with their first index (0 when they are to be removed), to close as soon as they are not dirty.
+    pub(crate) retired: Vec<(GroupKey, u64, FileId)>,
     pub(crate) unwritten: Vec<Retained>,
     slab: BytesMut,
     generation: u64,
@@ -150,6 +154,12 @@ impl StorageFx {
         self.ops.push(DiskOp::Rewrite { file, pos, len });
     }
 
+    /// Ends the frames of `file` at `pos`, after entry `index`, whatever stands there.
+    pub(crate) fn end_frames(&mut self, key: Option<GroupKey>, index: u64, file: FileId, pos: u64) {
+        self.unwritten.push(Retained { key, index, file, pos, content: Content::End });
+        self.ops.push(DiskOp::Write { file, pos, bufs: vec![Bytes::from_static(&END)] });
+    }
+
     /// Emits a write once more that found no space.
     pub(crate) fn write_again(&mut self, Retained { key, index, file, pos, content }: Retained) {
         match content {
@@ -157,6 +167,7 @@ impl StorageFx {
                 self.write(&mut WriteRun::default(), key.map(|key| (key, index)), file, pos, bufs);
             }
             Content::Again(len) => self.rewrite(key, file, pos, len),
+            Content::End => self.end_frames(key, index, file, pos),
         }
     }
 
@@ -168,22 +179,40 @@ impl StorageFx {
         }
     }
 
-    /// Closes `file` now, or after the sync that covers it.
-    pub(crate) fn retire(&mut self, key: GroupKey, file: FileId) {
+    /// Closes `file`, named `segment`, now or after the sync that covers it.
+    pub(crate) fn retire(&mut self, key: GroupKey, segment: u64, file: FileId) {
         let dirty = self.dirty.get(&key).is_some_and(|files| files.contains(&file));
         if dirty || self.syncing.contains(&file) || self.flushing.contains(&file) {
-            self.retired.push((key, file));
+            self.retired.push((key, segment, file));
         } else {
             self.ops.push(DiskOp::Close { file });
         }
     }
 
-    /// Closes a file that is to be removed: no sync needs to cover it.
-    pub(crate) fn abandon(&mut self, key: GroupKey, file: FileId) {
-        if let Some(files) = self.dirty.get_mut(&key) {
-            files.retain(|dirty| *dirty != file);
+    /// The file `segment` for writing on. One that was retired and is still open is the one that creates it, where
+    /// it was not there yet for lack of space.
+    pub(crate) fn open_again(&mut self, key: GroupKey, segment: u64, path: String) -> FileId {
+        if let Some(at) = self.retired.iter().position(|(k, s, _)| (*k, *s) == (key, segment)) {
+            return self.retired.remove(at).2;
         }
-        self.retire(key, file);
+        let file = self.file();
+        self.ops.push(DiskOp::Open { file, path });
+        file
+    }
+
+    /// Closes a file that is to be removed, `open` among others: no sync needs to cover it, and another may get
+    /// its name.
+    pub(crate) fn abandon(&mut self, key: GroupKey, segment: u64, open: Option<FileId>) {
+        let is = |(k, s, _): &(GroupKey, u64, FileId)| (*k, *s) == (key, segment);
+        let (gone, kept) = std::mem::take(&mut self.retired).into_iter().partition(is);
+        self.retired = kept;
+        let gone: Vec<(GroupKey, u64, FileId)> = gone;
+        for file in gone.into_iter().map(|(_, _, file)| file).chain(open) {
+            if let Some(files) = self.dirty.get_mut(&key) {
+                files.retain(|dirty| *dirty != file);
+            }
+            self.retire(key, 0, file);
+        }
     }
 
     pub(crate) fn put(&mut self, path: String, bytes: Bytes, kind: PutKind) -> OpToken {
@@ -203,8 +232,8 @@ impl StorageFx {
 
     /// Closes what was retired and is not dirty any more.
     pub(crate) fn close_retired(&mut self) {
-        for (key, file) in std::mem::take(&mut self.retired) {
-            self.retire(key, file);
+        for (key, segment, file) in std::mem::take(&mut self.retired) {
+            self.retire(key, segment, file);
         }
     }
 
@@ -215,9 +244,9 @@ impl StorageFx {
         self.unwritten.retain(|write| write.key != Some(key));
         // The end of a checkpoint that is on its way concerns nobody any more.
         self.puts.retain(|_, kind| !matches!(kind, PutKind::Checkpoint(whose, _) if *whose == key));
-        let (gone, kept) = std::mem::take(&mut self.retired).into_iter().partition(|(k, _)| *k == key);
+        let (gone, kept) = std::mem::take(&mut self.retired).into_iter().partition(|(k, ..)| *k == key);
         self.retired = kept;
-        let gone: Vec<(GroupKey, FileId)> = gone;
-        self.ops.extend(gone.into_iter().map(|(_, file)| DiskOp::Close { file }));
+        let gone: Vec<(GroupKey, u64, FileId)> = gone;
+        self.ops.extend(gone.into_iter().map(|(_, _, file)| DiskOp::Close { file }));
     }
 }

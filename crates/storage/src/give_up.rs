@@ -5,8 +5,8 @@
 //! overwritten and the first file removed. Until then the log ends, in memory, where it will end; what follows
 //! waits at its owner. The crash points are in docs/log-format.md, "Giving up the end of a log".
 use crate::directory::{DirEvent, Directory, Mark};
-use crate::disk_op::DiskOp;
-use crate::fx::StorageFx;
+use crate::disk_op::{DiskOp, FileId};
+use crate::fx::{Content, Retained, StorageFx};
 use crate::log::{Log, LogEnd};
 use crate::rounds::{Entries, Rounds, Waiting};
 use crate::segment::{Active, Segment, index_name};
@@ -60,7 +60,8 @@ impl Log {
             self.waits = Some(gone);
             return Removal::Waits;
         }
-        self.remove_files(&gone, dir.fx());
+        // Used again by this log they would hold frames that link to the entries before, if these come back.
+        self.remove_files(&gone, false, dir.fx());
         Removal::Now
     }
 
@@ -69,12 +70,11 @@ impl Log {
         let bytes = self.size_bytes();
         if let Some(active) = self.active.take_if(|a| a.segment.first_index > after) {
             gone.push(active.segment.first_index);
-            if let Some(file) = active.file {
-                fx.abandon(self.key, file);
-            }
+            fx.abandon(self.key, active.segment.first_index, active.file);
         }
         while let Some(sealed) = self.segments.pop_if(|s| s.first_index > after) {
             gone.push(sealed.first_index);
+            fx.abandon(self.key, sealed.first_index, None);
         }
         self.points.truncate(self.points.partition_point(|p| p.end_index <= after));
         self.cut_file(after, fx);
@@ -90,6 +90,7 @@ impl Log {
         }
         self.epochs.cut(i32::try_from(self.last_term()).unwrap_or(i32::MAX));
         self.tail = None;
+        self.loose_end = false;
         self.uncheckpointed_bytes = self.uncheckpointed_bytes.saturating_sub(bytes - self.size_bytes());
         if let Some(pending) = &mut self.pending_checkpoint {
             pending.covered_bytes = pending.covered_bytes.min(self.uncheckpointed_bytes);
@@ -134,14 +135,17 @@ impl Directory {
             let round = self.rounds.changed(key, true);
             self.rounds.lowering.insert(key, Lowering { round, waits: true });
         }
-        self.rounds.take_back(key, end, synced, written);
+        for file in self.rounds.take_back(key, end, synced, written) {
+            self.fx.note_dirty(key, file);
+        }
         self.fx.unwritten.retain(|write| write.key != Some(key) || write.index <= end.index);
     }
 
     /// The oldest entry of the group of which it is not known that it reached the operating system.
     pub(crate) fn unwritten_from(&self, key: GroupKey) -> Option<u64> {
         let on_the_way = self.rounds.barriers.iter().flat_map(|b| &b.writes).chain(&self.fx.unwritten);
-        on_the_way.filter(|write| write.key == Some(key) && write.index > 0).map(|write| write.index).min()
+        let entry = |write: &&Retained| write.key == Some(key) && matches!(write.content, Content::New(_));
+        on_the_way.filter(entry).map(|write| write.index).min()
     }
 }
 
@@ -165,7 +169,9 @@ impl Rounds {
 
     /// Takes back what a group has on its way above `end`: none of it is written again, marked or told. What is
     /// at or below is told as before, once: up to `synced` it was told as persisted, up to `written` as written.
-    fn take_back(&mut self, key: GroupKey, end: LogEnd, synced: u64, written: u64) {
+    /// Returns files that no sync covers for certain.
+    fn take_back(&mut self, key: GroupKey, end: LogEnd, synced: u64, written: u64) -> Vec<FileId> {
+        let mut files = Vec::new();
         // A group is in the running round or in the flush, and what waits is above that.
         let mut reached = synced;
         if let Some(running) = &mut self.running
@@ -177,10 +183,15 @@ impl Rounds {
         if let Some(flush) = &mut self.flush
             && flush.groups.get_mut(&key).is_some_and(|(w, _)| !w.cut(end, &mut reached))
         {
-            flush.groups.remove(&key);
+            // Where it finds no space it is made good by those that are in it.
+            files = flush.groups.remove(&key).map(|(_, files)| files).unwrap_or_default();
         }
         if self.waiting.get_mut(&key).is_some_and(|w| !w.cut(end, &mut reached)) {
             self.waiting.remove(&key);
+        }
+        let marked = self.running.iter_mut().flat_map(|running| &mut running.marked);
+        for (_, index) in marked.chain(&mut self.to_mark).filter(|(k, _)| *k == key) {
+            *index = (*index).min(end.index);
         }
         if let Some(behind) = self.behind.get_mut(&key) {
             *behind = (*behind).min(end.index);
@@ -191,6 +202,7 @@ impl Rounds {
             barrier.writes.retain(|write| write.key != Some(key) || write.index <= end.index);
         }
         self.unwritten.retain_mut(|e| e.key != key || e.cut(end.index, &mut reached));
+        files
     }
 }
 

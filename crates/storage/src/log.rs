@@ -91,6 +91,8 @@ pub struct Log {
     pub(crate) base_damage: Vec<Damage>,
     /// The tail above the mark is being written again.
     pub(crate) rewriting: bool,
+    /// Frames may stand behind the end of the last sealed file that link to it: see [`Active::was_longer`].
+    pub(crate) loose_end: bool,
     /// Entries were given up, and what follows must wait: files (their first indexes) to be removed then.
     pub(crate) waits: Option<Vec<u64>>,
 }
@@ -122,6 +124,7 @@ impl Log {
             pending_checkpoint: None,
             base_damage: Vec::new(),
             rewriting: false,
+            loose_end: false,
             waits: None,
         }
     }
@@ -142,6 +145,10 @@ impl Log {
         log.epochs = r.found.epochs;
         log.segments = r.found.segments;
         log.active = r.found.active.map(Box::new);
+        log.loose_end = log.active.is_none();
+        if let Some(active) = &mut log.active {
+            active.was_longer = true;
+        }
         log.points = r.found.points;
         log.checkpoint_files = r.found.checkpoint_files;
         log.uncheckpointed_bytes = r.found.scanned_bytes;
@@ -172,7 +179,7 @@ impl Log {
             fx.note_dirty(self.key, file);
             match self.active.as_deref_mut().filter(|a| a.segment.first_index == segment) {
                 Some(active) => active.file = Some(file),
-                None => fx.retire(self.key, file),
+                None => fx.retire(self.key, segment, file),
             }
         }
     }
@@ -218,6 +225,16 @@ impl Log {
     /// Chain value of the last entry.
     pub fn chain(&self) -> u32 {
         self.last_chain
+    }
+
+    /// Chain value of entry `index`: of those from the commit index on, and of the last of each file. Equal
+    /// values at equal indexes say that all entries up to there are equal.
+    pub fn chain_at(&self, index: u64) -> Option<u32> {
+        if index == self.last_index {
+            return Some(self.last_chain);
+        }
+        let files = self.points.iter().chain(&self.segments);
+        files.into_iter().find(|s| s.end_index == index).map(|s| s.end_chain)
     }
 
     /// The offset of the next record.
@@ -359,12 +376,21 @@ impl Log {
         match self.active.as_deref_mut() {
             Some(Active { file: Some(file), .. }) => *file,
             Some(active) => {
-                let file = fx.file();
-                fx.ops.push(DiskOp::Open { file, path: path(active.segment.first_index) });
+                let first = active.segment.first_index;
+                let file = fx.open_again(self.key, first, path(first));
                 active.file = Some(file);
                 file
             }
             None => {
+                if std::mem::take(&mut self.loose_end)
+                    && let Some(last) = self.segments.last().filter(|s| s.end_index + 1 == index)
+                {
+                    let file = fx.open_again(self.key, last.first_index, path(last.first_index));
+                    fx.end_frames(Some(self.key), last.end_index, file, last.size);
+                    // The round of the entries in the next file makes this durable too.
+                    fx.note_dirty(self.key, file);
+                    fx.retire(self.key, last.first_index, file);
+                }
                 let file = fx.file();
                 fx.ops.push(DiskOp::Create { file, path: path(index), source });
                 let mut active = Active::new(Segment::new(index, offset, term, chain));
@@ -377,10 +403,15 @@ impl Log {
 
     /// Seals the active file, when it holds anything: its sparse index goes to disk and out of memory.
     pub fn roll(&mut self, fx: &mut StorageFx) {
+        if self.waits.is_some() {
+            // The mark that is durable claims frames behind its end: no checkpoint may say that it has none.
+            return;
+        }
         let Some(active) = self.active.take_if(|a| a.segment.size > 0) else { return };
         let segment = active.segment;
+        self.loose_end = active.was_longer;
         if let Some(file) = active.file {
-            fx.retire(self.key, file);
+            fx.retire(self.key, segment.first_index, file);
         }
         if !active.partly_indexed {
             let bytes = active.index.encode(&segment.indexed());
@@ -447,8 +478,10 @@ impl Log {
     }
 
     fn close_active(&mut self, fx: &mut StorageFx) {
-        if let Some(file) = self.active.as_deref_mut().and_then(|a| a.file.take()) {
-            fx.retire(self.key, file);
+        if let Some((first, Some(file))) =
+            self.active.as_deref_mut().map(|a| (a.segment.first_index, a.file.take()))
+        {
+            fx.retire(self.key, first, file);
         }
     }
 }

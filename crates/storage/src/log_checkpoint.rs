@@ -212,7 +212,7 @@ impl Log {
         self.prev_chain = chain;
         self.first_offset = offset;
         let gone: Vec<u64> = self.segments.drain(..pending.let_go).map(|s| s.first_index).collect();
-        self.remove_files(&gone, fx);
+        self.remove_files(&gone, true, fx);
         if self.checkpoint_files.last() != Some(&index) {
             self.checkpoint_files.push(index);
         }
@@ -237,12 +237,12 @@ impl Log {
     }
 
     /// Removes data files by their first indexes, and what indexes them.
-    pub(crate) fn remove_files(&self, gone: &[u64], fx: &mut StorageFx) {
+    pub(crate) fn remove_files(&self, gone: &[u64], recycle: bool, fx: &mut StorageFx) {
         if gone.is_empty() {
             return;
         }
         let paths = gone.iter().map(|first| self.path(&log_name(*first))).collect();
-        fx.ops.push(DiskOp::Remove { paths, recycle: true });
+        fx.ops.push(DiskOp::Remove { paths, recycle });
         let paths = gone.iter().map(|first| self.path(&index_name(*first))).collect();
         fx.ops.push(DiskOp::Remove { paths, recycle: false });
     }

@@ -55,7 +55,7 @@ pub(crate) struct Running {
     changed: BTreeSet<GroupKey>,
     files: Vec<FileId>,
     /// Groups whose mark the record holds, and that are told at last.
-    marked: Vec<(GroupKey, u64)>,
+    pub(crate) marked: Vec<(GroupKey, u64)>,
     clean: bool,
     /// A write of it failed for lack of space: sync again when that is made good.
     pub(crate) again: bool,
@@ -78,6 +78,8 @@ pub(crate) struct Rounds {
     /// Groups whose row goes into the next record: new hard state, new mark, failed.
     changed: BTreeSet<GroupKey>,
     forgotten: BTreeSet<GroupKey>,
+    /// Groups of which no record that is durable says that they are there.
+    pub(crate) fresh: BTreeSet<GroupKey>,
     /// Reopened groups: told when marked.
     pub(crate) withheld: BTreeSet<GroupKey>,
     /// Groups whose mark was lowered, until a round has made that durable.
@@ -86,7 +88,7 @@ pub(crate) struct Rounds {
     /// that does.
     pub(crate) behind: BTreeMap<GroupKey, u64>,
     /// Synced, not marked, withheld: (group, index).
-    to_mark: Vec<(GroupKey, u64)>,
+    pub(crate) to_mark: Vec<(GroupKey, u64)>,
     now_due: bool,
     /// Marks wait for a round since.
     pub(crate) marks_since: Option<Mono>,
@@ -112,6 +114,7 @@ impl Rounds {
             stall: None,
             changed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
+            fresh: BTreeSet::new(),
             withheld: BTreeSet::new(),
             lowering: BTreeMap::new(),
             behind: BTreeMap::new(),
@@ -200,6 +203,7 @@ impl Rounds {
     pub(crate) fn forget(&mut self, key: GroupKey) {
         self.drop_entries(key);
         self.lowering.remove(&key);
+        self.fresh.remove(&key);
         self.changed.remove(&key);
         if let Some(running) = &mut self.running {
             running.changed.remove(&key);
@@ -451,6 +455,9 @@ impl Directory {
                 let index = rounds.behind.remove(key).map_or(w.end.index, |behind| behind.max(w.end.index));
                 out.push(DirEvent::Persisted { key: *key, index, round });
             }
+        }
+        for key in &running.changed {
+            self.rounds.fresh.remove(key);
         }
         for key in running.changed.iter().filter(|k| !running.groups.contains_key(k)) {
             out.push(DirEvent::Persisted { key: *key, index: 0, round });

@@ -3,7 +3,7 @@ use crate::checkpoint::Checkpoint;
 use crate::disk_op::{DiskError, DiskRead};
 use crate::epoch::EpochTable;
 use crate::error::{Damage, RecoverError};
-use crate::frame::{EntryKind, Frame, FrameError};
+use crate::frame::{EntryKind, FRAME_HEADER, Frame, FrameError};
 use crate::frame_reader::{FrameReader, Next};
 use crate::recovery::{EntryBody, RecoverJob, RecoveredBatch, RecoveredEntry};
 use crate::segment::{Active, Segment, index_name, log_name};
@@ -219,6 +219,9 @@ impl<'a> Scan<'a> {
                 self.epochs.record_epoch(epoch, head.base_offset);
             }
         }
+        if head.index > self.durable && self.active.is_none() {
+            self.rewrite_end()?;
+        }
         let (offset, term, chain) = (self.next_offset, self.last_term(), self.chain);
         let active =
             self.active.get_or_insert_with(|| Active::new(Segment::new(head.index, offset, term, chain)));
@@ -236,6 +239,19 @@ impl<'a> Scan<'a> {
             }
         }
         self.check_chain_at_mark()
+    }
+
+    /// What ends the last sealed file may be in the page cache alone, as the frames of the next one may.
+    fn rewrite_end(&mut self) -> Result<(), DiskError> {
+        let Some((file, end)) = self.segments.last().map(|s| (s.first_index, s.size)) else { return Ok(()) };
+        let len = self.len_of(file, &self.path(file))?.unwrap_or(0);
+        let bytes = len.saturating_sub(end).min(FRAME_HEADER as u64);
+        match self.rewrite.last_mut().filter(|(f, _, _)| *f == file) {
+            Some((_, _, len)) => *len += bytes,
+            None if bytes > 0 => self.rewrite.push((file, end, bytes)),
+            None => {}
+        }
+        Ok(())
     }
 
     /// At the marked index the chain must be the marked one: whole files of another history are damage too.

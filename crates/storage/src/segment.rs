@@ -148,6 +148,9 @@ pub(crate) struct Active {
     /// The index lacks rows of the file's beginning: reads begin there, and it is not kept beyond memory, so
     /// that the first reader of the sealed file makes a whole one.
     pub(crate) partly_indexed: bool,
+    /// Frames may stand behind its end that the log held before: they would link to the same entries, were these
+    /// appended once more.
+    pub(crate) was_longer: bool,
     /// Append time of its first data entry, ms; -1 before it. A no-op has no append time.
     pub(crate) since: i64,
     /// Open for writing; `None` until the first append after a start.
@@ -161,6 +164,7 @@ impl Active {
             segment,
             index: SparseIndex::default(),
             partly_indexed: false,
+            was_longer: false,
             since: -1,
             file: None,
             run: WriteRun::default(),
@@ -170,7 +174,7 @@ impl Active {
     /// A sealed file that is written again from where it stood at `point`.
     pub(crate) fn again(point: Segment) -> Active {
         let since = if point.has_data() { point.max_append_time } else { -1 };
-        Active { since, partly_indexed: true, ..Active::new(point) }
+        Active { since, partly_indexed: true, was_longer: true, ..Active::new(point) }
     }
 
     /// Goes back to where the file stood at `point`.
@@ -180,6 +184,7 @@ impl Active {
             self.since = -1;
         }
         self.segment = point;
+        self.was_longer = true;
         // The next write joins none before it.
         self.run = WriteRun::default();
     }

@@ -7,33 +7,65 @@ use crate::brokers::{Broker, Kind, target_dir};
 use crate::cargo_cmd::cargo;
 use crate::process;
 use crate::suites::tests;
-use crate::test_runner::{Context, Outcome};
+use crate::test_runner::{Context, Outcome, Share};
 
 /// The reason by which such a test is known.
 pub(crate) const NEEDS_A_BROKER: &str = "needs a broker";
 
 /// The small client of the command line, the tests and the benches.
 pub(crate) fn client_lite(context: &Context) -> Result<Outcome> {
-    against_each(context, "plimsoll-client-lite", "against_a_broker", "CLIENT_LITE_BOOTSTRAP")
+    let test = Tests {
+        package: "plimsoll-client-lite",
+        name: "against_a_broker",
+        variable: "CLIENT_LITE_BOOTSTRAP",
+        widest: "a_group_reads_commits_and_resumes",
+    };
+    against_each(context, &test)
 }
 
 /// The admin commands, which speak only the Kafka protocol.
 pub(crate) fn admin_commands(context: &Context) -> Result<Outcome> {
-    against_each(context, "plimsoll-server", "admin_commands", "ADMIN_BOOTSTRAP")
+    let test = Tests {
+        package: "plimsoll-server",
+        name: "admin_commands",
+        variable: "ADMIN_BOOTSTRAP",
+        widest: "a_group_reads_on_and_is_moved_back",
+    };
+    against_each(context, &test)
+}
+
+/// A test binary of the workspace.
+struct Tests {
+    package: &'static str,
+    name: &'static str,
+    /// The environment variable that takes the broker's addresses.
+    variable: &'static str,
+    /// The test that covers most: the default tier runs only this one against three nodes.
+    widest: &'static str,
 }
 
 /// What passes against one kind and fails against the other shows where the fault lies: the full tier runs
-/// both.
-fn against_each(context: &Context, package: &str, test: &str, variable: &str) -> Result<Outcome> {
+/// all of them.
+fn against_each(context: &Context, test: &Tests) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let kinds = [(Kind::Plimsoll, context.ours), (Kind::Apache, context.apache)];
+    let kinds = [
+        (Kind::Plimsoll, context.ours),
+        (Kind::Apache, context.apache),
+        (Kind::ThreeNodes, context.three_nodes != Share::None),
+    ];
     for (kind, _) in kinds.into_iter().filter(|(_, wanted)| *wanted) {
-        let broker = Broker::start(context, kind, test)?;
-        let mut command = cargo(&["test", "--package", package, "--test", test, "--"]);
-        command.args(["--ignored", "--format=pretty"]).env(variable, broker.bootstrap());
+        let broker = Broker::start(context, kind, test.name)?;
+        let mut command = cargo(&["test", "--package", test.package, "--test", test.name, "--"]);
+        command.args(["--ignored", "--format=pretty"]).env(test.variable, broker.bootstrap());
+        if kind == Kind::ThreeNodes && context.three_nodes == Share::One {
+            command.arg(test.widest);
+        }
         let mut ran = tests(&mut command)?;
         for failure in &mut ran.failures {
-            *failure = format!("{test} against {kind:?}: {failure}");
+            *failure = format!("{} against {kind:?}: {failure}", test.name);
+        }
+        if !ran.failures.is_empty() {
+            println!("{}", broker.log_tails());
         }
         outcome.add(ran);
         broker.stop()?;

@@ -1,37 +1,64 @@
-//! A broker of either kind on a free port, with its data on a real disk, stopped when dropped.
+//! A broker of each kind on free ports, with its data on a real disk, stopped when dropped.
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::install::{self, Need};
-use crate::process;
 use crate::test_runner::Context;
+use crate::{process, three_nodes};
 
 /// Which broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Plimsoll,
     Apache,
+    /// Three processes of Plimsoll that are one cluster, every topic with three replicas.
+    ThreeNodes,
 }
 
-/// A running broker.
-pub(crate) struct Broker {
+impl Kind {
+    /// Replicas of each topic.
+    pub(crate) fn replicas(self) -> u16 {
+        if self == Kind::ThreeNodes { 3 } else { 1 }
+    }
+}
+
+/// A process.
+struct Node {
     child: Child,
-    kind: Kind,
     port: u16,
+    dir: PathBuf,
+}
+
+impl Node {
+    fn log_tail(&self) -> String {
+        let text = fs::read_to_string(self.dir.join("broker.log")).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n")
+    }
+}
+
+/// A running broker, or several that are one cluster.
+pub(crate) struct Broker {
+    nodes: Vec<Node>,
+    kind: Kind,
     dir: PathBuf,
     stopped: bool,
 }
 
 const READY: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Lines of each log that are shown when something failed.
+const LOG_TAIL: usize = 40;
 
 impl Broker {
-    /// Starts one in an empty directory under `target/clients/run` and waits until it accepts.
+    /// Starts one in an empty directory under `target/clients/run` and waits until it serves.
     pub(crate) fn start(context: &Context, kind: Kind, label: &str) -> Result<Self> {
         let root = &context.root;
         let name = format!("{label}-{kind:?}-{}", std::process::id()).to_lowercase();
@@ -40,65 +67,140 @@ impl Broker {
             fs::remove_dir_all(&dir)?;
         }
         fs::create_dir_all(&dir)?;
-        let (port, second) = (free_port()?, free_port()?);
-        let child = match kind {
-            Kind::Plimsoll => start_plimsoll(&context.binary()?, &dir, port, second)?,
+        let mut broker = Self { nodes: Vec::new(), kind, dir, stopped: false };
+        match kind {
+            Kind::Plimsoll => {
+                let (binary, dir, port, second) =
+                    (context.binary()?, broker.dir.clone(), free_port(), free_port());
+                broker.add(start_plimsoll(&binary, &dir, &properties(&dir, port, second))?, port, dir);
+            }
             Kind::Apache => {
                 install::install(root, Need::KafkaBroker)?;
-                start_apache(root, &dir, port, second)?
+                let (dir, port) = (broker.dir.clone(), free_port());
+                broker.add(start_apache(root, &dir, &properties(&dir, port, free_port()))?, port, dir);
             }
-        };
-        let mut broker = Self { child, kind, port, dir, stopped: false };
-        broker.wait_until_ready()?;
+            Kind::ThreeNodes => {
+                let binary = context.binary()?;
+                for (port, dir, text) in three_nodes::properties(&broker.dir) {
+                    fs::create_dir_all(&dir)?;
+                    broker.add(start_plimsoll(&binary, &dir, &text)?, port, dir);
+                }
+            }
+        }
+        broker.wait_until_ready(context)?;
         Ok(broker)
     }
 
+    fn add(&mut self, child: Child, port: u16, dir: PathBuf) {
+        self.nodes.push(Node { child, port, dir });
+    }
+
+    /// All its addresses, with commas between them.
     pub(crate) fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        let addresses: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        addresses.join(",")
     }
 
-    fn log_tail(&self) -> String {
-        let text = fs::read_to_string(self.dir.join("broker.log")).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
+    /// The ends of its logs.
+    pub(crate) fn log_tails(&self) -> String {
+        let mut text = String::new();
+        for node in &self.nodes {
+            let _ = write!(text, "-- {}\n{}\n", node.dir.display(), node.log_tail());
+        }
+        text
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
+    fn wait_until_ready(&mut self, context: &Context) -> Result<()> {
         let end = Instant::now() + READY;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            if let Some(status) = self.child.try_wait()? {
-                self.stopped = true;
-                bail!("{:?} ended with {status} before it accepted\n{}", self.kind, self.log_tail());
+        for at in 0..self.nodes.len() {
+            while TcpStream::connect(("127.0.0.1", self.nodes[at].port)).is_err() {
+                self.all_run().context("before it accepted")?;
+                if Instant::now() > end {
+                    bail!(
+                        "{:?} did not accept within {} s\n{}",
+                        self.kind,
+                        READY.as_secs(),
+                        self.log_tails()
+                    );
+                }
+                std::thread::sleep(Duration::from_millis(20));
             }
-            if Instant::now() > end {
-                bail!("{:?} did not accept within {} s\n{}", self.kind, READY.as_secs(), self.log_tail());
+        }
+        match self.kind {
+            Kind::ThreeNodes => three_nodes::wait_until_formed(&context.binary()?, &self.bootstrap(), READY)
+                .with_context(|| self.log_tails()),
+            Kind::Plimsoll | Kind::Apache => Ok(()),
+        }
+    }
+
+    fn all_run(&mut self) -> Result<()> {
+        for node in &mut self.nodes {
+            if let Some(status) = node.child.try_wait()? {
+                bail!("{:?} ended by itself with {status}\n{}", self.kind, node.log_tail());
             }
-            std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
 
+    /// What must hold of several nodes after a client's checks: its topics have all their replicas, and these
+    /// have all that was written. Of one node: nothing.
+    pub(crate) fn judge_replicas(&self, context: &Context, prefix: &str) -> Result<()> {
+        match self.kind {
+            Kind::ThreeNodes => {
+                three_nodes::judge_replicas(&context.binary()?, &self.bootstrap(), prefix, PATIENCE)
+            }
+            Kind::Plimsoll | Kind::Apache => Ok(()),
+        }
+    }
+
     /// Stops it in good order; an error if it had ended by itself or does not listen to SIGTERM.
     pub(crate) fn stop(mut self) -> Result<()> {
-        self.stopped = true;
-        if let Some(status) = self.child.try_wait()? {
-            bail!("{:?} ended by itself with {status}\n{}", self.kind, self.log_tail());
-        }
-        process::stop(&mut self.child, PATIENCE).with_context(|| self.log_tail())?;
+        let ran = self.all_run();
+        let stopped = self.stop_all();
+        ran?;
+        stopped.with_context(|| self.log_tails())?;
         fs::remove_dir_all(&self.dir).context("remove the broker's directory")
     }
+
+    /// All at once: nobody waits for somebody who was stopped before.
+    fn stop_all(&mut self) -> Result<()> {
+        self.stopped = true;
+        std::thread::scope(|scope| {
+            let stop = |node| scope.spawn(move || stop(node));
+            let stopping: Vec<_> = self.nodes.iter_mut().map(stop).collect();
+            stopping.into_iter().try_for_each(|thread| thread.join().expect("no panic in `stop`"))
+        })
+    }
+}
+
+fn stop(node: &mut Node) -> Result<()> {
+    process::stop(&mut node.child, PATIENCE)
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
         if !self.stopped {
-            process::stop(&mut self.child, PATIENCE).ok();
+            self.stop_all().ok();
         }
     }
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+/// Ports below those that the system gives to connections: the nodes of a cluster connect to each other while
+/// some of them do not listen yet.
+const PORTS: (u16, u16) = (10_000, 30_000);
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let count = u32::from(PORTS.1 - PORTS.0);
+    loop {
+        let at =
+            std::process::id().wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed).into());
+        let port = PORTS.0 + (at % count) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn spawn(command: &mut Command, dir: &Path) -> Result<Child> {
@@ -121,16 +223,15 @@ fn properties(dir: &Path, port: u16, controller: u16) -> String {
     )
 }
 
-fn start_plimsoll(binary: &Path, dir: &Path, port: u16, controller: u16) -> Result<Child> {
+fn start_plimsoll(binary: &Path, dir: &Path, properties: &str) -> Result<Child> {
     let config = dir.join("server.properties");
-    let text = format!("{}http.listener=127.0.0.1:{}\n", properties(dir, port, controller), free_port()?);
-    fs::write(&config, text)?;
+    fs::write(&config, format!("{properties}http.listener=127.0.0.1:{}\n", free_port()))?;
     spawn(Command::new(binary).arg("serve").arg("--config").arg(config), dir)
 }
 
-fn start_apache(root: &Path, dir: &Path, port: u16, controller: u16) -> Result<Child> {
+fn start_apache(root: &Path, dir: &Path, properties: &str) -> Result<Child> {
     let config = dir.join("server.properties");
-    fs::write(&config, properties(dir, port, controller))?;
+    fs::write(&config, properties)?;
     let format = ["kafka.tools.StorageTool", "format", "--standalone", "-t", "cGxpbXNvbGwtdGVzdHM0Zw", "-c"];
     process::run_quietly(install::java(root, install::KAFKA_BROKER).args(format).arg(&config))?;
     let mut command = install::java(root, install::KAFKA_BROKER);

@@ -10,20 +10,23 @@ use crate::brokers::{Broker, Kind};
 use crate::client_table::Cell;
 use crate::install::{self, Need};
 use crate::process;
-use crate::test_runner::{Context, Outcome, Tier};
+use crate::test_runner::{Context, Outcome, Share, Tier};
 
 /// A client program that follows tests/clients/README.md.
 pub(crate) struct Program {
     pub(crate) name: &'static str,
+    /// The check that covers most: the default tier runs only this one against three nodes.
+    widest: &'static str,
     needs: &'static [Need],
     command: fn(&Path) -> Command,
 }
 
 macro_rules! program {
-    ($id:ident, $name:literal, [$($need:expr),*], $command:expr) => {
+    ($id:ident, $name:literal, $widest:literal, [$($need:expr),*], $command:expr) => {
         pub(crate) mod $id {
             use super::*;
-            const PROGRAM: Program = Program { name: $name, needs: &[$($need),*], command: $command };
+            const PROGRAM: Program =
+                Program { name: $name, widest: $widest, needs: &[$($need),*], command: $command };
             pub(crate) fn run(context: &Context) -> Result<Outcome> {
                 super::run(context, &PROGRAM)
             }
@@ -34,28 +37,36 @@ macro_rules! program {
 const BUILD: Need =
     Need::Debian(&["cmake", "pkg-config", "libssl-dev", "zlib1g-dev", "libzstd-dev", "libcurl4-openssl-dev"]);
 
-program!(kcat, "kcat", [Need::Debian(&["kcat"])], |root| script(
+program!(kcat, "kcat", "resume", [Need::Debian(&["kcat"])], |root| script(
     "python3".into(),
     root,
     "kcat/kcat_client.py"
 ));
-program!(rdkafka, "rdkafka", [BUILD, Need::RdKafka], |root| {
+program!(rdkafka, "rdkafka", "resume", [BUILD, Need::RdKafka], |root| {
     Command::new(install::home(root).join("rdkafka/release/rdkafka-client"))
 });
-program!(confluent_kafka, "confluent-kafka", [Need::Python], |root| python(
+program!(confluent_kafka, "confluent-kafka", "resume", [Need::Python], |root| python(
     root,
     "confluent_kafka_client.py"
 ));
-program!(kafka_python, "kafka-python", [Need::Python], |root| python(root, "kafka_python_client.py"));
-program!(aiokafka, "aiokafka", [Need::Python], |root| python(root, "aiokafka_client.py"));
-program!(kafkajs, "kafkajs", [Need::Node], |root| node(root, "kafkajs_client.js"));
-program!(confluent_javascript, "confluent-kafka-javascript", [BUILD, Need::ConfluentNode], |root| node(
+program!(kafka_python, "kafka-python", "resume", [Need::Python], |root| python(
     root,
-    "confluent_client.js"
+    "kafka_python_client.py"
 ));
-program!(franz_go, "franz-go", [Need::Go], |root| Command::new(install::home(root).join("go/franz")));
-program!(sarama, "sarama", [Need::Go], |root| Command::new(install::home(root).join("go/sarama")));
-program!(java_tools, "kafka-tools", [Need::KafkaTools], |root| {
+program!(aiokafka, "aiokafka", "resume", [Need::Python], |root| python(root, "aiokafka_client.py"));
+program!(kafkajs, "kafkajs", "resume", [Need::Node], |root| node(root, "kafkajs_client.js"));
+program!(
+    confluent_javascript,
+    "confluent-kafka-javascript",
+    "resume",
+    [BUILD, Need::ConfluentNode],
+    |root| node(root, "confluent_client.js")
+);
+program!(franz_go, "franz-go", "resume", [Need::Go], |root| Command::new(
+    install::home(root).join("go/franz")
+));
+program!(sarama, "sarama", "resume", [Need::Go], |root| Command::new(install::home(root).join("go/sarama")));
+program!(java_tools, "kafka-tools", "consumer-groups", [Need::KafkaTools], |root| {
     let mut command = script("python3".into(), root, "java/java_tools.py");
     command.arg("--jars").arg(install::home(root).join(install::KAFKA_TOOLS));
     command
@@ -89,6 +100,9 @@ fn run(context: &Context, program: &Program) -> Result<Outcome> {
     if context.ours {
         outcome.add(against(context, program, Kind::Plimsoll)?);
     }
+    if context.three_nodes != Share::None {
+        outcome.add(against(context, program, Kind::ThreeNodes)?);
+    }
     Ok(outcome)
 }
 
@@ -98,7 +112,10 @@ fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> 
     let mut command = (program.command)(&context.root);
     command.args(["--bootstrap", &broker.bootstrap(), "--topic-prefix", program.name]);
     command.args(["--records", &context.records().to_string()]);
-    command.args(["--check", context.check.as_deref().unwrap_or("all")]);
+    command.args(["--replicas", &kind.replicas().to_string()]);
+    let all =
+        if kind == Kind::ThreeNodes && context.three_nodes == Share::One { program.widest } else { "all" };
+    command.args(["--check", context.check.as_deref().unwrap_or(all)]);
     command.stderr(std::fs::File::create(&log)?);
     let limit = Duration::from_secs(if context.tier == Tier::Full { 3600 } else { 1200 });
     let mut outcome = Outcome::default();
@@ -119,6 +136,12 @@ fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> 
     if outcome.passed == 0 && outcome.failures.is_empty() {
         outcome.failures.push(format!("{name}: no check ran"));
     }
+    if let Err(error) = broker.judge_replicas(context, program.name) {
+        outcome.failures.push(format!("{name}: {error:#}"));
+    }
+    if !outcome.failures.is_empty() {
+        println!("{}", broker.log_tails());
+    }
     if let Err(error) = broker.stop() {
         outcome.failures.push(format!("{name}: {error:#}"));
     }
@@ -137,7 +160,7 @@ fn judge(context: &Context, program: &Program, kind: Kind, cell: Cell, outcome: 
         // What the client itself cannot do is a mark in the table, not a test left out.
         None => println!("   {what}: not offered by the client: {}", cell.detail),
         // A check that Apache Kafka fails too is the check's or the client's fault, and known by the table.
-        Some(false) if kind == Kind::Plimsoll && table.fails(program.name, &cell.name(), Kind::Apache) => {
+        Some(false) if kind != Kind::Apache && table.fails(program.name, &cell.name(), Kind::Apache) => {
             println!("   {what}: fails as with Apache Kafka: {}", cell.detail);
         }
         Some(false) => outcome.failures.push(format!("{what}: {}", cell.detail)),

@@ -78,7 +78,7 @@ impl ClientTable {
             Some(None) => "n/a",
             None => "\u{b7}",
         };
-        format!("{} {}", one(Kind::Plimsoll), one(Kind::Apache))
+        format!("{} {} {}", one(Kind::Plimsoll), one(Kind::Apache), one(Kind::ThreeNodes))
     }
 
     /// Markdown: one table of the clients, one of Kafka's own tools, then the reasons.
@@ -131,8 +131,8 @@ impl ClientTable {
     pub(crate) fn write(&self, path: &Path, records: u32) -> Result<()> {
         let page = format!(
             "# Clients\n\nWritten by `cargo xtask test --full` (`--write-docs` writes it after any run). Each \
-             cell holds two marks: Plimsoll, then Apache Kafka 4.4.0. \u{2713} passed, \u{2717} failed, n/a the client has \
-             no way to do it, \u{b7} not run. `bulk` sent and read {records} records. What each check does: \
+             cell holds three marks: one node of Plimsoll, Apache Kafka 4.4.0, three nodes of Plimsoll with three replicas of \
+             each topic. \u{2713} passed, \u{2717} failed, n/a the client has no way to do it, \u{b7} not run. `bulk` sent and read {records} records. What each check does: \
              `tests/clients/README.md`.\n\n{}",
             self.render()
         );

@@ -23,6 +23,7 @@ mod sim_cmd;
 mod skips;
 mod suites;
 mod test_runner;
+mod three_nodes;
 mod tidy;
 mod tidy_source;
 

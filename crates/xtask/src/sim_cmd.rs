@@ -3,9 +3,9 @@ use crate::cargo_cmd::cargo;
 use crate::process;
 use anyhow::Result;
 
-pub(crate) const FLAGS: &str = "[--seeds N] [--seed S] [--steps N] [--planted]";
+pub(crate) const FLAGS: &str = "[--nodes N] [--seeds N] [--seed S] [--steps N] [--planted]";
 
-/// Hands the flags (`--seeds`, `--seed`, `--steps`, `--planted`) to the simulator.
+/// Hands the flags (`--nodes`, `--seeds`, `--seed`, `--steps`, `--planted`) to the simulator.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let mut command = cargo(&["run", "--profile", "sim", "-q", "-p", "plimsoll-sim"]);
     if args.iter().any(|arg| arg == "--planted") {

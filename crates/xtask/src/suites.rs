@@ -67,9 +67,13 @@ fn sim(context: &Context) -> Result<Outcome> {
     let full = context.tier == Tier::Full;
     let seeds = if full { "5000" } else { "200" };
     let mut outcome = judged("sim", crate::sim_cmd::run(&["--seeds".to_owned(), seeds.to_owned()]));
+    let args = ["--nodes", "3", "--seeds", seeds].map(str::to_owned);
+    outcome.add(judged("sim --nodes 3", crate::sim_cmd::run(&args)));
     if full {
-        let args = ["--planted", "--seeds", "1000"].map(str::to_owned);
-        outcome.add(judged("sim --planted", crate::sim_cmd::run(&args)));
+        for nodes in ["1", "3"] {
+            let args = ["--nodes", nodes, "--planted", "--seeds", "1000"].map(str::to_owned);
+            outcome.add(judged(&format!("sim --nodes {nodes} --planted"), crate::sim_cmd::run(&args)));
+        }
     }
     Ok(outcome)
 }

@@ -22,6 +22,15 @@ pub(crate) enum Tier {
     Full,
 }
 
+/// How many checks of a client suite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    None,
+    /// The one that covers most.
+    One,
+    All,
+}
+
 /// What every suite is told.
 pub(crate) struct Context {
     pub(crate) root: PathBuf,
@@ -29,6 +38,7 @@ pub(crate) struct Context {
     /// Brokers that the client suites run against.
     pub(crate) ours: bool,
     pub(crate) apache: bool,
+    pub(crate) three_nodes: Share,
     /// Narrows a client suite to one check of its program.
     pub(crate) check: Option<String>,
     /// A broker that was built already; without it the release build is brought up to date.
@@ -86,7 +96,7 @@ struct Arguments {
 }
 
 pub(crate) const FLAGS: &str = "[--fast | --full] [--only SUITE]... [--check NAME] \
-                                [--against plimsoll|apache|both] [--binary PLIMSOLL] [--write-docs] [--list]";
+                                [--against plimsoll|apache|both|three-nodes] [--binary PLIMSOLL] [--write-docs] [--list]";
 
 fn parse(args: &[String]) -> Result<Arguments> {
     let mut parsed = Arguments {
@@ -122,6 +132,19 @@ fn parse(args: &[String]) -> Result<Arguments> {
     Ok(parsed)
 }
 
+/// The brokers that the client suites run against: one node, Apache Kafka, three nodes.
+fn against(args: &Arguments) -> Result<(bool, bool, Share)> {
+    Ok(match args.against.as_deref() {
+        None if args.tier == Tier::Full => (true, true, Share::All),
+        None => (true, false, Share::One),
+        Some("plimsoll") => (true, false, Share::None),
+        Some("apache") => (false, true, Share::None),
+        Some("both") => (true, true, Share::None),
+        Some("three-nodes") => (false, false, Share::All),
+        Some(other) => bail!("--against {other}: plimsoll, apache, both or three-nodes"),
+    })
+}
+
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let args = parse(args)?;
     if args.list {
@@ -130,17 +153,11 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         }
         return Ok(());
     }
-    let (ours, apache) = match args.against.as_deref() {
-        None => (true, args.tier == Tier::Full),
-        Some("plimsoll") => (true, false),
-        Some("apache") => (false, true),
-        Some("both") => (true, true),
-        Some(other) => bail!("--against {other}: plimsoll, apache or both"),
-    };
+    let (ours, apache, three_nodes) = against(&args)?;
     let root = root()?;
     let table = RefCell::new(ClientTable::default());
     let (check, binary) = (args.check.clone(), args.binary.clone());
-    let context = Context { root, tier: args.tier, ours, apache, check, binary, table };
+    let context = Context { root, tier: args.tier, ours, apache, three_nodes, check, binary, table };
     let wanted = SUITES.iter().filter(|suite| {
         let chosen = args.only.iter().any(|name| name == suite.name);
         chosen || args.only.is_empty() && suite.tier <= args.tier
@@ -209,4 +226,24 @@ pub(crate) fn root() -> Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = manifest.ancestors().nth(2).context("the crate lies two levels below the root")?;
     Ok(root.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Share, against, parse};
+
+    fn brokers(line: &str) -> (bool, bool, Share) {
+        let args: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        against(&parse(&args).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn one_check_of_a_suite_runs_against_three_nodes_and_all_in_the_full_tier() {
+        assert_eq!(brokers(""), (true, false, Share::One));
+        assert_eq!(brokers("--full"), (true, true, Share::All));
+        assert_eq!(brokers("--against three-nodes"), (false, false, Share::All));
+        assert_eq!(brokers("--full --against both"), (true, true, Share::None));
+        let args = ["--against", "both-of-them"].map(str::to_owned);
+        assert!(against(&parse(&args).unwrap()).is_err());
+    }
 }

@@ -182,7 +182,7 @@ def client_compatibility(tools, topic):
     tools.create(topic)
     # The test fails unless it is told whether the broker has ACLs.
     acls = "DescribeAcls(29): UNSUPPORTED" not in tools.run("BrokerApiVersionsCommand")
-    options = ["--topic", topic, "--num-cluster-nodes", "1", "--create-topics-supported", "True"]
+    options = ["--topic", topic, "--num-cluster-nodes", str(tools.args.replicas), "--create-topics-supported", "True"]
     options += ["--describe-acls-supported", str(acls), "--offsets-for-times-supported", "True"]
     options += ["--cluster-id-supported", "True", "--expect-record-too-large-exception", "False"]
     options += ["--describe-configs-supported", "True", "--idempotent-producer-supported", "True"]
@@ -318,6 +318,7 @@ def main():
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--check", default="all")
     parser.add_argument("--topic-prefix", required=True)
+    parser.add_argument("--replicas", type=int, default=1, help="of each topic; on as many nodes")
     parser.add_argument("--jars", required=True)
     args = parser.parse_args()
     jar = os.path.basename(glob.glob(os.path.join(args.jars, "kafka-tools-[0-9]*.jar"))[0])

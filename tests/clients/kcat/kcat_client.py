@@ -87,7 +87,7 @@ class Client:
     codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
     null_headers = False
 
-    def __init__(self, bootstrap):
+    def __init__(self, bootstrap, replicas):
         self.bootstrap = bootstrap
         said = subprocess.run(["kcat", "-V"], capture_output=True, text=True, check=True).stdout
         release, library = re.search(r"Version (\S+).*librdkafka ([0-9.]+)", said, re.DOTALL).groups()

@@ -64,7 +64,7 @@ class Client {
     this.version = `${version}, librdkafka ${require('@confluentinc/kafka-javascript').librdkafkaVersion}`;
     this.sendsEmptyAsNull = true;
     this.codecs = ['none', 'gzip', 'snappy', 'lz4', 'zstd'];
-    this.kafka = new Kafka({ kafkaJS: { brokers: [bootstrap], logLevel: logLevel.ERROR } });
+    this.kafka = new Kafka({ kafkaJS: { brokers: bootstrap.split(','), logLevel: logLevel.ERROR } });
     this.admin = this.kafka.admin();
   }
 

@@ -80,7 +80,7 @@ class Client {
   constructor(bootstrap) {
     this.version = require('kafkajs/package.json').version;
     this.codecs = Object.keys(TYPES);
-    this.kafka = new Kafka({ brokers: [bootstrap], clientId: 'kafkajs-checks', logLevel: logLevel.ERROR });
+    this.kafka = new Kafka({ brokers: bootstrap.split(','), clientId: 'kafkajs-checks', logLevel: logLevel.ERROR });
     this.admin = this.kafka.admin();
   }
 

@@ -66,15 +66,16 @@ class Client:
     codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
     null_headers = True
 
-    def __init__(self, bootstrap):
+    def __init__(self, bootstrap, replicas):
         self.bootstrap = bootstrap
+        self.replicas = replicas
 
     def create_topic(self, topic, partitions):
         async def create():
             admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
             await admin.start()
             try:
-                answer = await admin.create_topics([NewTopic(topic, partitions, 1)])
+                answer = await admin.create_topics([NewTopic(topic, partitions, self.replicas)])
                 failed = [row for row in answer.topic_errors if row[1]]
                 if failed:
                     raise RuntimeError(f"create topic: {failed}")

@@ -54,12 +54,13 @@ class Client:
     codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
     null_headers = True
 
-    def __init__(self, bootstrap):
+    def __init__(self, bootstrap, replicas):
         self.bootstrap = bootstrap
+        self.replicas = replicas
         self.admin = AdminClient({"bootstrap.servers": bootstrap})
 
     def create_topic(self, topic, partitions):
-        new = NewTopic(topic, num_partitions=partitions, replication_factor=1)
+        new = NewTopic(topic, num_partitions=partitions, replication_factor=self.replicas)
         self.admin.create_topics([new])[topic].result()
 
     def produce(self, topic, records, codec=None):

@@ -286,8 +286,9 @@ def main(make_client):
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--check", default="all", help="one check, or all")
     parser.add_argument("--topic-prefix", required=True)
+    parser.add_argument("--replicas", type=int, default=1, help="of each topic that is created")
     args = parser.parse_args()
-    client = make_client(args.bootstrap)
+    client = make_client(args.bootstrap, args.replicas)
     print(json.dumps({"check": "version", "ok": True, "detail": client.version}), flush=True)
     fine = True
     for check in CHECKS if args.check == "all" else [args.check]:

@@ -47,12 +47,13 @@ class Client:
     codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
     null_headers = False  # it refuses them when sending
 
-    def __init__(self, bootstrap):
+    def __init__(self, bootstrap, replicas):
         self.bootstrap = bootstrap
+        self.replicas = replicas
         self.admin = KafkaAdminClient(bootstrap_servers=bootstrap)
 
     def create_topic(self, topic, partitions):
-        self.admin.create_topics([NewTopic(topic, partitions, 1)])
+        self.admin.create_topics([NewTopic(topic, partitions, self.replicas)])
 
     def produce(self, topic, records, codec=None):
         producer = KafkaProducer(

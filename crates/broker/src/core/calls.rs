@@ -109,14 +109,6 @@ impl Core {
         }
     }
 
-    /// Creates topics with the broker's defaults and waits until they are there or refused.
-    pub(crate) async fn auto_create(self: &Rc<Self>, names: Vec<String>) {
-        let patience = Duration::from_millis(self.broker_config().request_timeout_ms.max(0) as u64);
-        if let Err(code) = self.admin(AdminRequest::AutoCreate(names), patience).await {
-            tracing::warn!(%code, "topics were not created on demand");
-        }
-    }
-
     /// Asks a group's coordinator and waits for its answer.
     pub(crate) async fn group(
         self: &Rc<Self>,

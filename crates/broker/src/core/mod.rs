@@ -15,6 +15,7 @@ pub(crate) use view::group_key;
 
 use crate::clock::Clock;
 use crate::metrics::BrokerMetrics;
+use crate::peers::Links;
 use crate::slots::{SlotId, Slots};
 use model::Now;
 use node::{Effect, Event, Node, ReadToken, Token};
@@ -39,6 +40,7 @@ pub(crate) struct Core {
     effects: RefCell<Vec<Effect>>,
     disk: Box<dyn DiskQueue>,
     reads: mpsc::UnboundedSender<(ReadToken, FileRange)>,
+    links: Rc<Links>,
     clock: Clock,
     turn: Notify,
     turned: Notify,
@@ -50,11 +52,12 @@ pub(crate) struct Core {
 
 impl Core {
     /// A core over an opened node; what the node wants read goes to `reads`, results come back through
-    /// [`Node::on_read`].
+    /// [`Node::on_read`]; what it says to others goes to `links`.
     pub(crate) fn new(
         node: Node,
         disk: Box<dyn DiskQueue>,
         reads: mpsc::UnboundedSender<(ReadToken, FileRange)>,
+        links: Rc<Links>,
         clock: Clock,
     ) -> Rc<Core> {
         let core = Rc::new(Core {
@@ -63,6 +66,7 @@ impl Core {
             effects: RefCell::new(Vec::new()),
             disk,
             reads,
+            links,
             clock,
             turn: Notify::new(),
             turned: Notify::new(),
@@ -130,8 +134,7 @@ impl Core {
                     // The receiver ends with the broker; nobody waits then.
                     let _ = self.reads.send((token, range));
                 }
-                // A node that is its own only voter has nobody to talk to.
-                Effect::Peer(..) => {}
+                Effect::Peer(node, said) => self.links.send(node, said),
                 Effect::Reply(token, reply) => self.slots.borrow_mut().complete(token.0, reply),
                 Effect::Event(event) => self.events.borrow_mut().push(event),
             }

@@ -2,6 +2,7 @@
 use super::Core;
 use cluster::{BrokerConfig, Image, Topic};
 use model::{ErrorCode, GroupKey, NodeId, TopicId};
+use node::Node;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,22 @@ impl Core {
     pub(crate) fn controller_id(&self) -> NodeId {
         let leader = self.look(|node| node.metadata_leader());
         leader.filter(|leader| self.live_nodes().contains(leader)).unwrap_or_else(|| self.node_id())
+    }
+
+    /// The node that leads the metadata, as far as this one knows.
+    pub(crate) fn metadata_leader(&self) -> Option<NodeId> {
+        self.look(Node::metadata_leader)
+    }
+
+    /// Whether nothing is led here that another node could lead.
+    pub(crate) fn handed_over(&self) -> bool {
+        let now = self.now();
+        self.look(|node| node.handed_over(now))
+    }
+
+    /// Whether this node may change the metadata.
+    pub(crate) fn leads_metadata(&self) -> bool {
+        self.look(Node::leads_metadata)
     }
 
     /// The nodes that are taken for alive.
@@ -124,6 +141,16 @@ impl Core {
     /// Whether a partition is offline: damaged, or the data directory failed.
     pub(crate) fn is_offline(&self, key: GroupKey) -> bool {
         self.look(|node| node.is_offline(key))
+    }
+
+    /// Whether this node leads a partition of which not every replica is in sync.
+    pub(crate) fn is_behind(&self, key: GroupKey) -> bool {
+        let image = self.image();
+        let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+        let replicas = partition.map_or(0, |p| p.replicas.len());
+        self.look(|node| {
+            node.leader_of(key).1 == Some(image.node_id) && node.in_sync_of(key).len() < replicas
+        })
     }
 
     fn partition_state(&self, topic: &Topic, partition: i32) -> PartitionView {

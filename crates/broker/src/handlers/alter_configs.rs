@@ -10,7 +10,7 @@ use wire::alter_configs_response::AlterConfigsResourceResponse;
 use wire::{AlterConfigsRequest, AlterConfigsResponse, ResponseBody, Str};
 
 /// The request has no time limit of its own; clients give up after 30 s by default.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn handle(
     shared: &Rc<Shared>,
@@ -33,7 +33,7 @@ pub(crate) async fn handle(
     }
     let names: Vec<(i8, String)> = asked.iter().map(|r| (r.kind, r.name.clone())).collect();
     let admin = AdminRequest::AlterConfigs { resources: asked, validate_only: request.validate_only };
-    let outcomes = outcomes(shared.core.admin(admin, PATIENCE).await, names.len());
+    let outcomes = outcomes(shared.admin(ctx, admin, PATIENCE).await, names.len());
     for ((kind, name), outcome) in names.into_iter().zip(outcomes) {
         responses.push(answer(shared, ctx, kind, name, &outcome));
     }

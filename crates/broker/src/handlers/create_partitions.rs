@@ -1,6 +1,6 @@
 //! CreatePartitions: more partitions for topics.
 use crate::context::{Charge, Operation, RequestContext, Resource, authorize};
-use crate::shared::Shared;
+use crate::shared::{ELECTIONS, Shared};
 use cluster::{ItemError, ItemResult, NewPartitions};
 use model::ErrorCode;
 use node::{AdminReply, AdminRequest};
@@ -36,8 +36,9 @@ pub(crate) async fn handle(
     ctx.charge(Charge::Mutation(asked.len()));
     let admin = AdminRequest::CreatePartitions { topics: asked, validate_only: request.validate_only };
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
-    match shared.core.admin(admin, timeout).await {
+    match shared.admin(ctx, admin, timeout).await {
         Ok(AdminReply::Done(outcomes)) => {
+            shared.elected(&names, timeout.min(ELECTIONS)).await;
             for (name, outcome) in names.into_iter().zip(outcomes) {
                 results.push(answer(shared, ctx, name.into(), &outcome));
             }

@@ -1,6 +1,6 @@
-//! CreateTopics: answered when the topics are in the committed metadata.
+//! CreateTopics: answered when the topics are in the committed metadata and have leaders.
 use crate::context::{Charge, Operation, RequestContext, Resource, authorize};
-use crate::shared::Shared;
+use crate::shared::{ELECTIONS, Shared};
 use cluster::{CreatedTopic, ItemError, NewTopic};
 use model::ErrorCode;
 use node::{AdminReply, AdminRequest};
@@ -33,8 +33,13 @@ pub(crate) async fn handle(
     let names: Vec<String> = asked.iter().map(|t| t.name.clone()).collect();
     let admin = AdminRequest::CreateTopics { topics: asked, validate_only: request.validate_only };
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
-    match shared.core.admin(admin, timeout).await {
+    match shared.admin(ctx, admin, timeout).await {
         Ok(AdminReply::Topics(outcomes)) => {
+            if !request.validate_only {
+                let made = outcomes.iter().filter(|outcome| outcome.result.is_ok());
+                let made: Vec<String> = made.map(|outcome| outcome.name.clone()).collect();
+                shared.elected(&made, timeout.min(ELECTIONS)).await;
+            }
             for outcome in outcomes {
                 results.push(match outcome.result {
                     Ok(created) => succeeded(shared, ctx, outcome.name, created),

@@ -51,7 +51,7 @@ pub(crate) async fn handle(
     ctx.charge(Charge::Mutation(asked.len()));
     let refs = asked.clone();
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
-    match shared.core.admin(AdminRequest::DeleteTopics(asked), timeout).await {
+    match shared.admin(ctx, AdminRequest::DeleteTopics(asked), timeout).await {
         Ok(AdminReply::Deleted(outcomes)) => {
             // What is named twice has one outcome: only the outcome knows whose it is.
             for outcome in outcomes {

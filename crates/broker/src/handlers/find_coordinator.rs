@@ -18,7 +18,7 @@ pub(crate) async fn handle(
 ) -> ResponseBody {
     if request.key_type == GROUP && shared.core.topic_by_name(cluster::CONSUMER_OFFSETS).is_none() {
         // The first group of a cluster makes the topic that groups live in.
-        shared.core.auto_create(vec![cluster::CONSUMER_OFFSETS.to_owned()]).await;
+        shared.auto_create(ctx, vec![cluster::CONSUMER_OFFSETS.to_owned()]).await;
     }
     if ctx.api_version >= BATCHED_FROM {
         let find = |key: &Str| find(shared, ctx, request.key_type, key);

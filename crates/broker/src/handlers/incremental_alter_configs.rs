@@ -35,7 +35,7 @@ pub(crate) async fn handle(
     let names: Vec<(i8, String)> = asked.iter().map(|r| (r.kind, r.name.clone())).collect();
     let admin =
         AdminRequest::IncrementalAlterConfigs { resources: asked, validate_only: request.validate_only };
-    let outcomes = outcomes(shared.core.admin(admin, PATIENCE).await, names.len());
+    let outcomes = outcomes(shared.admin(ctx, admin, PATIENCE).await, names.len());
     for ((kind, name), outcome) in names.into_iter().zip(outcomes) {
         responses.push(answer(shared, ctx, kind, name, &outcome));
     }

@@ -80,6 +80,26 @@ pub(crate) async fn handle(
     ResponseBody::Metadata(response)
 }
 
+/// What is said before this node knows its cluster: no brokers, and that the leaders of the named topics are
+/// not known. `None` where all topics are asked for: an empty list would be taken for an empty cluster.
+pub(crate) fn while_starting(
+    shared: &Shared,
+    ctx: &RequestContext,
+    request: MetadataRequest,
+) -> Option<ResponseBody> {
+    let topics = request.topics.filter(|topics| !topics.is_empty())?;
+    let later = |asked: MetadataRequestTopic| {
+        let name = asked.name.filter(|_| asked.topic_id.is_zero());
+        failed(shared, ctx, name, asked.topic_id, ErrorCode::LeaderNotAvailable)
+    };
+    Some(ResponseBody::Metadata(MetadataResponse {
+        topics: topics.into_iter().map(later).collect(),
+        controller_id: -1,
+        cluster_authorized_operations: OPERATIONS_NOT_ASKED,
+        ..Default::default()
+    }))
+}
+
 /// Topics are named, or from version 12 on told by id alone.
 fn may_ask(ctx: &RequestContext, asked: &MetadataRequestTopic) -> bool {
     if ctx.api_version < ASK_BY_ID_FROM {
@@ -129,7 +149,7 @@ async fn create_missing(shared: &Rc<Shared>, ctx: &RequestContext, request: &Met
         .collect();
     if !missing.is_empty() {
         ctx.charge(Charge::Mutation(missing.len()));
-        shared.core.auto_create(missing).await;
+        shared.auto_create(ctx, missing).await;
     }
 }
 

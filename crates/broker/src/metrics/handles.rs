@@ -43,9 +43,11 @@ pub enum Closed {
     Shutdown,
     /// An answer could not be encoded.
     Internal,
+    /// The broker waits for the rest of its cluster.
+    Starting,
 }
 
-const CLOSED: [(Closed, &str); 10] = [
+const CLOSED: [(Closed, &str); 11] = [
     (Closed::Peer, "peer"),
     (Closed::Idle, "idle"),
     (Closed::SlowReader, "slow_reader"),
@@ -56,6 +58,7 @@ const CLOSED: [(Closed, &str); 10] = [
     (Closed::Io, "io"),
     (Closed::Shutdown, "shutdown"),
     (Closed::Internal, "internal"),
+    (Closed::Starting, "starting"),
 ];
 
 /// Why a connection was refused at once.

@@ -5,5 +5,6 @@ mod bad_input;
 mod every_version;
 mod life;
 mod named_twice;
+mod peers;
 mod rig;
 mod serving;

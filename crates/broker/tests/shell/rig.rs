@@ -34,24 +34,59 @@ pub(crate) fn start(dir: &Path, change: impl FnOnce(&mut Settings)) -> Running {
     };
     settings.disk.pool_bytes = 0;
     change(&mut settings);
+    starting(settings, node_config(1, vec![(1, 1)])).ready()
+}
+
+/// A node of these voters.
+pub(crate) fn node_config(id: i32, voters: Vec<(u64, i32)>) -> NodeConfig {
     let static_configs = BTreeMap::from([("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned())]);
-    let node = NodeConfig {
-        node_id: 1,
+    let directory =
+        DirectoryConfig { node_id: id, new_directory_id: [id as u8 + 2; 16], ..DirectoryConfig::default() };
+    NodeConfig {
+        node_id: id,
         fresh_cluster_id: TopicId([9; 16]).to_string(),
         endpoints: Vec::new(),
-        voters: vec![(1, 1)],
+        voters,
         rack: None,
         static_configs,
         incarnation: 1,
-        directory: DirectoryConfig { node_id: 1, new_directory_id: [3; 16], ..DirectoryConfig::default() },
-        seed: 7,
-    };
+        directory,
+        seed: 6 + id as u64,
+    }
+}
+
+/// A broker that may not serve yet.
+pub(crate) struct Starting {
+    addresses: mpsc::Receiver<Addresses>,
+    stop: Arc<Notify>,
+    thread: Option<JoinHandle<Stopped>>,
+}
+
+pub(crate) fn starting(settings: Settings, node: NodeConfig) -> Starting {
     let broker = Broker::new(settings, node);
     let stop = broker.stop_handle();
-    let (send, receive) = mpsc::channel();
-    let thread = std::thread::spawn(move || broker.run(|a| send.send(a.clone()).unwrap()).unwrap());
-    let addresses = receive.recv_timeout(Duration::from_secs(20)).unwrap();
-    Running { addresses, stop, thread: Some(thread) }
+    let (send, addresses) = mpsc::channel();
+    // Nobody waits for the addresses of one that is stopped before it serves.
+    let told = move |a: &Addresses| drop(send.send(a.clone()));
+    let thread = std::thread::spawn(move || broker.run(told).unwrap());
+    Starting { addresses, stop, thread: Some(thread) }
+}
+
+impl Starting {
+    /// Waits until it serves.
+    pub(crate) fn ready(mut self) -> Running {
+        let addresses = self.addresses.recv_timeout(Duration::from_secs(20)).unwrap();
+        Running { addresses, stop: self.stop.clone(), thread: self.thread.take() }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.stop.notify_one();
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Running {

@@ -7,7 +7,7 @@ use crate::config_def::{ConfigDef, ConfigType, Valid};
 pub(super) const DEFS: &[ConfigDef] = &[
     ConfigDef::new("accept.state.log.damage", ConfigType::Boolean, "false", Valid::Any, "For one start after it was refused for damage in the state log: every partition is recovered from all of its files that are readable, without the proof of how far they were synced; a log line names those that the state log does not know. Keep a copy of the data directory.").ours(),
     ConfigDef::null("cluster.id", ConfigType::String, Valid::NonEmpty, "Identity of a new cluster; drawn at random where it is not set. A cluster keeps its first one.").ours(),
-    ConfigDef::null("cluster.secret.file", ConfigType::String, Valid::NonEmpty, "File with the secret that the nodes of a cluster share.").idle(RAFT).ours(),
+    ConfigDef::null("cluster.secret.file", ConfigType::String, Valid::NonEmpty, "File with the secret that the nodes of a cluster share, 16 bytes at least. Needed where any controller listener can be reached from other machines; without it nodes talk on loopback only.").ours(),
     ConfigDef::new("connection.max.request.bytes", ConfigType::Long, "33554432", Valid::Range(1, LONG_MAX), "Bytes of requests of one connection that are read but not answered; beyond it reading pauses. One larger request is taken alone.").ours(),
     ConfigDef::new("http.listener", ConfigType::String, "127.0.0.1:9644", Valid::Any, "Address of metrics and health over HTTP; empty for none.").ours(),
     ConfigDef::new("log.disk.min.free.bytes", ConfigType::Long, "67108864", Valid::Range(0, LONG_MAX), "With less free space than this, or than a twentieth of the file system where that is less, a data directory refuses produce; fetch, commit and delete go on.").ours(),

@@ -396,6 +396,9 @@ pub struct Forward {
     /// Bytes of the payload.
     #[prost(uint32, tag = "6")]
     pub length: u32,
+    /// Topics to create with the brokers' defaults, for a request of the sender's own; the payload is empty then.
+    #[prost(string, repeated, tag = "7")]
+    pub create_topics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 impl ::prost::Name for Forward {
     const NAME: &'static str = "Forward";
@@ -418,6 +421,9 @@ pub struct Forwarded {
     /// Bytes of the payload.
     #[prost(uint32, tag = "3")]
     pub length: u32,
+    /// Index of the last entry of the metadata that the sender had applied when it answered.
+    #[prost(uint64, tag = "4")]
+    pub metadata_version: u64,
 }
 impl ::prost::Name for Forwarded {
     const NAME: &'static str = "Forwarded";

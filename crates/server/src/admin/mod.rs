@@ -3,7 +3,7 @@
 //! They speak only the Kafka protocol, so they work against any Kafka 4 cluster. Must not know: the
 //! broker's own code or files. Every command prints a table for people, or with `--format json` one
 //! JSON document (`consume`: one a line) for scripts; problems go to standard error.
-mod connect;
+pub(crate) mod connect;
 mod consume;
 pub(crate) mod format;
 mod group;

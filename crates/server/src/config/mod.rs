@@ -13,7 +13,7 @@ mod toml_file;
 pub(crate) use args::ConfigArgs;
 pub(crate) use error::{ConfigErrors, Notice};
 pub(crate) use listeners::{Address, Advertised, Listener};
-pub(crate) use quorum::Quorum;
+pub(crate) use quorum::{Quorum, Voter};
 
 use keys::{Origin, Settings};
 use std::collections::BTreeMap;
@@ -39,6 +39,8 @@ pub(crate) struct ServerConfig {
     pub(crate) http_listener: Option<Address>,
     /// `log.dirs`, as it was written.
     pub(crate) data_dir: PathBuf,
+    /// Where other nodes connect: the controller listeners, where there are other nodes.
+    pub(crate) controllers: Vec<Address>,
     /// The controllers, and the secret that the nodes share.
     pub(crate) quorum: Quorum,
     /// Everything that was set, by Kafka's names: the static layer of the broker's configs.
@@ -138,6 +140,7 @@ fn resolve(mut values: BTreeMap<String, String>, hostname: &str) -> Result<Serve
         advertised: endpoints.advertised,
         http_listener,
         data_dir,
+        controllers: endpoints.controllers,
         quorum: quorum.unwrap_or_default(),
         static_broker_configs: values,
     })

@@ -65,23 +65,19 @@ pub(super) fn resolve(
     node_id: i32,
     ends: &Endpoints,
 ) -> Result<Quorum, String> {
-    let named = parse(text)?;
-    refuse_several_voters(&named, node_id, &ends.controllers)?;
-    judge(named, text, node_id, ends)
+    let named = judge(parse(text)?, text, node_id, ends)?;
+    refuse_to_join(&named, node_id, &ends.controllers)?;
+    Ok(named)
 }
 
-/// A node must be its own only voter: finding itself, or nobody, among the controllers.
-fn refuse_several_voters(named: &Quorum, node_id: i32, own: &[Address]) -> Result<(), String> {
-    let others = |key: &str, whom: &dyn fmt::Display| {
-        Err(format!(
-            "{key} names {whom}: this release runs single nodes; leave the key out, or name this node alone"
-        ))
-    };
-    if let Some(voter) = named.voters.iter().find(|voter| voter.id != node_id) {
-        return others(VOTERS, voter);
-    }
+/// A node must be one of the voters: a cluster cannot be joined by one that is not.
+fn refuse_to_join(named: &Quorum, node_id: i32, own: &[Address]) -> Result<(), String> {
+    let alone = named.voters.iter().all(|voter| voter.id == node_id);
     match named.bootstrap.first() {
-        Some(server) if !finds_only_itself(&named.bootstrap, own) => others(SERVERS, server),
+        Some(server) if alone && !finds_only_itself(&named.bootstrap, own) => Err(format!(
+            "{SERVERS} names {server}: this release cannot join a cluster by it; name all nodes in {VOTERS}, this \
+             one among them, or leave the key out"
+        )),
         _ => Ok(()),
     }
 }
@@ -310,7 +306,7 @@ mod tests {
         set.clone().find(|(name, _)| *name == key).map_or(default, |(_, value)| value).to_owned()
     }
 
-    /// What `resolve` will say of node 1 once it does not refuse several voters any more.
+    /// What is said of node 1, whether it may run or not.
     fn behind(pairs: &[&str]) -> Result<Quorum, String> {
         let pairs: Vec<&str> = [CONTROLLER, NAMES].iter().chain(pairs).copied().collect();
         let text = |key: &str| value(&pairs, key);
@@ -536,23 +532,25 @@ mod tests {
     }
 
     #[test]
-    fn several_voters_are_refused_before_anything_else_is_said_of_them() {
-        let ends = Endpoints { controllers: vec![at("", 9093)], ..Endpoints::default() };
-        for (pairs, whom) in [
-            (["controller.quorum.voters=1@a:1,2@b:1"], "controller.quorum.voters names 2@b:1"),
-            (["controller.quorum.voters=2@[::1]:1,2@a:1"], "controller.quorum.voters names 2@[::1]:1"),
-            (
-                ["controller.quorum.bootstrap.servers=a:1,b:1"],
-                "controller.quorum.bootstrap.servers names a:1",
-            ),
-            (["controller.quorum.bootstrap.servers=a:1"], "controller.quorum.bootstrap.servers names a:1"),
+    fn a_node_that_only_finds_others_cannot_join_them() {
+        let ends = Endpoints { controllers: vec![at("localhost", 9093)], ..Endpoints::default() };
+        for pairs in [
+            &["controller.quorum.bootstrap.servers=localhost:1,localhost:2"][..],
+            &["controller.quorum.bootstrap.servers=localhost:1"],
+            &["controller.quorum.bootstrap.servers=localhost:1", "controller.quorum.voters=1@localhost:9093"],
         ] {
-            let said = resolve(&|key| value(&pairs, key), 1, &ends).unwrap_err();
-            let rest = ": this release runs single nodes; leave the key out, or name this node alone";
-            assert_eq!(said, format!("{whom}{rest}"));
+            let said = resolve(&|key| value(pairs, key), 1, &ends).unwrap_err();
+            let begin =
+                "controller.quorum.bootstrap.servers names localhost:1: this release cannot join a cluster";
+            assert!(said.starts_with(begin), "{said}");
         }
         let alone = ["controller.quorum.voters=1@a:1", "controller.quorum.bootstrap.servers=a:9093"];
         let quorum = resolve(&|key| value(&alone, key), 1, &ends).unwrap();
         assert_eq!((quorum.voters.len(), quorum.bootstrap.len()), (1, 1));
+        let several = [
+            "controller.quorum.voters=1@localhost:9093,2@localhost:9094",
+            "controller.quorum.bootstrap.servers=localhost:9094",
+        ];
+        assert_eq!(resolve(&|key| value(&several, key), 1, &ends).unwrap().voters.len(), 2);
     }
 }

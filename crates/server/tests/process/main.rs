@@ -8,6 +8,7 @@ mod schema;
 
 mod bodies;
 mod bombs;
+mod cluster;
 mod commands;
 mod costs;
 mod damage;
@@ -15,6 +16,7 @@ mod flood;
 mod kafka_dump_log;
 mod life;
 mod mounts;
+mod nodes;
 mod on_a_small_disk;
 mod server;
 mod starting;

@@ -22,6 +22,8 @@ struct Node {
     states: Vec<GroupState>,
     logs: Vec<Option<Log>>,
     persisted: Vec<u64>,
+    /// What is persisted is committed.
+    commits: bool,
     cfg: LogConfig,
     begun: Instant,
 }
@@ -44,6 +46,7 @@ impl Node {
             states,
             logs: Vec::new(),
             persisted: vec![1; groups],
+            commits: true,
             cfg,
             begun: Instant::now(),
         };
@@ -114,9 +117,13 @@ impl Node {
             DirEvent::Persisted { key, index, .. } => {
                 let n = key.partition as usize;
                 self.persisted[n] = self.persisted[n].max(index);
-                if let Some(log) = &mut self.logs[n] {
+                if let Some(log) = self.logs[n].as_mut().filter(|_| self.commits) {
                     log.set_commit(index);
                 }
+            }
+            DirEvent::Lowered { key } => {
+                let log = self.logs[key.partition as usize].as_mut().unwrap();
+                assert_eq!(log.lowered(&mut self.dir), Removal::Now);
             }
             DirEvent::CheckpointDone { key, index, ok } => {
                 assert!(ok);
@@ -203,6 +210,64 @@ fn many_groups_survive_a_restart_with_few_files_open() {
     node.settle();
     assert!(node.logs.iter().all(|l| l.as_ref().unwrap().last_index() == 14));
     assert!(node.persisted.iter().all(|p| *p == 14), "{:?}", node.persisted);
+}
+
+#[test]
+fn entries_are_given_up_and_others_take_their_place() {
+    const GROUPS: usize = 24;
+    let root = directory();
+    let cfg = LogConfig { file_bytes: 6_000, ..LogConfig::default() };
+    let mut node = Node::open(root.path(), GROUPS, cfg.clone());
+    node.commits = false;
+    for _ in 0..12 {
+        (0..GROUPS).for_each(|n| node.append(n, 1_000 + n * 17));
+        node.pump();
+    }
+    node.settle();
+    let before: Vec<_> = (0..GROUPS).map(|n| node.read(n)).collect();
+    for n in 0..GROUPS {
+        let log = node.logs[n].as_mut().unwrap();
+        assert_eq!(log.give_up_after(1 + n as u64 % 12, &mut node.dir), Removal::Waits);
+        node.persisted[n] = 1;
+    }
+    node.settle();
+    for _ in 0..7 {
+        (0..GROUPS).for_each(|n| node.append(n, 700 + n * 31));
+        node.pump();
+    }
+    node.settle();
+    for open in [true, false] {
+        for (n, before) in before.iter().enumerate() {
+            let last = 8 + n as u64 % 12;
+            let log = node.logs[n].as_ref().unwrap();
+            assert_eq!(log.last_index(), last, "{n}, {open}");
+            let (mut low, mut count) = (2, 0);
+            while low <= last {
+                let plan = log.entries_plan(low, last + 1, 3_000, &node.dir);
+                let EntriesPlan::File(range) = plan else { panic!("{plan:?}") };
+                let found = read_range(&*node.disk.reader(), &range).unwrap();
+                assert_eq!(
+                    node.disk.try_read_range(&range).unwrap_or_else(|| Ok(found.clone())).unwrap(),
+                    found
+                );
+                low += found.entries.len() as u64;
+                count += found
+                    .entries
+                    .iter()
+                    .filter(|(_, p)| p.len() == records::HEADER_LEN + 700 + n * 31)
+                    .count();
+            }
+            assert_eq!(count, 7);
+            let (whole, kept) = (node.read(n), (records::HEADER_LEN + 1_000 + n * 17) * (n % 12));
+            assert_eq!(whole[..kept], before[..kept], "{n}");
+            assert_eq!(records::batches(&whole).count(), 7 + n % 12);
+        }
+        if open {
+            assert!(node.persisted.iter().enumerate().all(|(n, p)| *p == 8 + n as u64 % 12));
+            drop(node);
+            node = Node::open(root.path(), GROUPS, cfg.clone());
+        }
+    }
 }
 
 #[test]

@@ -193,3 +193,70 @@ fn replay_begins_at_the_checkpoint_and_keeps_terms_and_epochs() {
     assert_eq!(terms, [Some(1), Some(1), Some(3), Some(5)]);
     assert_eq!(rig.log().epochs().rows(), &[(3, 2), (5, 2)]);
 }
+
+/// A follower gives up what is above `after` and takes eight entries of another leader; the process dies when
+/// the disk has done `dies_at` operations. Whether it came to the end.
+fn give_up(after: u64, dies_at: u64) -> (Rig, bool) {
+    let mut rig = Rig::new();
+    (rig.replicated, rig.dies_at) = (true, dies_at);
+    rig.lead(1, 12, 50);
+    rig.settle();
+    rig.commit(3.min(rig.persisted));
+    rig.lead(2, 2, 50);
+    rig.step();
+    let _ = rig.give_up_after(after);
+    rig.settle();
+    if rig.log().waits.is_some() {
+        return (rig, false);
+    }
+    rig.lead(3, 8, 40);
+    rig.settle();
+    let done = rig.disk.done < dies_at;
+    assert!(!done || rig.persisted == after + 8);
+    (rig, done)
+}
+
+#[test]
+fn a_crash_anywhere_while_entries_are_given_up_leaves_one_history() {
+    for after in [3, 6, 7, 8, 13, 14] {
+        let mut dies_at = 8;
+        while dies_at < 1_000 {
+            let (rig, done) = give_up(after, dies_at);
+            for chance in 0..6u64 {
+                let mut rig = Rig {
+                    disk: rig.disk.clone(),
+                    history: rig.history.clone(),
+                    branches: rig.branches.clone(),
+                    persisted: rig.persisted,
+                    ..Rig::new()
+                };
+                rig.replicated = true;
+                rig.disk.removals_are_lost = chance % 2 == 1;
+                let (sure, mut nth) = (rig.persisted, 0u64);
+                rig.disk.power_off(|(file, _, bytes)| {
+                    nth += 1;
+                    let half = bytes[..bytes.len() / 2].to_vec();
+                    match chance {
+                        0 => None,
+                        1 => Some(bytes.clone()),
+                        2 => file.starts_with("groups").then(|| bytes.clone()),
+                        3 => (!file.starts_with("groups")).then(|| bytes.clone()),
+                        _ if (nth + chance).is_multiple_of(2) => Some(bytes.clone()),
+                        _ => Some(half),
+                    }
+                });
+                rig.reopen().unwrap_or_else(|e| panic!("{after}, {dies_at}, {chance}: {e}"));
+                rig.find_history(sure);
+                rig.lead(9, 3, 20);
+                rig.settle();
+                let (sure, history) = (rig.persisted, rig.history.clone());
+                rig.disk.power_off(|_| None);
+                rig.reopen().unwrap_or_else(|e| panic!("{after}, {dies_at}, {chance}, again: {e}"));
+                rig.find_history(sure);
+                assert_eq!(rig.history, history, "{after}, {dies_at}, {chance}");
+            }
+            dies_at = if done { u64::MAX } else { dies_at + 1 };
+        }
+        assert_eq!(dies_at, u64::MAX, "the story has an end");
+    }
+}

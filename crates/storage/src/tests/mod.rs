@@ -1,9 +1,12 @@
 //! The log, its directory and its recovery over a disk in memory.
 mod crash;
 mod damage;
+mod entries;
 mod files;
 mod flush;
 mod full;
+mod give_up;
+mod give_up_faults;
 mod random;
 mod rig;
 mod state;

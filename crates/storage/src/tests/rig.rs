@@ -4,6 +4,7 @@ use crate::test_disk::TestDisk;
 use crate::*;
 use bytes::Bytes;
 use model::{GroupKey, Mono, Now, TopicId};
+use std::collections::VecDeque;
 
 pub(super) const KEY: GroupKey = GroupKey { topic: TopicId([7; 16]), partition: 3 };
 
@@ -30,6 +31,32 @@ pub(super) struct Rig {
     pub(super) gives_up: bool,
     /// How often that was.
     pub(super) given_up: u32,
+    /// What the disk has not begun yet.
+    pub(super) queue: VecDeque<DiskOp>,
+    /// Entries may have counted as persisted when they were only written.
+    pub(super) soft: bool,
+    /// Commits as one of several replicas: what is persisted is not committed by that alone.
+    pub(super) replicated: bool,
+    /// The entries that the log must hold, from index 2 on.
+    pub(super) history: Vec<(EntryHead, Bytes)>,
+    /// What it held before entries were given up.
+    pub(super) branches: Vec<Vec<(EntryHead, Bytes)>>,
+    /// Up to where it was told that entries are written.
+    pub(super) written: u64,
+    /// The process dies when the disk has carried out so many operations.
+    pub(super) dies_at: u64,
+    /// What was told of the group since the last start.
+    pub(super) told: Vec<Told>,
+}
+
+/// An event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Written(u64),
+    /// Index and round.
+    Persisted(u64, u64),
+    Flushed,
+    Lowered,
 }
 
 pub(super) fn members() -> Vec<Replica> {
@@ -65,6 +92,14 @@ impl Rig {
             relaxed: false,
             gives_up: false,
             given_up: 0,
+            queue: VecDeque::new(),
+            soft: false,
+            replicated: false,
+            history: Vec::new(),
+            branches: Vec::new(),
+            written: 1,
+            dies_at: u64::MAX,
+            told: Vec::new(),
         };
         rig.settle();
         rig
@@ -74,49 +109,132 @@ impl Rig {
         self.log.as_mut().unwrap()
     }
 
+    /// Last index; 1 without a log.
+    fn last_index(&self) -> u64 {
+        self.log.as_ref().map_or(1, Log::last_index)
+    }
+
     /// Appends `count` records without carrying anything out.
     pub(super) fn append(&mut self, count: u32) {
         self.append_sized(count, 60, self.now.wall);
     }
 
     pub(super) fn append_sized(&mut self, count: u32, body: usize, timestamp: i64) {
-        let log = self.log.as_mut().unwrap();
+        let log = self.log();
         let h = head(log.last_index() + 1, EntryKind::Data, count, log.next_offset());
-        let h = EntryHead { append_time: self.now.wall, term: log.last_term(), ..h };
         let payload = Bytes::from(sized_batch(log.next_offset(), count, timestamp, body));
-        log.append(self.now, &h, payload, timestamp, self.dir.fx());
-        self.dir.dirty(log, self.relaxed, true);
+        let h = EntryHead { term: log.last_term(), ..h };
+        self.append_entry(EntryHead { append_time: self.now.wall, ..h }, payload, timestamp);
     }
 
     pub(super) fn append_command(&mut self, term: u64, bytes: &'static [u8]) {
-        let log = self.log.as_mut().unwrap();
+        let log = self.log();
         let h = head(log.last_index() + 1, EntryKind::Command, 0, log.next_offset());
-        log.append(self.now, &EntryHead { term, ..h }, Bytes::from_static(bytes), -1, self.dir.fx());
-        self.dir.dirty(log, self.relaxed, false);
+        self.append_entry(EntryHead { term, ..h }, Bytes::from_static(bytes), -1);
+    }
+
+    /// Appends `count` entries of `term` that no other term has, `body` bytes each; the first is a no-op.
+    pub(super) fn lead(&mut self, term: u64, count: u64, body: usize) {
+        let log = self.log();
+        let h = head(log.last_index() + 1, EntryKind::NoOp, 0, log.next_offset());
+        self.append_entry(EntryHead { term, append_time: 0, ..h }, Bytes::new(), -1);
+        for _ in 1..count {
+            let log = self.log();
+            let (index, offset) = (log.last_index() + 1, log.next_offset());
+            let h = EntryHead { term, ..head(index, EntryKind::Data, 2, offset) };
+            let time = 1_000 * term as i64 + index as i64;
+            self.append_entry(h, Bytes::from(sized_batch(offset, 2, time, body)), time);
+        }
+    }
+
+    pub(super) fn append_entry(&mut self, head: EntryHead, payload: Bytes, timestamp: i64) {
+        let log = self.log.as_mut().unwrap();
+        log.append(self.now, &head, payload.clone(), timestamp, self.dir.fx());
+        self.dir.dirty(log, self.relaxed, head.kind == EntryKind::Data);
+        self.history.push((head, payload));
+    }
+
+    /// Gives up what is above `after`.
+    pub(super) fn give_up_after(&mut self, after: u64) -> Removal {
+        let removal = self.log.as_mut().unwrap().give_up_after(after, &mut self.dir);
+        self.branches.push(self.history.clone());
+        self.history.truncate(after as usize - 1);
+        (self.persisted, self.written) = (self.persisted.min(after), self.written.min(after));
+        removal
+    }
+
+    pub(super) fn commit(&mut self, index: u64) {
+        self.log().set_commit(index);
+        self.dir.set_commit(KEY, index);
+    }
+
+    /// The next offset after entry `index`.
+    pub(super) fn offset_after(&self, index: u64) -> i64 {
+        (index as usize).checked_sub(2).map_or(0, |at| self.history[at].0.next_offset())
     }
 
     /// Carries out what waits, and feeds back what it completes; once.
     pub(super) fn step(&mut self) -> bool {
+        self.pump();
+        let busy = !self.queue.is_empty();
+        self.carry_out(usize::MAX);
+        busy
+    }
+
+    pub(super) fn pump(&mut self) {
         self.dir.pump(self.now);
-        let ops: Vec<_> = self.dir.ops().collect();
-        let busy = !ops.is_empty();
-        for op in ops {
+        self.queue.extend(self.dir.ops());
+    }
+
+    /// As many operations as that.
+    pub(super) fn carry_out(&mut self, count: usize) {
+        for op in self.queue.drain(..count.min(self.queue.len())).collect::<Vec<_>>() {
+            if self.disk.done >= self.dies_at {
+                break;
+            }
             if let Some(completion) = self.disk.apply(op) {
                 self.dir.on_completion(self.now, completion, &mut self.events);
             }
         }
         self.note();
-        busy
+    }
+
+    /// Ends one of the syncs that the disk holds back.
+    pub(super) fn end_sync(&mut self, nth: usize) -> bool {
+        let Some(completion) = self.disk.end_sync(nth % self.disk.held_syncs().max(1)) else { return false };
+        self.dir.on_completion(self.now, completion, &mut self.events);
+        self.note();
+        true
     }
 
     fn note(&mut self) {
         for event in self.events.drain(..).collect::<Vec<_>>() {
             match &event {
-                DirEvent::Persisted { key, index, .. } if *key == KEY => {
+                DirEvent::Written { key, index } if *key == KEY => {
+                    let last = self.last_index();
+                    assert!(*index > self.written && *index <= last, "{index} of {last}: written once");
+                    self.written = *index;
+                    self.told.push(Told::Written(*index));
+                }
+                DirEvent::Flushed { key } if *key == KEY => self.told.push(Told::Flushed),
+                DirEvent::Persisted { key, index, round } if *key == KEY => {
+                    self.told.push(Told::Persisted(*index, *round));
+                    let last = self.last_index();
+                    assert!(*index <= last, "{index} of {last}");
+                    // A tail that was found is told when it is marked, whatever was told since.
+                    let found = self.log.as_ref().is_none_or(Log::rewriting);
+                    let again = *index > 0 && *index <= self.persisted;
+                    // What counted when it was written may be synced with what must be.
+                    let soft = self.relaxed || self.soft;
+                    assert!(!again || soft || found, "{index}: persisted once");
                     self.persisted = self.persisted.max(*index);
-                    if let Some(log) = &mut self.log {
-                        log.set_commit(*index);
+                    if !self.replicated && self.log.is_some() {
+                        self.commit(*index);
                     }
+                }
+                DirEvent::Lowered { key } if *key == KEY => {
+                    self.told.push(Told::Lowered);
+                    let _ = self.log.as_mut().unwrap().lowered(&mut self.dir);
                 }
                 DirEvent::CheckpointDone { index, ok, .. } => {
                     if let Some(log) = &mut self.log {
@@ -131,10 +249,16 @@ impl Rig {
                 event => self.events.push(event),
             }
         }
+        self.put_checkpoint();
         self.events.retain(|e| {
             !matches!(
                 e,
-                DirEvent::SyncStats { .. } | DirEvent::Persisted { .. } | DirEvent::CheckpointDone { .. }
+                DirEvent::SyncStats { .. }
+                    | DirEvent::Written { .. }
+                    | DirEvent::Flushed { .. }
+                    | DirEvent::Persisted { .. }
+                    | DirEvent::CheckpointDone { .. }
+                    | DirEvent::Lowered { .. }
             )
         });
     }
@@ -143,6 +267,7 @@ impl Rig {
     pub(super) fn give_up(&mut self) {
         let Some(log) = self.log.take() else { return };
         self.given_up += 1;
+        self.written = 1;
         self.state = Some(self.dir.give_up(KEY));
         log.close(self.dir.fx());
         let job = self.job();
@@ -161,18 +286,34 @@ impl Rig {
     /// Until nothing moves, the quiet mark included.
     pub(super) fn settle(&mut self) {
         for _ in 0..20 {
-            while self.step() {}
+            while self.step() || self.end_sync(0) {}
             self.now.mono = self.now.mono.after_ms(60);
         }
     }
 
     pub(super) fn checkpoint(&mut self) -> bool {
+        let log = self.log.as_ref().unwrap();
+        let index = if self.replicated { log.commit() } else { log.last_index() };
+        let term = log.term(index).unwrap();
+        let next_offset =
+            if index == log.last_index() { log.next_offset() } else { self.offset_after(index) };
+        let at = AppliedPoint { index, term, next_offset, log_start: log.log_start() };
         let log = self.log.as_mut().unwrap();
-        let (index, log_start, next_offset) = (log.last_index(), log.log_start(), log.next_offset());
-        let at = AppliedPoint { index, term: log.last_term(), next_offset, log_start };
         let taken = log.checkpoint(Bytes::from_static(b"producers"), Bytes::new(), members(), at);
-        log.put_checkpoint(index, self.dir.fx());
+        self.put_checkpoint();
         taken
+    }
+
+    fn put_checkpoint(&mut self) {
+        let durable = self.durable();
+        if let Some(log) = self.log.as_mut().filter(|log| log.holds_checkpoint()) {
+            log.put_checkpoint(durable, self.dir.fx());
+        }
+    }
+
+    /// Up to where a power failure loses nothing.
+    pub(super) fn durable(&self) -> u64 {
+        if self.soft { self.dir.durable_index(KEY).max(1) } else { self.persisted }
     }
 
     pub(super) fn stop(&mut self) {
@@ -208,11 +349,13 @@ impl Rig {
     /// `None`: never touched.
     pub(super) fn try_recover(&mut self) -> Result<Option<Recovered>, String> {
         self.disk.kill();
+        self.queue.clear();
         let (dir, states) = open(&self.disk, self.now).map_err(|e| e.to_string())?;
         self.dir = dir;
         self.log = None;
         self.events.clear();
-        self.persisted = 1;
+        (self.persisted, self.written) = (1, 1);
+        self.told.clear();
         self.state = states.into_iter().find(|s| s.key == KEY);
         if self.state.is_none() {
             return Ok(None);
@@ -236,6 +379,42 @@ impl Rig {
             out.extend(bytes);
         }
         Ok(out)
+    }
+
+    /// The entries [low, high) as far as they are written, through plans.
+    pub(super) fn read_entries(&self, mut low: u64, high: u64) -> Result<Vec<(EntryHead, Bytes)>, String> {
+        let log = self.log.as_ref().unwrap();
+        let mut out = Vec::new();
+        while low < high {
+            match log.entries_plan(low, high, 300, &self.dir) {
+                EntriesPlan::Compacted => return Err("compacted".to_string()),
+                EntriesPlan::NotYet => break,
+                EntriesPlan::File(range) => {
+                    let found = read_range(&self.disk, &range).map_err(|e| e.to_string())?;
+                    assert!(log.holds(&found.entries));
+                    assert_eq!(found.entries.first().map(|(head, _)| head.index), Some(low));
+                    low += found.entries.len() as u64;
+                    out.extend(found.entries);
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// After a start: the log is the beginning of one that it was before, with at least all up to `sure`.
+    pub(super) fn find_history(&mut self, sure: u64) {
+        let log = self.log.as_ref().unwrap();
+        let (first, last) = (log.first_index(), log.last_index());
+        let found = self.read_entries(first, last + 1).unwrap();
+        assert_eq!(found.len() as u64, last + 1 - first);
+        let current = std::mem::take(&mut self.history);
+        let sure = &current[..sure as usize - 1];
+        self.branches.push(current.clone());
+        let is = |branch: &&Vec<_>| branch.get(first as usize - 2..last as usize - 1) == Some(&found[..]);
+        let mut found = self.branches.iter().rfind(is).expect("one history, and no mixture").clone();
+        found.truncate(last as usize - 1);
+        assert!(found.starts_with(sure), "up to {} was sure, {last} is the last", sure.len() + 1);
+        self.history = found;
     }
 
     /// Drops what the cache holds, so that reads go to files.

@@ -123,3 +123,165 @@ fn a_failed_mark_and_the_boot_are_kept() {
     let cfg = DirectoryConfig { boot_id: [4; 16], ..DirectoryConfig::default() };
     assert!(Directory::open(&rig.disk, cfg, rig.now).unwrap().0.was_other_boot());
 }
+
+/// Term and vote with the number of their round.
+fn promise(rig: &mut Rig, term: u64, must_sync: bool) -> u64 {
+    rig.dir.set_hard_state(KEY, HardState { term, vote: 1 }, must_sync)
+}
+
+/// A group whose row is durable, and whose events begin here.
+fn known() -> Rig {
+    let mut rig = Rig::new();
+    promise(&mut rig, 1, true);
+    rig.settle();
+    rig.told.clear();
+    rig
+}
+
+#[test]
+fn hard_state_alone_is_told_with_index_0_when_its_round_is_synced() {
+    let mut rig = known();
+    rig.disk.hold_syncs = true;
+    let number = promise(&mut rig, 2, true);
+    rig.step();
+    assert_eq!(rig.told, []);
+    rig.end_sync(0);
+    assert_eq!(rig.told, [Told::Persisted(0, number)]);
+    // One that need not be synced rides along with the next.
+    let number = promise(&mut rig, 3, false);
+    rig.step();
+    assert_eq!((rig.told.len(), rig.dir.next_deadline()), (1, None));
+    rig.append(1);
+    rig.step();
+    rig.end_sync(0);
+    assert_eq!(rig.told[1..], [Told::Written(2), Told::Persisted(2, number)]);
+}
+
+#[test]
+fn hard_state_with_entries_is_told_with_them() {
+    let mut rig = known();
+    rig.disk.hold_syncs = true;
+    let number = promise(&mut rig, 2, true);
+    rig.append(1);
+    rig.append(1);
+    rig.step();
+    assert_eq!(rig.told, [Told::Written(3)]);
+    // What comes while a round runs waits for the next, whatever that one says.
+    let later = promise(&mut rig, 3, true);
+    assert_eq!(later, number + 1);
+    rig.step();
+    rig.end_sync(0);
+    assert_eq!(rig.told[1..], [Told::Persisted(3, number)]);
+    rig.step();
+    rig.end_sync(0);
+    assert_eq!(rig.told[2..], [Told::Persisted(0, later)]);
+}
+
+#[test]
+fn relaxed_entries_that_were_written_do_not_tell_of_hard_state() {
+    let mut rig = known();
+    rig.disk.hold_syncs = true;
+    rig.relaxed = true;
+    let number = promise(&mut rig, 2, true);
+    rig.append(1);
+    rig.step();
+    assert_eq!(rig.told, [Told::Written(2), Told::Persisted(2, number - 1)]);
+    rig.append(1);
+    rig.step();
+    assert_eq!(rig.told[2..], [Told::Written(3), Told::Persisted(3, number - 1)]);
+    rig.end_sync(0);
+    assert_eq!(rig.told[4..], [Told::Persisted(0, number)]);
+}
+
+#[test]
+fn the_first_entries_of_a_group_are_synced_with_the_record_that_it_is_there() {
+    for promised in [false, true] {
+        let mut rig = Rig::new();
+        rig.relaxed = true;
+        rig.disk.hold_syncs = true;
+        if promised {
+            promise(&mut rig, 1, false);
+        }
+        rig.append(1);
+        rig.step();
+        rig.append(1);
+        rig.step();
+        assert_eq!(rig.told, [Told::Written(2), Told::Written(3)], "a start would not know the group");
+        rig.end_sync(0);
+        rig.step();
+        while rig.end_sync(0) {}
+        assert_eq!(rig.persisted, 3);
+        rig.append(1);
+        rig.step();
+        assert_eq!(rig.persisted, 4, "as soon as it is written");
+        rig.reopen().unwrap();
+        assert_eq!(rig.log().last_index(), 4);
+    }
+}
+
+mod promises {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Promise(bool),
+        Append,
+        Relaxed(bool),
+        Some(usize),
+        EndSync(usize),
+        Time(i64),
+        Full(bool),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            4 => any::<bool>().prop_map(Act::Promise),
+            4 => Just(Act::Append),
+            2 => any::<bool>().prop_map(Act::Relaxed),
+            6 => (1usize..9).prop_map(Act::Some),
+            4 => (0usize..2).prop_map(Act::EndSync),
+            2 => (1i64..1_200).prop_map(Act::Time),
+            1 => any::<bool>().prop_map(Act::Full),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_round_that_is_told_is_on_the_medium(acts in proptest::collection::vec(act(), 1..80)) {
+            let mut rig = known();
+            rig.disk.hold_syncs = true;
+            let (mut promised, mut sure) = (vec![(1, 1)], 1);
+            for act in acts {
+                match act {
+                    Act::Promise(must_sync) => {
+                        let next = promised.len() as u64 + 1;
+                        let number = promise(&mut rig, next, must_sync);
+                        promised.push((number, next));
+                    }
+                    Act::Append => rig.append(1),
+                    Act::Relaxed(relaxed) => {
+                        rig.relaxed = relaxed;
+                        rig.soft |= relaxed;
+                    }
+                    Act::Some(count) => {
+                        rig.pump();
+                        rig.carry_out(count);
+                    }
+                    Act::EndSync(nth) => _ = rig.end_sync(nth),
+                    Act::Time(ms) => rig.now.mono = rig.now.mono.after_ms(ms),
+                    Act::Full(full) => rig.disk.full = full,
+                }
+                for told in rig.told.drain(..) {
+                    let Told::Persisted(_, round) = told else { continue };
+                    let newest = promised.iter().filter(|(number, _)| *number <= round).map(|(_, term)| *term).max();
+                    sure = sure.max(newest.unwrap_or(0));
+                }
+                let mut crashed = rig.disk.clone();
+                crashed.power_off(|_| None);
+                let found = term(&mut Rig { disk: crashed, ..Rig::new() }).unwrap();
+                prop_assert!(found >= sure, "{sure} was promised, {found} is there");
+            }
+        }
+    }
+}

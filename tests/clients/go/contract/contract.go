@@ -375,13 +375,14 @@ func version(module string) string {
 }
 
 // Main runs the checks that the command line asks for.
-func Main(connect func(bootstrap string) (Client, error)) {
-	bootstrap := flag.String("bootstrap", "", "HOST:PORT")
+func Main(connect func(bootstrap []string, replicas int16) (Client, error)) {
+	bootstrap := flag.String("bootstrap", "", "HOST:PORT, several with commas between them")
+	replicas := flag.Int("replicas", 1, "of each topic that is created")
 	records := flag.Int("records", 10_000, "records of the bulk check")
 	only := flag.String("check", "all", "one check, or all")
 	prefix := flag.String("topic-prefix", "", "begins every topic name")
 	flag.Parse()
-	client, err := connect(*bootstrap)
+	client, err := connect(strings.Split(*bootstrap, ","), int16(*replicas))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -16,7 +16,8 @@ import (
 var background = context.Background()
 
 type client struct {
-	bootstrap string
+	bootstrap []string
+	replicas  int16
 	admin     *kadm.Client
 }
 
@@ -25,11 +26,11 @@ func (c *client) Codecs() []string { return []string{"none", "gzip", "snappy", "
 func (c *client) Close()           { c.admin.Close() }
 
 func (c *client) open(options ...kgo.Opt) (*kgo.Client, error) {
-	return kgo.NewClient(append(options, kgo.SeedBrokers(c.bootstrap), kgo.FetchMaxWait(100*time.Millisecond))...)
+	return kgo.NewClient(append(options, kgo.SeedBrokers(c.bootstrap...), kgo.FetchMaxWait(100*time.Millisecond))...)
 }
 
 func (c *client) CreateTopic(topic string, partitions int32) error {
-	_, err := c.admin.CreateTopic(background, partitions, 1, nil, topic)
+	_, err := c.admin.CreateTopic(background, partitions, c.replicas, nil, topic)
 	return err
 }
 
@@ -158,11 +159,11 @@ func (m *member) Close() error {
 }
 
 func main() {
-	contract.Main(func(bootstrap string) (contract.Client, error) {
-		base, err := kgo.NewClient(kgo.SeedBrokers(bootstrap))
+	contract.Main(func(bootstrap []string, replicas int16) (contract.Client, error) {
+		base, err := kgo.NewClient(kgo.SeedBrokers(bootstrap...))
 		if err != nil {
 			return nil, err
 		}
-		return &client{bootstrap, kadm.NewClient(base)}, nil
+		return &client{bootstrap, replicas, kadm.NewClient(base)}, nil
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 type client struct {
 	bootstrap []string
+	replicas  int16
 	base      sarama.Client
 	admin     sarama.ClusterAdmin
 }
@@ -34,7 +35,8 @@ func config() *sarama.Config {
 }
 
 func (c *client) CreateTopic(topic string, partitions int32) error {
-	return c.admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1}, false)
+	detail := &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: c.replicas}
+	return c.admin.CreateTopic(topic, detail, false)
 }
 
 // encoder keeps nil apart from empty.
@@ -226,13 +228,12 @@ func (m *member) Close() error {
 }
 
 func main() {
-	contract.Main(func(bootstrap string) (contract.Client, error) {
-		servers := []string{bootstrap}
-		base, err := sarama.NewClient(servers, config())
+	contract.Main(func(bootstrap []string, replicas int16) (contract.Client, error) {
+		base, err := sarama.NewClient(bootstrap, config())
 		if err != nil {
 			return nil, err
 		}
 		admin, err := sarama.NewClusterAdminFromClient(base)
-		return &client{servers, base, admin}, err
+		return &client{bootstrap, replicas, base, admin}, err
 	})
 }

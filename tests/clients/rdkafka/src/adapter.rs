@@ -44,6 +44,7 @@ impl ProducerContext for Deliveries {
 
 pub struct Client {
     bootstrap: String,
+    replicas: i32,
     admin: AdminClient<DefaultClientContext>,
 }
 
@@ -77,13 +78,13 @@ fn take(consumer: &BaseConsumer, count: usize, limit: Duration) -> KafkaResult<V
 }
 
 impl Client {
-    pub fn new(bootstrap: &str) -> KafkaResult<Self> {
+    pub fn new(bootstrap: &str, replicas: i32) -> KafkaResult<Self> {
         let admin = config(bootstrap).create()?;
-        Ok(Self { bootstrap: bootstrap.to_owned(), admin })
+        Ok(Self { bootstrap: bootstrap.to_owned(), replicas, admin })
     }
 
     pub fn create_topic(&self, topic: &str, partitions: i32) -> KafkaResult<()> {
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(self.replicas));
         let answers = block_on(self.admin.create_topics([&new], &AdminOptions::new()))?;
         for answer in answers {
             answer.map_err(|(_, code)| KafkaError::AdminOp(code))?;

@@ -14,8 +14,11 @@ fn main() {
     while let (Some(name), Some(value)) = (rest.next(), rest.next()) {
         args.insert(name.trim_start_matches('-').to_owned(), value);
     }
-    let client = Client::new(&args["bootstrap"]).expect("a client");
-    let records = args.get("records").map_or(10_000, |text| text.parse().expect("--records is a number"));
+    let number = |name: &str, otherwise| {
+        args.get(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("--{name} is a number")))
+    };
+    let client = Client::new(&args["bootstrap"], number("replicas", 1) as i32).expect("a client");
+    let records: usize = number("records", 10_000);
     let only = args.get("check").map_or("all", String::as_str);
     let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
     println!("{}", json!({"check": "version", "ok": true, "detail": format!("0.39.0, librdkafka {librdkafka}")}));

@@ -1,0 +1,277 @@
+//! One connection to another node: made or accepted, then frames both ways until it ends.
+use super::queues::{Channel, Link, name};
+use super::shake::{Failed, PATIENCE, Shaking, complain, nonce};
+use super::{forward, local};
+use crate::settings::{PeerAddress, PeerSettings};
+use crate::shared::{Complaint, Shared};
+use crate::write_pieces::{GATHER_BYTES, MAX_PIECES, write_pieces};
+use bytes::{Bytes, BytesMut};
+use node::PeerOut;
+use peer::{Body, Decoder, Established, Frame, FrameError, Handshake, Kind, PREFIX_BYTES, Purpose, Received};
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
+
+/// Between two attempts to connect: the first, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Handshakes that may go on at one time on the side that accepts.
+const MOST_HANDSHAKES: usize = 64;
+/// Bytes that are read at once.
+const READ_BYTES: usize = 64 << 10;
+/// With less room than this the next buffer begins.
+const LEAST_ROOM: usize = 4 << 10;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("closed by the other end")]
+    Closed,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("another connection took its place, or the other end takes nothing")]
+    Replaced,
+}
+
+/// Accepts other nodes until the broker stops.
+pub(super) async fn accept(shared: Rc<Shared>, peers: Rc<PeerSettings>, listener: TcpListener) {
+    let handshakes = Rc::new(Cell::new(0));
+    loop {
+        match listener.accept().await {
+            Ok((_, at)) if handshakes.get() >= MOST_HANDSHAKES => {
+                shared.links.count_refused("too_many", "this");
+                shared.complain(Complaint::Peer, || {
+                    tracing::warn!(%at, "peer connection closed: {MOST_HANDSHAKES} handshakes go on already");
+                });
+            }
+            Ok(_) if shared.links.stopped() => return,
+            Ok((stream, at)) => {
+                spawn_local(accepted(shared.clone(), peers.clone(), stream, at, handshakes.clone()));
+            }
+            Err(error) => {
+                shared.complain(Complaint::Accept, || {
+                    tracing::warn!(%error, "accept failed on the controller listener");
+                });
+                tokio::time::sleep(BACKOFF.0).await;
+            }
+        }
+    }
+}
+
+async fn accepted(
+    shared: Rc<Shared>,
+    peers: Rc<PeerSettings>,
+    stream: TcpStream,
+    at: SocketAddr,
+    handshakes: Rc<Cell<usize>>,
+) {
+    handshakes.set(handshakes.get() + 1);
+    let mut shaking = Shaking::new(stream);
+    let shaken = tokio::time::timeout(PATIENCE, async {
+        shaking.stream.set_nodelay(true)?;
+        shaking.preface().await?;
+        let handshake = Handshake::accept(local(&shared, &peers), nonce()?);
+        shaking.shake(&shared, &peers, handshake).await
+    });
+    let shaken = shaken.await.unwrap_or(Err(Failed::Late));
+    handshakes.set(handshakes.get() - 1);
+    match shaken {
+        Ok(established) => {
+            let link = shared.links.link(established.peer.node_id);
+            run(&shared, &link, shaking, established).await;
+        }
+        Err(failed) => complain(&shared, None, at, &failed),
+    }
+}
+
+/// Keeps a connection to a node with a higher id, for ever.
+pub(super) async fn connect(
+    shared: Rc<Shared>,
+    peers: Rc<PeerSettings>,
+    link: Rc<Link>,
+    purpose: Purpose,
+    address: PeerAddress,
+) {
+    let (mut wait, mut random) = (BACKOFF.0, shared.seed ^ link.node as u64 ^ ((purpose as u64) << 32));
+    while !shared.links.stopped() {
+        match establish(&shared, &peers, &link, purpose, &address).await {
+            Ok((shaking, established)) => {
+                link.trouble.borrow_mut().clear();
+                run(&shared, &link, shaking, established).await;
+                wait = BACKOFF.0;
+            }
+            Err(why) => *link.trouble.borrow_mut() = why,
+        }
+        random = next_random(random);
+        // Between half of it and all of it: nodes that lost each other do not come back in step.
+        let share = (random >> 40) as f64 / (1u64 << 24) as f64;
+        tokio::time::sleep(wait.mul_f64(0.5 + share / 2.0)).await;
+        wait = (wait * 2).min(BACKOFF.1);
+    }
+}
+
+fn next_random(seed: u64) -> u64 {
+    let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A connection whose handshake is over, or why there is none.
+async fn establish(
+    shared: &Shared,
+    peers: &PeerSettings,
+    link: &Link,
+    purpose: Purpose,
+    address: &PeerAddress,
+) -> Result<(Shaking, Established), String> {
+    let made = tokio::time::timeout(PATIENCE, TcpStream::connect((address.host.as_str(), address.port)));
+    let stream = match made.await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err(format!("no connection within {PATIENCE:?}")),
+    };
+    let at = stream.peer_addr().map_err(|e| e.to_string())?;
+    let mut shaking = Shaking::new(stream);
+    let shaken = tokio::time::timeout(PATIENCE, async {
+        shaking.stream.set_nodelay(true)?;
+        let (handshake, hello) = Handshake::connect(local(shared, peers), purpose, Some(link.node), nonce()?);
+        tokio::io::AsyncWriteExt::write_all(&mut shaking.stream, &hello).await?;
+        shaking.shake(shared, peers, handshake).await
+    });
+    match shaken.await.unwrap_or(Err(Failed::Late)) {
+        Ok(established) => Ok((shaking, established)),
+        Err(failed) => {
+            complain(shared, Some(link.node), at, &failed);
+            Err(failed.to_string())
+        }
+    }
+}
+
+/// Runs a connection to its end.
+async fn run(shared: &Rc<Shared>, link: &Rc<Link>, shaking: Shaking, established: Established) {
+    let Shaking { mut stream, mut decoder, buffer } = shaking;
+    let (node, purpose, start) = (link.node, established.purpose, established.peer.process_start);
+    decoder.establish(shared.links.limits());
+    link.newest_start.set(link.newest_start.get().max(start));
+    if shared.links.stopped() {
+        return;
+    }
+    let (channel, connection) = (link.channel(purpose), shared.links.next_connection());
+    channel.begin(connection);
+    shared.core.with_node(|n, now| {
+        n.heard_cluster_id(&established.peer.cluster_id);
+        if purpose == Purpose::Liveness {
+            n.on_peer_connected(now, node, start);
+        }
+    });
+    tracing::info!(node, connection = name(purpose), "peer connected");
+    let (mut read, mut write) = stream.split();
+    let ended = tokio::select! {
+        biased;
+        () = channel.over(connection) => Ended::Replaced,
+        ended = write_loop(shared, link, channel, &mut write) => ended,
+        ended = read_loop(shared, link, decoder, buffer, &mut read) => ended,
+    };
+    drop(stream);
+    if let Ended::Frame(error) = &ended {
+        tracing::warn!(node, connection = name(purpose), %error, "peer connection closed");
+    }
+    if shared.links.stopped() {
+        return;
+    }
+    if channel.is(connection) || !channel.is_up() {
+        channel.end();
+        tracing::info!(node, connection = name(purpose), why = %ended, "peer disconnected");
+        if purpose == Purpose::Liveness {
+            shared.core.with_node(|n, now| n.on_peer_disconnected(now, node));
+        } else {
+            shared.forwarding.lost(node);
+        }
+    }
+}
+
+async fn write_loop(shared: &Shared, link: &Link, channel: &Channel, socket: &mut WriteHalf<'_>) -> Ended {
+    loop {
+        let mut pieces: VecDeque<Bytes> = channel.next(GATHER_BYTES, MAX_PIECES).await.into();
+        if let Err(error) = write_pieces(socket, &mut pieces, &channel.writing_since).await {
+            return error.into();
+        }
+        if channel.take_missed() {
+            shared.core.with_node(|n, now| n.on_peer_missed(now, link.node));
+        }
+    }
+}
+
+async fn read_loop(
+    shared: &Rc<Shared>,
+    link: &Link,
+    mut decoder: Decoder,
+    mut buffer: BytesMut,
+    socket: &mut ReadHalf<'_>,
+) -> Ended {
+    let mut heard: Vec<PeerOut> = Vec::new();
+    loop {
+        let decoded = decode(shared, link, &mut decoder, &mut buffer, &mut heard);
+        if !heard.is_empty() {
+            shared.core.with_node(|node, now| {
+                heard.drain(..).for_each(|said| node.on_peer(now, link.node, said));
+            });
+        }
+        if let Err(error) = decoded {
+            return error.into();
+        }
+        let missing = decoder.missing(buffer.len());
+        if buffer.capacity() - buffer.len() < missing.max(LEAST_ROOM) {
+            buffer.reserve(missing.max(READ_BYTES));
+        }
+        match socket.read_buf(&mut buffer).await {
+            Ok(0) => return Ended::Closed,
+            Ok(_) => {}
+            Err(error) => return error.into(),
+        }
+    }
+}
+
+/// Takes every whole frame off the buffer.
+fn decode(
+    shared: &Rc<Shared>,
+    link: &Link,
+    decoder: &mut Decoder,
+    buffer: &mut BytesMut,
+    heard: &mut Vec<PeerOut>,
+) -> Result<(), FrameError> {
+    while let Some(Received { frame, head, .. }) = decoder.decode(buffer)? {
+        let Frame { body, mut payloads } = frame;
+        let kind = Kind::of(&body);
+        let bytes = PREFIX_BYTES + head.len() + payloads.iter().map(Bytes::len).sum::<usize>();
+        shared.links.received.add(kind, bytes as u64);
+        match body {
+            Body::Forward(ask) => {
+                forward::asked(shared, link.node, ask, payloads.pop().unwrap_or_default());
+            }
+            Body::Forwarded(answer) => {
+                shared.forwarding.answered(answer, payloads.pop().unwrap_or_default());
+            }
+            body => match PeerOut::from_wire(body, payloads) {
+                Ok(Some(said)) => heard.push(said),
+                Ok(None) => shared.links.dropped.add(kind, bytes as u64),
+                Err(error) => {
+                    shared.links.dropped.add(kind, bytes as u64);
+                    link.complain(shared.core.uptime(), || {
+                        tracing::warn!(node = link.node, %error, "a message of a peer was dropped");
+                    });
+                }
+            },
+        }
+    }
+    Ok(())
+}

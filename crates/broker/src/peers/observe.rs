@@ -1,0 +1,62 @@
+//! The numbers of the peer link for the metrics page.
+use super::forward::RESULTS;
+use super::queues::name;
+use crate::metrics::names;
+use crate::metrics::render::{Snapshot, labels};
+use crate::shared::Shared;
+use peer::Kind;
+
+/// Adds what there is to say of the other nodes.
+pub(crate) fn observe(shared: &Shared, snapshot: &mut Snapshot) {
+    let mut put = |name, value: f64| snapshot.values.push((name, String::new(), value));
+    put(names::LEASES, shared.core.live_nodes().len().saturating_sub(1) as f64);
+    put(names::GROUPS_AWAKE, shared.core.look(node::Node::groups_awake) as f64);
+    put(names::REPLICA_REFUSED, shared.links.refused_messages.get() as f64);
+    put(names::FORWARDED_WAITING, shared.forwarding.waiting() as f64);
+    for (at, result) in RESULTS.iter().enumerate() {
+        let label = labels([("result", *result)].into_iter());
+        snapshot.values.push((names::FORWARDED, label, shared.forwarding.counted(at) as f64));
+    }
+    for (reason, by, count) in shared.links.refusals() {
+        let label = labels([("reason", reason), ("by", by)].into_iter());
+        snapshot.values.push((names::PEER_REFUSED, label, count as f64));
+    }
+    connections(shared, snapshot);
+    kinds(shared, snapshot);
+}
+
+fn connections(shared: &Shared, snapshot: &mut Snapshot) {
+    for link in shared.links.all() {
+        let node = link.node.to_string();
+        for (purpose, channel) in link.channels() {
+            let label = labels([("node", node.as_str()), ("connection", name(purpose))].into_iter());
+            snapshot.values.push((names::PEER_CONNECTIONS, label, f64::from(u8::from(channel.is_up()))));
+        }
+        let queued = link.data.queued_bytes() + link.liveness.queued_bytes();
+        let label = labels([("node", node.as_str())].into_iter());
+        snapshot.values.push((names::PEER_QUEUED, label, queued as f64));
+    }
+}
+
+fn kinds(shared: &Shared, snapshot: &mut Snapshot) {
+    let links = shared.links.all();
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Handshake) {
+        let mut dropped = shared.links.dropped.of(kind).0;
+        let (mut messages, mut bytes) = (0, 0);
+        for (_, channel) in links.iter().flat_map(|link| link.channels()) {
+            let (sent, full) = channel.counted(kind);
+            (messages, bytes, dropped) = (messages + sent.0, bytes + sent.1, dropped + full);
+        }
+        let received = shared.links.received.of(kind);
+        for (metric, value) in [
+            (names::PEER_SENT, messages),
+            (names::PEER_SENT_BYTES, bytes),
+            (names::PEER_RECEIVED, received.0),
+            (names::PEER_RECEIVED_BYTES, received.1),
+            (names::PEER_DROPPED, dropped),
+        ] {
+            let label = labels([("kind", kind.name())].into_iter());
+            snapshot.values.push((metric, label, value as f64));
+        }
+    }
+}

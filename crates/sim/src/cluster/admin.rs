@@ -1,0 +1,168 @@
+//! The client that creates and deletes topics, at the node that leads the metadata group.
+use super::oracle::Oracle;
+use super::world::World;
+use cluster::{NewTopic, TopicRef};
+use model::{ErrorCode, GroupKey, TopicId};
+use node::{AdminReply, AdminRequest};
+
+/// Topics that live at once, at most.
+const MOST_TOPICS: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Asked for; nobody knows.
+    Wanted,
+    /// There.
+    Live,
+    /// To be deleted; asked for again until it is answered.
+    Doomed,
+    /// Gone.
+    Deleted,
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: String,
+    partitions: i32,
+    factor: i16,
+    min_in_sync: i32,
+    id: Option<TopicId>,
+    state: State,
+    /// Its creation was answered.
+    acked: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Create(usize),
+    Delete(usize),
+}
+
+#[derive(Debug)]
+pub(crate) struct Admin {
+    nodes: usize,
+    topics: Vec<Topic>,
+    asked: Option<Asked>,
+    doomed: Vec<GroupKey>,
+}
+
+fn keys_of(topic: &Topic) -> Vec<GroupKey> {
+    let key = |id| (0..topic.partitions).map(move |partition| GroupKey { topic: id, partition });
+    topic.id.into_iter().flat_map(key).collect()
+}
+
+impl Admin {
+    pub(crate) fn new(nodes: usize) -> Admin {
+        Admin { nodes, topics: Vec::new(), asked: None, doomed: Vec::new() }
+    }
+
+    /// Finds ids of topics of whose creation no answer came; all partitions that are there.
+    pub(crate) fn look(&mut self, world: &World, oracle: &mut Oracle) -> Vec<GroupKey> {
+        let nodes = world.machines.iter().filter_map(|m| m.node.as_ref());
+        let newest = nodes.max_by_key(|node| node.metadata_applied()).map(|node| node.image());
+        for topic in self.topics.iter_mut().filter(|t| t.state == State::Wanted) {
+            if let Some(found) = newest.as_ref().and_then(|image| image.topic(&topic.name)) {
+                topic.id = Some(found.id);
+                topic.state = State::Live;
+            }
+        }
+        let _ = oracle;
+        let live = self.topics.iter().filter(|t| t.state == State::Live);
+        live.flat_map(keys_of).collect()
+    }
+
+    pub(crate) fn next(&mut self, world: &mut World) -> Option<AdminRequest> {
+        if let Some(at) = self.topics.iter().position(|t| t.state == State::Doomed) {
+            return Some(self.delete(at));
+        }
+        if let Some(at) = self.topics.iter().position(|t| t.state == State::Wanted) {
+            return Some(self.create(at));
+        }
+        let live: Vec<usize> =
+            (0..self.topics.len()).filter(|t| self.topics[*t].state == State::Live).collect();
+        if live.len() < MOST_TOPICS && (live.is_empty() || world.rng.chance(1, 20)) {
+            let most = self.nodes as u64;
+            // Most topics have all the replicas that they can have.
+            let factor =
+                if live.is_empty() || world.rng.chance(2, 3) { most } else { 1 + world.rng.below(most) };
+            let min_in_sync = if world.rng.chance(1, 3) { 1 + world.rng.below(factor) as i32 } else { 1 };
+            self.topics.push(Topic {
+                name: format!("topic-{}", self.topics.len()),
+                partitions: 1 + world.rng.below(3) as i32,
+                factor: factor as i16,
+                min_in_sync,
+                id: None,
+                state: State::Wanted,
+                acked: false,
+            });
+            return Some(self.create(self.topics.len() - 1));
+        }
+        if live.len() > 1 && world.rng.chance(1, 60) {
+            let at = *world.rng.pick(&live)?;
+            self.topics[at].state = State::Doomed;
+            self.doomed.extend(keys_of(&self.topics[at]));
+            return Some(self.delete(at));
+        }
+        None
+    }
+
+    fn create(&mut self, at: usize) -> AdminRequest {
+        self.asked = Some(Asked::Create(at));
+        let topic = &self.topics[at];
+        let topic = NewTopic {
+            name: topic.name.clone(),
+            num_partitions: topic.partitions,
+            replication_factor: topic.factor,
+            assignments: Vec::new(),
+            configs: vec![("min.insync.replicas".to_owned(), Some(topic.min_in_sync.to_string()))],
+        };
+        AdminRequest::CreateTopics { topics: vec![topic], validate_only: false }
+    }
+
+    fn delete(&mut self, at: usize) -> AdminRequest {
+        self.asked = Some(Asked::Delete(at));
+        let name = self.topics[at].name.clone();
+        AdminRequest::DeleteTopics(vec![TopicRef { name: Some(name), id: TopicId([0; 16]) }])
+    }
+
+    /// Partitions that are deleted from now on, each once.
+    pub(crate) fn doomed(&mut self) -> Vec<GroupKey> {
+        std::mem::take(&mut self.doomed)
+    }
+
+    pub(crate) fn gave_up(&mut self) {
+        self.asked = None;
+    }
+
+    pub(crate) fn hear(&mut self, reply: AdminReply) {
+        match (self.asked.take(), reply) {
+            (Some(Asked::Create(at)), AdminReply::Topics(outcomes)) => {
+                let created = outcomes.into_iter().next().and_then(|o| o.result.ok());
+                if let Some(created) = created {
+                    let topic = &mut self.topics[at];
+                    topic.id = Some(created.id);
+                    topic.state = State::Live;
+                    topic.acked = true;
+                }
+            }
+            (Some(Asked::Delete(at)), AdminReply::Deleted(deleted)) => {
+                let outcome = deleted.into_iter().next().map(|d| d.result.map_err(|e| e.code));
+                if let Some(Ok(_) | Err(ErrorCode::UnknownTopicOrPartition)) = outcome {
+                    self.topics[at].state = State::Deleted;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Topics that must be there, with their ids.
+    pub(crate) fn promised(&self) -> Vec<(String, TopicId)> {
+        let acked = self.topics.iter().filter(|t| t.acked && t.state == State::Live);
+        acked.filter_map(|t| t.id.map(|id| (t.name.clone(), id))).collect()
+    }
+
+    /// Topics of which nothing must be left.
+    pub(crate) fn deleted(&self) -> Vec<TopicId> {
+        self.topics.iter().filter(|t| t.state == State::Deleted).filter_map(|t| t.id).collect()
+    }
+}

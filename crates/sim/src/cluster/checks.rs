@@ -1,0 +1,136 @@
+//! What must hold between replicas, whatever clients saw.
+use super::oracle::Oracle;
+use super::world::World;
+use model::GroupKey;
+use node::ReplicaView;
+use std::collections::BTreeMap;
+
+/// Names of the checkers of replicas.
+pub const CHECKERS: &[&str] = &[
+    "two-leaders",
+    "logs-differ",
+    "images-differ",
+    "replica-regressed",
+    "false-damage",
+    "peer-refused",
+    "codec",
+    "panic",
+];
+
+/// What is remembered of replicas.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    /// The leader of each term.
+    leaders: BTreeMap<(GroupKey, u64), i32>,
+    /// Chain values of committed entries.
+    chains: BTreeMap<GroupKey, BTreeMap<u64, (u32, usize)>>,
+    /// The last view of each replica, of which process.
+    last: BTreeMap<(usize, GroupKey), (u64, ReplicaView)>,
+    /// Metadata by index.
+    images: BTreeMap<u64, (Vec<u8>, usize)>,
+    metadata_seen: BTreeMap<usize, (u64, u64)>,
+}
+
+impl Checks {
+    /// Looks at everything on a machine to which something happened.
+    pub(crate) fn look(&mut self, world: &mut World, oracle: &mut Oracle, m: usize) {
+        let life = world.machines[m].life;
+        let Some(node) = &world.machines[m].node else { return };
+        let keys: Vec<GroupKey> = node.open_keys().collect();
+        let views: Vec<_> = keys.iter().filter_map(|k| node.replica_view(*k).map(|v| (*k, v))).collect();
+        let applied = node.metadata_applied();
+        if self.metadata_seen.insert(m, (life, applied)) != Some((life, applied)) {
+            let snapshot = node.metadata_snapshot().1.to_vec();
+            let (known, by) = self.images.entry(applied).or_insert_with(|| (snapshot.clone(), m));
+            if *known != snapshot {
+                let detail = format!("index {applied}: nodes {} and {} differ", *by + 1, m + 1);
+                oracle.violate("images-differ", detail);
+            }
+        }
+        // A replica that gives up appends on a full disk is opened anew.
+        self.last.retain(|(of, key), _| *of != m || keys.binary_search(key).is_ok());
+        for (key, view) in views {
+            self.replica(world, oracle, m, key, &view);
+        }
+    }
+
+    fn replica(
+        &mut self,
+        world: &mut World,
+        oracle: &mut Oracle,
+        m: usize,
+        key: GroupKey,
+        view: &ReplicaView,
+    ) {
+        let (node, life) = (world.machines[m].id, world.machines[m].life);
+        let leader = if view.leads { Some(node) } else { view.leader };
+        if let Some(leader) = leader {
+            let known = *self.leaders.entry((key, view.term)).or_insert(leader);
+            if known != leader {
+                let detail = format!("{key} term {}: {known} and, says node {node}, {leader}", view.term);
+                oracle.violate("two-leaders", detail);
+            }
+        }
+        let last = self.last.insert((m, key), (life, *view)).filter(|(of, _)| *of == life).map(|(_, v)| v);
+        let moved = last.is_none_or(|l| l.applied != view.applied);
+        if let Some(chain) = view.chain.filter(|_| moved) {
+            let (known, by) = *self.chains.entry(key).or_default().entry(view.applied).or_insert((chain, m));
+            if known != chain {
+                let detail = format!("{key} at index {}: nodes {} and {node}", view.applied, by + 1);
+                oracle.violate("logs-differ", detail);
+            }
+        }
+        let Some(last) = last else { return };
+        let back = view.applied < last.applied
+            || view.committed < last.committed
+            || view.high_watermark < last.high_watermark
+            || view.log_start < last.log_start
+            || view.term < last.term;
+        if back {
+            oracle.violate("replica-regressed", format!("{key} on node {node}: {last:?} became {view:?}"));
+        }
+        let count = &mut world.sometimes;
+        count.tails_given_up += u64::from(view.last_index < last.last_index);
+        count.slept += u64::from(last.awake && !view.awake);
+        count.woke += u64::from(!last.awake && view.awake);
+        let rose = view.term > last.term;
+        let asked = last.leader.is_none() && !last.leads && view.leader != Some(node) && !view.leads;
+        count.votes_lost += u64::from(rose && asked && view.leader.is_none());
+    }
+
+    /// What nodes said unasked.
+    pub(crate) fn hear(&mut self, world: &mut World, oracle: &mut Oracle) {
+        for said in std::mem::take(&mut world.said) {
+            let node = said.machine + 1;
+            match said.event {
+                node::Event::Leads { key, epoch } => {
+                    world.trace.add(format_args!("node {node} leads {key} in {epoch}"));
+                    world.sometimes.led += 1;
+                    let replica = world.machines[said.machine].node.as_ref();
+                    if key != GroupKey::METADATA
+                        && let Some(view) = replica.and_then(|n| n.replica_view(key))
+                        && view.epoch == Some(epoch)
+                    {
+                        oracle.told(key, epoch, view.high_watermark, view.log_start);
+                    }
+                }
+                node::Event::GroupFailed { key, detail } => {
+                    world.trace.add(format_args!("node {node} failed {key} {detail}"));
+                    oracle.violate("false-damage", format!("node {node}, {key}: {detail}"));
+                }
+                node::Event::PeerRefused { node: peer, key, why } => {
+                    oracle.violate("peer-refused", format!("node {node}, {key}, of node {peer}: {why}"));
+                }
+                node::Event::GivenUp(count) => {
+                    world.sometimes.given_up += count as u64;
+                    world.trace.add(format_args!("node {node} gives up {count}"));
+                }
+                node::Event::Fenced(why) => {
+                    world.sometimes.fenced += 1;
+                    world.trace.add(format_args!("node {node} is fenced: {why}"));
+                }
+                event => world.trace.add(format_args!("node {node}: {event:?}")),
+            }
+        }
+    }
+}

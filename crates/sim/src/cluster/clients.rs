@@ -1,0 +1,465 @@
+//! Clients: producers that find the leader and retry, plain ones that do not, readers, one that administers.
+//!
+//! A client has one request under way. What it asks arrives late, or not at all; so does the answer; after a
+//! while it gives up waiting. An answer to a request that it gave up is not heard.
+use super::admin::Admin;
+use super::events::{Event, MS, Micros, Replied};
+use super::faults::Swarm;
+use super::oracle::{Oracle, Reign};
+use super::reader;
+use super::world::World;
+use crate::oracle::Value;
+use bytes::BytesMut;
+use model::{ErrorCode, GroupKey, LeaderEpoch, TopicId};
+use node::{Reply, Token};
+use partition::{AppendError, Appended};
+use records::{BatchBuilder, NewRecord};
+use std::collections::BTreeMap;
+
+/// What a producer promises and asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    /// acks=all; sends a batch until it is acknowledged.
+    Idempotent,
+    /// acks=all; sends a batch once.
+    Plain,
+    /// acks=1; sends a batch once.
+    Hasty,
+}
+
+#[derive(Debug)]
+struct Batch {
+    key: GroupKey,
+    values: Vec<Value>,
+    bytes: BytesMut,
+}
+
+#[derive(Debug)]
+struct Producer {
+    style: Style,
+    id: Option<i64>,
+    /// By partition: the next sequence number.
+    sequences: BTreeMap<GroupKey, i32>,
+    batch: Option<Batch>,
+}
+
+#[derive(Debug)]
+enum Role {
+    Producer(Producer),
+    Reader(BTreeMap<GroupKey, i64>),
+    Admin(Admin),
+}
+
+#[derive(Debug)]
+struct Client {
+    role: Role,
+    /// The request under way.
+    call: Option<u64>,
+    /// When the leader answered, its epoch and process; (-1, 0) where it led no more.
+    reign: Reign,
+    /// The highest epoch of each partition that it heard of: who names an older one is not believed (KIP-320).
+    epochs: BTreeMap<GroupKey, LeaderEpoch>,
+}
+
+impl Client {
+    fn leader(&mut self, world: &mut World, key: GroupKey) -> Option<usize> {
+        let (epoch, leader) = world.ask_leader(key)?;
+        let known = self.epochs.entry(key).or_insert(epoch);
+        if epoch >= 0 && epoch < *known {
+            return None;
+        }
+        *known = epoch.max(*known);
+        Some(leader)
+    }
+}
+
+/// A request of a client, as it travels.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// For a producer's id.
+    ProducerId,
+    /// To append.
+    Produce(GroupKey, BytesMut, i16),
+    /// To read from an offset on.
+    Fetch(GroupKey, i64),
+    /// To move the log start.
+    DeleteRecords(GroupKey, i64),
+    /// To change the metadata.
+    Admin(node::AdminRequest),
+}
+
+pub(crate) struct Clients {
+    clients: Vec<Client>,
+    calls: u64,
+    /// On their way to a node.
+    asks: BTreeMap<u64, Ask>,
+    /// By token, who waits.
+    waiting: BTreeMap<Token, (usize, u64)>,
+    next_value: Value,
+    think: Micros,
+    lost: u64,
+    /// Nothing new is begun.
+    pub(crate) draining: bool,
+    /// Partitions that may be written and read.
+    pub(crate) keys: Vec<GroupKey>,
+    /// Which producer made a value that stands in its order.
+    pub(crate) producer_of: BTreeMap<Value, usize>,
+    pub(crate) acked_batches: u64,
+    pub(crate) reads: u64,
+}
+
+impl Clients {
+    pub(crate) fn new(nodes: usize, swarm: &Swarm) -> Clients {
+        let producer = |style| {
+            let sequences = BTreeMap::new();
+            Role::Producer(Producer { style, id: None, sequences, batch: None })
+        };
+        let mut roles = vec![Role::Admin(Admin::new(nodes))];
+        roles.extend((0..swarm.producers).map(|_| producer(Style::Idempotent)));
+        roles.extend((0..swarm.producers / 2).map(|_| producer(Style::Plain)));
+        roles.extend((0..swarm.producers / 2).map(|_| producer(Style::Hasty)));
+        roles.extend((0..3).map(|_| Role::Reader(BTreeMap::new())));
+        Clients {
+            clients: roles
+                .into_iter()
+                .map(|role| Client { role, call: None, reign: (-1, 0), epochs: BTreeMap::new() })
+                .collect(),
+            calls: 0,
+            asks: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            next_value: 1,
+            think: swarm.think,
+            lost: swarm.lost,
+            draining: false,
+            keys: Vec::new(),
+            producer_of: BTreeMap::new(),
+            acked_batches: 0,
+            reads: 0,
+        }
+    }
+
+    pub(crate) fn begin(&self, world: &mut World) {
+        for client in 0..self.clients.len() {
+            let after = world.some(50 * MS);
+            world.later(after, Event::Client(client));
+        }
+    }
+
+    /// Batches that are not acknowledged yet and will be sent again.
+    pub(crate) fn unfinished(&self) -> usize {
+        let owes = |client: &&Client| match &client.role {
+            Role::Producer(p) => p.batch.is_some(),
+            Role::Reader(_) | Role::Admin(_) => client.call.is_some(),
+        };
+        self.clients.iter().filter(owes).count()
+    }
+
+    /// Topics that must be there, and those of which nothing must be left.
+    pub(crate) fn topics(&self) -> (Vec<(String, TopicId)>, Vec<TopicId>) {
+        let admin = self.clients.iter().find_map(|client| match &client.role {
+            Role::Admin(admin) => Some((admin.promised(), admin.deleted())),
+            Role::Producer(_) | Role::Reader(_) => None,
+        });
+        admin.unwrap_or_default()
+    }
+
+    /// A partition is gone: what was meant for it is dropped.
+    fn forget(&mut self, world: &mut World, key: GroupKey) {
+        self.keys.retain(|k| *k != key);
+        for c in 0..self.clients.len() {
+            if let Role::Producer(p) = &mut self.clients[c].role
+                && p.batch.take_if(|b| b.key == key).is_some()
+                && self.clients[c].call.is_some()
+            {
+                self.over(world, c);
+            }
+        }
+    }
+
+    /// A client looks for something to do; whoever waits for an answer does not.
+    pub(crate) fn on_client(&mut self, world: &mut World, oracle: &mut Oracle, c: usize) {
+        if self.clients[c].call.is_some() {
+            return;
+        }
+        match self.next_ask(world, oracle, c) {
+            Some((machine, ask)) => self.ask(world, c, machine, ask),
+            None => {
+                let after = 5 * MS + world.some(30 * MS);
+                world.later(after, Event::Client(c));
+            }
+        }
+    }
+
+    /// The request under way is over, one way or the other.
+    fn over(&mut self, world: &mut World, c: usize) {
+        self.clients[c].call = None;
+        let after = 1 + world.some(self.think);
+        world.later(after, Event::Client(c));
+    }
+
+    fn ask(&mut self, world: &mut World, c: usize, machine: usize, ask: Ask) {
+        self.calls += 1;
+        let call = self.calls;
+        self.clients[c].call = Some(call);
+        let patience = 500 * MS + world.some(2_500 * MS);
+        world.later(patience, Event::Patience { client: c, call });
+        // A request may be lost on its way.
+        if !world.rng.chance(1, self.lost) || self.draining {
+            self.asks.insert(call, ask);
+            let after = world.some(3 * MS);
+            world.later(after, Event::Request { client: c, call, machine });
+        }
+    }
+
+    fn next_ask(&mut self, world: &mut World, oracle: &mut Oracle, c: usize) -> Option<(usize, Ask)> {
+        let answering = world.answering();
+        let any = *world.rng.pick(&answering)?;
+        if let Role::Admin(_) = self.clients[c].role {
+            return self.next_admin(world, oracle, c);
+        }
+        if let Role::Reader(positions) = &self.clients[c].role {
+            if self.draining {
+                return None;
+            }
+            let key = *world.rng.pick(&self.keys)?;
+            let end = positions.get(&key).copied().unwrap_or(0);
+            let from = if world.rng.chance(1, 4) { world.rng.below(end as u64 + 1) as i64 } else { end };
+            let ask = if world.rng.chance(1, 40) {
+                Ask::DeleteRecords(key, end / 2)
+            } else {
+                Ask::Fetch(key, from)
+            };
+            return self.clients[c].leader(world, key).map(|leader| (leader, ask));
+        }
+        let (style, named) = match &self.clients[c].role {
+            Role::Producer(p) => (p.style, p.id.is_some()),
+            Role::Reader(_) | Role::Admin(_) => return None,
+        };
+        if style == Style::Idempotent && !named {
+            return (!self.draining).then_some((any, Ask::ProducerId));
+        }
+        self.fill_batch(world, c);
+        let Role::Producer(p) = &self.clients[c].role else { return None };
+        let batch = p.batch.as_ref()?;
+        let acks = if style == Style::Hasty { 1 } else { -1 };
+        let (key, bytes) = (batch.key, batch.bytes.clone());
+        // Some clients are late to learn who leads; those that number their batches look.
+        let late = style != Style::Idempotent && world.rng.chance(1, 20);
+        let leader = if late { Some(any) } else { self.clients[c].leader(world, key) };
+        leader.map(|leader| (leader, Ask::Produce(key, bytes, acks)))
+    }
+
+    fn next_admin(&mut self, world: &mut World, oracle: &mut Oracle, c: usize) -> Option<(usize, Ask)> {
+        let draining = self.draining;
+        let Role::Admin(admin) = &mut self.clients[c].role else { return None };
+        let keys = admin.look(world, oracle);
+        self.keys.clone_from(&keys);
+        if draining {
+            return None;
+        }
+        let request = admin.next(world);
+        let doomed = admin.doomed();
+        for key in doomed {
+            oracle.forget(key);
+            self.forget(world, key);
+        }
+        let controller = world.ask_controller()?;
+        request.map(|request| (controller, Ask::Admin(request)))
+    }
+
+    fn fill_batch(&mut self, world: &mut World, c: usize) {
+        let draining = self.draining;
+        let Some(key) = world.rng.pick(&self.keys).copied() else { return };
+        let Role::Producer(p) = &mut self.clients[c].role else { return };
+        if p.batch.is_some() || draining {
+            return;
+        }
+        let sequence = p.sequences.get(&key).copied().unwrap_or(0);
+        let mut builder = BatchBuilder::new();
+        if let Some(id) = p.id {
+            builder = builder.producer(id, 0, sequence);
+        }
+        let count = 1 + world.rng.below(4);
+        let size = if world.rng.chance(1, 20) { world.rng.below(100_000) } else { world.rng.below(300) };
+        let values: Vec<Value> = (self.next_value..self.next_value + count).collect();
+        self.next_value += count;
+        for value in &values {
+            let mut bytes = value.to_be_bytes().to_vec();
+            bytes.resize(8 + (size / count) as usize, *value as u8);
+            builder.push(NewRecord::new(1_700_000_000_000, Some(b"k"), Some(&bytes)));
+            if p.style == Style::Idempotent {
+                self.producer_of.insert(*value, c);
+            }
+        }
+        let bytes = builder.finish().expect("an uncompressed batch can always be built");
+        p.batch = Some(Batch { key, values, bytes });
+    }
+
+    /// A request arrives at a node.
+    pub(crate) fn on_request(
+        &mut self,
+        world: &mut World,
+        oracle: &mut Oracle,
+        c: usize,
+        call: u64,
+        m: usize,
+    ) {
+        let Some(ask) = self.asks.remove(&call) else { return };
+        if world.machines[m].node.is_none() {
+            return;
+        }
+        let token = Token(call);
+        self.waiting.insert(token, (c, call));
+        match ask {
+            Ask::ProducerId => {
+                world.call(m, |n, now| n.init_producer_id(now, token));
+            }
+            Ask::Produce(key, bytes, acks) => {
+                world.trace.add(format_args!("client {c} produces to {m} {key}"));
+                world.call(m, |n, now| n.produce(now, token, key, bytes, acks));
+            }
+            Ask::DeleteRecords(key, offset) => {
+                world.call(m, |n, now| n.delete_records(now, token, key, offset));
+            }
+            Ask::Admin(request) => {
+                world.trace.add(format_args!("admin at {m}: {request:?}"));
+                world.call(m, |n, now| n.admin(now, token, request));
+            }
+            Ask::Fetch(key, from) => {
+                self.waiting.remove(&token);
+                if self.clients[c].call == Some(call) {
+                    self.over(world, c);
+                }
+                // A reader may ask for what is being deleted.
+                if !self.keys.contains(&key) {
+                    return;
+                }
+                let next = reader::read_once(world, oracle, m, key, from, &mut BTreeMap::new());
+                if let (Some(next), Role::Reader(positions)) = (next, &mut self.clients[c].role) {
+                    self.reads += u64::from(next > from);
+                    let position = positions.entry(key).or_default();
+                    *position = next.max(*position);
+                }
+            }
+        }
+    }
+
+    /// Nodes answered: the answers travel.
+    pub(crate) fn send_answers(&mut self, world: &mut World) {
+        for Replied { machine, token, reply } in std::mem::take(&mut world.replies) {
+            let Some((client, call)) = self.waiting.remove(&token) else { continue };
+            if let Reply::Produce(Ok(_)) = &reply {
+                let key = match &self.clients[client].role {
+                    Role::Producer(p) => p.batch.as_ref().map(|b| b.key),
+                    Role::Reader(_) | Role::Admin(_) => None,
+                };
+                let node = world.machines[machine].node.as_ref();
+                let view = key.and_then(|key| node.and_then(|n| n.replica_view(key)));
+                if self.clients[client].call == Some(call) {
+                    let life = world.machines[machine].life;
+                    let reign = view.filter(|v| v.leads).map(|v| (v.term as LeaderEpoch, life));
+                    self.clients[client].reign = reign.unwrap_or((-1, 0));
+                }
+            }
+            if !world.rng.chance(1, self.lost) || self.draining {
+                let after = world.some(3 * MS);
+                world.later(after, Event::Answer { client, call, reply: Box::new(reply) });
+            }
+        }
+    }
+
+    /// An answer arrives.
+    pub(crate) fn on_answer(
+        &mut self,
+        world: &mut World,
+        oracle: &mut Oracle,
+        c: usize,
+        call: u64,
+        reply: Reply,
+    ) {
+        if let Reply::ProducerId(Ok((id, _))) = &reply {
+            // Whether anybody waits for it or not: it is taken.
+            oracle.producer_id(*id);
+        }
+        if self.clients[c].call != Some(call) {
+            return;
+        }
+        self.over(world, c);
+        let reign = self.clients[c].reign;
+        match (&mut self.clients[c].role, reply) {
+            (Role::Producer(p), Reply::ProducerId(Ok((id, _)))) => p.id = Some(id),
+            (Role::Producer(p), Reply::Produce(result)) => {
+                let outcome = result.as_ref().map(|a| a.base_offset).map_err(|e| e.code);
+                world.trace.add(format_args!("client {c} hears {outcome:?}"));
+                self.acked_batches += u64::from(result.is_ok());
+                produced(p, oracle, c, reign, result);
+            }
+            (Role::Admin(admin), Reply::Admin(reply)) => {
+                world.trace.add(format_args!("admin hears {reply:?}"));
+                admin.hear(reply);
+            }
+            _ => {}
+        }
+    }
+
+    /// No answer came: nobody knows whether it happened.
+    pub(crate) fn on_patience(&mut self, world: &mut World, c: usize, call: u64) {
+        if self.clients[c].call != Some(call) {
+            return;
+        }
+        self.over(world, c);
+        match &mut self.clients[c].role {
+            Role::Producer(p) if p.style != Style::Idempotent => p.batch = None,
+            Role::Admin(admin) => admin.gave_up(),
+            Role::Producer(_) | Role::Reader(_) => {}
+        }
+    }
+}
+
+/// An append ended.
+fn produced(
+    p: &mut Producer,
+    oracle: &mut Oracle,
+    c: usize,
+    reign: Reign,
+    result: Result<Appended, AppendError>,
+) {
+    let Some(batch) = &p.batch else { return };
+    match result {
+        Ok(done) => {
+            if p.style == Style::Hasty {
+                oracle.acked_by_one(batch.key, reign, done.base_offset, &batch.values);
+            } else {
+                oracle.acked(batch.key, reign.0, done.base_offset, &batch.values);
+            }
+            if p.style == Style::Idempotent {
+                let next = p.sequences.entry(batch.key).or_default();
+                *next = records::next_sequence(*next, batch.values.len() as i32);
+            }
+            p.batch = None;
+        }
+        Err(error) if p.style == Style::Idempotent => {
+            if !error.code.is_retriable() {
+                let why = error.message.unwrap_or_default();
+                let detail =
+                    format!("producer {c} at {} values {:?}: {} {why}", batch.key, batch.values, error.code);
+                oracle.violate("idempotence-broken", detail);
+                p.batch = None;
+            }
+        }
+        Err(error) => {
+            if never_appended(error.code) {
+                oracle.refused(&batch.values, &format!("{}", error.code));
+            }
+            p.batch = None;
+        }
+    }
+}
+
+/// Whether the answer says that the batch is in no log. REQUEST_TIMED_OUT and a disk that fails say nothing.
+fn never_appended(code: ErrorCode) -> bool {
+    match code {
+        ErrorCode::NotLeaderOrFollower | ErrorCode::NotEnoughReplicas => true,
+        code => !code.is_retriable(),
+    }
+}

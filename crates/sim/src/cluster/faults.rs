@@ -1,0 +1,321 @@
+//! What goes wrong, how often, and for how long: drawn once a seed, so that seeds differ in kind.
+use super::events::{Event, MS, Micros, SECOND};
+use super::network::{Dir, KINDS, Latency};
+use super::world::World;
+use crate::rng::Rng;
+
+/// The end of something that went wrong.
+#[derive(Clone, Debug)]
+pub(crate) enum Mend {
+    /// These directions are whole again.
+    Paths(Vec<Dir>),
+    /// The disk has room again.
+    Room { machine: usize },
+    /// The process goes on.
+    Resume { machine: usize },
+}
+
+/// How many of each went wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultCounts {
+    /// Processes killed.
+    pub kills: u64,
+    /// Machines that lost power alone.
+    pub power_cuts: u64,
+    /// All machines lost power at once.
+    pub blackouts: u64,
+    /// Connections reset.
+    pub resets: u64,
+    /// Paths cut, in any of their forms.
+    pub cuts: u64,
+    /// Processes paused.
+    pub pauses: u64,
+    /// Disks made slow.
+    pub slow_disks: u64,
+    /// Disks made full.
+    pub full_disks: u64,
+    /// Syncs told to fail.
+    pub failed_syncs: u64,
+    /// Jumps of a wall clock.
+    pub clock_jumps: u64,
+}
+
+impl FaultCounts {
+    /// Adds another seed's.
+    pub fn add(&mut self, o: &FaultCounts) {
+        let FaultCounts { kills, power_cuts, blackouts, resets, cuts, .. } = *o;
+        self.kills += kills;
+        self.power_cuts += power_cuts;
+        self.blackouts += blackouts;
+        self.resets += resets;
+        self.cuts += cuts;
+        let FaultCounts { pauses, slow_disks, full_disks, failed_syncs, clock_jumps, .. } = *o;
+        self.pauses += pauses;
+        self.slow_disks += slow_disks;
+        self.full_disks += full_disks;
+        self.failed_syncs += failed_syncs;
+        self.clock_jumps += clock_jumps;
+    }
+
+    pub(crate) fn crashes(&self) -> u64 {
+        self.kills + self.power_cuts + self.blackouts
+    }
+
+    pub(crate) fn of_disk_or_network(&self) -> u64 {
+        self.resets + self.cuts + self.slow_disks + self.full_disks + self.failed_syncs
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Kill,
+    Power,
+    Blackout,
+    Reset,
+    Cut,
+    Pause,
+    Slow,
+    Full,
+    Sync,
+    Clock,
+}
+
+const ALL: [Kind; 10] = [
+    Kind::Kill,
+    Kind::Power,
+    Kind::Blackout,
+    Kind::Reset,
+    Kind::Cut,
+    Kind::Pause,
+    Kind::Slow,
+    Kind::Full,
+    Kind::Sync,
+    Kind::Clock,
+];
+
+/// What a seed is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Swarm {
+    kinds: Vec<Kind>,
+    /// Mean time between two faults.
+    every: Micros,
+    /// Faults last no longer.
+    longest: Micros,
+    pub(crate) latency: Latency,
+    /// Topics are acknowledged from the page cache: processes are killed, the power stays on.
+    pub(crate) write_caching: bool,
+    pub(crate) turn_us: Micros,
+    pub(crate) disk_us: Micros,
+    /// Idempotent producers; of plain ones and of hasty ones there are half as many.
+    pub(crate) producers: usize,
+    /// One of so many requests is lost on its way, and one of so many answers.
+    pub(crate) lost: u64,
+    /// Out of 4 faults so many strike a node that leads something.
+    at_leaders: u64,
+    /// How long clients think, at most.
+    pub(crate) think: Micros,
+    /// Before the last look nobody asks for anything, for so long: groups fall asleep.
+    pub(crate) rest: Micros,
+    /// Everything loses power once more before the last look.
+    pub(crate) blackout_at_last: bool,
+}
+
+impl Swarm {
+    pub(crate) fn draw(rng: &mut Rng) -> Swarm {
+        let write_caching = rng.chance(1, 8);
+        let mut kinds: Vec<Kind> = ALL.into_iter().filter(|_| rng.chance(1, 2)).collect();
+        if write_caching {
+            kinds.retain(|kind| !matches!(kind, Kind::Power | Kind::Blackout | Kind::Sync));
+        }
+        if kinds.is_empty() {
+            kinds.push(Kind::Kill);
+        }
+        let spread = *rng.pick(&[2, 5, 20, 60, 300]).unwrap_or(&5) * MS;
+        Swarm {
+            kinds,
+            every: *rng.pick(&[100, 300, 1_000, 2_500]).unwrap_or(&1_000) * MS,
+            longest: *rng.pick(&[300, 1_000, 3_000, 6_000]).unwrap_or(&1_000) * MS,
+            latency: Latency { least: if spread > 100 * MS { MS } else { 200 }, spread },
+            write_caching,
+            turn_us: *rng.pick(&[50, 500, 3_000]).unwrap_or(&200),
+            disk_us: *rng.pick(&[50, 500, 5_000, 20_000]).unwrap_or(&300),
+            producers: *rng.pick(&[2, 4, 12]).unwrap_or(&4),
+            lost: *rng.pick(&[10, 100, 1_000]).unwrap_or(&100),
+            at_leaders: rng.below(4),
+            think: *rng.pick(&[1, 10, 100]).unwrap_or(&20) * MS,
+            rest: if rng.chance(1, 3) { 5 * SECOND } else { 0 },
+            blackout_at_last: !write_caching && rng.chance(1, 2),
+        }
+    }
+}
+
+impl World {
+    /// The next thing that goes wrong, and when the one after it does.
+    pub(crate) fn fault(&mut self, swarm: &Swarm) {
+        let kind = *self.rng.pick(&swarm.kinds).unwrap_or(&Kind::Kill);
+        self.strike(kind, swarm);
+        let after = self.some(2 * swarm.every);
+        self.later(after, Event::Fault);
+    }
+
+    /// A seed without a crash, or without a fault of disk or network, proves little.
+    pub(crate) fn force_fault(&mut self, swarm: &Swarm) {
+        if self.counts.crashes() == 0 {
+            self.strike(Kind::Kill, swarm);
+        }
+        if self.counts.of_disk_or_network() == 0 {
+            self.strike(Kind::Cut, swarm);
+        }
+    }
+
+    /// How long a fault lasts: mostly short.
+    fn duration(&mut self, swarm: &Swarm) -> Micros {
+        let most = if self.rng.chance(1, 3) { swarm.longest } else { swarm.longest / 5 };
+        10 * MS + self.some(most)
+    }
+
+    fn strike(&mut self, kind: Kind, swarm: &Swarm) {
+        let m = self.victim(swarm);
+        let lasting = self.duration(swarm);
+        self.trace.add(format_args!("fault {kind:?} {m} for {lasting}"));
+        match kind {
+            Kind::Kill => {
+                self.counts.kills += 1;
+                self.crash(m, false, lasting);
+            }
+            Kind::Power => {
+                self.counts.power_cuts += 1;
+                self.crash(m, true, lasting);
+            }
+            Kind::Blackout => {
+                self.counts.blackouts += 1;
+                for m in 0..self.machines.len() {
+                    let down = self.some(lasting);
+                    self.crash(m, true, down);
+                }
+            }
+            Kind::Reset => self.reset_some(m),
+            Kind::Cut => self.cut_some(m, lasting),
+            Kind::Pause => {
+                self.counts.pauses += 1;
+                self.machines[m].paused_until = self.t + lasting.min(3 * SECOND);
+                self.later(lasting.min(3 * SECOND), Event::Mend(Mend::Resume { machine: m }));
+            }
+            Kind::Slow => {
+                self.counts.slow_disks += 1;
+                self.machines[m].slow_until = self.t + lasting;
+            }
+            Kind::Full => self.fill(m, lasting),
+            Kind::Sync => {
+                self.counts.failed_syncs += 1;
+                self.machines[m].disk.fail_next_sync = true;
+            }
+            Kind::Clock => {
+                self.counts.clock_jumps += 1;
+                let to = self.rng.below(3_600_000) as i64 - 1_800_000;
+                self.machines[m].jump(to);
+            }
+        }
+    }
+
+    /// The node that is struck.
+    fn victim(&mut self, swarm: &Swarm) -> usize {
+        let leads = |m: &usize| {
+            let node = self.machines[*m].node.as_ref();
+            node.is_some_and(|n| n.open_keys().any(|key| n.replica_view(key).is_some_and(|v| v.leads)))
+        };
+        let leaders: Vec<usize> = (0..self.machines.len()).filter(leads).collect();
+        match self.rng.pick(&leaders).copied() {
+            Some(leader) if self.rng.chance(swarm.at_leaders, 4) => leader,
+            _ => self.rng.below(self.machines.len() as u64) as usize,
+        }
+    }
+
+    fn other(&mut self, m: usize) -> usize {
+        let nodes = self.machines.len();
+        (m + 1 + self.rng.below(nodes as u64 - 1) as usize) % nodes
+    }
+
+    fn reset_some(&mut self, m: usize) {
+        self.counts.resets += 1;
+        let other = self.other(m);
+        let both = self.rng.chance(1, 2);
+        let one = self.rng.below(2) as usize;
+        for (i, kind) in KINDS.into_iter().enumerate() {
+            if both || i == one {
+                self.reset(m.min(other), m.max(other), kind);
+            }
+        }
+    }
+
+    /// One node alone, a pair, one way only, a bridge, or everybody alone.
+    fn cut_some(&mut self, m: usize, lasting: Micros) {
+        self.counts.cuts += 1;
+        let nodes = self.machines.len();
+        let other = self.other(m);
+        let others = (0..nodes).filter(|n| *n != m);
+        let dirs: Vec<Dir> = match self.rng.below(6) {
+            0 | 1 => others.flat_map(|n| [(m, n), (n, m)]).collect(),
+            2 => vec![(m, other), (other, m)],
+            3 => vec![(m, other)],
+            4 if self.rng.chance(1, 2) => others.map(|n| (m, n)).collect(),
+            4 => others.map(|n| (n, m)).collect(),
+            _ => self.net.pairs().into_iter().flat_map(|(a, b)| [(a, b), (b, a)]).collect(),
+        };
+        dirs.iter().for_each(|dir| self.net.cut(*dir));
+        // A long silence ends connections.
+        if self.rng.chance(1, 3) {
+            for (a, b) in self.net.pairs() {
+                if dirs.contains(&(a, b)) || dirs.contains(&(b, a)) {
+                    KINDS.into_iter().for_each(|kind| self.reset(a, b, kind));
+                }
+            }
+        }
+        self.later(lasting, Event::Mend(Mend::Paths(dirs)));
+    }
+
+    fn fill(&mut self, m: usize, lasting: Micros) {
+        if self.machines[m].disk.room.is_some() {
+            return;
+        }
+        self.counts.full_disks += 1;
+        let reserve = if self.rng.chance(1, 2) { self.rng.below(20_000) as usize } else { 0 };
+        let room = self.rng.below(30_000) as usize;
+        self.machines[m].disk.limit(Some(room), reserve);
+        self.later(lasting, Event::Mend(Mend::Room { machine: m }));
+    }
+
+    /// Something that went wrong is over.
+    pub(crate) fn mend(&mut self, mend: Mend) {
+        match mend {
+            Mend::Paths(dirs) => {
+                dirs.into_iter().for_each(|dir| self.net.heal(dir));
+                self.go_on();
+            }
+            Mend::Room { machine } => self.make_room(machine),
+            Mend::Resume { machine: _ } => self.go_on(),
+        }
+    }
+
+    fn make_room(&mut self, m: usize) {
+        self.machines[m].disk.limit(None, 0);
+        self.wake_disk(m);
+    }
+
+    /// Everything that is wrong ends now, and messages are quick.
+    pub(crate) fn heal_everything(&mut self) {
+        self.net.heal_all();
+        self.net.latency = Latency { least: 200, spread: 2 * MS };
+        (self.turn_us, self.disk_us) = (200, 500);
+        for m in 0..self.machines.len() {
+            self.machines[m].paused_until = 0;
+            self.machines[m].slow_until = 0;
+            self.machines[m].disk.fail_next_sync = false;
+            self.make_room(m);
+            if self.machines[m].node.is_none() {
+                self.later(MS, Event::Start { machine: m });
+            }
+        }
+        self.go_on();
+    }
+}

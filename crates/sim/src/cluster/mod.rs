@@ -1,0 +1,24 @@
+//! Several nodes on one thread: the real machines of each, a network that delays, cuts and resets, disks and
+//! processes that fail, clients that retry, all from one seed.
+//!
+//! `machine.rs` is one node with its disk, clock and process; `network.rs` the connections; `world.rs` all of
+//! it with one clock and one queue of events; `faults.rs` what goes wrong; `clients.rs` those who ask;
+//! `oracle.rs` what they were told; `checks.rs` what must hold between replicas; `run.rs` one seed.
+mod admin;
+mod checks;
+mod clients;
+mod events;
+mod faults;
+mod machine;
+mod network;
+mod oracle;
+mod reader;
+mod run;
+mod verify;
+mod world;
+
+pub use checks::CHECKERS as REPLICA_CHECKERS;
+pub use faults::FaultCounts;
+pub use oracle::CHECKERS as CLIENT_CHECKERS;
+pub use run::{ClusterOutcome, run_seed};
+pub use world::Sometimes;

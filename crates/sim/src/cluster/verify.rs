@@ -1,0 +1,211 @@
+//! After everything was healed: all is well again within a bounded time, and nothing is missing.
+use super::events::{Event, MS, SECOND};
+use super::reader::read_once;
+use super::run::Run;
+use super::world::World;
+use bytes::BytesMut;
+use model::GroupKey;
+use node::{Node, Reply, Token};
+use records::{BatchBuilder, NewRecord};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long it may take until everything is well again, simulated.
+const PATIENCE: u64 = 20 * SECOND;
+/// Values of records that belong to no client.
+const PROBES: u64 = 1 << 60;
+
+impl Run {
+    /// Ends all faults, proves that everything is well again, and reads every log.
+    pub(crate) fn heal_and_verify(&mut self) {
+        self.end_faults();
+        self.clients.draining = true;
+        let begun = self.world.t;
+        let mut probes = Probes::default();
+        let mut why = "nothing was looked at".to_owned();
+        while self.world.t < begun + PATIENCE {
+            self.world.later(100 * MS, Event::Look);
+            let until = self.world.t + 100 * MS;
+            while self.world.t < until && self.is_well() {
+                self.probing_step(&mut probes);
+            }
+            if !self.is_well() {
+                return;
+            }
+            match self.not_yet(&mut probes) {
+                None => {
+                    self.healed_after = self.healed_after.max(self.world.t - begun);
+                    return self.verify();
+                }
+                Some(reason) => why = reason,
+            }
+        }
+        self.oracle.violate("liveness", format!("20 s after the last fault: {why}"));
+    }
+
+    fn probing_step(&mut self, probes: &mut Probes) {
+        self.step_then(|world| probes.hear(world));
+    }
+
+    /// What is not as it should be, if anything.
+    fn not_yet(&mut self, probes: &mut Probes) -> Option<String> {
+        let world = &mut self.world;
+        for machine in &world.machines {
+            let Some(node) = &machine.node else { return Some(format!("node {} is down", machine.id)) };
+            if !node.ready() {
+                return Some(format!("node {} is not registered", machine.id));
+            }
+        }
+        let nodes = || world.machines.iter().filter_map(|m| m.node.as_ref());
+        let versions: BTreeSet<u64> = nodes().map(Node::metadata_applied).collect();
+        if versions.len() != 1 {
+            return Some(format!("metadata is applied up to {versions:?}"));
+        }
+        let mut keys: Vec<GroupKey> = Vec::new();
+        for topic in nodes().next()?.image().topics() {
+            keys.extend(
+                (0..topic.partitions.len()).map(|p| GroupKey { topic: topic.id, partition: p as i32 }),
+            );
+        }
+        let mut leaders = BTreeMap::new();
+        for key in &keys {
+            let said: BTreeSet<_> = nodes().map(|n| n.leader_of(*key)).collect();
+            let named: BTreeSet<_> = said.iter().map(|(_, leader)| *leader).collect();
+            // Nobody knows the epoch of a partition without other replicas before it is touched.
+            let known = said.len() == 1 || !probes.done.contains(key);
+            let (1, true, Some(Some(leader))) = (named.len(), known, named.first()) else {
+                return Some(format!("{key} is led, by (epoch, node), by {said:?}"));
+            };
+            leaders.insert(*key, World::place_of(*leader));
+        }
+        if self.clients.unfinished() > 0 {
+            return Some(format!("{} clients wait", self.clients.unfinished()));
+        }
+        for (key, leader) in &leaders {
+            if let Some(why) = probes.probe(world, *key, *leader) {
+                return Some(why);
+            }
+        }
+        keys.push(GroupKey::METADATA);
+        keys.iter().find_map(|key| unequal(world, *key))
+    }
+
+    fn verify(&mut self) {
+        let Some(node) = self.world.machines.first().and_then(|m| m.node.as_ref()) else { return };
+        let image = node.image();
+        let (promised, deleted) = self.clients.topics();
+        for (name, id) in promised {
+            if image.topic(&name).map(|t| t.id) != Some(id) {
+                self.oracle.violate("topic-lost", format!("{name} was created and is gone"));
+            }
+        }
+        for machine in &self.world.machines {
+            let dirs = storage::DiskRead::list(&machine.disk, "groups").unwrap_or_default();
+            for dir in dirs {
+                let left = deleted.iter().any(|id| {
+                    (0..3).any(|partition| {
+                        storage::group_dir(GroupKey { topic: *id, partition }).ends_with(&dir)
+                    })
+                });
+                if left {
+                    self.oracle
+                        .violate("topic-lost", format!("{dir} of a deleted topic is on node {}", machine.id));
+                }
+            }
+        }
+        for key in self.oracle.keys() {
+            if image.topic_by_id(key.topic).is_none() {
+                self.oracle.violate("topic-lost", format!("{key}: its topic is gone"));
+                continue;
+            }
+            self.read_whole(key);
+        }
+    }
+
+    fn read_whole(&mut self, key: GroupKey) {
+        let leader = self.world.machines.iter().position(|m| {
+            m.node.as_ref().and_then(|n| n.replica_view(key)).is_some_and(|v| v.epoch.is_some())
+        });
+        let view = leader.and_then(|m| self.world.machines[m].node.as_ref()?.replica_view(key));
+        let (Some(leader), Some(view)) = (leader, view) else {
+            return self.oracle.violate("liveness", format!("{key} has no leader to read from"));
+        };
+        let (mut at, mut seen) = (view.log_start, BTreeMap::new());
+        while at < view.high_watermark {
+            match read_once(&mut self.world, &mut self.oracle, leader, key, at, &mut seen) {
+                Some(next) if next > at => at = next,
+                other => {
+                    let detail = format!("{key} cannot be read from {at} on: {other:?}");
+                    return self.oracle.violate("acked-lost", detail);
+                }
+            }
+        }
+        let reign = (view.epoch.unwrap_or(-1), self.world.machines[leader].life);
+        self.oracle.complete(key, reign, view.log_start, &seen, &self.clients.producer_of);
+    }
+}
+
+/// How the replicas of a group differ, if they do.
+fn unequal(world: &World, key: GroupKey) -> Option<String> {
+    let replicas = world.machines.iter().filter_map(|m| m.node.as_ref().map(|n| (m.id, n)));
+    let members: Vec<_> = replicas.filter(|(_, n)| key == GroupKey::METADATA || holds(n, key)).collect();
+    let views: Vec<_> = members.iter().map(|(id, n)| (id, n.replica_view(key))).collect();
+    let missing = views.iter().find(|(_, view)| view.is_none());
+    if let Some((id, _)) = missing {
+        return Some(format!("{key} is not open on node {id}"));
+    }
+    let state = |v: &node::ReplicaView| (v.applied, v.last_index, v.chain, v.high_watermark, v.log_start);
+    let states: BTreeSet<_> = views.iter().filter_map(|(_, v)| v.as_ref().map(state)).collect();
+    let whole = states.iter().all(|(applied, last, chain, ..)| applied == last && chain.is_some());
+    (states.len() != 1 || !whole).then(|| format!("replicas of {key} differ: {views:?}"))
+}
+
+fn holds(node: &Node, key: GroupKey) -> bool {
+    let image = node.image();
+    let replicas = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+    replicas.is_some_and(|p| p.replicas.iter().any(|r| r.node == image.node_id))
+}
+
+/// One append with acks=all for each partition.
+#[derive(Debug, Default)]
+struct Probes {
+    count: u64,
+    asked: BTreeMap<GroupKey, (Token, u64)>,
+    done: BTreeSet<GroupKey>,
+}
+
+impl Probes {
+    /// Why the partition is not known to take appends yet.
+    fn probe(&mut self, world: &mut World, key: GroupKey, leader: usize) -> Option<String> {
+        if self.done.contains(&key) {
+            return None;
+        }
+        let recent = self.asked.get(&key).is_some_and(|(_, at)| at + SECOND > world.t);
+        if !recent {
+            self.count += 1;
+            let token = Token(PROBES + self.count);
+            let value = PROBES + world.t * 1_000 + self.count;
+            let mut batch = BatchBuilder::new();
+            batch.push(NewRecord::new(1_700_000_000_000, Some(b"k"), Some(&value.to_be_bytes())));
+            let bytes = batch.finish().expect("an uncompressed batch can always be built");
+            self.asked.insert(key, (token, world.t));
+            world.call(leader, |n, now| n.produce(now, token, key, BytesMut::from(&bytes[..]), -1));
+        }
+        Some(format!("{key} has not taken an append"))
+    }
+
+    fn hear(&mut self, world: &mut World) {
+        for replied in &world.replies {
+            let Reply::Produce(result) = &replied.reply else { continue };
+            let key = self.asked.iter().find(|(_, (token, _))| *token == replied.token).map(|(key, _)| *key);
+            let Some(key) = key else { continue };
+            match result {
+                Ok(_) => {
+                    self.done.insert(key);
+                }
+                Err(_) => {
+                    self.asked.remove(&key);
+                }
+            }
+        }
+    }
+}
