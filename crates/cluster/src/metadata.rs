@@ -74,6 +74,11 @@ impl Metadata {
         Ok(())
     }
 
+    /// Whether anything is staged: what the pending state says may yet come to nothing.
+    pub fn has_staged(&self) -> bool {
+        self.staged > 0
+    }
+
     /// Forgets what is staged: leadership is lost.
     pub fn drop_pending(&mut self) {
         self.pending = None;

@@ -5,6 +5,7 @@ use cluster::{Command, Image, ItemError, ItemResult, TopicOutcome};
 use coordinator::BatchId;
 use model::{ErrorCode, NodeId, Now, TopicId};
 use partition::{AppendError, Appended};
+use std::time::Duration;
 
 /// Who waits for a proposal of this node.
 #[derive(Debug)]
@@ -22,6 +23,11 @@ pub(crate) enum Internal {
     /// A coordinator's batch.
     Batch { partition: i32, batch: BatchId },
 }
+
+/// For how long a node whose lease was lost still counts where there are too few others: Kafka's
+/// `broker.session.timeout.ms`. A machine that is busy for a moment must not make a creation fail that no client
+/// repeats.
+const SESSION: Duration = Duration::from_secs(9);
 
 /// Tokens of this node have the highest bit set, those of the shell do not.
 const INTERNAL_BIT: u64 = 1 << 63;
@@ -53,30 +59,59 @@ impl Node {
             Some(command) => {
                 self.propose(now, &command, Internal::Admin(token, reply));
             }
-            None => self.fx.push(Effect::Reply(token, Reply::Admin(reply))),
+            None => {
+                self.unproven.push((token, reply));
+                self.answer_proven();
+            }
         }
         self.settle(now);
     }
 
+    /// What was judged by proposals of others, a topic that is being deleted for example, is told when these are
+    /// committed: they may yet come to nothing.
+    pub(crate) fn answer_proven(&mut self) {
+        if !self.metadata.has_staged() {
+            for (token, reply) in std::mem::take(&mut self.unproven) {
+                self.fx.push(Effect::Reply(token, Reply::Admin(reply)));
+            }
+        }
+    }
+
+    /// What is staged comes to nothing, as far as is known here, and so does what was judged by it.
+    pub(crate) fn drop_pending(&mut self) {
+        self.metadata.drop_pending();
+        for (token, _) in std::mem::take(&mut self.unproven) {
+            let refused = AdminReply::Refused(ErrorCode::NotController);
+            self.fx.push(Effect::Reply(token, Reply::Admin(refused)));
+        }
+    }
+
     fn admit(&mut self, now: Now, request: &AdminRequest) -> (AdminReply, Vec<Command>) {
         let image = self.metadata.pending();
-        let mut live = self.live_nodes(now);
-        live.retain(|node| image.nodes.contains_key(node));
+        let [live, recent] = [Duration::ZERO, SESSION].map(|patience| {
+            let mut nodes = self.peers.liveness.recent(now.mono, patience);
+            nodes.retain(|node| image.nodes.contains_key(node));
+            nodes
+        });
         match request {
             AdminRequest::CreateTopics { topics, validate_only } => {
                 let seed = self.cfg.seed;
                 let count = &mut self.next_internal;
-                let outcomes =
-                    cluster::create_topics(&image, topics, &live, &mut || new_topic_id(seed, count));
+                let outcomes = placed(&live, &recent, |nodes| {
+                    cluster::create_topics(&image, topics, nodes, &mut || new_topic_id(seed, count))
+                });
                 created(outcomes, *validate_only)
             }
             AdminRequest::AutoCreate(names) => {
                 let (seed, count) = (self.cfg.seed, &mut self.next_internal);
-                let make = |name: &String| TopicOutcome {
-                    name: name.clone(),
-                    result: cluster::auto_create(&image, name, &live, &mut || new_topic_id(seed, count)),
-                };
-                created(names.iter().map(make).collect(), false)
+                let outcomes = placed(&live, &recent, |nodes| {
+                    let make = |name: &String| TopicOutcome {
+                        name: name.clone(),
+                        result: cluster::auto_create(&image, name, nodes, &mut || new_topic_id(seed, count)),
+                    };
+                    names.iter().map(make).collect()
+                });
+                created(outcomes, false)
             }
             AdminRequest::DeleteTopics(topics) => {
                 let deleted = cluster::delete_topics(&image, topics);
@@ -84,8 +119,11 @@ impl Node {
                 (AdminReply::Deleted(deleted), commands)
             }
             AdminRequest::CreatePartitions { topics, validate_only } => {
-                let results = cluster::create_partitions(&image, topics, &live);
-                done(results.into_iter().map(|(_, r)| r.map(Some)).collect(), *validate_only)
+                let results = placed(&live, &recent, |nodes| {
+                    let results = cluster::create_partitions(&image, topics, nodes);
+                    results.into_iter().map(|(_, r)| r.map(Some)).collect::<Vec<_>>()
+                });
+                done(results, *validate_only)
             }
             AdminRequest::AlterConfigs { resources, validate_only } => {
                 done(cluster::alter_configs(&image, resources), *validate_only)
@@ -110,7 +148,7 @@ impl Node {
 
     /// A command of this node is lost, or may be.
     pub(crate) fn command_failed(&mut self, now: Now, token: u64, code: ErrorCode) {
-        self.metadata.drop_pending();
+        self.drop_pending();
         match self.internal.remove(&token) {
             Some(Internal::Admin(token, _)) => {
                 self.fx.push(Effect::Reply(token, Reply::Admin(AdminReply::Refused(code))));
@@ -171,6 +209,34 @@ impl Node {
     }
 }
 
+/// What an item of a request came to.
+trait Placed {
+    /// Whether there were fewer nodes than replicas.
+    fn lacks_nodes(&self) -> bool;
+}
+
+impl<T> Placed for ItemResult<T> {
+    fn lacks_nodes(&self) -> bool {
+        self.as_ref().is_err_and(|error| error.code == ErrorCode::InvalidReplicationFactor)
+    }
+}
+
+impl Placed for TopicOutcome {
+    fn lacks_nodes(&self) -> bool {
+        self.result.lacks_nodes()
+    }
+}
+
+/// Places replicas on the `live` nodes; where these are too few, also on those that were live `recent`ly.
+fn placed<T: Placed>(
+    live: &[NodeId],
+    recent: &[NodeId],
+    mut place: impl FnMut(&[NodeId]) -> Vec<T>,
+) -> Vec<T> {
+    let done = place(live);
+    if recent.len() > live.len() && done.iter().any(Placed::lacks_nodes) { place(recent) } else { done }
+}
+
 /// Never zero, never Kafka's reserved ids; the same seed gives the same ids.
 fn new_topic_id(seed: u64, count: &mut u64) -> TopicId {
     *count += 1;
@@ -200,4 +266,22 @@ fn done(results: Vec<ItemResult<Option<Command>>>, validate_only: bool) -> (Admi
     let commands = if validate_only { Vec::new() } else { commands.collect() };
     let items: Vec<Result<(), ItemError>> = results.into_iter().map(|r| r.map(|_| ())).collect();
     (AdminReply::Done(items), commands)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_were_lost_lately_get_replicas_only_where_the_others_are_too_few() {
+        let place = |replicas: usize| {
+            move |nodes: &[NodeId]| -> Vec<ItemResult<Vec<NodeId>>> {
+                let lack = || ItemError::bare(ErrorCode::InvalidReplicationFactor);
+                vec![nodes.get(..replicas).map(<[NodeId]>::to_vec).ok_or_else(lack)]
+            }
+        };
+        assert_eq!(placed(&[1, 3], &[1, 2, 3], place(2)), [Ok(vec![1, 3])]);
+        assert_eq!(placed(&[1, 3], &[1, 2, 3], place(3)), [Ok(vec![1, 2, 3])]);
+        assert!(placed(&[1, 3], &[1, 3], place(3))[0].lacks_nodes(), "the third is gone for good");
+    }
 }

@@ -196,9 +196,15 @@ impl Node {
         Some((topic.clone(), own.id, replicas.iter().map(|r| replica(r.id, r.node)).collect()))
     }
 
-    /// Opens this node's replica of a group with others elsewhere, where there is one.
+    /// Opens this node's replica of a group with others elsewhere, where there is one. Not before the image is
+    /// up to date: of a topic that was deleted here in the last life nothing is left, and the replica would
+    /// begin anew.
     pub(crate) fn open_replica(&mut self, now: Now, key: GroupKey) {
-        if !self.groups.contains_key(&key) && self.dir.fenced().is_none() && self.holds(key) {
+        if self.registered
+            && !self.groups.contains_key(&key)
+            && self.dir.fenced().is_none()
+            && self.holds(key)
+        {
             self.open_slot(now, key, Touch::Open);
         }
     }

@@ -268,6 +268,18 @@ impl Liveness {
         live
     }
 
+    /// Those, and the nodes whose lease was lost less than `patience` before.
+    pub(crate) fn recent(&self, now: Mono, patience: Duration) -> Vec<NodeId> {
+        let lately = |peer: &Peer| {
+            let (Lease::Lost { since } | Lease::Held { until: since }) = peer.lease;
+            now.since(since) < patience
+        };
+        let peers = self.peers.iter().filter(|(node, peer)| self.holds(now, **node) || lately(peer));
+        let mut recent: Vec<NodeId> = peers.map(|(node, _)| *node).chain([self.node]).collect();
+        recent.sort_unstable();
+        recent
+    }
+
     /// Since when a known peer is lost; `None` while it is not, as of the last call that took the time.
     pub(crate) fn lost_since(&self, node: NodeId) -> Option<Mono> {
         match self.peers.get(&node)?.lease {

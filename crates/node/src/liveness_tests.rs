@@ -4,6 +4,7 @@ use crate::liveness::{Heartbeat, LEASE, LeaseEvent, Liveness};
 use crate::sleep::Sleeping;
 use model::{GroupKey, Mono, NodeId, TopicId};
 use proptest::prelude::*;
+use std::time::Duration;
 
 const LEASE_MS: i64 = LEASE.as_millis() as i64;
 
@@ -223,6 +224,9 @@ fn live_nodes_come_in_order_and_this_one_is_among_them() {
         "a node that was never heard is lost since it is known"
     );
     assert_eq!((one.machine.lost_since(2), one.machine.lost_since(1)), (None, None));
+    let recent = |ms| one.machine.recent(at(ms), Duration::from_secs(9));
+    assert_eq!((recent(10), recent(9_100), recent(9_500)), (vec![0, 1, 2], vec![1, 2], vec![1]));
+    assert_eq!(one.machine.recent(at(10), Duration::ZERO), one.machine.live(at(10)));
     assert!(one.machine.holds(at(10), 1));
 }
 

@@ -37,6 +37,7 @@ impl Node {
         if let Some(token) = entry.token {
             self.command_done(token);
         }
+        self.answer_proven();
     }
 
     fn on_change(&mut self, now: Now, change: Change, asked_here: bool) {
@@ -193,7 +194,7 @@ impl Node {
     /// A group leads no more.
     pub(crate) fn resigned(&mut self, now: Now, key: GroupKey) {
         if key == GroupKey::METADATA {
-            self.metadata.drop_pending();
+            self.drop_pending();
         } else {
             self.host_resigned(now, key);
         }

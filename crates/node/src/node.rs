@@ -1,6 +1,6 @@
 //! The node: what it owns, how it starts, and how completions and time reach it.
 use crate::admin::Internal;
-use crate::api::{Effect, Event, NodeConfig, ReadToken, Token};
+use crate::api::{AdminReply, Effect, Event, NodeConfig, ReadToken, Token};
 use crate::configs::metadata_config;
 use crate::coordinators::Host;
 use crate::data::ReadFor;
@@ -69,6 +69,8 @@ pub struct Node {
     pub(crate) watches: Watches,
     pub(crate) internal: BTreeMap<u64, Internal>,
     pub(crate) next_internal: u64,
+    /// Answers to clients that rest on proposals which are not committed yet.
+    pub(crate) unproven: Vec<(Token, AdminReply)>,
     pub(crate) reads: BTreeMap<ReadToken, ReadFor>,
     pub(crate) next_read: u64,
     /// Producer ids of this node that were not handed out yet: next, and how many are left.
@@ -148,6 +150,7 @@ impl Node {
             watches: Watches::default(),
             internal: BTreeMap::new(),
             next_internal: 0,
+            unproven: Vec::new(),
             reads: BTreeMap::new(),
             next_read: 0,
             producer_ids: (0, 0),

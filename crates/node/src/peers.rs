@@ -30,6 +30,8 @@ pub(crate) struct Peers {
     pub(crate) to_open: Vec<GroupKey>,
     /// When this node asks for its registration again.
     pub(crate) registering: Option<Mono>,
+    /// The leader that was asked last.
+    pub(crate) registering_with: Option<NodeId>,
     pub(crate) asked_ids: Option<AskedIds>,
     /// When leaders are looked at that another node is to be.
     pub(crate) next_balance: Mono,
@@ -47,6 +49,7 @@ impl Peers {
             campaigns: BTreeMap::new(),
             to_open: Vec::new(),
             registering: None,
+            registering_with: None,
             asked_ids: None,
             next_balance: now.after_ms(BALANCE_SOON_MS),
         }

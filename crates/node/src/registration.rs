@@ -47,9 +47,12 @@ impl Node {
 
     /// Until its registration is in the image the node asks for it.
     pub(crate) fn register_again(&mut self, now: Now) {
-        if self.registered || self.peers.registering.is_none_or(|at| at > now.mono) {
+        let leader = self.metadata_leader();
+        let news = leader.is_some() && leader != self.peers.registering_with;
+        if self.registered || self.peers.registering.is_none_or(|at| at > now.mono && !news) {
             return;
         }
+        self.peers.registering_with = leader;
         self.peers.registering = Some(now.mono.after_ms(AGAIN_MS));
         if !self.leads_metadata() {
             let command = self.registration();

@@ -284,7 +284,8 @@ def log_dirs(tools, topic):
     said = tools.run("LogDirsCommand", "--describe", "--topic-list", topic)
     found = json.loads(said[said.index("{") :])
     rows = [p for b in found["brokers"] for d in b["logDirs"] for p in d["partitions"]]
-    expect(sorted(p["partition"] for p in rows) == [f"{topic}-0", f"{topic}-1"], said)
+    replicas = [f"{topic}-{partition}" for partition in (0, 1) for _ in range(tools.args.replicas)]
+    expect(sorted(p["partition"] for p in rows) == replicas, said)
     expect(sum(p["size"] for p in rows) > 0, said)
 
 

@@ -1,5 +1,5 @@
 //! One connection to another node: made or accepted, then frames both ways until it ends.
-use super::queues::{Channel, Link, name};
+use super::queues::{Channel, Link, name, reason_name};
 use super::shake::{Failed, PATIENCE, Shaking, complain, nonce};
 use super::{forward, local};
 use crate::settings::{PeerAddress, PeerSettings};
@@ -7,7 +7,11 @@ use crate::shared::{Complaint, Shared};
 use crate::write_pieces::{GATHER_BYTES, MAX_PIECES, write_pieces};
 use bytes::{Bytes, BytesMut};
 use node::PeerOut;
-use peer::{Body, Decoder, Established, Frame, FrameError, Handshake, Kind, PREFIX_BYTES, Purpose, Received};
+use peer::{
+    Body, Decoder, Established, Frame, FrameError, Handshake, HandshakeError, Kind, PREFIX_BYTES, Purpose,
+    Received, Side, VERSIONS,
+};
+use proto::peer::Refuse;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
@@ -37,6 +41,9 @@ enum Ended {
     Io(#[from] io::Error),
     #[error("{0}")]
     Frame(#[from] FrameError),
+    /// The side that connects judges last: this one has taken the connection for good by then.
+    #[error("{0}")]
+    Refused(HandshakeError),
     #[error("another connection took its place, or the other end takes nothing")]
     Replaced,
 }
@@ -173,24 +180,34 @@ async fn run(shared: &Rc<Shared>, link: &Rc<Link>, shaking: Shaking, established
             n.on_peer_connected(now, node, start);
         }
     });
-    tracing::info!(node, connection = name(purpose), "peer connected");
     let (mut read, mut write) = stream.split();
     let ended = tokio::select! {
         biased;
         () = channel.over(connection) => Ended::Replaced,
         ended = write_loop(shared, link, channel, &mut write) => ended,
-        ended = read_loop(shared, link, decoder, buffer, &mut read) => ended,
+        ended = read_loop(shared, link, purpose, decoder, buffer, &mut read) => ended,
     };
     drop(stream);
-    if let Ended::Frame(error) = &ended {
-        tracing::warn!(node, connection = name(purpose), %error, "peer connection closed");
+    match &ended {
+        Ended::Frame(error) => {
+            tracing::warn!(node, connection = name(purpose), %error, "peer connection closed");
+        }
+        Ended::Refused(error) => {
+            shared.links.count_refused(error.reason().map_or("unknown", reason_name), "other");
+            *link.trouble.borrow_mut() = error.to_string();
+            link.complain(shared.core.uptime(), || tracing::warn!("peer connection: {error}"));
+        }
+        _ => {}
     }
     if shared.links.stopped() {
         return;
     }
     if channel.is(connection) || !channel.is_up() {
+        let heard = channel.heard();
         channel.end();
-        tracing::info!(node, connection = name(purpose), why = %ended, "peer disconnected");
+        if heard {
+            tracing::info!(node, connection = name(purpose), why = %ended, "peer disconnected");
+        }
         if purpose == Purpose::Liveness {
             shared.core.with_node(|n, now| n.on_peer_disconnected(now, node));
         } else {
@@ -214,20 +231,21 @@ async fn write_loop(shared: &Shared, link: &Link, channel: &Channel, socket: &mu
 async fn read_loop(
     shared: &Rc<Shared>,
     link: &Link,
+    purpose: Purpose,
     mut decoder: Decoder,
     mut buffer: BytesMut,
     socket: &mut ReadHalf<'_>,
 ) -> Ended {
     let mut heard: Vec<PeerOut> = Vec::new();
     loop {
-        let decoded = decode(shared, link, &mut decoder, &mut buffer, &mut heard);
+        let decoded = decode(shared, link, purpose, &mut decoder, &mut buffer, &mut heard);
         if !heard.is_empty() {
             shared.core.with_node(|node, now| {
                 heard.drain(..).for_each(|said| node.on_peer(now, link.node, said));
             });
         }
-        if let Err(error) = decoded {
-            return error.into();
+        if let Err(ended) = decoded {
+            return ended;
         }
         let missing = decoder.missing(buffer.len());
         if buffer.capacity() - buffer.len() < missing.max(LEAST_ROOM) {
@@ -245,15 +263,22 @@ async fn read_loop(
 fn decode(
     shared: &Rc<Shared>,
     link: &Link,
+    purpose: Purpose,
     decoder: &mut Decoder,
     buffer: &mut BytesMut,
     heard: &mut Vec<PeerOut>,
-) -> Result<(), FrameError> {
+) -> Result<(), Ended> {
     while let Some(Received { frame, head, .. }) = decoder.decode(buffer)? {
         let Frame { body, mut payloads } = frame;
         let kind = Kind::of(&body);
         let bytes = PREFIX_BYTES + head.len() + payloads.iter().map(Bytes::len).sum::<usize>();
         shared.links.received.add(kind, bytes as u64);
+        if let Body::Refuse(refuse) = &body {
+            return Err(Ended::Refused(refused_late(shared, refuse)));
+        }
+        if link.channel(purpose).first_heard() {
+            tracing::info!(node = link.node, connection = name(purpose), "peer connected");
+        }
         match body {
             Body::Forward(ask) => {
                 forward::asked(shared, link.node, ask, payloads.pop().unwrap_or_default());
@@ -274,4 +299,20 @@ fn decode(
         }
     }
     Ok(())
+}
+
+/// What the other side says of this one after all.
+fn refused_late(shared: &Shared, refuse: &Refuse) -> HandshakeError {
+    let image = shared.core.image();
+    let we = Side {
+        node_id: image.node_id,
+        cluster_id: image.cluster_id.to_string(),
+        versions: (*VERSIONS.start(), *VERSIONS.end()),
+    };
+    let peer = Side {
+        node_id: refuse.node_id,
+        cluster_id: refuse.cluster_id.clone(),
+        versions: (refuse.lowest_version, refuse.highest_version),
+    };
+    HandshakeError::RefusedByPeer { reason: refuse.reason(), we, peer }
 }

@@ -71,6 +71,8 @@ pub(crate) struct Channel {
     over: Notify,
     /// The present connection; 0 for none.
     current: Cell<u64>,
+    /// Something came on it: the other end has taken it for good as well.
+    heard: Cell<bool>,
     /// Rows of leaders did not fit.
     missed: Cell<bool>,
     /// When the writer last made progress, while it writes.
@@ -236,6 +238,7 @@ impl Channel {
             wake: Notify::new(),
             over: Notify::new(),
             current: Cell::new(0),
+            heard: Cell::new(false),
             missed: Cell::new(false),
             writing_since: Cell::new(None),
         }
@@ -256,8 +259,19 @@ impl Channel {
         self.current.set(connection);
         self.queue.borrow_mut().clear();
         self.missed.set(false);
+        self.heard.set(false);
         self.writing_since.set(None);
         self.over.notify_waiters();
+    }
+
+    /// Whether something came on the present connection.
+    pub(crate) fn heard(&self) -> bool {
+        self.heard.get()
+    }
+
+    /// Something came on it: whether it is the first.
+    pub(crate) fn first_heard(&self) -> bool {
+        !self.heard.replace(true)
     }
 
     /// There is no connection any more.

@@ -447,6 +447,23 @@ fn a_node_with_another_secret_is_refused_and_both_sides_say_so() {
 
 #[test]
 #[ignore = "needs a broker"]
+fn a_node_that_comes_back_with_an_empty_directory_is_not_let_in() {
+    let mut nodes = Nodes::start(3);
+    let mut lost = nodes.running[2].take().unwrap();
+    lost.ask_to_stop();
+    assert!(lost.ended().success());
+    // It has forgotten what it voted for and what it acknowledged.
+    std::fs::remove_dir_all(nodes.data(3)).unwrap();
+    let mut child = nodes.spawn(3, "num.partitions=1");
+    let say = "node 3 is known with another data directory";
+    wait_for("every side to say so", || (1..=3).all(|id| nodes.log(id).contains(say)).then_some(()));
+    assert_eq!(nodes.node(1).client().metadata().0, 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+#[ignore = "needs a broker"]
 fn what_is_no_node_is_closed_at_the_controller_listener() {
     let nodes = Nodes::start(3);
     for bytes in [

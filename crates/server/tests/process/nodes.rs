@@ -60,7 +60,8 @@ impl Nodes {
         self.sets.push(pair.to_owned());
     }
 
-    fn data(&self, id: usize) -> PathBuf {
+    /// The data directory of a node.
+    pub(crate) fn data(&self, id: usize) -> PathBuf {
         self.dir.path().join(format!("node-{id}"))
     }
 

@@ -193,7 +193,8 @@ impl Clients {
     /// The request under way is over, one way or the other.
     fn over(&mut self, world: &mut World, c: usize) {
         self.clients[c].call = None;
-        let after = 1 + world.some(self.think);
+        let patient = matches!(self.clients[c].role, Role::Admin(_));
+        let after = 1 + world.some(if patient { 100 * MS } else { self.think });
         world.later(after, Event::Client(c));
     }
 

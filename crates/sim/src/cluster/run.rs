@@ -146,6 +146,12 @@ impl Run {
     /// Nothing is asked for; then one node loses its connections, or dies, and all must be well again.
     fn rest(&mut self) {
         self.pass(self.swarm.rest);
+        // Leaders go back to preferred replicas some time after a start, which wakes their groups once more.
+        let mut more = 3;
+        while more > 0 && self.is_well() && !self.awake().is_empty() {
+            self.pass(self.swarm.rest);
+            more -= 1;
+        }
         self.all_sleep();
         let m = self.world.rng.below(self.world.machines.len() as u64) as usize;
         if self.world.rng.chance(1, 2) {
@@ -161,8 +167,8 @@ impl Run {
         }
     }
 
-    /// Groups at rest get no ticks anywhere.
-    fn all_sleep(&mut self) {
+    /// Replicas that get ticks, and how they stand.
+    fn awake(&self) -> Vec<String> {
         let mut awake = Vec::new();
         for machine in &self.world.machines {
             let Some(node) = &machine.node else { continue };
@@ -171,6 +177,12 @@ impl Run {
                 views.filter(|(_, v)| v.awake).map(|(key, v)| format!("{key} on {}: {v:?}", machine.id)),
             );
         }
+        awake
+    }
+
+    /// Groups at rest get no ticks anywhere.
+    fn all_sleep(&mut self) {
+        let awake = self.awake();
         if let Some(first) = awake.first() {
             let ms = self.swarm.rest / MS;
             let detail = format!("{} replicas are awake after {ms} ms of rest: {first}", awake.len());

@@ -6,6 +6,7 @@ use crate::disk_op::{DiskError, DiskErrorKind};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -202,9 +203,13 @@ impl Shared {
         Some((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize)))
     }
 
-    /// Makes the names in `dir` durable.
+    /// Makes the names in `dir` durable. A group that was deleted while its files were synced has none: the
+    /// background removes its directory without waiting for the syncer.
     pub(super) fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
-        let open = File::open(dir).and_then(|d| d.sync_all());
-        open.map_err(|e| io_error("sync directory", &dir.display().to_string(), &e))
+        let of_a_group = dir.parent() != Some(&*self.root) && dir != self.root;
+        match File::open(dir).and_then(|d| d.sync_all()) {
+            Err(e) if of_a_group && e.kind() == ErrorKind::NotFound => Ok(()),
+            done => done.map_err(|e| io_error("sync directory", &dir.display().to_string(), &e)),
+        }
     }
 }

@@ -415,6 +415,25 @@ fn drained(disk: &RealDisk, completions: &mpsc::Receiver<Completion>) {
 }
 
 #[test]
+fn a_group_that_is_deleted_during_its_first_sync_fences_nothing() {
+    let root = directory();
+    let (disk, completions) = bare(root.path(), 0);
+    for n in 0..100 {
+        let (file, dir) = (FileId(n), group_dir(key(n as usize)));
+        let path = format!("{dir}/1.log");
+        disk.submit(DiskOp::Create { file, path: path.clone(), source: FileSource::New });
+        disk.submit(DiskOp::Write { file, pos: 0, bufs: vec![Bytes::from(vec![7; 1 << 16])] });
+        disk.submit(DiskOp::Sync { files: vec![file], token: OpToken(n), behind: false });
+        disk.submit(DiskOp::Close { file });
+        disk.submit(DiskOp::Remove { paths: vec![path], recycle: true });
+        disk.submit(DiskOp::RemoveDir { path: dir });
+        let synced = |c| if let Completion::Synced { result, .. } = c { Some(result) } else { None };
+        let done = std::iter::from_fn(|| completions.recv_timeout(PATIENCE).ok());
+        done.filter_map(synced).next().unwrap().unwrap();
+    }
+}
+
+#[test]
 fn used_files_are_kept_beyond_what_the_pool_makes_and_lengthened_to_its_size() {
     let root = directory();
     let size = crate::FILE_BYTES;
