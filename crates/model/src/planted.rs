@@ -23,19 +23,17 @@ pub enum Bug {
     VoteNotSynced,
     /// A follower acknowledges entries before they are durable.
     FollowerAckBeforeSync,
-    /// What waits to acknowledge entries is told though they were given up for another leader's.
-    AckOfWhatWasGivenUp,
     /// A leader serves before an entry of its own term is committed.
     ServeUnconfirmed,
-    /// Followers keep no account of producers.
-    FollowerForgetsProducers,
+    /// A new leader knows nothing of producers.
+    NewLeaderForgetsProducers,
     /// A leader that lost the lead tells that its appends failed for good, though they may yet be committed.
     LostLeadIsRefusal,
 }
 
 impl Bug {
     /// Every bug, in the order of the documentation.
-    pub const ALL: [Bug; 13] = [
+    pub const ALL: [Bug; 12] = [
         Bug::AckBeforeSync,
         Bug::ApplyBeforeCommit,
         Bug::NoDedupeAfterRestart,
@@ -45,9 +43,8 @@ impl Bug {
         Bug::MarkNotLowered,
         Bug::VoteNotSynced,
         Bug::FollowerAckBeforeSync,
-        Bug::AckOfWhatWasGivenUp,
         Bug::ServeUnconfirmed,
-        Bug::FollowerForgetsProducers,
+        Bug::NewLeaderForgetsProducers,
         Bug::LostLeadIsRefusal,
     ];
 
@@ -63,9 +60,8 @@ impl Bug {
             Bug::MarkNotLowered
             | Bug::VoteNotSynced
             | Bug::FollowerAckBeforeSync
-            | Bug::AckOfWhatWasGivenUp
             | Bug::ServeUnconfirmed
-            | Bug::FollowerForgetsProducers
+            | Bug::NewLeaderForgetsProducers
             | Bug::LostLeadIsRefusal => true,
         }
     }

@@ -82,7 +82,12 @@ impl Partition {
         }
         match group_fx.role.take() {
             Some(Role::Follower) => self.resign(fx),
-            Some(Role::Leader) => self.in_sync = InSync::default(),
+            Some(Role::Leader) => {
+                self.in_sync = InSync::default();
+                if planted(Bug::NewLeaderForgetsProducers) {
+                    self.producers = crate::producer_state::ProducerState::default();
+                }
+            }
             None => {}
         }
         self.look_at_followers(now, fx);
@@ -135,9 +140,7 @@ impl Partition {
         }
         let summary = self.unapplied.pop_front().expect("committed entries were appended");
         assert_eq!((summary.index, summary.term), (entry.index, entry.term), "entries are applied in order");
-        if self.group.is_leader() || !planted(Bug::FollowerForgetsProducers) {
-            self.producers.apply(summary.index, summary.append_time, summary.batches.iter());
-        }
+        self.producers.apply(summary.index, summary.append_time, summary.batches.iter());
         self.applied = Applied { index: summary.index, term: summary.term, next_offset: summary.next_offset };
         match entry.kind {
             EntryKind::Data => self.tell_machine(

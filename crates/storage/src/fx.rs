@@ -66,7 +66,7 @@ pub struct StorageFx {
     pub(crate) flushing: Vec<FileId>,
     /// Bytes written since the last flush began.
     pub(crate) unflushed: u64,
-    /// Files, with their first index (0 when they are to be removed), to close as soon as they are not dirty.
+    /// Files to close as soon as they are not dirty, with their first index (0 when nobody is to write them).
     pub(crate) retired: Vec<(GroupKey, u64, FileId)>,
     pub(crate) unwritten: Vec<Retained>,
     slab: BytesMut,

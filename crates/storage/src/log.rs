@@ -478,10 +478,9 @@ impl Log {
     }
 
     fn close_active(&mut self, fx: &mut StorageFx) {
-        if let Some((first, Some(file))) =
-            self.active.as_deref_mut().map(|a| (a.segment.first_index, a.file.take()))
-        {
-            fx.retire(self.key, first, file);
+        if let Some(file) = self.active.as_deref_mut().and_then(|a| a.file.take()) {
+            // Without its name: whoever opens the group again finds what is there, and this may not be.
+            fx.retire(self.key, 0, file);
         }
     }
 }

@@ -5,6 +5,7 @@ use super::events::{Event, MS, Micros, SECOND};
 use super::faults::{FaultCounts, Mend, Swarm};
 use super::network::KINDS;
 use super::oracle::Oracle;
+use super::verify::PATIENCE;
 use super::world::{Sometimes, World};
 use crate::disk::DiskFaults;
 use crate::oracle::Violation;
@@ -146,13 +147,15 @@ impl Run {
     /// Nothing is asked for; then one node loses its connections, or dies, and all must be well again.
     fn rest(&mut self) {
         self.pass(self.swarm.rest);
-        // Leaders go back to preferred replicas some time after a start, which wakes their groups once more.
-        let mut more = 3;
-        while more > 0 && self.is_well() && !self.awake().is_empty() {
-            self.pass(self.swarm.rest);
-            more -= 1;
+        // Leaders may have gone back to preferred replicas meanwhile: then a rest begins anew.
+        let until = self.world.t + PATIENCE;
+        while self.is_well() && self.world.t < until && !self.awake().is_empty() {
+            self.pass(200 * MS);
         }
-        self.all_sleep();
+        if let Some(first) = self.awake().first() {
+            let detail = format!("{} replicas are awake after a long rest: {first}", self.awake().len());
+            self.oracle.violate("liveness", detail);
+        }
         let m = self.world.rng.below(self.world.machines.len() as u64) as usize;
         if self.world.rng.chance(1, 2) {
             self.world.crash(m, false, SECOND);
@@ -167,27 +170,16 @@ impl Run {
         }
     }
 
-    /// Replicas that get ticks, and how they stand.
+    /// Replicas that get ticks: none of groups that are at rest.
     fn awake(&self) -> Vec<String> {
         let mut awake = Vec::new();
         for machine in &self.world.machines {
             let Some(node) = &machine.node else { continue };
             let views = node.open_keys().filter_map(|key| node.replica_view(key).map(|view| (key, view)));
-            awake.extend(
-                views.filter(|(_, v)| v.awake).map(|(key, v)| format!("{key} on {}: {v:?}", machine.id)),
-            );
+            let told = |(key, view)| format!("{key} on {}: {view:?}", machine.id);
+            awake.extend(views.filter(|(_, view)| view.awake).map(told));
         }
         awake
-    }
-
-    /// Groups at rest get no ticks anywhere.
-    fn all_sleep(&mut self) {
-        let awake = self.awake();
-        if let Some(first) = awake.first() {
-            let ms = self.swarm.rest / MS;
-            let detail = format!("{} replicas are awake after {ms} ms of rest: {first}", awake.len());
-            self.oracle.violate("liveness", detail);
-        }
     }
 
     fn pass(&mut self, time: Micros) {

@@ -10,7 +10,7 @@ use records::{BatchBuilder, NewRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long it may take until everything is well again, simulated.
-const PATIENCE: u64 = 20 * SECOND;
+pub(crate) const PATIENCE: u64 = 20 * SECOND;
 /// Values of records that belong to no client.
 const PROBES: u64 = 1 << 60;
 

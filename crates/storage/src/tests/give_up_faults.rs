@@ -2,6 +2,7 @@
 use super::give_up::{follower, lowered, survives, waits};
 use super::rig::*;
 use crate::*;
+use model::Mono;
 
 #[test]
 fn a_file_that_has_no_room_to_begin_is_written_on_when_it_has() {
@@ -194,4 +195,60 @@ fn what_counts_when_written_is_flushed_up_to_the_new_end() {
         assert_eq!(rig.dir.durable_index(KEY), after + 2);
         survives(&mut rig);
     }
+}
+
+#[test]
+fn what_waits_behind_a_round_counts_up_to_the_new_end() {
+    for after in 3..=7 {
+        let mut rig = follower(3);
+        rig.disk.hold_syncs = true;
+        rig.lead(1, 2, 50);
+        rig.step();
+        // 4 and 5 are being synced; 6 and 7 count as soon as they are.
+        (rig.relaxed, rig.soft) = (true, true);
+        rig.lead(1, 2, 50);
+        rig.step();
+        assert_eq!(rig.persisted, 3);
+        assert_eq!(rig.give_up_after(after), Removal::Now);
+        rig.step();
+        rig.end_sync(0);
+        assert_eq!(rig.persisted, after);
+        rig.lead(2, 2, 50);
+        rig.disk.hold_syncs = false;
+        rig.settle();
+        assert_eq!(rig.persisted, after + 2);
+    }
+}
+
+#[test]
+fn a_file_that_a_flush_did_not_sync_for_certain_stays_open_until_one_does() {
+    let mut rig = follower(7);
+    assert_eq!(rig.give_up_after(4), Removal::Waits);
+    rig.settle();
+    rig.lead(2, 1, 0);
+    rig.settle();
+    // The file is ended before the next one begins, and there is no room for either.
+    let Rig { log, dir, .. } = &mut rig;
+    log.as_mut().unwrap().roll(dir.fx());
+    let file = rig.path("00000000000000000002.log");
+    let size = rig.log().end().pos as usize;
+    let cut = rig.disk.get(&file).unwrap()[..size].to_vec();
+    rig.disk.set(&file, cut);
+    (rig.disk.full, rig.disk.hold_syncs, rig.relaxed, rig.soft) = (true, true, true, true);
+    rig.lead(3, 2, 50);
+    rig.now.mono = rig.now.mono.after_ms(1001);
+    rig.dir.rounds.relaxed_since = Some(Mono(0));
+    rig.step();
+    assert!(rig.dir.rounds.flush.is_some() && rig.dir.stalled_since().is_some());
+    assert_eq!(rig.give_up_after(5), Removal::Now);
+    rig.end_sync(0);
+    rig.disk.full = false;
+    rig.disk.hold_syncs = false;
+    rig.settle();
+    assert_eq!((rig.dir.fenced(), rig.dir.stalled_since()), (None, None));
+    rig.lead(4, 2, 50);
+    rig.now.mono = rig.now.mono.after_ms(1001);
+    (0..3).for_each(|_| rig.settle());
+    assert_eq!(rig.dir.durable_index(KEY), 7);
+    survives(&mut rig);
 }

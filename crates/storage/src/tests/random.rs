@@ -303,6 +303,30 @@ fn a_disk_full_twice_around_a_kill_loses_no_entry() {
     run(&acts, false, false);
 }
 
+#[test]
+fn a_file_that_was_never_made_is_not_made_over_one_that_is_there() {
+    use Act::{Append, Command, Full, GiveUp, Kill, Step};
+    let (full, none) = (Full(Some(379)), Act::Some(2));
+    // The group that is born after the kill has no room for its file; what is read back is the former one's.
+    run(
+        &[
+            Command,
+            full,
+            Append(1, 215),
+            none,
+            Kill,
+            Append(1, 0),
+            Step,
+            GiveUp,
+            Append(1, 0),
+            Append(1, 131),
+            Append(1, 109),
+        ],
+        true,
+        false,
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
