@@ -19,6 +19,8 @@ pub struct ReplicaView {
     pub committed: u64,
     /// Entries applied: committed, and persisted here.
     pub applied: u64,
+    /// The first entry of its window: others that are behind by older ones cannot be sent them.
+    pub first_index: u64,
     /// The last entry of its log.
     pub last_index: u64,
     /// The log's chain value at `applied`: replicas that agree there hold equal entries up to there.
@@ -45,6 +47,7 @@ impl Node {
             epoch: partition.leader_epoch(),
             committed: partition.committed_index(),
             applied,
+            first_index: partition.log().first_index(),
             last_index: partition.last_index(),
             chain: partition.log().chain_at(applied),
             high_watermark: partition.high_watermark(),

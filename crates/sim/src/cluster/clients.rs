@@ -98,6 +98,7 @@ pub(crate) struct Clients {
     next_value: Value,
     think: Micros,
     lost: u64,
+    deletes: bool,
     /// Nothing new is begun.
     pub(crate) draining: bool,
     /// Partitions that may be written and read.
@@ -130,6 +131,7 @@ impl Clients {
             next_value: 1,
             think: swarm.think,
             lost: swarm.lost,
+            deletes: swarm.deletes,
             draining: false,
             keys: Vec::new(),
             producer_of: BTreeMap::new(),
@@ -225,7 +227,7 @@ impl Clients {
             let key = *world.rng.pick(&self.keys)?;
             let end = positions.get(&key).copied().unwrap_or(0);
             let from = if world.rng.chance(1, 4) { world.rng.below(end as u64 + 1) as i64 } else { end };
-            let ask = if world.rng.chance(1, 40) {
+            let ask = if self.deletes && world.rng.chance(1, 20) {
                 Ask::DeleteRecords(key, end / 2)
             } else {
                 Ask::Fetch(key, from)

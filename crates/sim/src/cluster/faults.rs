@@ -112,6 +112,9 @@ pub(crate) struct Swarm {
     pub(crate) lost: u64,
     /// Out of 4 faults so many strike a node that leads something.
     at_leaders: u64,
+    /// Log starts move. Files are never sealed then: a follower that is behind by entries which are gone cannot
+    /// catch up in this version.
+    pub(crate) deletes: bool,
     /// How long clients think, at most.
     pub(crate) think: Micros,
     /// Before the last look nobody asks for anything, for so long: groups fall asleep.
@@ -141,6 +144,7 @@ impl Swarm {
             disk_us: *rng.pick(&[50, 500, 5_000, 20_000]).unwrap_or(&300),
             producers: *rng.pick(&[2, 4, 12]).unwrap_or(&4),
             lost: *rng.pick(&[10, 100, 1_000]).unwrap_or(&100),
+            deletes: rng.chance(1, 3),
             at_leaders: rng.below(4),
             think: *rng.pick(&[1, 10, 100]).unwrap_or(&20) * MS,
             rest: if rng.chance(1, 3) { 5 * SECOND } else { 0 },

@@ -58,7 +58,7 @@ pub(crate) struct Run {
 fn configs(swarm: &Swarm) -> BTreeMap<String, String> {
     let rows = [
         ("offsets.topic.num.partitions", "2"),
-        ("log.segment.bytes", "1048576"),
+        ("log.segment.bytes", if swarm.deletes { "1073741824" } else { "1048576" }),
         ("log.retention.check.interval.ms", "1000"),
         ("group.initial.rebalance.delay.ms", "0"),
         ("write.caching", if swarm.write_caching { "true" } else { "false" }),
