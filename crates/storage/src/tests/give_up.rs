@@ -342,6 +342,52 @@ fn a_file_whose_frames_might_go_on_is_ended_before_the_next_one_begins() {
 }
 
 #[test]
+fn a_file_that_was_found_at_a_start_is_ended_too() {
+    let mut rig = follower(4);
+    rig.disk.hold_syncs = true;
+    for _ in 0..3 {
+        rig.lead(1, 1, 0);
+        rig.step();
+    }
+    let mut writes = 0;
+    rig.disk.power_off(|(_, _, bytes)| {
+        writes += 1;
+        (writes > 1).then(|| bytes.clone())
+    });
+    rig.reopen().unwrap();
+    rig.branches.push(rig.history.clone());
+    rig.find_history(4);
+    assert_eq!((writes, rig.log().last_index()), (3, 4), "the first of three is lost");
+    // The leader sends it again, and another one goes on from there, in another file.
+    let (head, payload) = rig.branches[0][3].clone();
+    rig.append_entry(head, payload, -1);
+    let Rig { log, dir, .. } = &mut rig;
+    log.as_mut().unwrap().roll(dir.fx());
+    rig.lead(4, 3, 50);
+    rig.settle();
+    survives(&mut rig);
+}
+
+#[test]
+fn a_file_that_a_checkpoint_calls_sealed_is_ended_too() {
+    let mut rig = followed();
+    rig.commit(5);
+    let Rig { log, dir, .. } = &mut rig;
+    log.as_mut().unwrap().roll(dir.fx());
+    assert!(rig.checkpoint());
+    rig.settle();
+    rig.disk.power_off(|_| None);
+    rig.reopen().unwrap();
+    assert_eq!((rig.log().last_index(), rig.log().active.is_none()), (5, true));
+    rig.lead(4, 3, 50);
+    rig.settle();
+    // An older checkpoint reads what the newer one knew to be sealed.
+    rig.disk.flip(&rig.path("00000000000000000005.ckpt"), 60);
+    let recovered = rig.try_recover().unwrap().unwrap();
+    assert_eq!((recovered.checkpoint.index, recovered.last_index), (1, 8));
+}
+
+#[test]
 fn a_file_of_given_up_entries_is_not_used_again() {
     let mut rig = follower(12);
     let files = rig.log().files();
