@@ -212,6 +212,15 @@ fn all_mistakes_are_told_together_with_their_places() {
 }
 
 #[test]
+fn the_file_that_kafkas_script_would_take_stands_above_the_flag_for_it() {
+    let mut case = Case::new().file("flag.properties", "node.id=4\n");
+    let named = case.dir.path().join("named.properties");
+    std::fs::write(&named, "node.id=5\n").unwrap();
+    case.args.file = Some(named);
+    assert_eq!(case.load().unwrap().config.node_id, 5);
+}
+
+#[test]
 fn a_mistake_in_a_file_is_told_with_file_and_line_whoever_finds_it() {
     let listeners = "node.id=1\nlisteners=PLAINTEXT:9092\nlog.dirs=,\n";
     let said = Case::new().file("a.properties", listeners).refusal();

@@ -28,6 +28,11 @@ class Member:
             session_timeout_ms=10000,
             heartbeat_interval_ms=500,
         )
+        # A poll of kafka-python 3.0.12 that ends between JoinGroup and SyncGroup forgets to take its assignment and to
+        # go on with heartbeats, if it joined again because it learned of the topic after its first join. So the topic
+        # is known before.
+        for topic in topics:
+            self.consumer.partitions_for_topic(topic)
 
     def poll(self, seconds):
         return to_records(self.consumer.poll(timeout_ms=int(seconds * 1000)))

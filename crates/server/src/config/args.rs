@@ -10,6 +10,9 @@ const HTTP_PORT: u16 = 9644;
 /// Flags of `plimsoll serve`. Each stands above the environment, which stands above the file.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct ConfigArgs {
+    /// The configuration file, named as kafka-server-start.sh takes it; stands above --config
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
     /// Configuration file: Kafka's server.properties, or TOML with the same keys (name ends in .toml)
     #[arg(long, short = 'c', value_name = "FILE", env = "PLIMSOLL_CONFIG")]
     pub(crate) config: Option<PathBuf>,

@@ -83,7 +83,7 @@ impl Surroundings {
 pub(crate) fn load(args: &ConfigArgs, around: &Surroundings) -> Result<Loaded, ConfigErrors> {
     let mut settings = Settings::default();
     let mut is_toml = false;
-    if let Some(path) = &args.config {
+    if let Some(path) = args.file.as_ref().or(args.config.as_ref()) {
         is_toml = path.extension().is_some_and(|e| e == "toml");
         let text = std::fs::read_to_string(path)
             .map_err(|e| ConfigErrors::one(format!("{}: {e}", path.display())))?;
