@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const IMAGE_BYTES: u64 = 32 << 30;
-/// What both images may come to hold at a time.
-const ROOM: u64 = 40 << 30;
+/// What all images may come to hold at a time: under load, and in rows that write little.
+pub(crate) const ROOM: u64 = 40 << 30;
+pub(crate) const LITTLE_ROOM: u64 = 12 << 30;
 
 /// A mounted ext4 image; unmounted and removed when dropped. Where images cannot be mounted, a directory on
 /// the disk of the workspace, which the report says.
@@ -26,17 +27,17 @@ fn run(command: &mut Command) -> Result<()> {
 
 /// Refuses to begin where the images could not grow: writing to one then fails, and a broker of either kind
 /// breaks off connections, which says nothing of the reason.
-pub(crate) fn check_room(dir: &Path) -> Result<()> {
+pub(crate) fn check_room(dir: &Path, room: u64) -> Result<()> {
     std::fs::create_dir_all(dir)?;
     let stat = rustix::fs::statvfs(dir)?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    if free < ROOM {
+    if free < room {
         let gb = |bytes| bytes / 1_000_000_000;
         let dir = dir.display();
         bail!(
             "{dir}: {} GB are free, the bench needs {}: the brokers' file systems are files there",
             gb(free),
-            gb(ROOM)
+            gb(room)
         );
     }
     Ok(())

@@ -1,79 +1,58 @@
-//! The tables.
+//! The page, from what is kept of each row.
 use crate::rows::{Figure, Goal, ROWS, Row};
-use crate::run::{Measured, Place, Sample};
+use crate::run::Place;
+use crate::summary::{FigureSummary, Summary};
 use crate::systems::Durability;
+use crate::three_rows;
 use anyhow::Result;
 use std::fmt::Write as _;
 
-/// Median, least, most.
-fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    match values.as_slice() {
-        [] => (f64::NAN, f64::NAN, f64::NAN),
-        all => (all[all.len() / 2], all[0], all[all.len() - 1]),
-    }
-}
-
-/// Medians of a figure: ours, Kafka's.
-fn both(measured: &Measured, figure: impl Fn(&Sample) -> f64) -> (f64, f64) {
-    let ours = measured.pairs.iter().map(|(own, _)| figure(own)).collect();
-    let theirs = measured.pairs.iter().map(|(_, other)| figure(other)).collect();
-    (median(ours).0, median(theirs).0)
-}
-
 /// The goal as the table says it, and whether it is met.
-fn judge(figure: Figure, goal: Goal, ours: f64, ratio: f64) -> (String, &'static str) {
+fn judge(figure: Figure, goal: Goal, kept: &FigureSummary) -> (String, &'static str) {
     let sign = if figure.higher_is_better() { "≥" } else { "≤" };
     let met = |value: f64, goal: f64| {
         let met = if figure.higher_is_better() { value >= goal } else { value <= goal };
         if met { "met" } else { "**missed**" }
     };
+    let ratio = kept.ratio.map_or(f64::NAN, |ratio| ratio[0]);
     match goal {
         Goal::Ratio(goal) => (format!("{sign} {goal} of Kafka's"), met(ratio, goal)),
-        Goal::Ours(goal) => (format!("{sign} {goal}"), met(ours, goal)),
+        Goal::Ours(goal) => (format!("{sign} {goal}"), met(kept.ours, goal)),
         Goal::OursAbove { caches, goal } => {
-            (format!("{sign} {goal} + {caches} of caches"), met(ours, goal + caches))
+            (format!("{sign} {goal} + {caches} of caches"), met(kept.ours, goal + caches))
         }
         Goal::None => (String::new(), ""),
     }
 }
 
-fn line(table: &mut String, row: &Row, measured: &Measured, figure: Figure, goal: Goal) -> Result<()> {
-    let (ours, theirs) = both(measured, |sample| sample.figure(figure));
-    let ratios =
-        measured.pairs.iter().map(|(own, other)| own.figure(figure) / other.figure(figure)).collect();
-    let (middle, low, high) = median(ratios);
-    let (goal, met) = judge(figure, goal, ours, middle);
+fn line(table: &mut String, row: &Row, kept: &Summary, figure: Figure, goal: Goal) -> Result<()> {
+    let Some(value) = kept.figures.iter().find(|kept| kept.figure == figure.name()) else { return Ok(()) };
+    let (goal, met) = judge(figure, goal, value);
+    let kafka = value.kafka.map_or_else(String::new, |kafka| format!("{kafka:.3}"));
+    let ratio = value
+        .ratio
+        .map_or_else(String::new, |[middle, least, most]| format!("{middle:.3} ({least:.3} to {most:.3})"));
     writeln!(
         table,
-        "| {} | {} | {ours:.3} | {theirs:.3} | {middle:.3} ({low:.3} to {high:.3}) | {goal} | {met} | {} |",
-        row.name,
-        figure.name(),
-        measured.pairs.len(),
+        "| {} | {} | {:.3} | {kafka} | {ratio} | {goal} | {met} | {} | {} |",
+        row.name, value.figure, value.ours, kept.pairs, kept.commit,
     )?;
     Ok(())
 }
 
-fn kept(place: &Place, row: &Row) -> Result<Option<Measured>> {
-    match std::fs::read(place.results().join(format!("{}.json", row.name))) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-        Err(_) => Ok(None),
-    }
-}
-
-fn table(place: &Place, durability: Durability) -> Result<String> {
+fn table<'a>(place: &Place, rows: impl Iterator<Item = &'a Row>) -> Result<String> {
     let mut out = String::from(
-        "| row | figure | Plimsoll | Apache Kafka | ratio, median (min to max) | goal | | pairs |\n\
-         |---|---|---|---|---|---|---|---|\n",
+        "| row | figure | Plimsoll | Apache Kafka | ratio, median (min to max) | goal | | pairs | commit |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
-    for row in ROWS.iter().filter(|r| r.durability == durability) {
-        match kept(place, row)? {
-            Some(measured) => {
+    for row in rows {
+        match Summary::read(place, row)? {
+            Some(kept) => {
                 for (figure, goal) in row.goals {
-                    line(&mut out, row, &measured, *figure, *goal)?;
+                    line(&mut out, row, &kept, *figure, *goal)?;
                 }
             }
-            None => writeln!(out, "| {} | not measured on this commit | | | | | | |", row.name)?,
+            None => writeln!(out, "| {} | not measured yet | | | | | | | |", row.name)?,
         }
     }
     Ok(out)
@@ -85,15 +64,12 @@ fn cpu_apart(place: &Place) -> Result<String> {
         "| row | Plimsoll user | kernel | of it file pool and unlinking | Apache Kafka user | kernel |\n\
          |---|---|---|---|---|---|\n",
     );
-    for row in ROWS.iter().filter(|r| !r.load.starts_anew()) {
-        let Some(measured) = kept(place, row)? else { continue };
-        let user = both(&measured, |s| s.broker.user_s / s.gb());
-        let system = both(&measured, |s| s.broker.system_s / s.gb());
-        let pool = both(&measured, |s| s.broker.background_s / s.gb());
+    for row in ROWS.iter().chain(three_rows::ROWS) {
+        let Some(cpu) = Summary::read(place, row)?.and_then(|kept| kept.cpu) else { continue };
         writeln!(
             out,
             "| {} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} |",
-            row.name, user.0, system.0, pool.0, user.1, system.1
+            row.name, cpu.user, cpu.kernel, cpu.pool, cpu.kafka_user, cpu.kafka_kernel
         )?;
     }
     Ok(out)
@@ -104,45 +80,53 @@ fn probes(place: &Place) -> Result<String> {
         "| row | seconds a run | append CPU-s/GB | 64 KiB sync ms | memcpy GB/s | pool fill CPU-s/GB | GB/s | \
          file system of its own |\n|---|---|---|---|---|---|---|---|\n",
     );
-    for row in ROWS {
-        let Some(measured) = kept(place, row)? else { continue };
-        let p = &measured.probes;
+    for row in ROWS.iter().chain(three_rows::ROWS) {
+        let Some(kept) = Summary::read(place, row)? else { continue };
+        let p = &kept.probes;
         writeln!(
             out,
             "| {} | {} | {:.2} | {:.2} | {:.1} | {:.2} | {:.2} | {} |",
             row.name,
-            measured.seconds,
-            median(p.append_cpu_s_per_gb.clone()).0,
+            kept.seconds,
+            p.append_cpu_s_per_gb.first().copied().unwrap_or(f64::NAN),
             p.sync_64k_ms,
             p.memcpy_gb_s,
             p.pool_fill_cpu_s_per_gb,
             p.pool_fill_gb_s,
-            if measured.own_file_systems { "yes" } else { "no" },
+            if kept.own_file_systems { "yes" } else { "no" },
         )?;
     }
     Ok(out)
 }
 
-/// Prints the rows measured on this commit and writes them to docs/benchmarks.md, unless this is a trial.
+const HEAD: &str = "# Benchmarks\n\nWritten by `cargo xtask bench` from `benches/results`, where each row is kept as it was \
+    measured last, at the commit of `crates/` beside it; beside Apache Kafka 4.4.0 with a heap of 1 GB. Both on one \
+    machine, runs in alternating pairs on fresh topics after one run each to warm up, each broker on an ext4 image of \
+    its own, the page cache filled before each run; ratio = ours / Apache Kafka's, median of the per-pair ratios. CPU is \
+    that of the brokers' processes; the load generator's is not in it.\n\n";
+
+const THREE: &str = "\n## Three nodes\n\nThree brokers of each kind on this machine of two cores, a topic's replicas on \
+    all of them, acks=all, `min.insync.replicas=2`; `cargo xtask bench --nodes 3`. Apache Kafka is warmed by at least 90 s \
+    of load, and until a GB costs it no less than before. Six brokers, though only three are loaded at a time, and a client share two cores: figures per GB say what work is done, MB/s is bounded by the \
+    same work, and gaps include waiting for a core. `write.caching` has no effect on topics with several replicas, so in \
+    rows of the page cache ours syncs on a majority before it acknowledges, and Apache Kafka does not.\n\n";
+
+/// Prints the page and writes it to docs/benchmarks.md, unless this is a trial.
 pub(crate) fn write(place: &Place) -> Result<()> {
-    let mut out = format!(
-        "# Benchmarks\n\nWritten by `cargo xtask bench` at commit {} of `crates/`, beside Apache Kafka 4.4.0 with a \
-         heap of 1 GB. Both brokers on one machine, runs in alternating pairs on fresh topics after one run each \
-         to warm up, each broker on an ext4 image of its own, the page cache filled before each run; ratio = ours / \
-         Apache Kafka's, median of the per-pair ratios. CPU is that of the broker's process; the load generator's is not \
-         in it.\n\n",
-        place.commit
-    );
+    let mut out = String::from(HEAD);
+    let of = |durability| ROWS.iter().filter(move |row| row.durability == durability);
     writeln!(out, "## Page cache (`write.caching=true` against Kafka's default)\n")?;
-    out.push_str(&table(place, Durability::PageCache)?);
+    out.push_str(&table(place, of(Durability::PageCache))?);
     writeln!(out, "\n## Fsync (our default against `flush.messages=1`)\n")?;
-    out.push_str(&table(place, Durability::Fsync)?);
+    out.push_str(&table(place, of(Durability::Fsync))?);
     writeln!(out, "\n## At rest, starts, many partitions (defaults of each: ours syncs, Kafka does not)\n")?;
-    out.push_str(&table(place, Durability::Defaults)?);
+    out.push_str(&table(place, of(Durability::Defaults))?);
+    out.push_str(THREE);
+    out.push_str(&table(place, three_rows::ROWS.iter())?);
     writeln!(out, "\n## Broker CPU-seconds per GB, user space and kernel apart\n")?;
     out.push_str(&cpu_apart(place)?);
     writeln!(out, "\n## Rows\n")?;
-    for row in ROWS {
+    for row in ROWS.iter().chain(three_rows::ROWS) {
         writeln!(out, "- `{}`: {}", row.name, row.what)?;
     }
     writeln!(

@@ -1,5 +1,6 @@
 //! What is measured: each row names its batch size, partitions, producers and depth.
 use crate::systems::Durability;
+use crate::three_rows;
 
 /// A figure of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,17 @@ pub(crate) enum Figure {
     PartitionKb,
     /// CPU while nothing is asked, % of a core.
     IdleCpu,
+    /// Memory of all processes, what they share counted once, MB.
+    Pss,
+    /// Memory that a replica adds, KB.
+    ReplicaKb,
+    /// Time without an acknowledgement after a leader was killed, ms: the largest and the median of all kills.
+    LongestGap,
+    MedianGap,
+    /// MB/s with many partitions / MB/s with ten.
+    ManyToTen,
+    /// What an application was told of.
+    Errors,
 }
 
 impl Figure {
@@ -48,12 +60,18 @@ impl Figure {
             Figure::Made => "made and every partition acknowledged ms",
             Figure::PartitionKb => "KB a partition",
             Figure::IdleCpu => "idle CPU, % of a core",
+            Figure::Pss => "PSS MB",
+            Figure::ReplicaKb => "KB a replica",
+            Figure::LongestGap => "longest gap ms",
+            Figure::MedianGap => "median gap ms",
+            Figure::ManyToTen => "MB/s against 10 partitions",
+            Figure::Errors => "errors",
         }
     }
 
     /// Whether more of it is better.
     pub(crate) fn higher_is_better(self) -> bool {
-        matches!(self, Figure::Throughput | Figure::RequestsPerCpu)
+        matches!(self, Figure::Throughput | Figure::RequestsPerCpu | Figure::ManyToTen)
     }
 }
 
@@ -103,12 +121,20 @@ pub(crate) enum Load {
     Start(Before),
     /// A new broker; many partitions are made, one record in each, then nobody asks anything.
     Many,
+    /// New brokers with a topic of the row's partitions and a record in each; then nobody asks anything.
+    IdleTopic,
+    /// As `Many`, then full speed to all of them, and the same to ten.
+    ManyReplicas,
+    /// The leader of a partition is killed so many times.
+    Kills { ours: usize, theirs: usize },
+    /// Each node is stopped and started again, one after the other, so many times.
+    Rolling { rounds: usize },
 }
 
 impl Load {
     /// Whether each pair starts the brokers anew.
     pub(crate) fn starts_anew(self) -> bool {
-        matches!(self, Load::Idle | Load::Start(_) | Load::Many)
+        !matches!(self, Load::Produce(_) | Load::Tail { .. } | Load::Backlog { .. } | Load::Latency(_))
     }
 }
 
@@ -121,6 +147,8 @@ pub(crate) struct Row {
     pub(crate) load: Load,
     /// No more pairs than this, where one takes minutes.
     pub(crate) most_pairs: usize,
+    /// Whether Apache Kafka is measured beside it: not where the goal is absolute and its share takes very long.
+    pub(crate) beside_kafka: bool,
     pub(crate) goals: &'static [(Figure, Goal)],
 }
 
@@ -135,6 +163,11 @@ use Figure::{
 };
 use Goal::{Ours, OursAbove, Ratio};
 
+/// The rows of so many nodes, 1 or 3.
+pub(crate) fn of(nodes: usize) -> &'static [Row] {
+    if nodes == 1 { ROWS } else { three_rows::ROWS }
+}
+
 pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "produce-128k",
@@ -143,6 +176,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 10,
         load: Load::Produce(&["--batch-bytes", "131072"]),
         most_pairs: usize::MAX,
+        beside_kafka: true,
         goals: &[(CpuPerGb, Ratio(0.33)), (UserCpuPerGb, Ratio(0.20)), (Throughput, Ratio(1.0))],
     },
     Row {
@@ -152,6 +186,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 10,
         load: Load::Produce(&["--batch-bytes", "16384"]),
         most_pairs: usize::MAX,
+        beside_kafka: true,
         goals: &[(CpuPerGb, Ratio(0.25)), (UserCpuPerGb, Ratio(0.20)), (Throughput, Ratio(1.0))],
     },
     Row {
@@ -161,6 +196,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 10,
         load: Load::Produce(&["--batch-bytes", "131072", "--codec", "lz4"]),
         most_pairs: usize::MAX,
+        beside_kafka: true,
         goals: &[(CpuPerGb, Ratio(0.20))],
     },
     Row {
@@ -170,6 +206,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 10,
         load: Load::Produce(&["--batch-bytes", "131072", "--codec", "zstd"]),
         most_pairs: usize::MAX,
+        beside_kafka: true,
         goals: &[(CpuPerGb, Ratio(0.20))],
     },
     Row {
@@ -179,6 +216,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 10,
         load: Load::Tail { produce: &["--batch-bytes", "131072", "--rate", "100"], readers: 3 },
         most_pairs: usize::MAX,
+        beside_kafka: true,
         goals: &[(CpuPerGb, Ratio(0.30))],
     },
     Row {
@@ -188,6 +226,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 10,
         load: Load::Backlog { fill: &["--batch-bytes", "131072", "--megabytes", "4000"] },
         most_pairs: usize::MAX,
+        beside_kafka: true,
         goals: &[(CpuPerGb, Ratio(0.8)), (Throughput, Ratio(1.0))],
     },
     Row {
@@ -197,6 +236,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 1,
         load: Load::Produce(&["--batch-bytes", "1", "--record-size", "100", "--depth", "64"]),
         most_pairs: usize::MAX,
+        beside_kafka: true,
         goals: &[(RequestsPerCpu, Ratio(4.0))],
     },
     Row {
@@ -206,6 +246,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 10,
         load: Load::Produce(&["--batch-bytes", "131072", "--connections", "4"]),
         most_pairs: usize::MAX,
+        beside_kafka: true,
         goals: &[(Throughput, Ratio(2.5)), (CpuPerGb, Ratio(0.25)), (P99, Ratio(0.4))],
     },
     Row {
@@ -215,6 +256,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 100,
         load: Load::Produce(&["--batch-bytes", "16384", "--connections", "4", "--batches-per-request", "5"]),
         most_pairs: usize::MAX,
+        beside_kafka: true,
         goals: &[(Throughput, Ratio(5.0)), (CpuPerGb, Ratio(0.15))],
     },
     Row {
@@ -224,6 +266,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 10,
         load: Load::Latency(&["--batch-bytes", "16384", "--rate", "60"]),
         most_pairs: usize::MAX,
+        beside_kafka: true,
         goals: &[(P99, Ratio(0.3)), (P999, Ratio(0.2))],
     },
     Row {
@@ -233,6 +276,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 10,
         load: Load::Produce(&["--batch-bytes", "131072"]),
         most_pairs: 3,
+        beside_kafka: true,
         goals: &[(PeakRss, OursAbove { caches: CACHES_MB, goal: 200.0 })],
     },
     Row {
@@ -242,6 +286,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 10,
         load: Load::Produce(&["--batch-bytes", "16384", "--connections", "4"]),
         most_pairs: 3,
+        beside_kafka: true,
         goals: &[(PeakRss, OursAbove { caches: CACHES_MB, goal: 200.0 })],
     },
     Row {
@@ -251,6 +296,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 0,
         load: Load::Idle,
         most_pairs: usize::MAX,
+        beside_kafka: true,
         goals: &[(Rss, Ours(25.0)), (IdleCpu, Goal::None)],
     },
     Row {
@@ -260,6 +306,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 1,
         load: Load::Start(Before::Empty),
         most_pairs: usize::MAX,
+        beside_kafka: true,
         goals: &[(FirstAck, Ours(100.0))],
     },
     Row {
@@ -270,6 +317,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 10_000,
         load: Load::Start(Before::Clean),
         most_pairs: FEW,
+        beside_kafka: true,
         goals: &[(FirstAck, Ours(1000.0)), (AllAcks, Goal::None)],
     },
     Row {
@@ -280,6 +328,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 10_000,
         load: Load::Start(Before::Killed),
         most_pairs: FEW,
+        beside_kafka: true,
         goals: &[(FirstAck, Ours(2000.0)), (AllAcks, Goal::None)],
     },
     Row {
@@ -290,6 +339,7 @@ pub(crate) const ROWS: &[Row] = &[
         partitions: 10_000,
         load: Load::Many,
         most_pairs: FEW,
+        beside_kafka: true,
         goals: &[(PartitionKb, Ours(10.0)), (IdleCpu, Ours(1.0)), (Rss, Goal::None), (Made, Goal::None)],
     },
 ];

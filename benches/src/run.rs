@@ -1,20 +1,28 @@
 //! One row: both brokers started and warmed, then pairs of runs that alternate on fresh topics.
 use crate::cold::Cold;
-use crate::disk::{Disk, check_room};
+use crate::disk::{Disk, LITTLE_ROOM, ROOM, check_room};
 use crate::probes::{Ballast, Probes, append, probe};
 use crate::rows::{Before, Figure, Load, Row, TOPICS};
-use crate::systems::{Kind, Setup, System, wall_ms};
-use crate::usage::{Usage, usage};
+use crate::summary::{Summary, median};
+use crate::systems::{Kind, Setup, System};
+use crate::three;
+use crate::usage::Usage;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 /// Tests do not go into the binary: a row stays what it is when they change.
 const NO_TESTS: &str = ":(exclude)crates/*/tests/*";
 
 /// Runs below so many seconds are a trial.
 const SHORTEST: f64 = 10.0;
+
+/// Seconds of load before the runs of three of Apache Kafka's brokers count: at least, and at most.
+const WARM_UP: (f64, f64) = (90.0, 300.0);
+/// Runs that may be refused something before the row is given up.
+const TRIES: usize = 3;
 
 /// Where things are.
 pub(crate) struct Place {
@@ -26,12 +34,14 @@ pub(crate) struct Place {
     pub(crate) commit: String,
     /// Of 1,000 partitions each, in the rows with many.
     pub(crate) topics: u32,
+    /// Brokers of each kind: 1 or 3.
+    pub(crate) nodes: usize,
     /// Short runs or few partitions: kept apart, and no page is written of them.
     pub(crate) trial: bool,
 }
 
 impl Place {
-    pub(crate) fn new(root: &Path, topics: u32, seconds: f64) -> Result<Place> {
+    pub(crate) fn new(root: &Path, nodes: usize, topics: u32, seconds: f64) -> Result<Place> {
         let root = root.canonicalize()?;
         let dir = root.join("target/bench");
         std::fs::create_dir_all(&dir)?;
@@ -44,15 +54,19 @@ impl Place {
         if !git(&["status", "--porcelain", "--", "crates", NO_TESTS])?.is_empty() {
             commit.push_str("-changed");
         }
-        let plimsoll = root.join("target/release/plimsoll");
+        let plimsoll = match std::env::var_os("CARGO_TARGET_DIR") {
+            Some(target) => PathBuf::from(target).join("release/plimsoll"),
+            None => root.join("target/release/plimsoll"),
+        };
         let kafka = root.join("target/clients/kafka-4.4.0");
         let trial = topics != TOPICS || seconds < SHORTEST;
-        Ok(Place { root, dir, plimsoll, kafka, commit, topics, trial })
+        Ok(Place { root, dir, plimsoll, kafka, commit, topics, nodes, trial })
     }
 
+    /// What was measured, in a file for each row: committed, so that a row that is measured anew leaves the
+    /// others as they are.
     pub(crate) fn results(&self) -> PathBuf {
-        let name = if self.trial { format!("{}-trial", self.commit) } else { self.commit.clone() };
-        self.dir.join("results").join(name)
+        if self.trial { self.dir.join("trial") } else { self.root.join("benches/results") }
     }
 }
 
@@ -64,6 +78,8 @@ pub(crate) struct ClientFigures {
     pub(crate) uncompressed_bytes: u64,
     pub(crate) requests: u64,
     pub(crate) errors: u64,
+    #[serde(default)]
+    pub(crate) first_error: Option<i16>,
     pub(crate) mb_per_s: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
@@ -85,6 +101,16 @@ pub(crate) struct Sample {
     pub(crate) partition_kb: f64,
     #[serde(default)]
     pub(crate) idle_cpu_percent: f64,
+    #[serde(default)]
+    pub(crate) replica_kb: f64,
+    #[serde(default)]
+    pub(crate) many_to_ten: f64,
+    /// Records that a client had to give up.
+    #[serde(default)]
+    pub(crate) errors: u64,
+    /// Without an acknowledgement after each kill.
+    #[serde(default)]
+    pub(crate) gaps_ms: Vec<f64>,
 }
 
 impl Sample {
@@ -107,24 +133,27 @@ impl Sample {
             Figure::Made => self.made_ms,
             Figure::PartitionKb => self.partition_kb,
             Figure::IdleCpu => self.idle_cpu_percent,
+            Figure::Pss => self.broker.pss_mb,
+            Figure::ReplicaKb => self.replica_kb,
+            Figure::LongestGap => self.gaps_ms.iter().copied().fold(0.0, f64::max),
+            Figure::MedianGap => median(self.gaps_ms.clone()).0,
+            Figure::ManyToTen => self.many_to_ten,
+            Figure::Errors => self.errors as f64,
         }
     }
 }
 
-/// All pairs of a row: (ours, Kafka's).
+/// All pairs of a row: (ours, Kafka's, if it is measured beside).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Measured {
     /// Seconds a run.
     #[serde(default)]
     pub(crate) seconds: f64,
-    /// When the row ended, ms since 1970.
-    #[serde(default)]
-    pub(crate) at_ms: f64,
     /// Whether each broker had a file system of its own.
     #[serde(default)]
     pub(crate) own_file_systems: bool,
     pub(crate) probes: Probes,
-    pub(crate) pairs: Vec<(Sample, Sample)>,
+    pub(crate) pairs: Vec<(Sample, Option<Sample>)>,
 }
 
 fn bench(
@@ -150,7 +179,8 @@ fn figures(mut command: Command) -> Result<ClientFigures> {
     }
     let client: ClientFigures = serde_json::from_slice(&output.stdout).context("the figures of the load")?;
     if client.errors > 0 {
-        bail!("{command:?}: {} requests were refused", client.errors);
+        let (count, first) = (client.errors, client.first_error);
+        bail!("{command:?}: {count} batches were refused, the first with code {first:?}");
     }
     Ok(client)
 }
@@ -166,9 +196,9 @@ fn strings(args: &[&str], seconds: Option<f64>) -> Vec<String> {
 fn one_run(place: &Place, row: &Row, system: &System, topic: &str, seconds: f64) -> Result<Sample> {
     let make = |what: &str, args: &[String]| bench(place, system, what, topic, row.partitions, args);
     let timed = |command: Command| -> Result<Sample> {
-        let before = usage(system.pid())?;
+        let before = system.usage()?;
         let client = figures(command)?;
-        Ok(Sample { client, broker: usage(system.pid())?.since(before), ..Sample::default() })
+        Ok(Sample { client, broker: system.usage()?.since(before), ..Sample::default() })
     };
     match row.load {
         Load::Produce(args) => timed(make("produce", &strings(args, Some(seconds)))),
@@ -186,20 +216,20 @@ fn one_run(place: &Place, row: &Row, system: &System, topic: &str, seconds: f64)
                 "consume",
                 &strings(&["--tail", "--readers", &readers, "--seconds", &limit, "--idle", "3"], None),
             );
-            let before = usage(system.pid())?;
+            let before = system.usage()?;
             let child = consumer.stdout(Stdio::piped()).spawn()?;
             std::thread::sleep(std::time::Duration::from_millis(500));
             figures(make("produce", &strings(produce, Some(seconds))))?;
             let output = child.wait_with_output()?;
             let client: ClientFigures =
                 serde_json::from_slice(&output.stdout).context("the readers' figures")?;
-            let mut broker = usage(system.pid())?.since(before);
+            let mut broker = system.usage()?.since(before);
             broker.user_s -= alone.broker.user_s;
             broker.system_s -= alone.broker.system_s;
             broker.background_s -= alone.broker.background_s;
             Ok(Sample { client, broker, ..Sample::default() })
         }
-        Load::Idle | Load::Start(_) | Load::Many => bail!("{} starts its brokers itself", row.name),
+        _ => bail!("{} starts its brokers itself", row.name),
     }
 }
 
@@ -211,105 +241,170 @@ fn delete_topic(place: &Place, system: &System, topic: &str) {
         .status();
 }
 
-/// Measures a row and keeps its samples by commit.
+/// Disks of both kinds, one for each node.
+struct Disks([Vec<Disk>; 2]);
+
+const KINDS: [Kind; 2] = [Kind::Plimsoll, Kind::Kafka];
+
+impl Disks {
+    fn new(place: &Place) -> Result<Disks> {
+        let of = |name: &str| -> Result<Vec<Disk>> {
+            (1..=place.nodes).map(|node| Disk::new(&place.dir, &format!("{name}-{node}"))).collect()
+        };
+        Ok(Disks([of("plimsoll")?, of("kafka")?]))
+    }
+
+    fn own(&self) -> bool {
+        self.0.iter().flatten().all(|disk| disk.own)
+    }
+
+    /// Where the machine is probed.
+    fn first(&self) -> &Path {
+        self.0[0][0].root()
+    }
+
+    fn settle(&self) {
+        self.0.iter().flatten().for_each(Disk::settle);
+    }
+}
+
+/// Measures a row and keeps what came out.
 pub(crate) fn measure(place: &Place, row: &Row, pairs: usize, seconds: f64) -> Result<()> {
     println!("{}: {}", row.name, row.what);
-    check_room(&place.dir)?;
-    let disks = (Disk::new(&place.dir, "plimsoll")?, Disk::new(&place.dir, "kafka")?);
-    let mut measured =
-        Measured { seconds, own_file_systems: disks.0.own && disks.1.own, ..Measured::default() };
+    let room = match place.nodes {
+        _ if row.load.starts_anew() => LITTLE_ROOM,
+        1 => ROOM,
+        // Three replicas, each at a third of the speed.
+        _ => ROOM / 4 * 3,
+    };
+    check_room(&place.dir, room)?;
+    let disks = Disks::new(place)?;
+    let mut measured = Measured { seconds, own_file_systems: disks.own(), ..Measured::default() };
     let pairs = pairs.min(row.most_pairs);
     if row.load.starts_anew() {
-        measured.probes = probe(disks.0.root())?;
+        measured.probes = probe(disks.first())?;
         measured.pairs = anew(place, row, &disks, pairs, seconds)?;
     } else {
         running(place, row, &disks, pairs, &mut measured)?;
     }
-    measured.at_ms = wall_ms();
-    std::fs::create_dir_all(place.results())?;
-    let file = place.results().join(format!("{}.json", row.name));
+    let raw = place.dir.join("raw");
+    std::fs::create_dir_all(&raw)?;
+    let commit = if place.trial { "trial" } else { place.commit.as_str() };
+    let file = raw.join(format!("{}-{commit}.json", row.name));
     std::fs::write(&file, serde_json::to_vec_pretty(&measured)?)?;
-    Ok(())
+    Summary::of(place, row, &measured).keep(place, row)
 }
 
 /// Who goes first alternates.
-fn order(pair: usize) -> [usize; 2] {
-    if pair.is_multiple_of(2) { [0, 1] } else { [1, 0] }
+fn order(row: &Row, pair: usize) -> &'static [usize] {
+    match (row.beside_kafka, pair.is_multiple_of(2)) {
+        (false, _) => &[0],
+        (true, true) => &[0, 1],
+        (true, false) => &[1, 0],
+    }
 }
 
-/// Both brokers are started and warmed once; each run has a topic of its own.
-fn running(
-    place: &Place,
-    row: &Row,
-    disks: &(Disk, Disk),
-    pairs: usize,
-    measured: &mut Measured,
-) -> Result<()> {
-    let start = |kind, disk| Setup::new(place, kind, row.durability, disk)?.start();
-    let systems = [start(Kind::Plimsoll, &disks.0)?, start(Kind::Kafka, &disks.1)?];
-    for system in &systems {
-        one_run(place, row, system, "warm-up", measured.seconds)
-            .with_context(|| format!("warm {:?}", system.kind))?;
-        delete_topic(place, system, "warm-up");
+fn pair_of(mut samples: [Option<Sample>; 2]) -> (Sample, Option<Sample>) {
+    (samples[0].take().unwrap_or_default(), samples[1].take())
+}
+
+/// One run of load, or of three of Apache Kafka's processes as many as they take until a GB costs no less than
+/// before: on two busy cores they are long in being compiled.
+fn warm(place: &Place, row: &Row, system: &System, seconds: f64) -> Result<()> {
+    let load = |seconds| one_run(place, row, system, "warm-up", seconds);
+    if place.trial || place.nodes == 1 || system.kind == Kind::Plimsoll {
+        return load(seconds).map(|_| ());
+    }
+    let (begun, mut before) = (Instant::now(), f64::INFINITY);
+    loop {
+        let cost = load(WARM_UP.0 / 3.0)?.figure(Figure::CpuPerGb);
+        let warmed = begun.elapsed().as_secs_f64();
+        println!("  {:?} after {warmed:.0} s of load: {cost:.2} CPU-s/GB", system.kind);
+        if warmed > WARM_UP.1 || warmed > WARM_UP.0 && cost > 0.85 * before {
+            return Ok(());
+        }
+        before = cost;
+    }
+}
+
+/// The load generator does not follow leaders: where one moves, the run is made again.
+fn tried(place: &Place, row: &Row, system: &System, topic: &str, seconds: f64) -> Result<Sample> {
+    for attempt in 1..TRIES {
+        let topic = format!("{topic}-{attempt}");
+        let tried = one_run(place, row, system, &topic, seconds);
+        delete_topic(place, system, &topic);
+        match tried {
+            Err(error) if place.nodes > 1 => println!("  {:?}, once more: {error:#}", system.kind),
+            done => return done,
+        }
+    }
+    let last = one_run(place, row, system, topic, seconds);
+    delete_topic(place, system, topic);
+    last
+}
+
+/// Both kinds are started and warmed once; each run has a topic of its own.
+fn running(place: &Place, row: &Row, disks: &Disks, pairs: usize, measured: &mut Measured) -> Result<()> {
+    let mut systems = Vec::new();
+    for at in order(row, 0) {
+        let system = Setup::new(place, KINDS[*at], row.durability, &disks.0[*at])?.start()?;
+        if place.nodes > 1 {
+            three::formed(place, &system)?;
+        }
+        warm(place, row, &system, measured.seconds).with_context(|| format!("warm {:?}", system.kind))?;
+        delete_topic(place, &system, "warm-up");
+        systems.push(system);
     }
     // A trial is not worth the time that this takes.
     let mut ballast = if place.trial { None } else { Some(Ballast::new(&place.dir)?) };
     let mut refill = || ballast.as_mut().map_or(Ok(()), Ballast::refill);
     refill()?;
-    measured.probes = probe(disks.0.root())?;
+    measured.probes = probe(disks.first())?;
     let appends = &mut measured.probes.append_cpu_s_per_gb;
     appends.clear();
     for pair in 0..pairs {
         let topic = format!("{}-{pair}", row.name);
-        let mut samples = [Sample::default(), Sample::default()];
-        let mut settle = || {
-            disks.0.settle();
-            disks.1.settle();
-            refill()
-        };
-        for at in order(pair) {
+        let mut samples = [None, None];
+        for at in order(row, pair) {
             // Before each, so that it is the same for whoever goes first.
-            appends.push(append(disks.0.root())?);
-            settle()?;
-            let sample = one_run(place, row, &systems[at], &topic, measured.seconds)
-                .with_context(|| format!("pair {pair}, {:?}", systems[at].kind))?;
-            println!("  pair {pair} {:?}: {}", systems[at].kind, describe(row, &sample));
-            samples[at] = sample;
-            delete_topic(place, &systems[at], &topic);
+            appends.push(append(disks.first())?);
+            disks.settle();
+            refill()?;
+            let sample = tried(place, row, &systems[*at], &topic, measured.seconds)
+                .with_context(|| format!("pair {pair}, {:?}", KINDS[*at]))?;
+            println!("  pair {pair} {:?}: {}", KINDS[*at], describe(row, &sample));
+            samples[*at] = Some(sample);
         }
-        let [own, other] = samples;
-        measured.pairs.push((own, other));
+        measured.pairs.push(pair_of(samples));
     }
     Ok(())
 }
 
-/// Each run starts its broker: on new files, or on those that the run before left.
+/// Each run starts its brokers: on new files, or on those that the run before left.
 fn anew(
     place: &Place,
     row: &Row,
-    disks: &(Disk, Disk),
+    disks: &Disks,
     pairs: usize,
     seconds: f64,
-) -> Result<Vec<(Sample, Sample)>> {
+) -> Result<Vec<(Sample, Option<Sample>)>> {
     let keeps = matches!(row.load, Load::Start(Before::Clean | Before::Killed));
     let mut kept: [Option<Cold>; 2] = [None, None];
     let mut all = Vec::new();
     for pair in 0..pairs {
-        let mut samples = [Sample::default(), Sample::default()];
-        for at in order(pair) {
-            let (kind, disk) = [(Kind::Plimsoll, &disks.0), (Kind::Kafka, &disks.1)][at];
+        let mut samples = [None, None];
+        for at in order(row, pair).iter().copied() {
             let mut cold = match kept[at].take() {
                 Some(cold) => cold,
-                None => Cold::new(Setup::new(place, kind, row.durability, disk)?),
+                None => Cold::new(Setup::new(place, KINDS[at], row.durability, &disks.0[at])?),
             };
-            disk.settle();
+            disks.settle();
             let sample = cold.run(place, row, pair, seconds)?;
-            println!("  pair {pair} {kind:?}: {}", describe(row, &sample));
-            samples[at] = sample;
+            println!("  pair {pair} {:?}: {}", KINDS[at], describe(row, &sample));
+            samples[at] = Some(sample);
             kept[at] = Some(cold).filter(|_| keeps);
         }
-        let [own, other] = samples;
-        all.push((own, other));
+        all.push(pair_of(samples));
     }
     Ok(all)
 }

@@ -1,6 +1,8 @@
-//! Starting and stopping the two brokers.
+//! Starting and stopping both kinds of brokers: one of them, or three that are a cluster.
 use crate::disk::Disk;
+use crate::kafka;
 use crate::run::Place;
+use crate::usage::{Usage, usage};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::net::{TcpListener, TcpStream};
@@ -26,21 +28,27 @@ pub(crate) enum Durability {
     Defaults,
 }
 
-/// A broker's files and command line: it can be started on the same data again and again.
-pub(crate) struct Setup {
-    pub(crate) kind: Kind,
-    pub(crate) port: u16,
-    program: PathBuf,
+/// One process: its files and its command line.
+struct Node {
+    port: u16,
     args: Vec<String>,
     log: PathBuf,
 }
 
-/// A running broker.
+/// The files and command lines of a broker, or of three that are a cluster: they can be started on the same data again
+/// and again.
+pub(crate) struct Setup {
+    pub(crate) kind: Kind,
+    program: PathBuf,
+    nodes: Vec<Node>,
+}
+
+/// Running brokers: one, or three that are a cluster.
 pub(crate) struct System {
     pub(crate) kind: Kind,
-    pub(crate) port: u16,
-    child: Child,
-    /// When the process was started, ms since 1970.
+    setup: Setup,
+    children: Vec<Child>,
+    /// When the first process was started, ms since 1970.
     pub(crate) started_at_ms: f64,
 }
 
@@ -52,45 +60,58 @@ fn free_port() -> Result<u16> {
 }
 
 impl Setup {
-    /// Empties `disk` for a new data directory; Kafka's is formatted.
-    pub(crate) fn new(place: &Place, kind: Kind, durability: Durability, disk: &Disk) -> Result<Setup> {
-        disk.empty()?;
-        let log = place.dir.join(if kind == Kind::Kafka { "kafka.log" } else { "plimsoll.log" });
-        let _ = std::fs::remove_file(log);
-        let data = disk.root();
-        match kind {
-            Kind::Plimsoll => plimsoll(place, durability, data),
-            Kind::Kafka => kafka(place, durability, data),
+    /// Empties `disks`, one for each node, for new data directories; Kafka's are formatted.
+    pub(crate) fn new(place: &Place, kind: Kind, durability: Durability, disks: &[Disk]) -> Result<Setup> {
+        let mut ports = Vec::new();
+        for disk in disks {
+            disk.empty()?;
+            ports.push((free_port()?, free_port()?));
         }
+        let mut nodes = Vec::new();
+        for (at, disk) in disks.iter().enumerate() {
+            let name = if kind == Kind::Kafka { "kafka" } else { "plimsoll" };
+            let log = place.dir.join(format!("{name}-{}.log", at + 1));
+            let _ = std::fs::remove_file(&log);
+            let args = match kind {
+                Kind::Plimsoll => plimsoll(durability, disk.root(), at, &ports)?,
+                Kind::Kafka => kafka::prepare(place, durability, disk.root(), at, &ports)?,
+            };
+            nodes.push(Node { port: ports[at].0, args, log });
+        }
+        let program = if kind == Kind::Kafka { PathBuf::from("java") } else { place.plimsoll.clone() };
+        Ok(Setup { kind, program, nodes })
     }
 
+    /// Of the first node.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.nodes[0].port)
     }
 
-    /// Starts the process and does not wait for it.
-    pub(crate) fn spawn(&self) -> Result<System> {
-        let log = std::fs::File::options().create(true).append(true).open(&self.log)?;
+    /// Of all nodes, with commas between them.
+    pub(crate) fn addresses(&self) -> String {
+        let all: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        all.join(",")
+    }
+
+    fn spawn_node(&self, at: usize) -> Result<Child> {
+        let node = &self.nodes[at];
+        let log = std::fs::File::options().create(true).append(true).open(&node.log)?;
         let mut command = Command::new(&self.program);
-        command.args(&self.args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let started_at_ms = wall_ms();
-        let child = command.spawn().with_context(|| format!("start {}", self.program.display()))?;
-        Ok(System { kind: self.kind, port: self.port, child, started_at_ms })
+        command.args(&node.args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.spawn().with_context(|| format!("start {}", self.program.display()))
     }
 
-    /// Starts the process and waits until its port is open.
-    pub(crate) fn start(&self) -> Result<System> {
+    /// Starts the processes and does not wait for them.
+    pub(crate) fn spawn(self) -> Result<System> {
+        let started_at_ms = wall_ms();
+        let children = (0..self.nodes.len()).map(|at| self.spawn_node(at)).collect::<Result<_>>()?;
+        Ok(System { kind: self.kind, setup: self, children, started_at_ms })
+    }
+
+    /// Starts the processes and waits until their ports are open.
+    pub(crate) fn start(self) -> Result<System> {
         let mut system = self.spawn()?;
-        let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            if let Some(status) = system.child.try_wait()? {
-                bail!("{:?} ended at its start ({status}): see {}", self.kind, self.log.display());
-            }
-            if start.elapsed() > PATIENCE {
-                bail!("{:?} did not open its port within {PATIENCE:?}", self.kind);
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        (0..system.children.len()).try_for_each(|at| system.wait_for_port(at))?;
         Ok(system)
     }
 }
@@ -101,19 +122,55 @@ pub(crate) fn wall_ms() -> f64 {
 }
 
 impl System {
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.setup.address()
     }
 
-    /// A clean stop; waits for the end.
-    pub(crate) fn stop(mut self) -> Result<()> {
-        Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+    pub(crate) fn addresses(&self) -> String {
+        self.setup.addresses()
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.children.len()
+    }
+
+    /// What all processes together used and hold.
+    pub(crate) fn usage(&self) -> Result<Usage> {
+        let mut total = Usage::default();
+        for child in &self.children {
+            total = total.and(usage(child.id())?);
+        }
+        Ok(total)
+    }
+
+    fn wait_for_port(&mut self, at: usize) -> Result<()> {
         let start = Instant::now();
-        while self.child.try_wait()?.is_none() {
+        let node = &self.setup.nodes[at];
+        while TcpStream::connect(("127.0.0.1", node.port)).is_err() {
+            if let Some(status) = self.children[at].try_wait()? {
+                bail!("{:?} ended at its start ({status}): see {}", self.kind, node.log.display());
+            }
+            if start.elapsed() > PATIENCE {
+                bail!("{:?} did not open its port within {PATIENCE:?}", self.kind);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// kill -9 of one node.
+    pub(crate) fn kill_node(&mut self, at: usize) -> Result<()> {
+        self.children[at].kill()?;
+        self.children[at].wait()?;
+        Ok(())
+    }
+
+    /// A clean stop of one node; waits for the end.
+    pub(crate) fn stop_node(&mut self, at: usize) -> Result<()> {
+        Command::new("kill").args(["-TERM", &self.children[at].id().to_string()]).status()?;
+        let start = Instant::now();
+        while self.children[at].try_wait()?.is_none() {
             if start.elapsed() > PATIENCE {
                 bail!("{:?} did not stop within {PATIENCE:?}", self.kind);
             }
@@ -121,90 +178,69 @@ impl System {
         }
         Ok(())
     }
+
+    /// Starts a node again that was stopped or killed.
+    pub(crate) fn start_node(&mut self, at: usize) -> Result<()> {
+        self.children[at] = self.setup.spawn_node(at)?;
+        self.wait_for_port(at)
+    }
+
+    /// A clean stop of all; what is on disk can be started again.
+    pub(crate) fn stop(mut self) -> Result<Setup> {
+        (0..self.children.len()).try_for_each(|at| self.stop_node(at))?;
+        Ok(self.take())
+    }
+
+    /// kill -9 of all; what is on disk can be started again.
+    pub(crate) fn kill(mut self) -> Result<Setup> {
+        (0..self.children.len()).try_for_each(|at| self.kill_node(at))?;
+        Ok(self.take())
+    }
+
+    fn take(&mut self) -> Setup {
+        self.children.clear();
+        let empty = Setup { kind: self.kind, program: PathBuf::new(), nodes: Vec::new() };
+        std::mem::replace(&mut self.setup, empty)
+    }
 }
 
 impl Drop for System {
-    /// kill -9, as far as it still runs.
+    /// kill -9, as far as they still run.
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
-fn plimsoll(place: &Place, durability: Durability, data: &Path) -> Result<Setup> {
-    let (port, http) = (free_port()?, free_port()?);
+/// Ports of each node: clients', controllers'.
+pub(crate) type Ports = [(u16, u16)];
+
+/// All nodes as `controller.quorum.voters` names them.
+pub(crate) fn voters(ports: &Ports) -> String {
+    let all: Vec<String> = (1..).zip(ports).map(|(id, (_, port))| format!("{id}@127.0.0.1:{port}")).collect();
+    all.join(",")
+}
+
+fn plimsoll(durability: Durability, data: &Path, at: usize, ports: &Ports) -> Result<Vec<String>> {
+    let ((port, controller), http) = (ports[at], free_port()?);
     let mut args: Vec<String> = vec!["serve".into(), "--data-dir".into(), data.display().to_string()];
-    args.extend(["--listener".into(), format!("PLAINTEXT://127.0.0.1:{port}")]);
     args.extend(["--http-listener".into(), format!("127.0.0.1:{http}")]);
+    let mut set = |line: String| args.extend(["--set".to_owned(), line]);
     if durability == Durability::PageCache {
-        args.extend(["--set".into(), "write.caching=true".into()]);
+        set("write.caching=true".into());
     }
-    let (program, log) = (place.plimsoll.clone(), place.dir.join("plimsoll.log"));
-    Ok(Setup { kind: Kind::Plimsoll, port, program, args, log })
-}
-
-fn java(jars: &Path, flags: &[&str], class: &str, args: &[&str]) -> Vec<String> {
-    let classes = format!("{}/*", jars.display());
-    let all = flags.iter().copied().chain(["-cp", &classes, class]).chain(args.iter().copied());
-    all.map(str::to_owned).collect()
-}
-
-/// What Kafka's own start script sets, and the heap of 1 GB.
-const FLAGS: [&str; 8] = [
-    "-Xms1g",
-    "-Xmx1g",
-    "-server",
-    "-XX:+UseG1GC",
-    "-XX:MaxGCPauseMillis=20",
-    "-XX:InitiatingHeapOccupancyPercent=35",
-    "-XX:+ExplicitGCInvokesConcurrent",
-    "-Djava.awt.headless=true",
-];
-const LOGGING: &str = "rootLogger.level = WARN\nrootLogger.appenderRef.c.ref = c\n\
-                       appender.c.type = Console\nappender.c.name = c\nappender.c.layout.type = PatternLayout\n";
-
-fn kafka_properties(durability: Durability, port: u16, controller: u16, data: &Path) -> String {
-    // Deleted topics give their space back after a second instead of a minute: a run would find the file
-    // system filled by the one before. Nothing that is measured depends on it.
-    let mut text = format!(
-        "process.roles=broker,controller\nnode.id=1\n\
-         controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         controller.listener.names=CONTROLLER\nlog.dirs={}\n\
-         offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
-         transaction.state.log.min.isr=1\nshare.coordinator.state.topic.replication.factor=1\n\
-         share.coordinator.state.topic.min.isr=1\nlog.segment.delete.delay.ms=1000\n",
-        data.display()
-    );
-    if durability == Durability::Fsync {
-        text.push_str("log.flush.interval.messages=1\n");
+    if ports.len() == 1 {
+        set(format!("listeners=PLAINTEXT://127.0.0.1:{port}"));
+        return Ok(args);
     }
-    text
-}
-
-fn kafka(place: &Place, durability: Durability, data: &Path) -> Result<Setup> {
-    let (port, controller) = (free_port()?, free_port()?);
-    let config = place.dir.join("kafka.properties");
-    std::fs::write(&config, kafka_properties(durability, port, controller, data))?;
-    let config = config.display().to_string();
-    let logging = place.dir.join("log4j2.properties");
-    std::fs::write(&logging, LOGGING)?;
-    let logging = format!("-Dlog4j2.configurationFile={}", logging.display());
-    let id = "4L6g3nShT-eMCtK--X86sw";
-    let format = Command::new("java")
-        .args(java(
-            &place.kafka,
-            &[&logging],
-            "kafka.tools.StorageTool",
-            &["format", "--standalone", "-t", id, "-c", &config],
-        ))
-        .output()
-        .context("java is missing")?;
-    if !format.status.success() {
-        bail!("formatting Kafka's directory failed: {}", String::from_utf8_lossy(&format.stderr));
-    }
-    let flags: Vec<&str> = std::iter::once(logging.as_str()).chain(FLAGS).collect();
-    let args = java(&place.kafka, &flags, "kafka.Kafka", &[&config]);
-    let log = place.dir.join("kafka.log");
-    Ok(Setup { kind: Kind::Kafka, port, program: PathBuf::from("java"), args, log })
+    set(format!("node.id={}", at + 1));
+    set(format!("controller.quorum.voters={}", voters(ports)));
+    set(format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"));
+    set("controller.listener.names=CONTROLLER".into());
+    set(format!("default.replication.factor={}", ports.len()));
+    set("min.insync.replicas=2".into());
+    set(format!("offsets.topic.replication.factor={}", ports.len()));
+    Ok(args)
 }

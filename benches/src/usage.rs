@@ -16,6 +16,9 @@ pub(crate) struct Usage {
     pub(crate) rss_mb: f64,
     pub(crate) anonymous_mb: f64,
     pub(crate) peak_mb: f64,
+    /// Resident memory in which what several processes share counts once.
+    #[serde(default)]
+    pub(crate) pss_mb: f64,
 }
 
 const TICKS: f64 = 100.0;
@@ -42,11 +45,13 @@ pub(crate) fn usage(pid: u32) -> Result<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the broker is gone")?;
     let (user_s, system_s) = seconds(&stat);
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let mb = |name: &str| {
-        let line = status.lines().find(|l| l.starts_with(name)).unwrap_or_default();
+    let mb_of = |text: &str, name: &str| {
+        let line = text.lines().find(|l| l.starts_with(name)).unwrap_or_default();
         line.split_whitespace().nth(1).and_then(|f| f.parse::<f64>().ok()).unwrap_or_default() * 1024.0 / 1e6
     };
+    let shares = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let machine = fs::read_to_string("/proc/stat")?;
+    let mb = |name: &str| mb_of(&status, name);
     let cpu: Vec<f64> = machine
         .lines()
         .next()
@@ -65,6 +70,7 @@ pub(crate) fn usage(pid: u32) -> Result<Usage> {
         rss_mb: mb("VmRSS:"),
         anonymous_mb: mb("RssAnon:"),
         peak_mb: mb("VmHWM:"),
+        pss_mb: mb_of(&shares, "Pss:"),
     })
 }
 
@@ -77,6 +83,20 @@ impl Usage {
             machine_s: self.machine_s - before.machine_s,
             background_s: self.background_s - before.background_s,
             ..self
+        }
+    }
+
+    /// Two processes together.
+    pub(crate) fn and(self, other: Usage) -> Usage {
+        Usage {
+            user_s: self.user_s + other.user_s,
+            system_s: self.system_s + other.system_s,
+            machine_s: other.machine_s,
+            background_s: self.background_s + other.background_s,
+            rss_mb: self.rss_mb + other.rss_mb,
+            anonymous_mb: self.anonymous_mb + other.anonymous_mb,
+            peak_mb: self.peak_mb + other.peak_mb,
+            pss_mb: self.pss_mb + other.pss_mb,
         }
     }
 

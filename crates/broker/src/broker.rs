@@ -163,7 +163,8 @@ impl Broker {
         let mut asked = Asked::new(self.stop, fenced)?;
         // It may be long until a majority is there: clients are told so instead of being kept waiting.
         let sockets = Some((bound, http));
-        let (early, late) = if others.is_some() { (sockets, None) } else { (None, sockets) };
+        let waits = others.as_ref().is_some_and(|others| others.needs_others());
+        let (early, late) = if waits { (sockets, None) } else { (None, sockets) };
         let early = early.map(|(bound, http)| start(&shared, bound, http)).transpose()?;
         tokio::select! {
             biased;
@@ -298,7 +299,11 @@ async fn ready(shared: &Rc<Shared>, others: Option<&PeerSettings>) -> Result<(),
             && Instant::now() >= say
         {
             say += peers::SAY_EVERY;
-            let voters = peers::waits_for(shared, others);
+            let voters = peers::waits_for(shared);
+            if others.needs_others() && !shared.core.look(Node::knows_cluster) {
+                tracing::warn!("waiting for a cluster: {}", shared.finding.why());
+                continue;
+            }
             match shared.core.metadata_leader() {
                 Some(leader) => tracing::warn!(
                     "waiting until node {leader}, which leads the metadata, has registered this node: {voters}"

@@ -163,6 +163,10 @@ fn patience(request: &Request) -> Duration {
         Request::CreateTopics(r) => ms(r.timeout_ms),
         Request::DeleteTopics(r) => ms(r.timeout_ms),
         Request::CreatePartitions(r) => ms(r.timeout_ms),
+        Request::AlterPartitionReassignments(r) => ms(r.timeout_ms),
+        Request::ListPartitionReassignments(r) => ms(r.timeout_ms),
+        Request::UpdateFeatures(r) => ms(r.timeout_ms),
+        Request::AddRaftVoter(r) => ms(r.timeout_ms),
         _ => handlers::alter_configs::PATIENCE,
     }
 }
@@ -224,13 +228,26 @@ async fn answer(shared: &Rc<Shared>, ctx: &RequestContext, request: Request) -> 
         Request::OffsetForLeaderEpoch(r) => h::offset_for_leader_epoch::handle(shared, ctx, r).await.into(),
         Request::DescribeConfigs(r) => h::describe_configs::handle(shared, ctx, r).into(),
         Request::AlterConfigs(r) => h::alter_configs::handle(shared, ctx, r).await.into(),
+        Request::AlterReplicaLogDirs(r) => h::alter_replica_log_dirs::handle(shared, ctx, r).into(),
+        Request::ElectLeaders(r) => h::elect_leaders::handle(shared, ctx, r).await.into(),
         Request::DescribeLogDirs(r) => h::describe_log_dirs::handle(shared, ctx, r).into(),
         Request::CreatePartitions(r) => h::create_partitions::handle(shared, ctx, r).await.into(),
         Request::DeleteGroups(r) => h::delete_groups::handle(shared, ctx, r).await.into(),
         Request::IncrementalAlterConfigs(r) => {
             h::incremental_alter_configs::handle(shared, ctx, r).await.into()
         }
+        Request::AlterPartitionReassignments(r) => {
+            h::alter_partition_reassignments::handle(shared, ctx, r).await.into()
+        }
+        Request::ListPartitionReassignments(r) => {
+            h::list_partition_reassignments::handle(shared, ctx, r).into()
+        }
+        Request::UnregisterBroker(r) => h::unregister_broker::handle(shared, ctx, r).await.into(),
         Request::OffsetDelete(r) => h::offset_delete::handle(shared, ctx, r).await.into(),
+        Request::DescribeQuorum(r) => h::describe_quorum::handle(shared, ctx, r).into(),
+        Request::UpdateFeatures(r) => h::update_features::handle(shared, ctx, r).await.into(),
+        Request::AddRaftVoter(r) => h::raft_voter::add(shared, ctx, r).await.into(),
+        Request::RemoveRaftVoter(r) => h::raft_voter::remove(shared, ctx, r).await.into(),
         Request::DescribeCluster(r) => h::describe_cluster::handle(shared, ctx, r).into(),
         Request::DescribeProducers(r) => h::describe_producers::handle(shared, ctx, r).into(),
         Request::ListConfigResources(r) => h::list_config_resources::handle(shared, ctx, r).into(),

@@ -4,6 +4,7 @@ use crate::connections::Handle;
 use crate::context::{ConnectionInfo, Principal};
 use crate::metrics::handles::{Closed, Refused};
 use crate::metrics::names;
+use crate::peers;
 use crate::settings::Settings;
 use crate::shared::{Complaint, Shared};
 use std::io;
@@ -109,6 +110,26 @@ impl Drop for Open {
 
 async fn run(shared: Rc<Shared>, stream: TcpStream, key: usize, handle: Rc<Handle>) {
     let mut open = Open { shared: shared.clone(), key, reason: Closed::Io };
+    if peers::on_client_listeners(&shared) {
+        // Requests begin with a length, which is not negative; other nodes begin otherwise.
+        let mut first = [0];
+        let begins = tokio::select! {
+            biased;
+            reason = handle.closing() => {
+                open.reason = reason;
+                return;
+            }
+            begins = stream.peek(&mut first) => begins,
+        };
+        if begins.is_ok_and(|n| n > 0) && first[0] == peer::MAGIC[0] {
+            let at = stream.peer_addr();
+            drop(open);
+            if let Ok(at) = at {
+                peers::on_client_listener(shared, stream, at).await;
+            }
+            return;
+        }
+    }
     // Answers are small and awaited: they must not wait for more.
     if stream.set_nodelay(true).is_ok() {
         open.reason = connection::serve(shared, stream, handle).await;

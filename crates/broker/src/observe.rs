@@ -6,7 +6,8 @@ use crate::metrics::render::{GroupRow, PartitionRow, Snapshot, labels};
 use crate::peers;
 use crate::shared::{Complaint, Shared};
 use coordinator::GroupEvent;
-use node::Event;
+use model::{ErrorCode, GroupKey, NodeId};
+use node::{Event, InstallEvent};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -49,6 +50,14 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
                 "disk full: appends without room were given up, their producers send them again"
             );
         }
+        Event::Moved { key } => {
+            shared.metrics.moved.increment(1);
+            tracing::info!(group = %key, "its replicas are those that were wanted");
+        }
+        Event::ReplicaGone { key } => {
+            shared.metrics.replicas_removed.increment(1);
+            tracing::info!(group = %key, "its replica here is wanted no more: its files are being removed");
+        }
         Event::GroupFailed { key, detail } => tracing::error!(group = %key, detail, "partition offline"),
         Event::Synced { micros, files, .. } => {
             shared.metrics.sync_seconds.record(micros as f64 / 1e6);
@@ -62,8 +71,46 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
                 tracing::error!(node, group = %key, why, "a message of a replica was refused");
             });
         }
+        Event::Install { key, node, what } => on_install(key, node, what),
+        Event::Freed { key, lost: false } => {
+            tracing::info!(group = %key, "power was lost under write.caching: this replica has caught up and votes again");
+        }
+        Event::Freed { key, lost: true } => tracing::error!(
+            group = %key,
+            "power was lost under write.caching on a majority of the replicas: the longest log leads, and what was \
+             acknowledged and is not in it is gone"
+        ),
         Event::Leads { key, epoch } => tracing::debug!(group = %key, epoch, "leads"),
+        Event::NotRegistered(code) => shared.complain(Complaint::Peer, || {
+            let why = match code {
+                ErrorCode::UnsupportedVersion => {
+                    "the cluster is at a feature level that this program does not support"
+                }
+                ErrorCode::InvalidRegistration => "this node is known with another data directory",
+                _ => "a later start of this node is known: two processes run as one node",
+            };
+            tracing::error!(%code, why, "the leader of the metadata does not register this node");
+        }),
         Event::Group(event) => on_group_event(event),
+    }
+}
+
+fn on_install(key: GroupKey, node: NodeId, what: InstallEvent) {
+    match what {
+        InstallEvent::Begun { index, resumes } => tracing::info!(
+            group = %key,
+            node,
+            index,
+            resumes,
+            "replica is behind what its leader keeps: it is brought up from a checkpoint"
+        ),
+        InstallEvent::Resumed { index } => tracing::debug!(group = %key, node, index, "install goes on"),
+        InstallEvent::Finished { index, bytes, ms } => {
+            tracing::info!(group = %key, node, index, bytes, ms, "replica is brought up from a checkpoint");
+        }
+        InstallEvent::Failed { why } => {
+            tracing::error!(group = %key, node, why, "replica could not be brought up, the next offer begins anew");
+        }
     }
 }
 

@@ -54,14 +54,25 @@ pub struct PeerAddress {
 /// The other nodes and what is needed to talk to them.
 #[derive(Clone, Debug)]
 pub struct PeerSettings {
-    /// Hosts and ports where they connect to this one.
+    /// Hosts and ports where they connect to this one. Empty: where clients connect.
     pub listeners: Vec<(String, u16)>,
     /// The voters but this one (`controller.quorum.voters`).
     pub voters: Vec<PeerAddress>,
+    /// Whether this node is one of them.
+    pub votes: bool,
+    /// Where nodes are looked for without a list of voters (`controller.quorum.bootstrap.servers`).
+    pub servers: Vec<(String, u16)>,
     /// What both ends of a connection must know (`cluster.secret.file`); empty without one.
     pub secret: peer::Secret,
     /// `cluster.id`, which holds until the metadata has one; empty where it was not set.
     pub cluster_id: String,
+}
+
+impl PeerSettings {
+    /// Whether the node finds its cluster, or comes up, only with others.
+    pub(crate) fn needs_others(&self) -> bool {
+        !self.voters.is_empty() || !self.servers.is_empty()
+    }
 }
 
 /// Limits and addresses of the shell.

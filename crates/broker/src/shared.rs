@@ -7,7 +7,7 @@ use crate::damage_log::DamageLog;
 use crate::error_map::ReadFailure;
 use crate::fetch_session::SessionCache;
 use crate::metrics::BrokerMetrics;
-use crate::peers::{self, Ask, Carried, Forwarding, Links};
+use crate::peers::{self, Ask, Carried, Finding, Forwarding, Links};
 use crate::reader_pool::ReaderPool;
 use crate::settings::Settings;
 use model::ErrorCode;
@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     /// The connections to other nodes.
     pub(crate) links: Rc<Links>,
     pub(crate) forwarding: Forwarding,
+    /// The search for this node's cluster.
+    pub(crate) finding: Finding,
     /// Whether there are other nodes.
     pub(crate) clustered: bool,
     /// The metadata is loaded and this node registered.
@@ -96,6 +98,7 @@ impl Shared {
             serving: Cell::new(false),
             links: parts.links,
             forwarding: Forwarding::default(),
+            finding: Finding::default(),
             seed: parts.seed,
         })
     }

@@ -83,7 +83,7 @@ pub struct ConfigEntry {
     pub documentation: Option<String>,
 }
 
-const ADMIN_TIMEOUT_MS: i32 = 30_000;
+pub(crate) const ADMIN_TIMEOUT_MS: i32 = 30_000;
 
 fn source_name(source: i8) -> &'static str {
     match source {
@@ -102,7 +102,7 @@ fn source_name(source: i8) -> &'static str {
 impl Client {
     /// Sends a request to the controller, or where the cluster names none, to any broker. `code_of` finds
     /// the first error code, by which a moved controller is tried again.
-    async fn ask_controller<R: RequestMessage + Clone>(
+    pub(crate) async fn ask_controller<R: RequestMessage + Clone>(
         &self,
         request: R,
         code_of: impl Fn(&R::Response) -> i16,

@@ -14,6 +14,7 @@ mod group_member;
 mod offsets;
 mod produce;
 mod raw_conn;
+mod reassign;
 mod rebalance_log;
 mod topic;
 
@@ -28,5 +29,6 @@ pub use group_member::{Beat, GroupMember, MemberOptions, decode_assignment, deco
 pub use offsets::{Committed, Committer, EARLIEST, LATEST, MAX_TIMESTAMP, OffsetAt, Place};
 pub use produce::{Acks, IdempotentProducer, Produced};
 pub use raw_conn::RawConn;
+pub use reassign::Ongoing;
 pub use rebalance_log::{Rebalance, parse_rebalance_log};
 pub use topic::{Broker, Cluster, Partition, Topic};

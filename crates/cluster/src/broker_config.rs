@@ -1,5 +1,5 @@
 //! A node's configs as the broker needs them, with what was changed while it runs.
-use crate::config_defs::broker_def;
+use crate::config_defs::{RACK_AWARE_SELECTOR, broker_def};
 use crate::config_value::Value;
 use crate::resolve::BrokerLayers;
 use std::collections::BTreeMap;
@@ -25,6 +25,8 @@ pub struct BrokerConfig {
     pub delete_topic_enable: bool,
     /// `fetch.max.bytes`.
     pub fetch_max_bytes: i32,
+    /// `follower.replication.throttled.rate`; 0 for none.
+    pub follower_throttled_rate: i64,
     /// `group.initial.rebalance.delay.ms`.
     pub group_initial_rebalance_delay_ms: i32,
     /// `group.max.session.timeout.ms`.
@@ -33,8 +35,12 @@ pub struct BrokerConfig {
     pub group_max_size: i32,
     /// `group.min.session.timeout.ms`.
     pub group_min_session_timeout_ms: i32,
+    /// `install.piece.bytes`.
+    pub install_piece_bytes: i64,
     /// `leader.imbalance.check.interval.seconds`.
     pub leader_imbalance_check_interval_seconds: i64,
+    /// `leader.replication.throttled.rate`; 0 for none.
+    pub leader_throttled_rate: i64,
     /// `log.disk.min.free.bytes`.
     pub log_disk_min_free_bytes: i64,
     /// `log.pool.bytes`.
@@ -57,6 +63,10 @@ pub struct BrokerConfig {
     pub max_partitions_per_broker: i32,
     /// `max.request.partition.size.limit`.
     pub max_request_partition_size_limit: i32,
+    /// `metadata.log.max.record.bytes.between.snapshots`.
+    pub metadata_log_bytes_between_snapshots: i64,
+    /// `metadata.log.segment.bytes`, or `internal.metadata.log.segment.bytes` where that is set.
+    pub metadata_log_segment_bytes: i64,
     /// `num.partitions`.
     pub num_partitions: i32,
     /// `offset.metadata.max.bytes`.
@@ -81,6 +91,8 @@ pub struct BrokerConfig {
     pub queued_max_request_bytes: i64,
     /// `replica.lag.time.max.ms`.
     pub replica_lag_time_max_ms: i64,
+    /// `replica.selector.class` is Kafka's RackAwareReplicaSelector.
+    pub replica_selector_rack_aware: bool,
     /// `request.timeout.ms`.
     pub request_timeout_ms: i32,
     /// `socket.first.request.max.bytes`.
@@ -165,6 +177,14 @@ impl BrokerConfig {
             log_retention_check_interval_ms: r.long("log.retention.check.interval.ms"),
             log_tail_cache_bytes: r.long("log.tail.cache.bytes"),
             log_window_bytes: r.long("log.window.bytes"),
+            metadata_log_bytes_between_snapshots: r.long("metadata.log.max.record.bytes.between.snapshots"),
+            metadata_log_segment_bytes: match r.long("internal.metadata.log.segment.bytes") {
+                0 => r.long("metadata.log.segment.bytes"),
+                bytes => bytes,
+            },
+            follower_throttled_rate: r.long("follower.replication.throttled.rate"),
+            leader_throttled_rate: r.long("leader.replication.throttled.rate"),
+            install_piece_bytes: r.long("install.piece.bytes"),
             max_connection_creation_rate: r.int("max.connection.creation.rate"),
             max_connections: r.int("max.connections"),
             max_connections_per_ip: r.int("max.connections.per.ip"),
@@ -183,6 +203,8 @@ impl BrokerConfig {
             producer_id_expiration_ms: r.int("producer.id.expiration.ms"),
             queued_max_request_bytes: r.long("queued.max.request.bytes"),
             replica_lag_time_max_ms: r.long("replica.lag.time.max.ms"),
+            replica_selector_rack_aware: r.text("replica.selector.class").as_deref()
+                == Some(RACK_AWARE_SELECTOR),
             request_timeout_ms: r.int("request.timeout.ms"),
             socket_first_request_max_bytes: r.int("socket.first.request.max.bytes"),
             socket_listen_backlog_size: r.int("socket.listen.backlog.size"),

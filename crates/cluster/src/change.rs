@@ -10,6 +10,8 @@ pub enum Change {
     ClusterIdSet,
     /// A node joined or came back.
     NodeRegistered(NodeId),
+    /// The wanted members of the metadata group changed.
+    QuorumChanged,
     /// A topic exists; its first replicas are to be born.
     TopicCreated(Arc<Topic>),
     /// A topic is gone; what this node holds of it is to be removed, then confirmed.
@@ -23,6 +25,16 @@ pub enum Change {
         /// Number of the first new one.
         first: i32,
     },
+    /// A partition has other wanted replicas, or its group has changed to them.
+    Reassigned {
+        /// The topic as it is now.
+        topic: Arc<Topic>,
+        /// The partition.
+        partition: i32,
+    },
+    /// A node was unregistered. Partitions that it held replicas of want others there, which
+    /// [`Change::Reassigned`] names.
+    NodeGone(NodeId),
     /// Configs of a resource changed. A BROKER change may alter every topic's resolved config.
     ConfigChanged {
         /// Kind of the resource.

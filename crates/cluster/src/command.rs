@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_newer_or_unknown_command_is_refused() {
-        let known = Command::SetClusterId(SetClusterId { cluster_id: "c".into() });
+        let known = Command::SetClusterId(SetClusterId { cluster_id: "c".into(), founders: Vec::new() });
         assert_eq!(decode_command(7, encode_command(&known)), Ok(known.clone()));
         let newer = Wrapper { version: VERSION + 1, kind: Some(known) };
         assert_eq!(

@@ -274,6 +274,18 @@ pub fn auto_create(
     create_topic(image, &topic, live, &mut Granted::default(), new_id)
 }
 
+/// How many replicas an internal topic is to have where there are nodes enough; `None` for a topic of clients.
+pub(crate) fn internal_factor(image: &Image, name: &str) -> Option<usize> {
+    let prefix = match name {
+        CONSUMER_OFFSETS => "offsets.topic",
+        TRANSACTION_STATE => "transaction.state.log",
+        SHARE_GROUP_STATE => "share.coordinator.state.topic",
+        _ => return None,
+    };
+    let value = image.broker_value(&format!("{prefix}.replication.factor"))?;
+    value.parse::<usize>().ok()
+}
+
 fn internal_topic(image: &Image, name: &str, live: usize) -> Option<NewTopic> {
     let (prefix, partitions, codec) = match name {
         CONSUMER_OFFSETS => ("offsets.topic", "num.partitions", "producer"),

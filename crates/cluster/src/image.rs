@@ -37,6 +37,10 @@ pub struct Node {
     pub rack: Option<String>,
     /// Ids of its data directories.
     pub directories: Vec<[u8; 16]>,
+    /// Where other nodes connect; `None` where they cannot.
+    pub peer: Option<Endpoint>,
+    /// Features that its program supports: name, lowest and highest level.
+    pub features: Vec<(String, i16, i16)>,
 }
 
 /// What a replica does in its group.
@@ -61,11 +65,32 @@ pub struct Replica {
     pub kind: ReplicaKind,
 }
 
-/// A partition's wanted replicas; the first is preferred as leader.
+/// A partition's replicas; the first is preferred as leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// In order of preference.
+    /// Those that are wanted, in order of preference, and after them those that are to go, as Kafka lists them.
     pub replicas: Arc<[Replica]>,
+    /// What became of the first replicas; `None` where they are the present ones.
+    pub(crate) moved: Option<Arc<Moved>>,
+}
+
+/// A partition whose replicas were others once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// The first replicas.
+    pub(crate) founders: Vec<Replica>,
+    /// Ids of those that are not in the group yet, as far as the metadata knows.
+    pub(crate) adding: Vec<u64>,
+    /// Ids of those that are wanted no more, of those that clients are told of.
+    pub(crate) removing: Vec<u64>,
+    /// Replicas that are wanted no more and never counted for clients.
+    pub(crate) dropped: Vec<Replica>,
+    /// Replicas whose files are lost and that may be members still.
+    pub(crate) lost: Vec<Replica>,
+    /// Index and term of an entry that the members of the last report had committed.
+    pub(crate) agreed: (u64, u64),
+    /// Whether no client chose the replicas: they may be raised again.
+    pub(crate) raised: bool,
 }
 
 /// A topic. Partition `i` is `partitions[i]`.
@@ -93,7 +118,7 @@ impl Topic {
 
     /// Replicas of the first partition: what Kafka calls the topic's replication factor.
     pub fn replication_factor(&self) -> usize {
-        self.partitions.first().map_or(0, |p| p.replicas.len())
+        self.partitions.first().map_or(0, |p| p.wanted().count())
     }
 }
 
@@ -114,6 +139,11 @@ pub struct Image {
     pub features_version: u64,
     /// Deleted topics and the nodes that have not confirmed.
     pub tombstones: Arc<BTreeMap<TopicId, Vec<NodeId>>>,
+    /// The first members of the metadata group: a replica of it that begins with an empty log begins with them.
+    pub founders: Arc<[Replica]>,
+    /// The wanted members of the metadata group; the group's own membership says what is. Every registered node
+    /// is one; those that do not vote follow.
+    pub quorum: Arc<BTreeMap<NodeId, Replica>>,
     /// First producer id that nobody owns.
     pub next_producer_id: ProducerId,
     pub(crate) next_replica_id: u64,
@@ -139,6 +169,8 @@ impl Image {
             features: Arc::default(),
             features_version: 0,
             tombstones: Arc::default(),
+            founders: Arc::from([]),
+            quorum: Arc::default(),
             next_producer_id: 0,
             next_replica_id: 1,
             by_name: CowMap::default(),

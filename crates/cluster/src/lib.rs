@@ -26,11 +26,18 @@ mod delete_topics;
 mod describe_configs;
 mod entries;
 mod error;
+mod features;
 mod group_config_rules;
 mod image;
 mod metadata;
+mod nodes;
 mod placement;
 mod producer_ids;
+mod quorum;
+mod raise;
+mod reassign;
+#[cfg(test)]
+mod reassign_tests;
 mod resolve;
 mod snapshot;
 mod topic_config;
@@ -41,7 +48,7 @@ pub use alter_configs::{
     AlterEntry, AlterResource, IncrementalEntry, IncrementalResource, alter_configs,
     incremental_alter_configs,
 };
-pub use bootstrap::{Registration, start_commands};
+pub use bootstrap::{Registration, check_registration, start_commands};
 pub use broker_config::BrokerConfig;
 pub use change::Change;
 pub use command::{Command, ResourceKind, decode_command, encode_command};
@@ -56,9 +63,14 @@ pub use describe_configs::{
 };
 pub use entries::{Entries, Entry};
 pub use error::{ApplyError, ItemError, ItemResult};
+pub use features::{FEATURES, Feature, FeatureUpdate, UpgradeType, check_features, update_features};
 pub use image::{Endpoint, Image, Node, Partition, Replica, ReplicaKind, Topic};
 pub use metadata::Metadata;
+pub use nodes::unregister_node;
 pub use producer_ids::{PRODUCER_ID_BLOCK, allocate_producer_ids};
+pub use quorum::{add_voter, remove_voter};
+pub use raise::raise_internal;
+pub use reassign::{PartitionTarget, alter_reassignments};
 pub use resolve::ConfigSource;
 pub use topic_config::{CleanupPolicy, CompressionType, TimestampType, TopicConfig};
 pub use topic_name::{

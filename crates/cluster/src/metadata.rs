@@ -3,6 +3,7 @@ use crate::change::Change;
 use crate::command::{Command, ResourceKind};
 use crate::error::ApplyError;
 use crate::image::{Endpoint, Image, Node, Partition, Replica, ReplicaKind, Topic};
+use crate::quorum;
 use crate::snapshot;
 use crate::topic_name::is_internal;
 use bytes::Bytes;
@@ -105,14 +106,18 @@ fn step(image: &Image, index: u64, command: &Command) -> Result<(Image, Vec<Chan
     }
     let mut next = image.clone();
     let changes = match command {
-        Command::SetClusterId(c) => set_cluster_id(&mut next, c),
-        Command::RegisterNode(c) => vec![register_node(&mut next, index, c)?],
+        Command::SetClusterId(c) => quorum::set_cluster_id(&mut next, index, c)?,
+        Command::RegisterNode(c) => register_node(&mut next, index, c)?,
+        Command::SetVoter(c) => quorum::set_voter(&mut next, c),
         Command::CreateTopic(c) => create_topic(&mut next, index, c)?,
         Command::DeleteTopic(c) => delete_topic(&mut next, topic_id(index, &c.topic_id)?),
         Command::CreatePartitions(c) => create_partitions(&mut next, index, c)?,
         Command::SetConfigs(c) => set_configs(&mut next, index, c)?,
         Command::AllocateProducerIds(c) => allocate_producer_ids(&mut next, index, c)?,
         Command::UpdateFeature(c) => update_feature(&mut next, index, c)?,
+        Command::Reassign(c) => crate::reassign::apply(&mut next, index, c)?,
+        Command::Reassigned(c) => crate::reassign::complete(&mut next, index, c)?,
+        Command::UnregisterNode(c) => crate::nodes::unregister(&mut next, c),
         Command::ConfirmDeletion(c) => confirm_deletion(&mut next, topic_id(index, &c.topic_id)?, c.node_id),
     };
     next.version = index;
@@ -125,21 +130,15 @@ pub(crate) fn topic_id(index: u64, bytes: &[u8]) -> Result<TopicId, ApplyError> 
     if id.is_zero() { Err(malformed) } else { Ok(id) }
 }
 
-fn set_cluster_id(image: &mut Image, command: &pb::SetClusterId) -> Vec<Change> {
-    if !image.cluster_id.is_empty() || command.cluster_id.is_empty() {
-        return Vec::new();
-    }
-    image.cluster_id = command.cluster_id.as_str().into();
-    vec![Change::ClusterIdSet]
-}
-
 pub(crate) fn node_from(index: u64, command: &pb::RegisterNode) -> Result<Node, ApplyError> {
     let malformed = |what| ApplyError::Malformed { index, what };
-    let endpoints = command.endpoints.iter().map(|e| {
+    let endpoint = |e: &pb::Endpoint| {
         let port = u16::try_from(e.port).map_err(|_| malformed("a port has 16 bits"))?;
         let (listener, host, protocol) = (e.listener.clone(), e.host.clone(), e.protocol.clone());
         Ok(Endpoint { listener, host, port, protocol })
-    });
+    };
+    let level = |level: i32| i16::try_from(level).map_err(|_| malformed("a feature level has 16 bits"));
+    let range = |f: &pb::FeatureRange| Ok((f.name.clone(), level(f.lowest)?, level(f.highest)?));
     let directories = command
         .directories
         .iter()
@@ -147,17 +146,24 @@ pub(crate) fn node_from(index: u64, command: &pb::RegisterNode) -> Result<Node, 
     Ok(Node {
         id: command.node_id,
         incarnation: command.incarnation,
-        endpoints: endpoints.collect::<Result<_, _>>()?,
+        endpoints: command.endpoints.iter().map(endpoint).collect::<Result<_, _>>()?,
         rack: (!command.rack.is_empty()).then(|| command.rack.clone()),
         directories: directories.collect::<Result<_, _>>()?,
+        peer: command.peer.as_ref().map(endpoint).transpose()?,
+        features: command.features.iter().map(range).collect::<Result<_, _>>()?,
     })
 }
 
-fn register_node(image: &mut Image, index: u64, command: &pb::RegisterNode) -> Result<Change, ApplyError> {
+fn register_node(
+    image: &mut Image,
+    index: u64,
+    command: &pb::RegisterNode,
+) -> Result<Vec<Change>, ApplyError> {
     let node = node_from(index, command)?;
     let id = node.id;
     Arc::make_mut(&mut image.nodes).insert(id, Arc::new(node));
-    Ok(Change::NodeRegistered(id))
+    let follows = quorum::follow(image, id);
+    Ok(follows.into_iter().chain([Change::NodeRegistered(id)]).collect())
 }
 
 fn new_partitions(image: &mut Image, sets: &[pb::ReplicaSet]) -> Vec<Partition> {
@@ -166,7 +172,9 @@ fn new_partitions(image: &mut Image, sets: &[pb::ReplicaSet]) -> Vec<Partition> 
         image.next_replica_id += 1;
         Replica { id, node: *node, kind: ReplicaKind::Voter }
     };
-    sets.iter().map(|set| Partition { replicas: set.nodes.iter().map(&mut replica).collect() }).collect()
+    sets.iter()
+        .map(|set| Partition { replicas: set.nodes.iter().map(&mut replica).collect(), moved: None })
+        .collect()
 }
 
 fn create_topic(image: &mut Image, index: u64, command: &pb::CreateTopic) -> Result<Vec<Change>, ApplyError> {
@@ -192,7 +200,7 @@ fn create_topic(image: &mut Image, index: u64, command: &pb::CreateTopic) -> Res
 fn delete_topic(image: &mut Image, id: TopicId) -> Vec<Change> {
     let Some(topic) = image.take_topic(id) else { return Vec::new() };
     let mut holders: Vec<NodeId> =
-        topic.partitions.iter().flat_map(|p| p.replicas.iter().map(|r| r.node)).collect();
+        topic.partitions.iter().flat_map(|p| p.holders().map(|r| r.node)).collect();
     holders.sort_unstable();
     holders.dedup();
     Arc::make_mut(&mut image.tombstones).insert(id, holders);

@@ -127,7 +127,16 @@ mod tests {
         let mut image = Image::empty(1, Arc::default());
         let node = |(id, rack): &(NodeId, &str)| {
             let rack = (!rack.is_empty()).then(|| rack.to_string());
-            (*id, Arc::new(Node { id: *id, incarnation: 1, endpoints: vec![], rack, directories: vec![] }))
+            let node = Node {
+                id: *id,
+                incarnation: 1,
+                endpoints: vec![],
+                rack,
+                directories: vec![],
+                peer: None,
+                features: vec![],
+            };
+            (*id, Arc::new(node))
         };
         image.nodes = Arc::new(racks.iter().map(node).collect());
         image

@@ -1,8 +1,9 @@
 //! The whole state as one prost message, in a fixed order.
+use crate::bootstrap::endpoint;
 use crate::command::{ResourceKind, VERSION};
 use crate::entries::Entries;
 use crate::error::ApplyError;
-use crate::image::{Image, Node, Partition, Replica, ReplicaKind, Topic};
+use crate::image::{Image, Moved, Node, Partition, Replica, ReplicaKind, Topic};
 use crate::metadata::{node_from, topic_id};
 use crate::topic_name::is_internal;
 use bytes::Bytes;
@@ -14,22 +15,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn node_to(node: &Node) -> pb::RegisterNode {
-    let endpoint = |e: &crate::Endpoint| pb::Endpoint {
-        listener: e.listener.clone(),
-        host: e.host.clone(),
-        port: u32::from(e.port),
-        protocol: e.protocol.clone(),
-    };
     pb::RegisterNode {
         node_id: node.id,
         incarnation: node.incarnation,
         endpoints: node.endpoints.iter().map(endpoint).collect(),
         rack: node.rack.clone().unwrap_or_default(),
         directories: node.directories.iter().map(|d| Bytes::copy_from_slice(d)).collect(),
+        peer: node.peer.as_ref().map(endpoint),
+        features: node
+            .features
+            .iter()
+            .map(|(name, lowest, highest)| pb::FeatureRange {
+                name: name.clone(),
+                lowest: i32::from(*lowest),
+                highest: i32::from(*highest),
+            })
+            .collect(),
     }
 }
 
-fn replica_to(replica: &Replica) -> st::Replica {
+pub(crate) fn replica_to(replica: &Replica) -> st::Replica {
     let kind = match replica.kind {
         ReplicaKind::Voter => st::ReplicaKind::Voter,
         ReplicaKind::Learner => st::ReplicaKind::Learner,
@@ -38,18 +43,50 @@ fn replica_to(replica: &Replica) -> st::Replica {
     st::Replica { id: replica.id, node_id: replica.node, kind: kind.into() }
 }
 
-fn replica_from(replica: &st::Replica) -> Result<Replica, ApplyError> {
+pub(crate) fn replica_from(replica: &st::Replica) -> Result<Replica, ApplyError> {
     let kind = match st::ReplicaKind::try_from(replica.kind) {
         Ok(st::ReplicaKind::Voter) => ReplicaKind::Voter,
         Ok(st::ReplicaKind::Learner) => ReplicaKind::Learner,
         Ok(st::ReplicaKind::Witness) => ReplicaKind::Witness,
+        Ok(st::ReplicaKind::Joining | st::ReplicaKind::Leaving) => {
+            return Err(bad(format!("replica {}: a kind of a group's members alone", replica.id)));
+        }
         Err(e) => return Err(bad(format!("replica {}: {e}", replica.id))),
     };
     Ok(Replica { id: replica.id, node: replica.node_id, kind })
 }
 
+fn partition_from(p: &pb::Partition) -> Result<Partition, ApplyError> {
+    let rows = |rows: &[st::Replica]| rows.iter().map(replica_from).collect::<Result<Vec<_>, ApplyError>>();
+    let moved = Moved {
+        founders: rows(&p.founders)?,
+        adding: p.adding.clone(),
+        removing: p.removing.clone(),
+        dropped: rows(&p.dropped)?,
+        lost: rows(&p.lost)?,
+        agreed: (p.agreed_index, p.agreed_term),
+        raised: p.raised,
+    };
+    let moved = (!moved.founders.is_empty()).then(|| Arc::new(moved));
+    Ok(Partition { replicas: rows(&p.replicas)?.into(), moved })
+}
+
 fn topic_to(topic: &Topic) -> pb::Topic {
-    let partition = |p: &Partition| pb::Partition { replicas: p.replicas.iter().map(replica_to).collect() };
+    let rows = |rows: &[Replica]| rows.iter().map(replica_to).collect();
+    let partition = |p: &Partition| {
+        let moved = p.moved.as_deref();
+        pb::Partition {
+            replicas: rows(&p.replicas),
+            founders: moved.map_or_else(Vec::new, |m| rows(&m.founders)),
+            adding: moved.map_or_else(Vec::new, |m| m.adding.clone()),
+            removing: moved.map_or_else(Vec::new, |m| m.removing.clone()),
+            dropped: moved.map_or_else(Vec::new, |m| rows(&m.dropped)),
+            lost: moved.map_or_else(Vec::new, |m| rows(&m.lost)),
+            agreed_index: moved.map_or(0, |m| m.agreed.0),
+            agreed_term: moved.map_or(0, |m| m.agreed.1),
+            raised: moved.is_some_and(|m| m.raised),
+        }
+    };
     pb::Topic {
         name: topic.name.to_string(),
         topic_id: Bytes::copy_from_slice(&topic.id.0),
@@ -88,6 +125,8 @@ pub(crate) fn encode(image: &Image) -> Bytes {
                 nodes: nodes.clone(),
             })
             .collect(),
+        founders: image.founders.iter().map(replica_to).collect(),
+        quorum: image.quorum.values().map(replica_to).collect(),
     };
     Bytes::from(message.encode_to_vec())
 }
@@ -107,6 +146,9 @@ pub(crate) fn decode(
     image.next_producer_id = message.next_producer_id;
     image.next_replica_id = message.next_replica_id;
     image.features_version = message.features_version;
+    image.founders = message.founders.iter().map(replica_from).collect::<Result<_, _>>()?;
+    let member = |r: &st::Replica| Ok((r.node_id, replica_from(r)?));
+    image.quorum = Arc::new(message.quorum.iter().map(member).collect::<Result<_, ApplyError>>()?);
     let nodes = message.nodes.iter().map(|n| Ok((n.node_id, Arc::new(node_from(index, n)?))));
     image.nodes = Arc::new(nodes.collect::<Result<_, ApplyError>>()?);
     let level = |f: pb::UpdateFeature| Ok((f.name, i16::try_from(f.level).map_err(|e| bad(e.to_string()))?));
@@ -122,14 +164,9 @@ pub(crate) fn decode(
     image.resources = Arc::new(resources);
     image.resolve_broker();
     for topic in message.topics {
-        let partition = |p: &pb::Partition| {
-            Ok(Partition {
-                replicas: p.replicas.iter().map(replica_from).collect::<Result<_, ApplyError>>()?,
-            })
-        };
         let topic = Topic {
             id: topic_id(index, &topic.topic_id)?,
-            partitions: topic.partitions.iter().map(partition).collect::<Result<_, ApplyError>>()?,
+            partitions: topic.partitions.iter().map(partition_from).collect::<Result<_, ApplyError>>()?,
             configs: Entries::from_proto(topic.configs),
             internal: is_internal(&topic.name),
             name: topic.name.into(),

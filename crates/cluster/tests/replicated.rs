@@ -59,7 +59,7 @@ fn command() -> impl Strategy<Value = Command> {
         (0..6u8, 1..4i32).prop_map(|(n, node_id)| {
             Command::ConfirmDeletion(pb::ConfirmDeletion { topic_id: id(n), node_id })
         }),
-        Just(Command::SetClusterId(pb::SetClusterId { cluster_id: "c".into() })),
+        Just(Command::SetClusterId(pb::SetClusterId { cluster_id: "c".into(), founders: Vec::new() })),
     ]
 }
 

@@ -1,4 +1,5 @@
 //! What a group is made of, and how raft is set up for it.
+use crate::members::Membership;
 use model::GroupKey;
 
 /// Milliseconds between two calls of `Group::tick` while a group is awake.
@@ -10,7 +11,7 @@ const ELECTION_TICKS: usize = 20;
 /// Election timeouts stay below this: 1.5 s.
 const MAX_ELECTION_TICKS: usize = 30;
 /// Append messages in flight to one follower; raft allocates 8 bytes for each at once.
-const INFLIGHT_MESSAGES: usize = 32;
+const INFLIGHT_MESSAGES: usize = 64;
 /// Bytes of entries in one append message.
 const MESSAGE_BYTES: u64 = 1 << 20;
 /// Bytes that one Ready may commit. Committed entries carry no payload, so this bounds their number.
@@ -23,10 +24,8 @@ pub struct GroupParams {
     pub key: GroupKey,
     /// This replica's id, never 0.
     pub replica_id: u64,
-    /// Replica ids that vote.
-    pub voters: Vec<u64>,
-    /// Replica ids that only follow.
-    pub learners: Vec<u64>,
+    /// The members at `commit`. This replica may not be among them yet, or no more.
+    pub members: Membership,
     /// The newest term that is known, from the state log or the last frame.
     pub term: u64,
     /// The vote in that term; 0 for none.
@@ -90,8 +89,7 @@ mod tests {
         let params = |replica_id, seed| GroupParams {
             key: GroupKey::METADATA,
             replica_id,
-            voters: vec![1],
-            learners: vec![],
+            members: Membership::default(),
             term: 0,
             vote: 0,
             commit: 0,

@@ -2,16 +2,15 @@
 use crate::config::GroupParams;
 use crate::context::EntryContext;
 use crate::error::ProposeError;
+use crate::members::{Membership, Misfit};
 use crate::peer_message::PeerMessage;
 use crate::peers::{Ask, EntriesAsk};
+use crate::restraint::{Freed, Restraint};
 use crate::view::{EntryMeta, LogView};
 use bytes::Bytes;
 use model::planted::{Bug, planted};
 use model::{LeaderEpoch, Offset, WallMs};
-use protobuf::Message as _;
-use raft::eraftpb::{
-    ConfChangeV2, ConfState, Entry, EntryType, HardState as RaftHardState, Message, MessageType,
-};
+use raft::eraftpb::{Entry, EntryType, HardState as RaftHardState, Message, MessageType};
 use raft::{RawNode, Ready, StateRole};
 use std::collections::VecDeque;
 use std::fmt;
@@ -88,8 +87,15 @@ pub struct GroupFx {
     pub committed: Vec<Committed>,
     /// The role changed to this.
     pub role: Option<Role>,
+    /// A committed change that does not fit the membership, which no leader of this program proposes: the
+    /// replica must stop. Nothing after it was handed out.
+    pub broken: Option<(u64, Misfit)>,
     /// Entries that followers are behind by, to be read back: see [`Group::on_entries`].
     pub wanted: Vec<EntriesAsk>,
+    /// Replicas that need entries from before this leader's window: only a checkpoint helps.
+    pub lagging: Vec<u64>,
+    /// The replica is restrained no more.
+    pub freed: Option<Freed>,
     /// Requests of [`Group::read_index`] that are confirmed, with the commit index of then.
     pub confirmed: Vec<(u64, u64)>,
 }
@@ -111,6 +117,8 @@ const ROUND_UNKNOWN: u64 = u64::MAX;
 pub struct Group {
     pub(crate) node: RawNode<LogView>,
     pub(crate) params: GroupParams,
+    /// As of the applied index.
+    pub(crate) members: Membership,
     pub(crate) unpersisted: VecDeque<Unpersisted>,
     released: Vec<PeerMessage>,
     draws: u64,
@@ -120,6 +128,7 @@ pub struct Group {
     pub(crate) persisted: (u64, u64),
     pub(crate) asks: Vec<Ask>,
     pub(crate) wishes: u64,
+    pub(crate) restraint: Option<Box<Restraint>>,
 }
 
 impl fmt::Debug for Group {
@@ -146,12 +155,8 @@ impl Group {
             commit: params.commit,
             ..RaftHardState::default()
         };
-        let conf = ConfState {
-            voters: params.voters.clone(),
-            learners: params.learners.clone(),
-            ..ConfState::default()
-        };
-        view.set_start(hard, conf);
+        let members = params.members.clone();
+        view.set_start(hard, members.conf_state());
         let node = RawNode::new(&params.raft_config(), view, quiet())
             .unwrap_or_else(|e| panic!("group {} cannot start: {e}", params.key));
         let persisted = (node.store().last(), 0);
@@ -159,20 +164,26 @@ impl Group {
             node,
             hard: (params.term, params.vote),
             params,
+            members,
             unpersisted: VecDeque::new(),
             released: Vec::new(),
             draws: 0,
             persisted,
             asks: Vec::new(),
             wishes: 0,
+            restraint: None,
         };
         group.node.raft.maybe_free_inflight_buffers();
         group.fix_timeout();
         group
     }
 
-    /// Starts an election now. A group of one is won at once; its no-op is in the next `ready`.
+    /// Starts an election now, where this replica votes. A group of one is won at once; its no-op is in the
+    /// next `ready`.
     pub fn campaign(&mut self) {
+        if !self.node.raft.promotable() {
+            return;
+        }
         self.draws += 1;
         // Refused only with an unapplied configuration change; the next tick tries again.
         let _ = self.node.campaign();
@@ -257,7 +268,7 @@ impl Group {
                     self.asks.clear();
                 }
             }
-            fx.messages.extend(rd.take_messages().into_iter().map(PeerMessage));
+            fx.messages.extend(rd.take_messages().into_iter().map(|m| self.own_up(m)));
             fx.confirmed.extend(rd.take_read_states().iter().filter_map(crate::peers::confirmed));
             let votes = self.take_hard_state(&rd, fx);
             let entries = rd.take_entries();
@@ -266,12 +277,17 @@ impl Group {
                 self.hand_out(entry, fx);
             }
             self.take_committed(&mut rd, fx);
+            if fx.broken.is_some() {
+                return;
+            }
             self.hold(&mut rd, last_index, votes, fx);
             self.node.advance_append_async(rd);
             self.node.advance_apply();
+            self.leave_if_removed();
             self.release();
         }
         fx.messages.append(&mut self.released);
+        self.look_at_restraint(fx);
         self.take_asked(fx);
         self.fix_timeout();
     }
@@ -328,26 +344,21 @@ impl Group {
     fn take_committed(&mut self, rd: &mut Ready, fx: &mut GroupFx) {
         for entry in rd.take_committed_entries() {
             let meta = self.node.mut_store().pop_applied(entry.index);
-            if meta.kind == EntryKind::ConfChange {
-                self.apply_conf_change(&meta.payload);
+            if meta.kind == EntryKind::ConfChange
+                && let Err(misfit) = self.apply_change(&meta.payload)
+            {
+                fx.broken = Some((meta.index, misfit));
+                return;
             }
             let payload = if meta.kind == EntryKind::Command { meta.payload } else { Bytes::new() };
             fx.committed.push(Committed { index: meta.index, term: meta.term, kind: meta.kind, payload });
         }
     }
 
-    fn apply_conf_change(&mut self, payload: &[u8]) {
-        let mut change = ConfChangeV2::default();
-        change
-            .merge_from_bytes(payload)
-            .expect("the payload was encoded by this crate and its frame checked");
-        self.node.apply_conf_change(&change).expect("raft proposes only changes that it can apply");
-    }
-
     /// Keeps a Ready until it is persisted; one without anything to persist rides with the last.
     fn hold(&mut self, rd: &mut Ready, last_index: Option<u64>, votes: bool, fx: &mut GroupFx) {
         let number = rd.number();
-        let mut messages: Vec<_> = rd.take_persisted_messages().into_iter().map(PeerMessage).collect();
+        let mut messages: Vec<_> = rd.take_persisted_messages().into_iter().map(|m| self.own_up(m)).collect();
         // An answer to a heartbeat promises nothing but the term: a slow sync of entries must not make the
         // leader believe that we are gone.
         if !votes && self.unpersisted.iter().all(|u| u.round <= self.persisted.1) {
@@ -382,7 +393,7 @@ impl Group {
         while self.unpersisted.front().is_some_and(|u| u.last_index <= index && u.round <= round) {
             let done = self.unpersisted.pop_front().expect("looked at above");
             newest = Some(done.number);
-            self.released.extend(done.messages);
+            done.messages.into_iter().for_each(|message| release(&mut self.released, message));
         }
         if let Some(number) = newest {
             self.node.on_persist_ready(number);
@@ -444,12 +455,26 @@ impl Group {
         conf.iter().count() == 1 && conf.get(self.params.replica_id).is_some()
     }
 
-    /// Replica ids that vote now, in order.
+    /// Replica ids that vote now, in either membership of a joint one, in order.
     pub fn voters(&self) -> Vec<u64> {
         let mut ids: Vec<u64> = self.node.raft.prs().conf().voters().ids().iter().collect();
         ids.sort_unstable();
         ids
     }
+}
+
+/// Lets a message go. Of acknowledgements that one sync brings, the last says everything.
+fn release(released: &mut Vec<PeerMessage>, message: PeerMessage) {
+    let says_all = |last: &mut PeerMessage| {
+        let (last, new) = (&last.0, &message.0);
+        let acknowledges = |m: &Message| m.get_msg_type() == MessageType::MsgAppendResponse && !m.reject;
+        acknowledges(last)
+            && acknowledges(new)
+            && (last.to, last.term) == (new.to, new.term)
+            && last.index <= new.index
+    };
+    released.pop_if(says_all);
+    released.push(message);
 }
 
 const HEARTBEAT_ANSWER: MessageType = MessageType::MsgHeartbeatResponse;

@@ -1,5 +1,5 @@
 //! Groups of one and of three, driven by hand.
-use crate::{Committed, DataHead, Group, GroupFx, GroupParams, LogView, ProposeError, Role};
+use crate::{Committed, DataHead, Group, GroupFx, GroupParams, LogView, Membership, ProposeError, Role};
 use bytes::Bytes;
 use model::{GroupKey, TopicId};
 use storage::EntryKind;
@@ -8,8 +8,7 @@ fn params(replica_id: u64, voters: &[u64], seed: u64) -> GroupParams {
     GroupParams {
         key: GroupKey { topic: TopicId([7; 16]), partition: 3 },
         replica_id,
-        voters: voters.to_vec(),
-        learners: vec![],
+        members: Membership::voters(voters),
         term: 1,
         vote: 0,
         commit: 1,

@@ -4,6 +4,7 @@
 //! overflows the stack on hostile nesting, and no message reaches raft that only a node itself may make or
 //! that makes raft panic, as far as the message alone can tell.
 use crate::context::EntryContext;
+use crate::members::MOST_REPLICAS;
 use crate::peer_fault::{PeerCodecError, PeerFault};
 use crate::peer_message::PeerMessage;
 use bytes::Bytes;
@@ -25,8 +26,6 @@ const LAST_TERM: u64 = i32::MAX as u64;
 const LAST_INDEX: u64 = 1 << 62;
 /// What raft puts into a context is a word or a read's id.
 const CONTEXT_BYTES: usize = 1 << 10;
-/// Replicas that one membership or one change of it may name.
-const MOST_REPLICAS: usize = 1 << 10;
 /// Bytes of a membership change.
 const CONF_CHANGE_BYTES: usize = 64 << 10;
 

@@ -295,8 +295,7 @@ fn params(replica_id: u64, voters: &[u64]) -> GroupParams {
     GroupParams {
         key: KEY,
         replica_id,
-        voters: voters.to_vec(),
-        learners: vec![],
+        members: crate::Membership::voters(voters),
         term: 1,
         vote: 0,
         commit: 1,

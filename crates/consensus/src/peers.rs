@@ -1,10 +1,11 @@
 //! The other replicas of a group: their messages, entries that they are behind by, who leads.
 use crate::context::EntryContext;
 use crate::group::{Group, GroupFx, NewEntry};
+use crate::members::Misfit;
 use crate::peer_message::PeerMessage;
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
-use raft::{GetEntriesContext, ReadState, StateRole};
+use raft::{GetEntriesContext, ProgressState, ReadState, StateRole};
 use storage::{EntryHead, EntryKind};
 
 /// Entries to read back for a follower that is behind.
@@ -63,6 +64,14 @@ pub enum Refused {
         /// The last index here.
         last: u64,
     },
+    /// An entry changes the membership in a way that does not fit what it is then.
+    #[error("entry {index} does not fit the membership: {misfit}")]
+    Members {
+        /// Its index.
+        index: u64,
+        /// Why not.
+        misfit: Misfit,
+    },
     /// Nothing that replicas here tell one another.
     #[error("a message of a kind that is not sent")]
     Unexpected,
@@ -77,12 +86,19 @@ pub struct Follower {
     pub matched: u64,
     /// Whether it was heard since the last look of check-quorum.
     pub active: bool,
+    /// The index of a snapshot that is on its way to it; 0 for none.
+    pub pending_snapshot: u64,
+    /// Whether its log was found to go on where the leader's does, and is being filled from there.
+    pub replicating: bool,
 }
 
 impl Group {
     /// Takes a message from another replica. What raft itself refuses is dropped in silence (old terms,
     /// strangers). Errors: see [`Refused`]; nothing has changed then.
-    pub fn step(&mut self, message: PeerMessage) -> Result<(), Refused> {
+    pub fn step(&mut self, mut message: PeerMessage) -> Result<(), Refused> {
+        if !self.heed(&mut message.0) {
+            return Ok(());
+        }
         self.judge(&message.0)?;
         let _ = self.node.step(message.0);
         self.fix_timeout();
@@ -146,6 +162,29 @@ impl Group {
             }
             expected = Some(context.base_offset + i64::from(context.offset_count));
         }
+        self.judge_changes(first.index, &m.entries)
+    }
+
+    /// Whether every configuration change among the new entries, from `first` on, fits what the membership
+    /// will be at its turn: the applied one, changed by what lies between.
+    fn judge_changes(&self, first: u64, entries: &[Entry]) -> Result<(), Refused> {
+        let changes = |e: &&Entry| e.get_entry_type() != EntryType::EntryNormal;
+        let new = || entries.iter().filter(|e| e.index >= first).filter(changes);
+        if new().next().is_none() {
+            return Ok(());
+        }
+        let unstable = self.node.raft.raft_log.unstable_entries();
+        let handed_out = unstable.first().map_or(first, |e| e.index.min(first));
+        let between = unstable.iter().filter(|e| e.index < first).filter(changes).map(|e| &e.data);
+        let mut members = self.members.clone();
+        for payload in self.node.store().changes_before(handed_out).chain(between) {
+            // One that does not fit stops this replica when it is committed, not before.
+            members = members.after(payload).unwrap_or(members);
+        }
+        for entry in new() {
+            let refused = |misfit| Refused::Members { index: entry.index, misfit };
+            members = members.after(&entry.data).map_err(refused)?;
+        }
         Ok(())
     }
 
@@ -165,6 +204,7 @@ impl Group {
 
     /// Hands out what raft wants to read, each wish once.
     pub(crate) fn take_asked(&mut self, fx: &mut GroupFx) {
+        fx.lagging.extend(self.node.mut_store().take_lagging());
         for asked in self.node.mut_store().take_asked() {
             if let Some(ask) = self.asks.iter_mut().find(|a| a.low == asked.low) {
                 // The same follower asks again with each heartbeat; raft looks at its progress anew anyway.
@@ -213,11 +253,43 @@ impl Group {
         leads
     }
 
+    /// Whether followers are told of each commit at once, see [`crate::GroupParams::prompt_commit`].
+    pub fn set_prompt_commit(&mut self, prompt: bool) {
+        self.node.raft.skip_bcast_commit(!prompt);
+    }
+
     /// How far the others are, on a leader; its own row tells what is persisted here. Else empty.
     pub fn followers(&self) -> impl Iterator<Item = Follower> + '_ {
         let leads = self.is_leader();
         let rows = self.node.raft.prs().iter().filter(move |_| leads);
-        rows.map(|(id, pr)| Follower { replica_id: *id, matched: pr.matched, active: pr.recent_active })
+        rows.map(|(id, pr)| Follower {
+            replica_id: *id,
+            matched: pr.matched,
+            active: pr.recent_active,
+            pending_snapshot: pr.pending_snapshot,
+            replicating: pr.state == ProgressState::Replicate,
+        })
+    }
+
+    /// Another replica says that its log ends at `last_index` now: it took over a checkpoint, and what it may have
+    /// acknowledged above that is not there any more. On a leader; entries from there on are next.
+    pub fn on_installed(&mut self, replica: u64, last_index: u64) {
+        if !self.is_leader() || replica == self.params.replica_id || last_index > self.last_index() {
+            return;
+        }
+        let raft = &mut self.node.raft;
+        let Some(progress) = raft.mut_prs().get_mut(replica) else { return };
+        progress.matched = progress.matched.min(last_index);
+        progress.recent_active = true;
+        progress.become_probe();
+        progress.next_idx = last_index + 1;
+        raft.send_append(replica);
+    }
+
+    /// Whether a checkpoint at `index` of `term`, which is committed, holds more than this log: not where the entry is
+    /// here already, or may have been applied.
+    pub fn is_behind(&self, index: u64, term: u64) -> bool {
+        index > self.committed() && self.node.raft.raft_log.term(index) != Ok(term)
     }
 
     /// Hands leadership to replica `to`, once it has everything. It may not work out: look at the role.

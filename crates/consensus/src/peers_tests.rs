@@ -1,6 +1,9 @@
 //! Three replicas in one process: elections, a follower that is behind, a log that is contradicted, and
 //! messages that are refused.
-use crate::{DataHead, Follower, Group, GroupFx, GroupParams, LogView, NewEntry, PeerMessage, Refused, Role};
+use crate::{
+    DataHead, Follower, Freed, Group, GroupFx, GroupParams, LogView, Membership, NewEntry, PeerMessage,
+    Refused, Role,
+};
 use bytes::Bytes;
 use model::{GroupKey, TopicId};
 use raft::eraftpb::MessageType;
@@ -9,12 +12,11 @@ use storage::EntryKind;
 
 const IDS: [u64; 3] = [1, 2, 3];
 
-fn params(replica_id: u64, seed: u64) -> GroupParams {
+pub(crate) fn params(replica_id: u64, seed: u64) -> GroupParams {
     GroupParams {
         key: GroupKey { topic: TopicId([7; 16]), partition: 3 },
         replica_id,
-        voters: IDS.to_vec(),
-        learners: vec![],
+        members: Membership::voters(&IDS),
         term: 1,
         vote: 0,
         commit: 1,
@@ -25,30 +27,31 @@ fn params(replica_id: u64, seed: u64) -> GroupParams {
 }
 
 /// A replica with the log that it would keep.
-struct Member {
-    group: Group,
-    log: Vec<NewEntry>,
-    committed: u64,
-    round: u64,
+pub(crate) struct Member {
+    pub(crate) group: Group,
+    pub(crate) log: Vec<NewEntry>,
+    pub(crate) committed: u64,
+    pub(crate) round: u64,
     /// While set, nothing becomes durable.
-    slow: bool,
+    pub(crate) slow: bool,
     /// Messages of the last turn.
-    out: Vec<PeerMessage>,
+    pub(crate) out: Vec<PeerMessage>,
     confirmed: Vec<(u64, u64)>,
+    pub(crate) freed: Option<Freed>,
 }
 
 impl Member {
-    fn new(id: u64, seed: u64) -> Member {
+    pub(crate) fn new(id: u64, seed: u64) -> Member {
         let group = Group::new(params(id, seed), LogView::after(1, 1, 0));
         let (log, out, confirmed) = (Vec::new(), Vec::new(), Vec::new());
-        Member { group, log, committed: 1, round: 0, slow: false, out, confirmed }
+        Member { group, log, committed: 1, round: 0, slow: false, out, confirmed, freed: None }
     }
 
-    fn next_offset(&self) -> i64 {
+    pub(crate) fn next_offset(&self) -> i64 {
         self.log.last().map_or(0, |e| e.head.next_offset())
     }
 
-    fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         loop {
             if !self.slow {
                 self.group.on_persisted(self.last(), self.round);
@@ -69,6 +72,7 @@ impl Member {
             self.out.extend(fx.messages);
             self.committed = fx.committed.last().map_or(self.committed, |c| c.index);
             self.confirmed.extend(fx.confirmed);
+            self.freed = fx.freed.or(self.freed);
             for ask in fx.wanted {
                 let found = self.log.iter().filter(|e| (ask.low..ask.high).contains(&e.head.index));
                 self.group.on_entries(ask.number, found.take(2).cloned().collect());
@@ -79,11 +83,11 @@ impl Member {
         }
     }
 
-    fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.log.last().map_or(1, |e| e.head.index)
     }
 
-    fn append(&mut self, count: usize) {
+    pub(crate) fn append(&mut self, count: usize) {
         for _ in 0..count {
             let head =
                 DataHead { flags: 0, offset_count: 2, base_offset: self.next_offset(), append_time: 9 };
@@ -97,23 +101,24 @@ impl Member {
     }
 }
 
-struct Trio {
-    members: Vec<Member>,
+pub(crate) struct Trio {
+    /// In the order of their ids, from 1 on; more than three where a test adds some.
+    pub(crate) members: Vec<Member>,
     /// Replicas that nobody hears and that hear nobody.
-    cut: BTreeSet<u64>,
+    pub(crate) cut: BTreeSet<u64>,
 }
 
 impl Trio {
-    fn new(seed: u64) -> Trio {
+    pub(crate) fn new(seed: u64) -> Trio {
         Trio { members: IDS.iter().map(|id| Member::new(*id, seed)).collect(), cut: BTreeSet::new() }
     }
 
-    fn of(&mut self, id: u64) -> &mut Member {
+    pub(crate) fn of(&mut self, id: u64) -> &mut Member {
         &mut self.members[id as usize - 1]
     }
 
     /// Carries messages until there are none.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         loop {
             let mut inbox = Vec::new();
             for member in &mut self.members {
@@ -130,20 +135,20 @@ impl Trio {
         }
     }
 
-    fn tick(&mut self, ticks: usize) {
+    pub(crate) fn tick(&mut self, ticks: usize) {
         for _ in 0..ticks {
             self.members.iter_mut().for_each(|m| m.group.tick());
             self.settle();
         }
     }
 
-    fn elect(&mut self, id: u64) {
+    pub(crate) fn elect(&mut self, id: u64) {
         self.of(id).group.campaign();
         self.settle();
         assert!(self.of(id).group.is_leader());
     }
 
-    fn equal_logs(&self) -> bool {
+    pub(crate) fn equal_logs(&self) -> bool {
         self.members.windows(2).all(|pair| pair[0].log == pair[1].log)
     }
 }

@@ -47,6 +47,8 @@ struct Sending {
     loaded: Vec<Entry>,
     /// What raft asked for and the log is to read.
     asked: Vec<Asked>,
+    /// Replicas that need entries from before the window.
+    lagging: Vec<u64>,
 }
 
 /// Entries that raft wants in order to send them.
@@ -135,6 +137,12 @@ impl LogView {
         meta
     }
 
+    /// Configuration changes that are not applied, before entry `index`.
+    pub(crate) fn changes_before(&self, index: u64) -> impl Iterator<Item = &Bytes> {
+        let changes = self.unapplied.iter().filter(|e| e.kind == EntryKind::ConfChange);
+        changes.take_while(move |e| e.index < index).map(|e| &e.payload)
+    }
+
     /// The offset after the last entry.
     pub(crate) fn next_offset(&self) -> Offset {
         self.unapplied.back().map_or(self.applied_offset, |e| e.next_offset)
@@ -157,6 +165,11 @@ impl LogView {
     /// What raft asked for since the last call.
     pub(crate) fn take_asked(&mut self) -> Vec<Asked> {
         std::mem::take(&mut self.sending.get_mut().asked)
+    }
+
+    /// Replicas that were found to need what left the window since the last call.
+    pub(crate) fn take_lagging(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.sending.get_mut().lagging)
     }
 
     /// Entries from `low` on that are laid out; otherwise notes the wish.
@@ -263,7 +276,13 @@ impl Storage for LogView {
         Ok(self.last_index)
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+    /// What a replica needs that is behind the window goes beside raft, which hears of it when it is there:
+    /// see [`crate::Group::on_installed`].
+    fn snapshot(&self, _request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let lagging = &mut self.sending.borrow_mut().lagging;
+        if !lagging.contains(&to) {
+            lagging.push(to);
+        }
         Err(StorageError::SnapshotTemporarilyUnavailable.into())
     }
 }

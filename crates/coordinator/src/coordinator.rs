@@ -111,6 +111,11 @@ impl GroupCoordinator {
         arm(&mut self.timers, group);
     }
 
+    /// Whether a group waits for its members: sessions, rebalances, ids that were given out.
+    pub fn expects_members(&self) -> bool {
+        !self.timers.is_empty()
+    }
+
     /// The earliest moment at which [`tick`](Self::tick) has work.
     pub fn next_deadline(&self) -> Option<Mono> {
         let timer = self.timers.first().map(|(at, _)| *at);

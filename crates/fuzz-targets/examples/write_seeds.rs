@@ -151,7 +151,10 @@ fn metadata() {
         ..Default::default()
     };
     let commands = [
-        Command::SetClusterId(pb::SetClusterId { cluster_id: "abcdefghijklmnopqrstug".into() }),
+        Command::SetClusterId(pb::SetClusterId {
+            cluster_id: "abcdefghijklmnopqrstug".into(),
+            ..Default::default()
+        }),
         Command::RegisterNode(pb::RegisterNode {
             node_id: 1,
             incarnation: 1,

@@ -30,6 +30,7 @@ pub fn frames(data: &[u8]) {
             index: None,
             min_timestamp: None,
             entries: None,
+            raw: false,
         };
         if let Ok(found) = extract(&range, bytes.clone()) {
             assert!(found.batches.iter().map(Bytes::len).sum::<usize>() <= data.len());

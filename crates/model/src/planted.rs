@@ -29,11 +29,19 @@ pub enum Bug {
     NewLeaderForgetsProducers,
     /// A leader that lost the lead tells that its appends failed for good, though they may yet be committed.
     LostLeadIsRefusal,
+    /// A replica takes over what it was sent of another's files before they are durable.
+    InstallBeforeSync,
+    /// A replica that may have lost what it acknowledged under `write.caching` votes as if nothing had happened.
+    LossForgotten,
+    /// Applying an entry of thirteen records panics. No checker is to catch it: only the group may fail.
+    PanicInApply,
+    /// A leader that was confirmed once answers strong reads without asking again.
+    StaleLeaseKept,
 }
 
 impl Bug {
-    /// Every bug, in the order of the documentation.
-    pub const ALL: [Bug; 12] = [
+    /// Every bug that a checker catches, in the order of the documentation.
+    pub const ALL: [Bug; 15] = [
         Bug::AckBeforeSync,
         Bug::ApplyBeforeCommit,
         Bug::NoDedupeAfterRestart,
@@ -46,6 +54,9 @@ impl Bug {
         Bug::ServeUnconfirmed,
         Bug::NewLeaderForgetsProducers,
         Bug::LostLeadIsRefusal,
+        Bug::InstallBeforeSync,
+        Bug::StaleLeaseKept,
+        Bug::LossForgotten,
     ];
 
     /// Whether only replicas with peers can show it.
@@ -56,13 +67,17 @@ impl Bug {
             | Bug::NoDedupeAfterRestart
             | Bug::TruncateBelowMark
             | Bug::HighWatermarkTooHigh
-            | Bug::TailNotWrittenAgain => false,
+            | Bug::TailNotWrittenAgain
+            | Bug::PanicInApply => false,
             Bug::MarkNotLowered
             | Bug::VoteNotSynced
             | Bug::FollowerAckBeforeSync
             | Bug::ServeUnconfirmed
             | Bug::NewLeaderForgetsProducers
-            | Bug::LostLeadIsRefusal => true,
+            | Bug::LostLeadIsRefusal
+            | Bug::InstallBeforeSync
+            | Bug::LossForgotten
+            | Bug::StaleLeaseKept => true,
         }
     }
 }

@@ -125,6 +125,25 @@ impl Node {
                 });
                 done(results, *validate_only)
             }
+            AdminRequest::Reassign { targets, keep_factor } => {
+                done(cluster::alter_reassignments(&image, targets, *keep_factor), false)
+            }
+            AdminRequest::Unregister(node) => {
+                done(vec![cluster::unregister_node(&image, *node, &live).map(Some)], false)
+            }
+            AdminRequest::Register { node, registration } => {
+                done(vec![self.judge_registration(*node, registration.clone())], false)
+            }
+            AdminRequest::UpdateFeatures { updates, validate_only } => {
+                let results = cluster::update_features(&image, self.cfg.node_id, updates);
+                let refused = results.iter().any(Result::is_err);
+                done(results, *validate_only || refused)
+            }
+            AdminRequest::SetVoter { cluster_id, node, directory, voter } => {
+                let judge = if *voter { cluster::add_voter } else { cluster::remove_voter };
+                let judged = judge(&image, cluster_id.as_deref(), *node, *directory);
+                done(vec![judged.map(Some)], false)
+            }
             AdminRequest::AlterConfigs { resources, validate_only } => {
                 done(cluster::alter_configs(&image, resources), *validate_only)
             }

@@ -4,8 +4,8 @@ use crate::leaders::LeaderBatch;
 use crate::liveness::Heartbeat;
 use bytes::Bytes;
 use cluster::{
-    AlterResource, DeletedTopic, IncrementalResource, ItemResult, NewPartitions, NewTopic, TopicOutcome,
-    TopicRef,
+    AlterResource, DeletedTopic, IncrementalResource, ItemResult, NewPartitions, NewTopic, PartitionTarget,
+    TopicOutcome, TopicRef,
 };
 use consensus::PeerMessage;
 use model::{ErrorCode, GroupKey, NodeId, ProducerEpoch, ProducerId};
@@ -64,6 +64,62 @@ pub enum PeerOut {
         /// [`ErrorCode::None`] when it is committed.
         code: ErrorCode,
     },
+    /// For the leader of a partition: the replica on `to` is to lead it. May be lost.
+    HandOver {
+        /// Which partition.
+        key: GroupKey,
+        /// Who is to lead.
+        to: NodeId,
+    },
+    /// Of a replica that is brought up from a checkpoint. May be lost.
+    Install {
+        /// Which group.
+        key: GroupKey,
+        /// What is said.
+        said: InstallSaid,
+    },
+}
+
+/// What is said of a replica that is brought up from a checkpoint: docs/replication.md, "Install". A file is named
+/// as in `storage::aside_path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstallSaid {
+    /// A leader's newest checkpoint.
+    Offer {
+        /// The leader's term.
+        term: u64,
+        /// The checkpoint.
+        index: u64,
+        /// The term of its entry.
+        index_term: u64,
+    },
+    /// Asks for part of a file.
+    Pull {
+        /// Of which checkpoint.
+        index: u64,
+        /// The file.
+        file: u64,
+        /// Its first byte that is wanted.
+        pos: u64,
+        /// How many.
+        length: u32,
+    },
+    /// Part of a file.
+    Piece {
+        /// As asked.
+        index: u64,
+        /// As asked.
+        file: u64,
+        /// As asked.
+        pos: u64,
+        /// As many as there are; none where the file is gone.
+        bytes: Bytes,
+    },
+    /// The replica's log ends here now.
+    Done {
+        /// Its last entry.
+        last_index: u64,
+    },
 }
 
 /// Answers by kind of call.
@@ -87,6 +143,8 @@ pub enum Reply {
     Group(coordinator::Reply),
     /// To [`crate::Node::group`]: descriptions, in the order asked.
     GroupsDescribed(Vec<coordinator::DescribedGroup>),
+    /// To [`crate::Node::list_groups`].
+    GroupsListed(Result<Vec<coordinator::ListedGroup>, ErrorCode>),
     /// To [`crate::Node::group`]: there is no coordinator that could answer.
     GroupRefused(ErrorCode),
 }
@@ -112,12 +170,46 @@ pub enum AdminRequest {
         /// Only check.
         validate_only: bool,
     },
+    /// Changes the replicas of partitions (AlterPartitionReassignments).
+    Reassign {
+        /// What each is to have.
+        targets: Vec<PartitionTarget>,
+        /// The number of replicas of each must stay.
+        keep_factor: bool,
+    },
+    /// What a node had is lost; it may come back with another directory (UnregisterBroker).
+    Unregister(NodeId),
     /// Replaces all dynamic configs of resources.
     AlterConfigs {
         /// Resources with their new configs.
         resources: Vec<AlterResource>,
         /// Only check.
         validate_only: bool,
+    },
+    /// A node that has found its cluster asks to be let in.
+    Register {
+        /// Who asks.
+        node: NodeId,
+        /// An encoded command.
+        registration: Bytes,
+    },
+    /// Changes levels of features, all of them or none.
+    UpdateFeatures {
+        /// Which.
+        updates: Vec<cluster::FeatureUpdate>,
+        /// Only check.
+        validate_only: bool,
+    },
+    /// A registered node is to vote on the metadata, or is not to any more.
+    SetVoter {
+        /// Of which cluster the request speaks, if it says so.
+        cluster_id: Option<String>,
+        /// Which node.
+        node: NodeId,
+        /// Its data directory; all zeros stand for any.
+        directory: [u8; 16],
+        /// Whether it is to vote.
+        voter: bool,
     },
     /// Edits single configs.
     IncrementalAlterConfigs {
@@ -206,8 +298,67 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// A replica that may have lost what it acknowledged, in a loss of power under `write.caching`, votes again.
+    Freed {
+        /// Of which group.
+        key: GroupKey,
+        /// It leads now, because a majority was in that state: what was acknowledged and is in no log is gone.
+        lost: bool,
+    },
+    /// A replica is brought up from a checkpoint of its leader.
+    Install {
+        /// Which group.
+        key: GroupKey,
+        /// Where the leader is.
+        node: NodeId,
+        /// What happened.
+        what: InstallEvent,
+    },
+    /// The members of a group led here are those that were wanted.
+    Moved {
+        /// Which.
+        key: GroupKey,
+    },
+    /// A replica that is wanted no more was closed; its files are being removed.
+    ReplicaGone {
+        /// Of which group.
+        key: GroupKey,
+    },
+    /// The leader of the metadata does not register this node.
+    NotRegistered(ErrorCode),
     /// A consumer group's coordinator says something of note.
     Group(coordinator::GroupEvent),
+}
+
+/// How a replica that is brought up from a checkpoint gets on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstallEvent {
+    /// It began.
+    Begun {
+        /// The checkpoint.
+        index: u64,
+        /// Files of an earlier process are here.
+        resumes: bool,
+    },
+    /// It goes on after an interruption, with what is here.
+    Resumed {
+        /// The checkpoint.
+        index: u64,
+    },
+    /// The replica is brought up.
+    Finished {
+        /// The checkpoint.
+        index: u64,
+        /// Bytes pulled by this process.
+        bytes: u64,
+        /// How long it took.
+        ms: u64,
+    },
+    /// What was pulled is given up; the next offer begins anew.
+    Failed {
+        /// Why.
+        why: String,
+    },
 }
 
 /// What a node is told at its start.
@@ -219,8 +370,11 @@ pub struct NodeConfig {
     pub fresh_cluster_id: String,
     /// This process's endpoints, as clients are told.
     pub endpoints: Vec<cluster::Endpoint>,
-    /// The replicas of the metadata group at its birth, with their nodes. This node is one of them.
+    /// The replicas of the metadata group at its birth, with their nodes; empty where they are not known yet, see
+    /// [`crate::Node::join`]. A directory that knows them goes on with those.
     pub voters: Vec<(u64, NodeId)>,
+    /// Where other nodes connect to this one; `None` where they cannot.
+    pub peer: Option<cluster::Endpoint>,
     /// `broker.rack`.
     pub rack: Option<String>,
     /// Broker configs of the file, the environment and the flags.

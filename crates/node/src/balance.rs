@@ -41,8 +41,9 @@ impl Node {
         if key == GroupKey::METADATA || open.partition.leader_epoch().is_none() {
             return None;
         }
-        let preferred = open.partition.members().first()?.node_id;
-        let fit = |r: &&partition::InSyncReplica| r.node == preferred && r.in_sync;
+        let image = self.metadata.image();
+        let preferred = image.topic_by_id(key.topic)?.partition(key.partition)?.replicas.first()?.node;
+        let fit = |r: &&partition::InSyncReplica| r.node == preferred && r.in_sync && r.votes;
         let live = self.peers.liveness.holds(now.mono, preferred) && !open.partition.is_transferring();
         let elsewhere = preferred != self.cfg.node_id && live;
         open.partition.replicas(now).iter().find(fit).map(|r| r.node).filter(|_| elsewhere)

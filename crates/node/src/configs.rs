@@ -61,8 +61,13 @@ pub(crate) fn partition_config(image: &Image, topic: &Topic) -> PartitionConfig 
 }
 
 /// The settings of the metadata group.
-pub(crate) fn metadata_config() -> PartitionConfig {
-    PartitionConfig { machine: true, delete: false, ..PartitionConfig::default() }
+pub(crate) fn metadata_config(broker: &BrokerConfig) -> PartitionConfig {
+    let log = LogConfig {
+        segment_bytes: positive(broker.metadata_log_segment_bytes),
+        checkpoint_bytes: positive(broker.metadata_log_bytes_between_snapshots),
+        ..LogConfig::default()
+    };
+    PartitionConfig { log, machine: true, delete: false, ..PartitionConfig::default() }
 }
 
 /// The settings of the group coordinators.

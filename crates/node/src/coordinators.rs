@@ -5,10 +5,12 @@ use crate::configs::group_config;
 use crate::data::ReadFor;
 use crate::groups::Touch;
 use crate::node::Node;
+use crate::panics::{Panic, guarded, text_of};
+use crate::strong::StrongRead;
 use bytes::Bytes;
 use cluster::{CONSUMER_OFFSETS, Image, Topic};
 use coordinator::{
-    BatchId, Effect as GroupEffect, GroupConfig, GroupCoordinator, ListRequest, ListedGroup, Record,
+    BatchId, Effect as GroupEffect, GroupConfig, GroupCoordinator, ListRequest, Record,
     coordinator_partition_for,
 };
 use model::{ErrorCode, GroupKey, Mono, Now, Offset};
@@ -38,6 +40,12 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
         self.coordinator.next_deadline()
+    }
+
+    /// A coordinator with live members finds out early that it leads no more; one that only looks through its
+    /// offsets from time to time need not.
+    pub(crate) fn expects_members(&self) -> bool {
+        self.coordinator.expects_members()
     }
 
     pub(crate) fn set_config(&mut self, config: GroupConfig) {
@@ -123,10 +131,32 @@ impl Node {
         }
     }
 
+    /// Asks a coordinator that is loaded; what must be current only once this node is sure to lead.
     fn ask(&mut self, now: Now, partition: i32, token: Token, request: GroupRequest) {
+        let strong = matches!(request, GroupRequest::Fetch(_) | GroupRequest::Describe(_));
+        match self.offsets_key(partition).filter(|_| strong) {
+            Some(key) => self.read_strongly(now, key, StrongRead::Group { token, request }),
+            None => self.ask_now(now, partition, token, request),
+        }
+    }
+
+    /// The log of the coordinator is sure to be led here.
+    pub(crate) fn ask_confirmed(&mut self, now: Now, key: GroupKey, token: Token, request: GroupRequest) {
+        if self.hosts.get(&key.partition).is_some_and(|host| host.loading.is_none()) {
+            return self.ask_now(now, key.partition, token, request);
+        }
+        let code = ErrorCode::CoordinatorLoadInProgress;
+        self.fx.push(Effect::Reply(token, Reply::GroupRefused(code)));
+    }
+
+    fn ask_now(&mut self, now: Now, partition: i32, token: Token, request: GroupRequest) {
         let Some(host) = self.hosts.get_mut(&partition) else { return };
+        if let GroupRequest::Describe(ids) = request {
+            let described = host.coordinator.describe(&ids);
+            return self.fx.push(Effect::Reply(token, Reply::GroupsDescribed(described)));
+        }
         let (c, t, mut fx) = (&mut host.coordinator, coordinator::Token(token.0), Vec::new());
-        match request {
+        let asked = guarded(|| match request {
             GroupRequest::Join(r) => c.join(now, t, r, &mut fx),
             GroupRequest::Sync(r) => c.sync(now, t, r, &mut fx),
             GroupRequest::Heartbeat(r) => c.heartbeat(now, t, r, &mut fx),
@@ -135,12 +165,38 @@ impl Node {
             GroupRequest::Fetch(r) => c.fetch_offsets(now, t, r, &mut fx),
             GroupRequest::DeleteOffsets(r) => c.delete_offsets(now, t, r, &mut fx),
             GroupRequest::DeleteGroups(ids) => c.delete_groups(now, t, ids, &mut fx),
-            GroupRequest::Describe(ids) => {
-                let described = c.describe(&ids);
-                self.fx.push(Effect::Reply(token, Reply::GroupsDescribed(described)));
+            GroupRequest::Describe(_) => {}
+        });
+        match asked {
+            Ok(()) => self.perform(now, partition, fx),
+            Err(panic) => {
+                self.host_panicked(now, partition, &panic);
+                let code = ErrorCode::CoordinatorNotAvailable;
+                self.fx.push(Effect::Reply(token, Reply::GroupRefused(code)));
             }
         }
-        self.perform(now, partition, fx);
+    }
+
+    /// A coordinator panicked: its memory is dropped, whoever waits is told, and the next request reads it back
+    /// from its log.
+    fn host_panicked(&mut self, now: Now, partition: i32, panic: &Panic) {
+        let Some(mut host) = self.hosts.remove(&partition) else { return };
+        let mut fx = Vec::new();
+        if guarded(|| host.coordinator.unload(now, &mut fx)).is_ok() {
+            fx.retain(|effect| matches!(effect, GroupEffect::Reply { .. }));
+            self.perform(now, partition, fx);
+        }
+        for (token, _) in host.waiting {
+            let code = ErrorCode::CoordinatorNotAvailable;
+            self.fx.push(Effect::Reply(token, Reply::GroupRefused(code)));
+        }
+        if let Some(key) = self.offsets_key(partition) {
+            let why = text_of(panic);
+            let detail = format!(
+                "its groups' coordinator panicked, which is a fault of this program; it is read back: {why}"
+            );
+            self.fx.push(Effect::Event(Event::GroupFailed { key, detail }));
+        }
     }
 
     /// Carries out what a coordinator wants.
@@ -212,8 +268,10 @@ impl Node {
         for partition in due {
             let Some(host) = self.hosts.get_mut(&partition) else { continue };
             let mut fx = Vec::new();
-            host.coordinator.tick(now, &mut fx);
-            self.perform(now, partition, fx);
+            match guarded(|| host.coordinator.tick(now, &mut fx)) {
+                Ok(()) => self.perform(now, partition, fx),
+                Err(panic) => self.host_panicked(now, partition, &panic),
+            }
         }
     }
 
@@ -396,32 +454,44 @@ impl Node {
         Some(Bytes::from(bytes))
     }
 
-    /// ListGroups over all coordinators. Errors: LOAD_IN_PROGRESS while one is loading.
-    pub fn list_groups(&mut self, now: Now, request: &ListRequest) -> Result<Vec<ListedGroup>, ErrorCode> {
+    /// ListGroups over all coordinators. Ends with [`Reply::GroupsListed`]; LOAD_IN_PROGRESS while one is loading.
+    pub fn list_groups(&mut self, now: Now, token: Token, request: ListRequest) {
+        match self.hosts_to_list(now) {
+            Ok(keys) => self.list_strongly(now, token, request, keys),
+            Err(code) => self.fx.push(Effect::Reply(token, Reply::GroupsListed(Err(code)))),
+        }
+        self.settle(now);
+    }
+
+    /// The coordinators here that may have groups.
+    fn hosts_to_list(&mut self, now: Now) -> Result<Vec<GroupKey>, ErrorCode> {
         let image = self.metadata.image();
         let Some(topic) = offsets_topic(&image) else { return Ok(Vec::new()) };
-        let mut listed = Vec::new();
-        let mut loading = false;
+        let (mut keys, mut loading) = (Vec::new(), false);
         for partition in 0..topic.partitions.len() as i32 {
             let key = GroupKey { topic: topic.id, partition };
             // What was never touched holds no group.
-            if !self.hosts.contains_key(&partition) && !self.was_touched(key) {
-                continue;
-            }
-            if self.led_elsewhere(key) {
+            let untouched = !self.hosts.contains_key(&partition) && !self.was_touched(key);
+            if untouched || self.led_elsewhere(key) {
                 continue;
             }
             if self.is_offline(key) {
                 return Err(ErrorCode::CoordinatorNotAvailable);
             }
-            let host = self.host(now, key);
-            loading |= host.loading.is_some();
-            if host.loading.is_none() {
-                listed.extend(host.coordinator.list(request)?);
-            }
+            loading |= self.host(now, key).loading.is_some();
+            keys.push(key);
         }
-        self.settle(now);
-        if loading { Err(ErrorCode::CoordinatorLoadInProgress) } else { Ok(listed) }
+        if loading { Err(ErrorCode::CoordinatorLoadInProgress) } else { Ok(keys) }
+    }
+
+    /// Answers it: every coordinator that is asked is sure to be this node's.
+    pub(crate) fn list_now(&mut self, token: Token, request: &ListRequest) {
+        let listed = self.hosts.values().map(|host| match host.loading {
+            None => host.coordinator.list(request),
+            Some(_) => Err(ErrorCode::CoordinatorLoadInProgress),
+        });
+        let listed = listed.collect::<Result<Vec<_>, _>>().map(|groups| groups.concat());
+        self.fx.push(Effect::Reply(token, Reply::GroupsListed(listed)));
     }
 
     /// Coordinators that are loaded, for the metrics.

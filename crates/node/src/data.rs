@@ -1,7 +1,9 @@
 //! Produce, fetch and offsets.
 use crate::api::{Effect, PartitionInfo, ReadToken, Reply, Token};
 use crate::groups::{Slot, Touch};
+use crate::install_send::Wanted;
 use crate::node::Node;
+use crate::strong::StrongRead;
 use bytes::BytesMut;
 use model::{ErrorCode, GroupKey, LeaderEpoch, Now, Offset};
 use partition::{
@@ -26,6 +28,7 @@ pub(crate) enum ReadFor {
     ListOffset { token: Token, key: GroupKey, search: ListOffsetSearch },
     Load { partition: i32 },
     Entries { key: GroupKey, number: u64 },
+    Piece(Wanted),
 }
 
 impl Node {
@@ -39,10 +42,16 @@ impl Node {
     pub fn fetch(&mut self, now: Now, key: GroupKey, input: &FetchInput) -> FetchResult {
         let refused = |code| FetchResult::Err(FetchError { code, high_watermark: -1, log_start: -1 });
         match self.groups.get(&key) {
-            Some(Slot::Open(open)) if open.partition.leader_epoch().is_some() => {
-                return match open.partition.fetch(input) {
-                    Ok(ok) => FetchResult::Ok(Box::new(ok)),
-                    Err(error) => FetchResult::Err(error),
+            Some(Slot::Open(open))
+                if open.partition.leader_epoch().is_some() || (open.follows() && input.at_follower) =>
+            {
+                return match self.look(key, |p| p.fetch(input)) {
+                    Some(Ok(ok)) => FetchResult::Ok(Box::new(ok)),
+                    Some(Err(error)) => FetchResult::Err(error),
+                    None => {
+                        self.settle(now);
+                        refused(ErrorCode::KafkaStorageError)
+                    }
                 };
             }
             Some(Slot::Open(open)) if open.follows() => return refused(ErrorCode::NotLeaderOrFollower),
@@ -65,7 +74,7 @@ impl Node {
         let topic = image.topic_by_id(key.topic);
         topic
             .and_then(|t| t.partition(key.partition))
-            .is_some_and(|p| p.replicas.iter().any(|r| r.node == self.cfg.node_id))
+            .is_some_and(|p| p.holders().any(|r| r.node == self.cfg.node_id))
     }
 
     /// Why a request cannot be served here for a group without a replica here.
@@ -129,11 +138,7 @@ impl Node {
                 self.touch(now, key, Touch::Produce { token, records, acks });
             }
             Touch::ListOffset { token, ask } => {
-                let step = match self.open_group(key) {
-                    Some(open) => open.partition.list_offset(ask),
-                    None => Err(ErrorCode::NotLeaderOrFollower),
-                };
-                self.list_offset_step(token, key, step);
+                self.read_strongly(now, key, StrongRead::ListOffset { token, ask });
             }
             Touch::EpochEnd { token, current_leader_epoch, leader_epoch } => {
                 let end = match self.open_group(key) {
@@ -147,6 +152,12 @@ impl Node {
             }
             Touch::Open => {}
         }
+    }
+
+    /// Answers it: this replica leads at present.
+    pub(crate) fn list_offset_now(&mut self, token: Token, key: GroupKey, ask: ListOffsetAsk) {
+        let step = self.look(key, |p| p.list_offset(ask)).unwrap_or(Err(ErrorCode::NotLeaderOrFollower));
+        self.list_offset_step(token, key, step);
     }
 
     fn list_offset_step(&mut self, token: Token, key: GroupKey, step: Result<ListOffsetStep, ErrorCode>) {
@@ -173,16 +184,19 @@ impl Node {
     pub fn on_read(&mut self, now: Now, token: ReadToken, result: Result<Extracted, ExtractError>) {
         match self.reads.remove(&token) {
             Some(ReadFor::ListOffset { token, key, search }) => {
-                let step = match (self.open_group(key), result) {
-                    (Some(open), Ok(found)) => open.partition.list_offset_read(search, &found),
-                    (None, _) => Err(ErrorCode::NotLeaderOrFollower),
-                    (_, Err(ExtractError::Damaged(_))) => Err(ErrorCode::CorruptMessage),
-                    (_, Err(ExtractError::Disk(_))) => Err(ErrorCode::KafkaStorageError),
+                let step = match result {
+                    Ok(found) => self
+                        .look(key, |p| p.list_offset_read(search, &found))
+                        .unwrap_or(Err(ErrorCode::NotLeaderOrFollower)),
+                    Err(_) if self.open_group(key).is_none() => Err(ErrorCode::NotLeaderOrFollower),
+                    Err(ExtractError::Damaged(_)) => Err(ErrorCode::CorruptMessage),
+                    Err(ExtractError::Disk(_)) => Err(ErrorCode::KafkaStorageError),
                 };
                 self.list_offset_step(token, key, step);
             }
             Some(ReadFor::Load { partition }) => self.load_read(now, partition, token, result),
             Some(ReadFor::Entries { key, number }) => self.entries_read(now, key, number, result),
+            Some(ReadFor::Piece(wanted)) => self.piece_read(wanted, result),
             None => {}
         }
         self.settle(now);

@@ -1,11 +1,13 @@
 //! What follows from a lease: replicas campaign when their leader is gone; groups fall asleep and wake.
 use crate::campaign::campaign_delay;
+use crate::coordinators::Host;
 use crate::groups::{Open, Slot};
 use crate::liveness::LeaseEvent;
 use crate::node::Node;
 use crate::sleep::{FollowedGroup, LedGroup, OtherReplica, Sleeping, follower_may_sleep, may_sleep_at};
 use model::{GroupKey, Mono, NodeId, Now};
 use partition::InSyncReplica;
+use storage::ReplicaKind;
 
 /// Replicas that are opened at once after a start, and again at each tick: reads run beside them.
 const OPEN_AT_ONCE: usize = 64;
@@ -53,6 +55,8 @@ impl Node {
         }
         for key in &orphans {
             self.with(*key, |p, dir, fx| p.lose_leader(now, dir, fx));
+            // Who reads here is sent to the next leader.
+            self.wake(*key);
             let position = self.position(now, *key);
             let delay = campaign_delay(*key, self.cfg.seed, position, orphans.len());
             self.peers.campaigns.insert(*key, (now.mono.after(delay), 1));
@@ -67,16 +71,17 @@ impl Node {
         self.groups.iter().filter(|(_, slot)| there(slot)).map(|(key, _)| *key).collect()
     }
 
-    fn note_down(&mut self, now: Now, key: GroupKey) {
+    pub(crate) fn note_down(&mut self, now: Now, key: GroupKey) {
         let Some(Slot::Open(open)) = self.groups.get_mut(&key) else { return };
         let liveness = &self.peers.liveness;
         open.partition.set_down(|node| !liveness.holds(now.mono, node));
     }
 
-    /// The place of this node's replica among those on live nodes, in the order of the wanted set.
+    /// The place of this node's replica among those that vote, on live nodes, in the order of the wanted set.
     fn position(&self, now: Now, key: GroupKey) -> usize {
         let Some(open) = self.open_group(key) else { return 0 };
-        let live = open.partition.members().iter().map(|m| m.node_id);
+        let voting = open.partition.members().iter().filter(|m| m.kind() != ReplicaKind::Learner);
+        let live = voting.map(|m| m.node_id);
         let mut live = live.filter(|node| self.peers.liveness.holds(now.mono, *node));
         live.position(|node| node == self.cfg.node_id).unwrap_or(0)
     }
@@ -143,10 +148,16 @@ impl Node {
             self.peers.awake.remove(&key);
             return;
         };
+        if open.partition.is_alone() {
+            // The others were removed: whoever is left needs no ticks.
+            self.peers.awake.remove(&key);
+            return;
+        }
         let live = |node: NodeId| self.peers.liveness.holds(now.mono, node);
         let replicas = open.partition.replicas(now);
         let (own, others): (Vec<_>, Vec<_>) = replicas.iter().partition(|r| r.node == self.cfg.node_id);
-        let other = |r: &&InSyncReplica| OtherReplica { live: live(r.node), voter: true, matched: r.matched };
+        let other =
+            |r: &&InSyncReplica| OtherReplica { live: live(r.node), voter: r.votes, matched: r.matched };
         let host = self.host_of(key).and_then(|partition| self.hosts.get(&partition));
         let group = LedGroup {
             others: &others.iter().map(other).collect::<Vec<_>>(),
@@ -154,8 +165,10 @@ impl Node {
             persisted: own.first().map_or(0, |r| r.matched),
             committed: open.partition.committed_index(),
             confirmed: open.partition.leader_epoch().is_some(),
-            busy: !open.waiting.is_empty() || open.partition.is_transferring(),
-            kept_awake: host.is_some_and(|host| host.next_deadline().is_some()),
+            busy: !open.waiting.is_empty()
+                || open.partition.is_transferring()
+                || self.peers.moves.contains_key(&key),
+            kept_awake: host.is_some_and(Host::expects_members),
             last_activity: self.peers.awake.get(&key).copied().unwrap_or(now.mono),
         };
         if replicas.is_empty() || may_sleep_at(&group).is_none_or(|at| at > now.mono) {
@@ -174,7 +187,10 @@ impl Node {
 
     /// A leader says that a group sleeps.
     pub(crate) fn follower_sleeps(&mut self, node: NodeId, said: &Sleeping) {
-        let Some(open) = self.open_group(said.key) else { return };
+        let Some(open) = self.open_group(said.key).filter(|open| !open.partition.is_restrained()) else {
+            // Its leader does not know yet how far it is.
+            return;
+        };
         let epoch = (open.partition.leader_node() == Some(node)).then(|| open.partition.announced_epoch());
         let followed = FollowedGroup {
             epoch,

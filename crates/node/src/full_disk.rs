@@ -4,7 +4,7 @@ use crate::groups::Slot;
 use crate::node::Node;
 use model::{ErrorCode, GroupKey};
 use partition::PartitionFx;
-use storage::{RecoverJob, birth, group_dir};
+use storage::{RecoverJob, birth, generation_dir};
 
 impl Node {
     /// Closes those of `groups` that may be, as if their replicas had crashed, and opens them again: what was
@@ -33,7 +33,12 @@ impl Node {
         self.said.extend(self.scratch.drain(..).map(|said| (key, said)));
         self.said.push_back((key, PartitionFx::Resigned));
         let state = self.dir.give_up(key);
-        let job = RecoverJob { key, dir: group_dir(key), mark: state.mark, birth: birth(key, members) };
+        let job = RecoverJob {
+            key,
+            dir: generation_dir(key, state.generation),
+            mark: state.mark,
+            birth: birth(key, members),
+        };
         self.states.insert(key, state);
         let Some(Slot::Open(open)) = self.groups.remove(&key) else { return false };
         open.partition.close(&mut self.dir);

@@ -1,14 +1,14 @@
 //! Groups held here: opened at first touch, holding what touches them until they lead.
 use crate::api::{Effect, Event, PeerOut, Reply, Token};
 use crate::configs::partition_config;
-use crate::data::ReadFor;
 use crate::node::{Node, replica};
+use crate::panics::{guarded, text_of};
 use bytes::BytesMut;
 use cluster::{Image, Topic};
 use model::{ErrorCode, GroupKey, Now};
 use partition::{AppendError, ListOffsetAsk, Origin, Partition, PartitionFx, Start};
 use std::sync::Arc;
-use storage::{Directory, RecoverError, RecoverJob, Recovered, birth, group_dir};
+use storage::{Directory, GroupState, RecoverError, RecoverJob, Recovered, birth, generation_dir};
 
 /// A group's place in the node.
 #[derive(Debug)]
@@ -65,6 +65,12 @@ pub(crate) enum Touch {
     Open,
 }
 
+/// Whether what the directory holds of a group is of this replica. One that was adopted from a damaged state log
+/// has no id there, and is taken at its files' word.
+fn is_ours(state: &GroupState, id: u64) -> bool {
+    state.replica == 0 || state.replica == id
+}
+
 /// Requests that wait for one group to open: more are told to try again. Who asked may be gone already.
 const MOST_WAITING: usize = 1000;
 /// And bytes of batches among them; one batch is always let in.
@@ -105,9 +111,17 @@ impl Node {
         call: impl FnOnce(&mut Partition, &mut Directory, &mut Vec<PartitionFx>) -> R,
     ) -> Option<R> {
         let Some(Slot::Open(open)) = self.groups.get_mut(&key) else { return None };
-        let result = call(&mut open.partition, &mut self.dir, &mut self.scratch);
-        self.said.extend(self.scratch.drain(..).map(|said| (key, said)));
-        Some(result)
+        let (partition, dir, scratch) = (&mut open.partition, &mut self.dir, &mut self.scratch);
+        match guarded(|| call(partition, dir, scratch)) {
+            Ok(result) => {
+                self.said.extend(self.scratch.drain(..).map(|said| (key, said)));
+                Some(result)
+            }
+            Err(panic) => {
+                self.panicked(key, panic);
+                None
+            }
+        }
     }
 
     /// Hands a request to its group, opening the group first where need be.
@@ -123,6 +137,10 @@ impl Node {
                 }
             }
             Some(Slot::Failed(_)) => self.refuse(key, touch, ErrorCode::KafkaStorageError),
+            // Files of another life are on their way out.
+            None if self.removals.contains_key(&key) => {
+                self.refuse(key, touch, ErrorCode::NotLeaderOrFollower)
+            }
             None => self.open_slot(now, key, touch),
         }
     }
@@ -161,6 +179,11 @@ impl Node {
             .or_insert_with(|| Arc::new(partition_config(&image, &topic)))
             .clone();
         let birth = birth(key, members);
+        if self.states.get(&key).is_some_and(|state| !is_ours(state, id)) {
+            // What is here is of a replica that was removed from the group; the one that is to be here begins anew.
+            self.remove_group(key);
+            return self.refuse(key, touch, ErrorCode::NotLeaderOrFollower);
+        }
         match self.states.get(&key) {
             Some(state) if state.failed.is_some() => {
                 let why = state.failed.clone().unwrap_or_default();
@@ -168,7 +191,8 @@ impl Node {
                 self.refuse(key, touch, ErrorCode::KafkaStorageError);
             }
             Some(state) => {
-                let job = RecoverJob { key, dir: group_dir(key), mark: state.mark, birth };
+                let job =
+                    RecoverJob { key, dir: generation_dir(key, state.generation), mark: state.mark, birth };
                 self.dir.recover(job);
                 self.groups.insert(key, Slot::Opening(vec![touch]));
             }
@@ -178,22 +202,23 @@ impl Node {
                 let (partition, _) =
                     Partition::open(key, start, Default::default(), id, config, &mut self.dir, seed);
                 self.groups.insert(key, Slot::Open(Open::new(partition)));
+                self.tell_addresses(now, key);
                 self.first_election(now, key);
                 self.run(now, key, touch);
             }
         }
     }
 
-    /// The topic of a group that is held here, this node's replica id, and all replicas.
+    /// The topic of a group that is held here, this node's replica id, and the group's first replicas.
     pub(crate) fn held(
         &self,
         image: &Image,
         key: GroupKey,
     ) -> Option<(Arc<Topic>, u64, Vec<storage::Replica>)> {
         let topic = image.topic_by_id(key.topic)?;
-        let replicas = &topic.partition(key.partition)?.replicas;
-        let own = replicas.iter().find(|r| r.node == self.cfg.node_id)?;
-        Some((topic.clone(), own.id, replicas.iter().map(|r| replica(r.id, r.node)).collect()))
+        let partition = topic.partition(key.partition)?;
+        let own = partition.holders().find(|r| r.node == self.cfg.node_id)?;
+        Some((topic.clone(), own.id, partition.founders().iter().map(|r| replica(r.id, r.node)).collect()))
     }
 
     /// Opens this node's replica of a group with others elsewhere, where there is one. Not before the image is
@@ -202,10 +227,22 @@ impl Node {
     pub(crate) fn open_replica(&mut self, now: Now, key: GroupKey) {
         if self.registered
             && !self.groups.contains_key(&key)
+            && !self.removals.contains_key(&key)
             && self.dir.fenced().is_none()
             && self.holds(key)
         {
             self.open_slot(now, key, Touch::Open);
+        }
+    }
+
+    /// A disk that could not be read may be read later; damage stays.
+    fn not_recovered(&mut self, key: GroupKey, error: RecoverError) {
+        match error {
+            RecoverError::Disk(error) => self.fx.push(Effect::Event(Event::GroupFailed {
+                key,
+                detail: format!("cannot be read, the next request tries again: {error}"),
+            })),
+            RecoverError::Damaged(damage) => self.group_failed(key, damage.to_string()),
         }
     }
 
@@ -219,23 +256,16 @@ impl Node {
         let recovered = match result {
             Ok(recovered) => recovered,
             Err(error) => {
-                for touch in waiting {
-                    self.refuse(key, touch, ErrorCode::KafkaStorageError);
-                }
-                // A disk that could not be read may be read later; damage stays.
-                match error {
-                    RecoverError::Disk(error) => self.fx.push(Effect::Event(Event::GroupFailed {
-                        key,
-                        detail: format!("cannot be read, the next request tries again: {error}"),
-                    })),
-                    RecoverError::Damaged(damage) => self.group_failed(key, damage.to_string()),
-                }
-                return;
+                waiting.into_iter().for_each(|touch| self.refuse(key, touch, ErrorCode::KafkaStorageError));
+                return self.not_recovered(key, error);
             }
         };
         let image = self.metadata.image();
-        // The topic was deleted while its files were read.
-        let Some((topic, id, _)) = self.held(&image, key) else { return self.remove_unopened(key, waiting) };
+        // The topic was deleted, or the replica moved, while its files were read.
+        let ours = |id: u64| self.states.get(&key).is_none_or(|state| is_ours(state, id));
+        let Some((topic, id, _)) = self.held(&image, key).filter(|(_, id, _)| ours(*id)) else {
+            return self.remove_unopened(key, waiting);
+        };
         for damage in &recovered.base_damage {
             self.fx.push(Effect::Event(Event::GroupFailed {
                 key,
@@ -249,7 +279,21 @@ impl Node {
             .clone();
         let hard = self.states.get(&key).map(|s| s.hard).unwrap_or_default();
         let start = Start::Recovered(Box::new(recovered));
-        let (partition, opened) = Partition::open(key, start, hard, id, config, &mut self.dir, self.cfg.seed);
+        let (dir, seed) = (&mut self.dir, self.cfg.seed);
+        let opened = guarded(|| Partition::open(key, start, hard, id, config, dir, seed));
+        let (partition, opened) = match opened {
+            Ok(opened) => opened,
+            Err(panic) if self.dir.is_whole() => {
+                let why = format!(
+                    "reading it back panicked, which is a fault of this program: {}",
+                    text_of(&panic)
+                );
+                waiting.into_iter().for_each(|touch| self.refuse(key, touch, ErrorCode::KafkaStorageError));
+                self.dir.set_failed(key, Some(why.clone()));
+                return self.group_failed(key, why);
+            }
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
         if let Some(detail) = &opened.failed {
             self.said.push_back((key, PartitionFx::Failed(detail.clone())));
         }
@@ -257,6 +301,7 @@ impl Node {
             partition.cut_tail(&mut self.dir);
         }
         self.groups.insert(key, Slot::Open(Open::new(partition)));
+        self.tell_addresses(now, key);
         self.rejoined(now, key);
         self.machine_opened(key, opened);
         for touch in waiting {
@@ -275,40 +320,50 @@ impl Node {
     }
 
     fn remove_unopened(&mut self, key: GroupKey, waiting: Vec<Touch>) {
+        let code = self.not_held(key);
         for touch in waiting {
-            self.refuse(key, touch, ErrorCode::UnknownTopicOrPartition);
+            self.refuse(key, touch, code);
         }
         self.remove_group(key);
     }
 
-    /// Removes what is here of a deleted group.
+    /// Removes what is here of a group that was deleted, or of a replica that was moved away.
     pub(crate) fn remove_group(&mut self, key: GroupKey) {
+        self.drop_install(key);
+        let code = self.not_held(key);
         match self.groups.remove(&key) {
             Some(Slot::Open(mut open)) => {
                 let mut said = Vec::new();
-                open.partition.fail(ErrorCode::UnknownTopicOrPartition, &mut said);
+                open.partition.fail(code, &mut said);
                 self.said.extend(said.into_iter().map(|s| (key, s)));
                 for touch in open.waiting {
-                    self.refuse(key, touch, ErrorCode::UnknownTopicOrPartition);
+                    self.refuse(key, touch, code);
                 }
                 open.partition.delete(&mut self.dir);
+                self.removals.insert(key, true);
             }
             // Files are still being read: `on_recovered` finds the topic gone and comes back here.
             Some(opening @ Slot::Opening(_)) => {
                 self.groups.insert(key, opening);
                 return;
             }
-            Some(Slot::Failed(_)) | None if self.was_touched(key) => {
-                let fx = self.dir.fx();
-                fx.ops.push(storage::DiskOp::RemoveDir { path: group_dir(key) });
-                self.dir.forget(key);
-            }
-            Some(Slot::Failed(_)) | None => {}
+            Some(Slot::Failed(_)) => self.remove_files(key),
+            None if self.was_touched(key) => self.remove_files(key),
+            None => {}
         }
+        self.peers.moves.remove(&key);
+        self.peers.awake.remove(&key);
+        self.peers.campaigns.remove(&key);
         self.states.remove(&key);
         self.active.remove(&key);
         self.wake(key);
         self.watches.forget(key);
+    }
+
+    pub(crate) fn remove_files(&mut self, key: GroupKey) {
+        self.dir.remove(key);
+        self.dir.forget(key);
+        self.removals.insert(key, true);
     }
 
     /// Answers every request that waits for `key` to lead.
@@ -367,13 +422,14 @@ impl Node {
                 PartitionFx::Send { node, message } => {
                     self.fx.push(Effect::Peer(node, PeerOut::Raft { key, message }));
                 }
-                PartitionFx::ReadEntries { number, range } => {
-                    let read = self.new_read(ReadFor::Entries { key, number });
-                    self.fx.push(Effect::Read(read, *range));
-                }
+                PartitionFx::ReadEntries { number, range } => self.read_entries(now, key, number, range),
+                PartitionFx::Lags { node } => self.lags(now, key, node),
+                PartitionFx::WantsRound => self.strong.wants_round(key),
+                PartitionFx::Confirmed { token, result } => self.confirmed(now, token, result),
                 PartitionFx::Refused { node, why } => {
                     self.fx.push(Effect::Event(Event::PeerRefused { node, key, why }));
                 }
+                PartitionFx::Freed { lost } => self.fx.push(Effect::Event(Event::Freed { key, lost })),
                 PartitionFx::Became(epoch) => {
                     self.fx.push(Effect::Event(Event::Leads { key, epoch }));
                     self.announce(now, key);
@@ -381,11 +437,12 @@ impl Node {
                     self.became(now, key);
                 }
                 PartitionFx::Resigned => self.resigned(now, key),
+                PartitionFx::Members => self.members_changed(now, key),
                 PartitionFx::Failed(detail) => {
                     self.dir.set_failed(key, Some(detail.clone()));
                     self.refuse_touches(key, ErrorCode::KafkaStorageError);
                     if let Some(Slot::Open(open)) = self.groups.remove(&key) {
-                        open.partition.close(&mut self.dir);
+                        self.close_failed(*open.partition);
                     }
                     self.group_failed(key, detail);
                 }

@@ -1,4 +1,5 @@
 //! Before a clean stop leadership goes to others, so that clients find a leader at once.
+use crate::api::{Effect, PeerOut};
 use crate::groups::{Open, Slot};
 use crate::node::Node;
 use model::{GroupKey, NodeId, Now};
@@ -27,6 +28,29 @@ impl Node {
         })
     }
 
+    /// Has the leader of `key`, this node or another one, hand it to the replica on `to`. Whether it comes about
+    /// shows in [`Node::leader_of`]; ask again after a while.
+    pub fn ask_hand_over(&mut self, now: Now, key: GroupKey, to: NodeId) {
+        match self.leader_of(key).1 {
+            Some(leader) if leader == self.cfg.node_id => self.hand_over_one(now, key, to),
+            Some(leader) => self.fx.push(Effect::Peer(leader, PeerOut::HandOver { key, to })),
+            None => {}
+        }
+        self.settle(now);
+    }
+
+    /// Hands over a group that is led here, to a replica that could lead at once.
+    pub(crate) fn hand_over_one(&mut self, now: Now, key: GroupKey, to: NodeId) {
+        let Some(open) = self.open_group(key) else { return };
+        let live = self.peers.liveness.holds(now.mono, to) && !open.partition.is_transferring();
+        let fit = |r: &partition::InSyncReplica| r.node == to && r.in_sync;
+        let may = key != GroupKey::METADATA && to != self.cfg.node_id && live;
+        if may && open.partition.leader_epoch().is_some() && open.partition.replicas(now).iter().any(fit) {
+            self.stir(now, key);
+            self.with(key, |p, dir, fx| p.transfer_leader(now, to, dir, fx));
+        }
+    }
+
     /// A transfer that came to nothing is begun again, perhaps to somebody else.
     pub(crate) fn hand_over_more(&mut self, now: Now) {
         if self.handing_over.is_none() {
@@ -44,21 +68,22 @@ impl Node {
         }
     }
 
-    fn majority_lives(&self, now: Now, open: &Open) -> bool {
-        let members = open.partition.members();
-        let live = members.iter().filter(|m| self.peers.liveness.holds(now.mono, m.node_id)).count();
-        live > members.len() / 2
+    pub(crate) fn majority_lives(&self, now: Now, open: &Open) -> bool {
+        let replicas = open.partition.replicas(now);
+        let voters = replicas.iter().filter(|r| r.votes);
+        let live = voters.clone().filter(|r| self.peers.liveness.holds(now.mono, r.node)).count();
+        live > voters.count() / 2
     }
 
     /// The replica that is to lead instead of the one here, if that leads: in sync, on a live node, and with the
     /// most of the log.
-    fn heir(&self, now: Now, open: &Open) -> Option<NodeId> {
+    pub(crate) fn heir(&self, now: Now, open: &Open) -> Option<NodeId> {
         if !open.partition.is_leader() || !self.majority_lives(now, open) {
             return None;
         }
         let live = |node: NodeId| node != self.cfg.node_id && self.peers.liveness.holds(now.mono, node);
         let replicas = open.partition.replicas(now);
-        let fit = replicas.iter().rev().filter(|r| r.in_sync && live(r.node));
+        let fit = replicas.iter().rev().filter(|r| r.in_sync && r.votes && live(r.node));
         fit.max_by_key(|r| r.matched).map(|r| r.node)
     }
 }

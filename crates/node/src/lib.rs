@@ -11,31 +11,50 @@ mod configs;
 mod coordinators;
 mod data;
 mod elections;
+mod finding;
+#[cfg(test)]
+mod finding_tests;
 mod full_disk;
 mod groups;
 mod hand_over;
+mod install;
+mod install_budget;
+mod install_send;
+mod joining;
 mod leaders;
 mod liveness;
 #[cfg(test)]
 mod liveness_tests;
+mod members;
 mod metadata;
+mod nearby;
 mod node;
+mod panics;
 mod peer_wire;
 mod peers;
+mod quorum;
 mod registration;
+mod removals;
 mod replica_view;
 mod sleep;
+mod strong;
+mod throttle;
 mod visits;
 mod watches;
 
 pub use api::{
-    AdminReply, AdminRequest, Effect, Event, GroupRequest, NodeConfig, PartitionInfo, PeerOut, ReadToken,
-    Reply, Token,
+    AdminReply, AdminRequest, Effect, Event, GroupRequest, InstallEvent, InstallSaid, NodeConfig,
+    PartitionInfo, PeerOut, ReadToken, Reply, Token,
 };
 pub use data::FetchResult;
+pub use finding::{At, Decision, Heard, Membership, Plan, decide, founders, seen};
+pub use install::InstallStats;
+pub use joining::Whereabouts;
 pub use leaders::{LeaderBatch, LeaderRow};
 pub use liveness::Heartbeat;
 pub use node::{LastStop, Node, OpenError};
 pub use peer_wire::BadMessage;
+pub use quorum::{QuorumMember, QuorumView};
 pub use replica_view::ReplicaView;
 pub use sleep::Sleeping;
+pub use strong::StrongStats;

@@ -1,13 +1,14 @@
 //! The metadata group's machine: what a committed command changes here.
 use crate::admin::Internal;
 use crate::coordinators::offsets_topic;
-use crate::groups::{Slot, Touch};
+use crate::groups::{Open, Slot, Touch};
+use crate::members::RAISE_AFTER_MS;
 use crate::node::Node;
 use bytes::Bytes;
-use cluster::{Change, Command, Endpoint, Image, Topic, decode_command, encode_command};
+use cluster::{Change, Command, Image, Topic, decode_command, encode_command};
 use model::{ErrorCode, GroupKey, NodeId, Now};
-use partition::{CommittedBody, CommittedEntry, Opened};
-use proto::cluster::{RegisterNode, SetClusterId};
+use partition::{CommittedBody, CommittedEntry, Opened, Partition, Start};
+use storage::Recovered;
 
 impl Node {
     /// An entry of a group with a machine is committed.
@@ -50,10 +51,19 @@ impl Node {
                     self.remove_group(key);
                 }
                 self.topic_gone(now, &topic.name);
+                self.peers.next_confirm.get_or_insert(now.mono);
+            }
+            Change::TombstoneCleared(topic) => self.peers.leaders.drop_topic(topic),
+            Change::Reassigned { topic, partition } => {
+                self.reassigned(now, GroupKey { topic: topic.id, partition });
             }
             Change::TopicCreated(topic) => self.born_here(now, &topic, 0),
             Change::PartitionsAdded { topic, first } => self.born_here(now, &topic, first),
-            Change::NodeRegistered(node) => self.node_registered(now, node),
+            Change::NodeRegistered(node) => {
+                self.peers.next_raise.get_or_insert(now.mono.after_ms(RAISE_AFTER_MS));
+                self.node_registered(now, node);
+            }
+            Change::QuorumChanged => self.quorum_changed(now),
             Change::ConfigChanged { .. } => self.configs_changed(),
             Change::ProducerIdsAllocated { node, first, count } if node == self.cfg.node_id => {
                 let asked = self.peers.asked_ids.take_if(|asked| asked.first == first).is_some();
@@ -86,38 +96,28 @@ impl Node {
 
     /// The group leads: the metadata group registers this node, a coordinator loads.
     pub(crate) fn became(&mut self, now: Now, key: GroupKey) {
+        self.look_at_members(now, key);
         if key == GroupKey::METADATA {
+            self.peers.next_raise.get_or_insert(now.mono.after_ms(RAISE_AFTER_MS));
             self.register(now);
         } else {
             self.host_leads(now, key);
         }
     }
 
+    /// This node leads the metadata: what that begins with.
     fn register(&mut self, now: Now) {
-        let image = self.metadata.image();
-        if image.cluster_id.is_empty() {
-            let cluster_id = self.cfg.fresh_cluster_id.clone();
-            self.propose(now, &Command::SetClusterId(SetClusterId { cluster_id }), Internal::Part);
+        let founders = self.dir.founders().0.to_vec();
+        let cluster_id = self.cfg.fresh_cluster_id.clone();
+        let (image, node) = (self.metadata.image(), self.registration());
+        let mut commands = cluster::start_commands(&image, &node, &cluster_id, &founders);
+        let last = commands.pop();
+        for command in &commands {
+            self.propose(now, command, Internal::Part);
         }
-        let command = self.registration();
-        self.propose(now, &command, Internal::Register);
-    }
-
-    /// This start of the node, as it is told to the metadata group.
-    pub(crate) fn registration(&self) -> Command {
-        let endpoint = |e: &Endpoint| proto::cluster::Endpoint {
-            listener: e.listener.clone(),
-            host: e.host.clone(),
-            port: u32::from(e.port),
-            protocol: e.protocol.clone(),
-        };
-        Command::RegisterNode(RegisterNode {
-            node_id: self.cfg.node_id,
-            incarnation: self.cfg.incarnation,
-            endpoints: self.cfg.endpoints.iter().map(endpoint).collect(),
-            rack: self.cfg.rack.clone().unwrap_or_default(),
-            directories: vec![Bytes::copy_from_slice(&self.dir.directory_id())],
-        })
+        if let Some(registration) = last {
+            self.propose(now, &registration, Internal::Register);
+        }
     }
 
     fn node_registered(&mut self, now: Now, node: NodeId) {
@@ -133,7 +133,7 @@ impl Node {
     /// Partitions `first..` of a topic are new: those with replicas elsewhere elect a leader at once.
     fn born_here(&mut self, now: Now, topic: &Topic, first: i32) {
         for (index, partition) in topic.partitions.iter().enumerate().skip(first as usize) {
-            if partition.replicas.len() > 1 {
+            if partition.holders().count() > 1 {
                 self.open_replica(now, GroupKey { topic: topic.id, partition: index as i32 });
             }
         }
@@ -145,7 +145,8 @@ impl Node {
         self.peers.registering = None;
         let image = self.metadata.image();
         self.open_all(&image);
-        self.remove_what_was_deleted(&image);
+        self.remove_what_was_deleted(now, &image);
+        self.peers.next_confirm.get_or_insert(now.mono);
         let Some(topic) = offsets_topic(&image) else { return };
         let touched: Vec<GroupKey> = self.states.keys().filter(|k| k.topic == topic.id).copied().collect();
         for key in touched {
@@ -153,26 +154,91 @@ impl Node {
         }
     }
 
-    /// A topic's files may come back: the machine lost power before their removal was durable, or the process
-    /// ended before it was asked for.
-    fn remove_what_was_deleted(&mut self, image: &Image) {
-        for key in std::mem::take(&mut self.found) {
-            if !image.tombstones.contains_key(&key.topic) {
+    /// A topic's files may come back, and those of a replica that was moved: the machine lost power before their
+    /// removal was durable, or the process ended before it was asked for.
+    fn remove_what_was_deleted(&mut self, now: Now, image: &Image) {
+        for (key, generation) in std::mem::take(&mut self.found) {
+            let present = self.dir.life(key).0;
+            let deleted = image.tombstones.contains_key(&key.topic);
+            let elsewhere = image.topic_by_id(key.topic).is_some() && !self.holds(key);
+            if generation != present {
+                if !deleted && !elsewhere && generation == present + 1 {
+                    self.installs.left_over(now.mono, key, generation);
+                } else {
+                    self.dir.remove_dir(storage::generation_dir(key, generation));
+                }
+                continue;
+            }
+            if !deleted && !elsewhere {
                 continue;
             }
             if !self.groups.contains_key(&key) && !self.was_touched(key) {
-                self.dir.fx().ops.push(storage::DiskOp::RemoveDir { path: storage::group_dir(key) });
+                self.remove_files(key);
             }
             self.remove_group(key);
         }
+    }
+
+    /// The metadata's replica here was brought up from a checkpoint: what changed in between was not applied one by
+    /// one.
+    pub(crate) fn metadata_installed(&mut self, now: Now, recovered: Box<Recovered>) {
+        let key = GroupKey::METADATA;
+        let hard = self.states.get(&key).map(|state| state.hard).unwrap_or_default();
+        let own = self.dir.founders().1;
+        let config = crate::configs::metadata_config(self.metadata.image().broker_config());
+        let config = std::sync::Arc::new(config);
+        let start = Start::Recovered(recovered);
+        let (partition, opened) =
+            Partition::open(key, start, hard, own, config, &mut self.dir, self.cfg.seed);
+        let before = self.metadata.image();
+        let restored = match &opened.failed {
+            Some(why) => Err(why.clone()),
+            None => self.metadata.restore(opened.machine).map_err(|e| e.to_string()),
+        };
+        let restored = restored.and_then(|()| {
+            opened.commands.into_iter().try_for_each(|(index, payload)| {
+                let command = decode_command(index, payload).map_err(|e| e.to_string())?;
+                self.metadata.apply(index, &command).map(|_| ()).map_err(|e| e.to_string())
+            })
+        });
+        self.groups.insert(key, Slot::Open(Open::new(partition)));
+        if let Err(why) = restored {
+            return self.said.push_back((key, partition::PartitionFx::Failed(why)));
+        }
+        self.address_metadata();
+        self.jumped(now, &before);
+        self.rejoined(now, key);
+    }
+
+    /// What the changes between `before` and now would have caused, one by one.
+    fn jumped(&mut self, now: Now, before: &Image) {
+        let image = self.metadata.image();
+        for topic in before.topics().filter(|t| image.topic_by_id(t.id).is_none()) {
+            self.on_change(now, Change::TopicDeleted(topic.clone()), false);
+        }
+        self.configs_changed();
+        for node in image.nodes.keys() {
+            self.node_registered(now, *node);
+        }
+        for topic in image.topics() {
+            let first = before.topic_by_id(topic.id).map_or(0, |t| t.partitions.len());
+            self.born_here(now, topic, first as i32);
+            let known = before.topic_by_id(topic.id).map(|t| &t.partitions[..]).unwrap_or_default();
+            let pairs = topic.partitions.iter().zip(known).enumerate();
+            for (partition, _) in pairs.filter(|(_, (is, was))| is != was) {
+                self.reassigned(now, GroupKey { topic: topic.id, partition: partition as i32 });
+            }
+        }
+        self.quorum_changed(now);
+        self.answer_proven();
     }
 
     /// Replicas of groups with others elsewhere are opened by and by, those touched last life or not.
     fn open_all(&mut self, image: &Image) {
         for topic in image.topics() {
             for (index, partition) in topic.partitions.iter().enumerate() {
-                let here = partition.replicas.iter().any(|r| r.node == self.cfg.node_id);
-                if here && partition.replicas.len() > 1 {
+                let here = partition.holders().any(|r| r.node == self.cfg.node_id);
+                if here && partition.holders().count() > 1 {
                     self.peers.to_open.push(GroupKey { topic: topic.id, partition: index as i32 });
                 }
             }

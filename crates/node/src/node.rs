@@ -1,21 +1,24 @@
 //! The node: what it owns, how it starts, and how completions and time reach it.
 use crate::admin::Internal;
 use crate::api::{AdminReply, Effect, Event, NodeConfig, ReadToken, Token};
-use crate::configs::metadata_config;
 use crate::coordinators::Host;
 use crate::data::ReadFor;
 use crate::groups::{Open, Slot};
+use crate::install::Installs;
+use crate::joining::{founders_of, open_metadata, settle_founders};
 use crate::peers::Peers;
+use crate::strong::Strong;
+use crate::throttle::Throttle;
 use crate::visits::Visits;
 use crate::watches::Watches;
 use cluster::{Image, Metadata};
 use model::{ErrorCode, GroupKey, Mono, Now, ProducerId, TopicId};
-use partition::{Partition, PartitionConfig, PartitionFx, Start};
+use partition::{PartitionConfig, PartitionFx};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use storage::{
-    Completion, DirEvent, Directory, DiskRead, GroupState, RecoverError, RecoverJob, Replica, ReplicaKind,
-    birth, group_dir,
+    Completion, DirEvent, Directory, DiskRead, GroupState, RecoverError, Replica, ReplicaKind,
+    parse_group_dir,
 };
 
 /// How often partitions that were appended to are looked at (segment.ms, checkpoints).
@@ -35,6 +38,14 @@ pub enum OpenError {
     /// The metadata log's checkpoint or an entry is of a version that this build cannot read.
     #[error("the metadata log: {0}")]
     Unreadable(String),
+    /// The directory belongs to another cluster than the configuration says.
+    #[error("the data directory belongs to cluster '{theirs}', this is cluster '{ours}'")]
+    OtherCluster {
+        /// As its metadata says.
+        theirs: String,
+        /// As configured.
+        ours: String,
+    },
     /// The metadata log holds what this build cannot apply.
     #[error("the metadata log: {0}")]
     Apply(#[from] cluster::ApplyError),
@@ -61,8 +72,10 @@ pub struct Node {
     pub(crate) metadata: Metadata,
     /// Rows of the state log for groups that are not open yet.
     pub(crate) states: BTreeMap<GroupKey, GroupState>,
+    /// Groups whose files are being removed; `false` where that did not work, and the next start tries again.
+    pub(crate) removals: BTreeMap<GroupKey, bool>,
     /// Groups that had files at the start, until it is known which of them were deleted.
-    pub(crate) found: Vec<GroupKey>,
+    pub(crate) found: Vec<(GroupKey, u32)>,
     pub(crate) groups: BTreeMap<GroupKey, Slot>,
     pub(crate) topic_configs: BTreeMap<TopicId, Arc<PartitionConfig>>,
     pub(crate) hosts: BTreeMap<i32, Host>,
@@ -86,6 +99,9 @@ pub struct Node {
     pub(crate) visits: Visits,
     pub(crate) registered: bool,
     pub(crate) peers: Peers,
+    pub(crate) installs: Installs,
+    pub(crate) strong: Strong,
+    pub(crate) throttle: Throttle,
     /// What was led here and goes to others, once the node is about to stop.
     pub(crate) handing_over: Option<BTreeSet<GroupKey>>,
     stop: Stop,
@@ -106,32 +122,13 @@ impl Node {
     /// Opens the data directory and recovers the metadata group. The node is [`Node::ready`] when its own
     /// registration is committed, which takes effects and completions.
     pub fn open(mut cfg: NodeConfig, disk: &dyn DiskRead, now: Now) -> Result<Node, OpenError> {
+        cfg.directory.founders = founders_of(&cfg);
         let (mut dir, states) = Directory::open(disk, cfg.directory.clone(), now)?;
         let states: BTreeMap<GroupKey, GroupState> = states.into_iter().map(|s| (s.key, s)).collect();
         let found = disk.list("groups").map_err(storage::OpenError::from)?;
         let mut metadata = Metadata::new(cfg.node_id, cfg.static_configs.clone());
-        let key = GroupKey::METADATA;
-        let members: Vec<Replica> = cfg.voters.iter().map(|(id, node)| replica(*id, *node)).collect();
-        let own = cfg.voters.iter().find(|(_, node)| *node == cfg.node_id).map_or(0, |(id, _)| *id);
-        let (start, hard) = match states.get(&key) {
-            None => (Start::Born(birth(key, members)), Default::default()),
-            Some(state) => {
-                let job =
-                    RecoverJob { key, dir: group_dir(key), mark: state.mark, birth: birth(key, members) };
-                (Start::Recovered(Box::new(storage::recovery::recover(&job, disk)?)), state.hard)
-            }
-        };
-        let config = Arc::new(metadata_config());
-        let (partition, opened) = Partition::open(key, start, hard, own, config, &mut dir, cfg.seed);
-        if let Some(detail) = opened.failed {
-            return Err(OpenError::Unreadable(detail));
-        }
-        if !opened.machine.is_empty() {
-            metadata.restore(opened.machine)?;
-        }
-        for (index, payload) in opened.commands {
-            metadata.apply(index, &cluster::decode_command(index, payload)?)?;
-        }
+        settle_founders(&mut cfg, &mut dir, now);
+        let replica = open_metadata(&cfg, &mut dir, &states, disk, &mut metadata)?;
         let image = metadata.image();
         if let Some(before) = image.nodes.get(&cfg.node_id).filter(|n| n.incarnation >= cfg.incarnation) {
             // The wall clock went back: to the others this is a later start all the same.
@@ -143,8 +140,9 @@ impl Node {
             dir,
             metadata,
             states,
-            found: found.iter().filter_map(|name| GroupKey::parse(name)).collect(),
-            groups: BTreeMap::from([(key, Slot::Open(Open::new(partition)))]),
+            removals: BTreeMap::new(),
+            found: found.iter().filter_map(|name| parse_group_dir(name)).collect(),
+            groups: replica.into_iter().map(|p| (p.key(), Slot::Open(Open::new(p)))).collect(),
             topic_configs: BTreeMap::new(),
             hosts: BTreeMap::new(),
             watches: Watches::default(),
@@ -163,15 +161,15 @@ impl Node {
             visits: Visits::new(now),
             registered: false,
             peers,
+            installs: Installs::new(now.mono),
+            strong: Strong::default(),
+            throttle: Throttle::default(),
             handing_over: None,
             stop: Stop::No,
             fx: Vec::new(),
             cfg,
         };
-        node.peers.registering = (node.cfg.voters.len() > 1).then_some(now.mono);
-        node.first_look(now);
-        node.with(key, |p, dir, fx| p.touch(now, dir, fx));
-        node.settle(now);
+        node.begin(now);
         Ok(node)
     }
 
@@ -236,6 +234,7 @@ impl Node {
 
     /// Ends a turn of the shell's loop: what was appended in it goes to the disk as one round.
     pub fn end_turn(&mut self, now: Now) {
+        self.begin_rounds(now);
         self.dir.pump(now);
     }
 
@@ -257,6 +256,7 @@ impl Node {
             }
             DirEvent::Persisted { key, index, round } => {
                 self.with(key, |p, dir, fx| p.on_persisted(now, index, round, dir, fx));
+                self.life_begun(now, key, round);
             }
             DirEvent::Lowered { key } => {
                 self.with(key, |p, dir, fx| p.on_lowered(now, dir, fx));
@@ -266,6 +266,8 @@ impl Node {
             DirEvent::CheckpointDone { key, index, ok } => {
                 self.with(key, |p, dir, _| p.on_checkpoint_done(index, ok, dir));
             }
+            DirEvent::Aside { key, token, done } => self.on_aside(now, key, token, done),
+            DirEvent::Removed { key, ok } => self.removed(now, key, ok),
             DirEvent::Recovered { key, result } => self.on_recovered(now, key, *result),
             DirEvent::Fenced { detail } => self.on_fenced(detail),
             DirEvent::DiskFull(full) => self.fx.push(Effect::Event(Event::DiskFull(full))),
@@ -307,8 +309,11 @@ impl Node {
         }
         self.visit(now);
         self.tick_hosts(now);
+        self.look_at_rounds(now);
         self.settle(now);
         self.tick_peers(now);
+        self.tick_installs(now);
+        self.settle(now);
         self.dir.pump(now);
     }
 
@@ -327,7 +332,9 @@ impl Node {
         }
         let hosts = self.hosts.values().filter_map(Host::next_deadline).min();
         let (visits, peers) = (self.visits.next_deadline(), self.peers_deadline());
-        [Some(next), visits, hosts, peers, self.dir.next_deadline()].into_iter().flatten().min()
+        let installs = if self.stopping() { None } else { self.installs.next_deadline() };
+        let (strong, disk) = (self.strong.next_deadline(), self.dir.next_deadline());
+        [Some(next), visits, hosts, peers, installs, strong, disk].into_iter().flatten().min()
     }
 
     /// Begins a clean stop: a checkpoint of every open group, then a last sync. [`Node::stopped`] tells when.

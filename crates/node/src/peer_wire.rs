@@ -1,5 +1,5 @@
 //! What nodes say to one another, as it travels: to and from the frames of `protocol/internal/v1/peer.proto`.
-use crate::api::PeerOut;
+use crate::api::{InstallSaid, PeerOut};
 use crate::leaders::{LeaderBatch, LeaderRow};
 use crate::liveness::Heartbeat;
 use crate::sleep::Sleeping;
@@ -7,6 +7,7 @@ use bytes::Bytes;
 use consensus::{PeerCodecError, PeerMessage};
 use model::{ErrorCode, GroupKey, LeaderEpoch, TopicId};
 use proto::peer as pb;
+use proto::peer::install::Body as InstallBody;
 use proto::peer::node_message::Body as NodeBody;
 use proto::peer::peer_frame::Body;
 
@@ -44,6 +45,16 @@ impl PeerOut {
                 let body = Some(NodeBody::Proposed(pb::Proposed { token, error_code }));
                 bare(Body::Node(pb::NodeMessage { body }))
             }
+            PeerOut::Install { key, said } => {
+                let (body, payloads) = install(said);
+                let (topic_id, partition) = (topic(key), key.partition);
+                Ok((Body::Install(pb::Install { topic_id, partition, body: Some(body) }), payloads))
+            }
+            PeerOut::HandOver { key, to } => {
+                let (topic_id, partition) = (topic(key), key.partition);
+                let body = Some(NodeBody::HandOver(pb::HandOver { topic_id, partition, to }));
+                bare(Body::Node(pb::NodeMessage { body }))
+            }
         }
     }
 
@@ -67,10 +78,22 @@ impl PeerOut {
                     let code = i16::try_from(p.error_code).ok().and_then(ErrorCode::from_code);
                     PeerOut::Proposed { token: p.token, code: code.unwrap_or(ErrorCode::UnknownServerError) }
                 }
+                NodeBody::HandOver(h) => {
+                    PeerOut::HandOver { key: key_of(&h.topic_id, h.partition)?, to: h.to }
+                }
             },
-            Body::Hello(_) | Body::Proof(_) | Body::Refuse(_) | Body::Forward(_) | Body::Forwarded(_) => {
-                return Ok(None);
+            Body::Install(message) => {
+                let key = key_of(&message.topic_id, message.partition)?;
+                let body = message.body.ok_or(BadMessage::Field("an empty message"))?;
+                PeerOut::Install { key, said: install_said(body, payloads) }
             }
+            Body::Hello(_)
+            | Body::Proof(_)
+            | Body::Refuse(_)
+            | Body::Forward(_)
+            | Body::Forwarded(_)
+            | Body::Find(_)
+            | Body::Found(_) => return Ok(None),
         };
         Ok(Some(said))
     }
@@ -86,6 +109,38 @@ fn key_of(topic: &[u8], partition: i32) -> Result<GroupKey, BadMessage> {
 
 fn topic(key: GroupKey) -> Bytes {
     Bytes::copy_from_slice(&key.topic.0)
+}
+
+fn install(said: InstallSaid) -> (InstallBody, Vec<Bytes>) {
+    match said {
+        InstallSaid::Offer { term, index, index_term } => {
+            (InstallBody::Offer(pb::InstallOffer { term, index, index_term }), Vec::new())
+        }
+        InstallSaid::Pull { index, file, pos, length } => {
+            (InstallBody::Pull(pb::InstallPull { index, file, pos, length }), Vec::new())
+        }
+        InstallSaid::Piece { index, file, pos, bytes } => {
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            (InstallBody::Piece(pb::InstallPiece { index, file, pos, length }), vec![bytes])
+        }
+        InstallSaid::Done { last_index } => (InstallBody::Done(pb::InstallDone { last_index }), Vec::new()),
+    }
+}
+
+fn install_said(body: InstallBody, mut payloads: Vec<Bytes>) -> InstallSaid {
+    match body {
+        InstallBody::Offer(o) => {
+            InstallSaid::Offer { term: o.term, index: o.index, index_term: o.index_term }
+        }
+        InstallBody::Pull(p) => {
+            InstallSaid::Pull { index: p.index, file: p.file, pos: p.pos, length: p.length }
+        }
+        InstallBody::Piece(p) => {
+            let bytes = payloads.pop().unwrap_or_default();
+            InstallSaid::Piece { index: p.index, file: p.file, pos: p.pos, bytes }
+        }
+        InstallBody::Done(d) => InstallSaid::Done { last_index: d.last_index },
+    }
 }
 
 fn heartbeat(beat: &Heartbeat) -> pb::Heartbeat {
@@ -158,6 +213,15 @@ mod tests {
             there_and_back(PeerOut::Leaders(LeaderBatch { whole: leader.is_none(), rows: [row].into() }));
         }
         there_and_back(PeerOut::Propose { token: 6, command: Bytes::from_static(b"command") });
+        for said in [
+            InstallSaid::Offer { term: 3, index: 4, index_term: 2 },
+            InstallSaid::Pull { index: 4, file: 2, pos: 7, length: 9 },
+            InstallSaid::Piece { index: 4, file: 2, pos: 7, bytes: Bytes::from_static(b"frames") },
+            InstallSaid::Done { last_index: 5 },
+        ] {
+            there_and_back(PeerOut::Install { key, said });
+        }
+        there_and_back(PeerOut::HandOver { key, to: 3 });
         there_and_back(PeerOut::Proposed { token: 6, code: ErrorCode::NotController });
     }
 

@@ -2,16 +2,18 @@
 //!
 //! A group with replicas elsewhere is *awake* while it gets ticks; it sleeps when nothing has happened to it
 //! for a while (`sleep.rs`). Elections are in `elections.rs`.
-use crate::api::{Effect, Event, PeerOut};
+use crate::api::{Effect, Event, InstallSaid, PeerOut};
 use crate::groups::{Open, Slot};
+use crate::install_send::Wanted;
 use crate::leaders::{LeaderBatch, Leaders};
 use crate::liveness::{Heartbeat, Liveness};
+use crate::members::Move;
 use crate::node::Node;
 use crate::registration::AskedIds;
 use consensus::{PeerMessage, TICK_MS};
 use model::{GroupKey, Mono, NodeId, Now};
 use std::collections::BTreeMap;
-use storage::{ExtractError, Extracted};
+use storage::{DiskErrorKind, ExtractError, Extracted};
 
 /// The first look at leaders after a start, ms.
 const BALANCE_SOON_MS: i64 = 10_000;
@@ -33,8 +35,18 @@ pub(crate) struct Peers {
     /// The leader that was asked last.
     pub(crate) registering_with: Option<NodeId>,
     pub(crate) asked_ids: Option<AskedIds>,
+    /// Members of the metadata group that others named: see [`Node::meet`].
+    pub(crate) contacts: Vec<(u64, NodeId)>,
     /// When leaders are looked at that another node is to be.
     pub(crate) next_balance: Mono,
+    /// Groups led here whose members are to change.
+    pub(crate) moves: BTreeMap<GroupKey, Move>,
+    /// When they are looked at.
+    pub(crate) next_moves: Mono,
+    /// When deletions are confirmed that were not yet.
+    pub(crate) next_confirm: Option<Mono>,
+    /// When the leader of the metadata looks whether internal topics can have more replicas.
+    pub(crate) next_raise: Option<Mono>,
 }
 
 impl Peers {
@@ -51,7 +63,12 @@ impl Peers {
             registering: None,
             registering_with: None,
             asked_ids: None,
+            contacts: Vec::new(),
             next_balance: now.after_ms(BALANCE_SOON_MS),
+            moves: BTreeMap::new(),
+            next_moves: now,
+            next_confirm: None,
+            next_raise: None,
         }
     }
 }
@@ -95,6 +112,8 @@ impl Node {
             PeerOut::Leaders(batch) => self.on_leaders(now, node, &batch),
             PeerOut::Propose { token, command } => self.on_propose(now, node, token, command),
             PeerOut::Proposed { code, .. } => self.on_proposed(now, code),
+            PeerOut::Install { key, said } => self.on_install(now, node, key, said),
+            PeerOut::HandOver { key, to } => self.hand_over_one(now, key, to),
         }
         self.settle(now);
     }
@@ -105,7 +124,9 @@ impl Node {
             self.open_replica(now, key);
         }
         let from = message.from();
-        let theirs = |open: &Open| open.partition.members().iter().any(|m| (m.id, m.node_id) == (from, node));
+        // An earlier replica of this node may be a member still: what is meant for it is not for its successor.
+        let to = message.to();
+        let theirs = |open: &Open| open.partition.knows(from, node) && open.partition.replica_id() == to;
         if !self.open_group(key).is_some_and(theirs) {
             return;
         }
@@ -115,6 +136,21 @@ impl Node {
         let idle = self.open_group(key).is_some_and(known);
         if self.with(key, |p, dir, fx| p.step(now, message, dir, fx)).is_some() && !idle {
             self.stir(now, key);
+        }
+    }
+
+    fn on_install(&mut self, now: Now, node: NodeId, key: GroupKey, said: InstallSaid) {
+        match said {
+            InstallSaid::Offer { term, index, index_term } => {
+                self.on_offer(now, node, key, term, (index, index_term));
+            }
+            InstallSaid::Pull { index, file, pos, length } => {
+                self.on_pull(now, Wanted { node, key, index, file, pos, length });
+            }
+            InstallSaid::Piece { index, file, pos, bytes } => {
+                self.on_piece(now, node, key, (index, file, pos), bytes);
+            }
+            InstallSaid::Done { last_index } => self.on_install_done(now, node, key, last_index),
         }
     }
 
@@ -162,7 +198,14 @@ impl Node {
         let campaigns = self.peers.campaigns.values().map(|(at, _)| *at).min();
         let told = [self.peers.liveness.next_deadline(), self.peers.leaders.next_deadline()];
         let opening = (!self.peers.to_open.is_empty()).then_some(self.peers.next_tick);
-        [ticks, campaigns, opening, self.peers.registering].into_iter().chain(told).flatten().min()
+        let moves = (!self.peers.moves.is_empty()).then_some(self.peers.next_moves);
+        let others = [self.peers.next_confirm, self.peers.next_raise, self.throttle.next_deadline()];
+        [ticks, campaigns, opening, moves, self.peers.registering]
+            .into_iter()
+            .chain(others)
+            .chain(told)
+            .flatten()
+            .min()
     }
 
     /// Leases, heartbeats, elections, ticks.
@@ -177,6 +220,10 @@ impl Node {
         self.balance(now);
         self.open_some(now);
         self.register_again(now);
+        self.advance_moves(now);
+        self.read_throttled(now);
+        self.confirm_deletions(now);
+        self.raise_topics(now);
         if self.peers.next_tick <= now.mono {
             // Time that was lost is not made up for: ticks in a heap would end leases of leaders that live.
             self.peers.next_tick = now.mono.after_ms(TICK_MS as i64);
@@ -186,6 +233,7 @@ impl Node {
                 self.look_at(now, key);
             }
             self.hand_over_more(now);
+            self.tend_quorum(now);
         }
         self.settle(now);
         self.tell_peers(now);
@@ -216,6 +264,8 @@ impl Node {
             Ok(found) => found.entries,
             // It was deleted while its files were read.
             Err(_) if self.open_group(key).is_none() => return,
+            // What the replica needs left the window meanwhile: its next answer asks for something else.
+            Err(ExtractError::Disk(error)) if error.kind == DiskErrorKind::NotFound => Vec::new(),
             Err(error) => {
                 let detail = format!("entries for a replica that is behind: {error}");
                 self.fx.push(Effect::Event(Event::GroupFailed { key, detail }));
@@ -230,7 +280,7 @@ impl Node {
     pub fn leader_of(&self, key: GroupKey) -> (i32, Option<NodeId>) {
         let image = self.metadata.image();
         let replicas = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
-        let only = replicas.filter(|p| p.replicas.len() == 1).map(|p| p.replicas[0].node);
+        let only = replicas.filter(|p| p.holders().count() == 1).map(|p| p.replicas[0].node);
         if only == Some(self.cfg.node_id) {
             return (self.leader_epoch(key), only);
         }
@@ -246,7 +296,7 @@ impl Node {
         let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
         let Some(partition) = partition else { return Vec::new() };
         let wanted = partition.replicas.iter().map(|r| r.node);
-        if partition.replicas.len() == 1 {
+        if partition.holders().count() == 1 {
             return wanted.collect();
         }
         let view = self.peers.leaders.leader(key);

@@ -1,9 +1,9 @@
 //! What a node that does not lead the metadata group asks of the one that does: its registration, producer ids.
 use crate::admin::Internal;
-use crate::api::{Effect, PeerOut, Reply};
+use crate::api::{Effect, Event, PeerOut, Reply};
 use crate::node::Node;
 use bytes::Bytes;
-use cluster::{Command, decode_command, encode_command};
+use cluster::{Command, ItemError, ItemResult, decode_command, encode_command};
 use model::{ErrorCode, GroupKey, Mono, NodeId, Now, ProducerId};
 
 /// What was asked for and not heard of is asked for again after this, ms: the leader may have changed.
@@ -37,12 +37,46 @@ impl Node {
     }
 
     /// Has the leader of the metadata group propose a command. Whether it came about shows in the image.
-    fn ask_leader(&mut self, token: u64, command: &Command) {
+    pub(crate) fn ask_leader(&mut self, token: u64, command: &Command) {
         let me = self.cfg.node_id;
         if let Some(leader) = self.metadata_leader().filter(|leader| *leader != me) {
             let command = encode_command(command);
             self.fx.push(Effect::Peer(leader, PeerOut::Propose { token, command }));
         }
+    }
+
+    /// This start of the node, as it is told to the metadata group.
+    pub(crate) fn registration(&self) -> cluster::Registration {
+        cluster::Registration {
+            node_id: self.cfg.node_id,
+            incarnation: self.cfg.incarnation,
+            endpoints: self.cfg.endpoints.clone(),
+            rack: self.cfg.rack.clone(),
+            directories: vec![self.dir.directory_id()],
+            peer: self.cfg.peer.clone(),
+        }
+    }
+
+    /// Whether this start of a node is registered, or proposed.
+    fn is_registered(&self, node: NodeId, incarnation: u64) -> bool {
+        self.metadata.pending().nodes.get(&node).is_some_and(|n| n.incarnation == incarnation)
+    }
+
+    /// Judges the registration of a node that asks to be let in; `None` where it is registered already.
+    pub(crate) fn judge_registration(
+        &self,
+        node: NodeId,
+        registration: Bytes,
+    ) -> ItemResult<Option<Command>> {
+        let invalid = |what: &str| ItemError::new(ErrorCode::InvalidRequest, what);
+        let command = decode_command(self.metadata.applied() + 1, registration)
+            .map_err(|e| ItemError::new(ErrorCode::InvalidRequest, e.to_string()))?;
+        let Command::RegisterNode(asked) = &command else { return Err(invalid("it is no registration")) };
+        if asked.node_id != node {
+            return Err(invalid("it is the registration of another node"));
+        }
+        cluster::check_registration(&self.metadata.pending(), asked)?;
+        Ok((!self.is_registered(node, asked.incarnation)).then_some(command))
     }
 
     /// Until its registration is in the image the node asks for it.
@@ -55,7 +89,7 @@ impl Node {
         self.peers.registering_with = leader;
         self.peers.registering = Some(now.mono.after_ms(AGAIN_MS));
         if !self.leads_metadata() {
-            let command = self.registration();
+            let command = self.registration().command();
             self.ask_leader(0, &command);
         }
     }
@@ -71,6 +105,18 @@ impl Node {
         if !allowed(node, &command) {
             return self.fx.push(refused(ErrorCode::InvalidRequest));
         }
+        if self.leads_metadata()
+            && let Command::RegisterNode(registration) = &command
+        {
+            let image = self.metadata.pending();
+            if let Err(error) = cluster::check_registration(&image, registration) {
+                return self.fx.push(refused(error.code));
+            }
+            // It has not heard of it yet.
+            if self.is_registered(node, registration.incarnation) {
+                return self.fx.push(refused(ErrorCode::None));
+            }
+        }
         if !self.leads_metadata() || !self.propose(now, &command, Internal::Peer(node, token)) {
             self.fx.push(refused(ErrorCode::NotController));
         }
@@ -78,6 +124,10 @@ impl Node {
 
     /// The answer to a proposal by way of the leader.
     pub(crate) fn on_proposed(&mut self, now: Now, code: ErrorCode) {
+        use ErrorCode::{InvalidRegistration, StaleBrokerEpoch, UnsupportedVersion};
+        if matches!(code, InvalidRegistration | StaleBrokerEpoch | UnsupportedVersion) && !self.registered {
+            self.fx.push(Effect::Event(Event::NotRegistered(code)));
+        }
         if code != ErrorCode::None {
             // Another one may lead by now.
             self.peers.asked_ids = None;
@@ -118,6 +168,8 @@ fn allowed(node: NodeId, command: &Command) -> bool {
         Command::RegisterNode(c) => c.node_id == node,
         Command::AllocateProducerIds(c) => c.node_id == node,
         Command::ConfirmDeletion(c) => c.node_id == node,
+        // Whoever leads a group knows its members; a report of others than are wanted says nothing.
+        Command::Reassigned(_) => true,
         _ => false,
     }
 }

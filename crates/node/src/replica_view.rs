@@ -33,6 +33,10 @@ pub struct ReplicaView {
     pub log_end: Offset,
     /// Whether the group gets ticks.
     pub awake: bool,
+    /// Whether it may have lost what it acknowledged.
+    pub restrained: bool,
+    /// Members of its group as it knows them, and how many of them vote.
+    pub members: (usize, usize),
 }
 
 impl Node {
@@ -54,6 +58,8 @@ impl Node {
             log_start: partition.log_start(),
             log_end: partition.log_end(),
             awake: self.peers.awake.contains_key(&key),
+            restrained: partition.is_restrained(),
+            members: partition.member_counts(),
         })
     }
 
@@ -65,6 +71,17 @@ impl Node {
     /// Index of the last entry that the metadata holds.
     pub fn metadata_applied(&self) -> u64 {
         self.metadata.applied()
+    }
+
+    /// Replicas open here that may have lost what they acknowledged and do not vote yet.
+    pub fn restrained_replicas(&self) -> usize {
+        let restrained = |slot: &&Slot| matches!(slot, Slot::Open(open) if open.partition.is_restrained());
+        self.groups.values().filter(restrained).count()
+    }
+
+    /// Replicas on this disk, open or not, that must not vote yet.
+    pub fn below_their_floor(&self) -> usize {
+        self.dir.below_their_floor()
     }
 
     /// Groups that are closed for damage or because they could not be opened.

@@ -203,10 +203,26 @@ pub enum PartitionFx {
     HighWatermark(Offset),
     /// The log start moved.
     LogStart(Offset),
+    /// The end of [`crate::Partition::confirm`]: whether this replica leads at present.
+    Confirmed {
+        /// The caller's.
+        token: u64,
+        /// It does; or why it cannot be said.
+        result: Result<(), ErrorCode>,
+    },
+    /// Something waits for a confirmation: call [`crate::Partition::begin_round`] at the end of the turn.
+    WantsRound,
     /// Serves as leader under this epoch from now on.
     Became(LeaderEpoch),
+    /// The replica had been restrained, see [`crate::Partition::is_restrained`], and is no more.
+    Freed {
+        /// A majority was restrained and this replica leads now: what was acknowledged and is in no log is gone.
+        lost: bool,
+    },
     /// Leads no more. Everything unanswered was answered.
     Resigned,
+    /// Who is a member changed: see [`crate::Partition::members`].
+    Members,
     /// The replica is broken and stays so; mark it failed in the directory.
     Failed(String),
     /// For the replica on another node.
@@ -222,6 +238,11 @@ pub enum PartitionFx {
         number: u64,
         /// What to read.
         range: Box<FileRange>,
+    },
+    /// A replica needs entries from before this leader's window: it is to be brought up from a checkpoint.
+    Lags {
+        /// Where it is.
+        node: NodeId,
     },
     /// A message of another replica was refused: it contradicts what is here.
     Refused {
@@ -255,6 +276,8 @@ pub struct FetchInput {
     pub last_fetched_epoch: LeaderEpoch,
     /// What it may see.
     pub isolation: Isolation,
+    /// The client takes answers of followers (KIP-392).
+    pub at_follower: bool,
 }
 
 /// What a fetch may read.
@@ -272,6 +295,12 @@ pub struct FetchOk {
     pub aborted: Vec<(ProducerId, Offset)>,
     /// The client's log differs from ours: truncate to this (epoch, end offset); nothing is read.
     pub diverging: Option<(LeaderEpoch, Offset)>,
+    /// Answered by a follower.
+    pub at_follower: bool,
+    /// A follower does not know yet that the log reaches so far: OFFSET_NOT_AVAILABLE, if that stays so.
+    pub not_yet: bool,
+    /// The replica that the client shall ask instead; nothing is read.
+    pub preferred: Option<NodeId>,
 }
 
 /// A refused fetch.

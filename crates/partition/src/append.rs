@@ -41,7 +41,7 @@ impl Partition {
         if let Err(error) = self.try_append(now, token, records, acks, origin, dir, fx) {
             self.counters.refused += 1;
             let error = AppendError { log_start: self.log_start(), ..error };
-            fx.push(PartitionFx::AppendDone { token, result: Err(error) });
+            self.refuse_append(token, error, fx);
         }
         self.pump(now, dir, fx);
     }
@@ -100,9 +100,9 @@ impl Partition {
         if level != Level::Committed || wanted <= 1 {
             return Ok(());
         }
-        let replicas = self.in_sync_replicas(now).len() as i64;
+        let replicas = self.replicas(now).iter().filter(|r| r.in_sync && r.votes).count() as i64;
         // A new leader has not heard of anybody yet: the answer waits for the replicas all the same.
-        if wanted > replicas && (self.leader_epoch().is_some() || wanted > self.members.len() as i64) {
+        if wanted > replicas && (self.leader_epoch().is_some() || wanted > self.group.voters().len() as i64) {
             let message = format!("min.insync.replicas is {wanted}, in sync are {replicas}");
             return Err(AppendError::new(ErrorCode::NotEnoughReplicas, message));
         }

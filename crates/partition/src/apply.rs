@@ -35,9 +35,17 @@ impl Partition {
             return;
         }
         let announced = self.announced;
+        if let Some((index, term)) = self.agreed.take_if(|_| self.phase == Phase::Running) {
+            self.group.known_committed(index, term);
+        }
         let mut group_fx = std::mem::take(&mut self.scratch);
-        self.group.ready(&mut group_fx);
-        self.take_effects(now, &mut group_fx, dir, fx);
+        loop {
+            self.group.ready(&mut group_fx);
+            self.take_effects(now, &mut group_fx, dir, fx);
+            if !std::mem::take(&mut self.stirred) {
+                break;
+            }
+        }
         self.scratch = group_fx;
         if announced != self.announced && self.unapplied.is_empty() {
             // Many partitions are touched once and stay idle.
@@ -60,25 +68,39 @@ impl Partition {
             let round = dir.set_hard_state(self.key, state, hard.must_sync);
             self.group.hard_state_rides(round);
         }
-        // With peers entries are synced whatever the topic says: a replica that lost what it acknowledged would
-        // have to give up its vote, and nothing makes it do so yet.
-        let confirmed = self.leader_epoch().is_some() && self.group.is_alone();
         if !group_fx.appends.is_empty() {
-            self.take_entries(now, group_fx, confirmed, dir);
+            self.take_entries(now, group_fx, dir);
+        }
+        if let Some(freed) = group_fx.freed.take() {
+            self.freed(freed, dir, fx);
         }
         for ask in group_fx.wanted.drain(..) {
             self.read_for_follower(ask, dir, fx);
+        }
+        for replica in group_fx.lagging.drain(..) {
+            fx.extend(self.node_of(replica).map(|node| PartitionFx::Lags { node }));
         }
         if planted(Bug::ApplyBeforeCommit) {
             self.apply_what_is_only_appended(fx);
         }
         if !group_fx.committed.is_empty() {
+            let changed = group_fx.committed.iter().any(|c| c.kind == EntryKind::ConfChange);
             for entry in group_fx.committed.drain(..) {
                 self.apply(entry, dir, fx);
+            }
+            if changed {
+                fx.push(PartitionFx::Members);
             }
             self.log.set_commit(self.applied.index.min(self.group.applied()));
             dir.set_commit(self.key, self.group.applied());
             self.publish(fx);
+        }
+        for (round, index) in group_fx.confirmed.drain(..) {
+            self.strong.on_confirmed(round, index);
+        }
+        self.strong.answer(self.applied.index, fx);
+        if let Some((index, misfit)) = group_fx.broken.take() {
+            return self.break_at(index, misfit, fx);
         }
         match group_fx.role.take() {
             Some(Role::Follower) => self.resign(fx),
@@ -99,15 +121,19 @@ impl Partition {
         }
     }
 
-    fn take_entries(&mut self, now: Now, group_fx: &mut GroupFx, confirmed: bool, dir: &mut Directory) {
+    fn take_entries(&mut self, now: Now, group_fx: &mut GroupFx, dir: &mut Directory) {
+        let relaxed = self.relaxes();
         let data = |entry: &NewEntry| entry.head.kind == EntryKind::Data;
         let data = !self.cfg.machine && group_fx.appends.iter().any(data);
         for entry in group_fx.appends.drain(..) {
             self.append_entry(now, entry, dir);
         }
+        if self.cfg.write_caching {
+            // Said with the first write of a term, which is synced, no later one waits for it.
+            dir.relax(self.key);
+        }
         if self.held.is_empty() {
-            // The first write of a term is synced even with write.caching: the term must not be used twice.
-            dir.dirty(&self.log, self.cfg.write_caching && confirmed, data);
+            dir.dirty(&self.log, relaxed, data);
         }
     }
 
@@ -140,6 +166,8 @@ impl Partition {
         }
         let summary = self.unapplied.pop_front().expect("committed entries were appended");
         assert_eq!((summary.index, summary.term), (entry.index, entry.term), "entries are applied in order");
+        let thirteen = summary.next_offset - summary.base_offset == 13;
+        assert!(!(thirteen && planted(Bug::PanicInApply)), "planted: thirteen records");
         self.producers.apply(summary.index, summary.append_time, summary.batches.iter());
         self.applied = Applied { index: summary.index, term: summary.term, next_offset: summary.next_offset };
         match entry.kind {

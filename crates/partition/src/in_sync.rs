@@ -2,6 +2,10 @@
 use crate::api::PartitionFx;
 use crate::partition::Partition;
 use model::{Mono, NodeId, Now};
+use storage::ReplicaKind;
+
+/// A replica that reached what the leader had no longer ago than this keeps up.
+const KEEPS_UP_MS: i64 = 1_000;
 
 /// How far one follower is, as its leader sees it.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +31,8 @@ pub struct InSyncReplica {
     pub node: NodeId,
     /// Entries that it has persisted.
     pub matched: u64,
+    /// Whether it votes; a learner counts for nothing that is promised.
+    pub votes: bool,
     /// Whether it had all that the leader had, no longer ago than `replica.lag.time.max.ms`.
     pub in_sync: bool,
 }
@@ -53,6 +59,10 @@ impl InSync {
         }
     }
 
+    pub(crate) fn caught_up_at(&self, replica: u64) -> Option<Mono> {
+        self.rows.iter().find(|r| r.replica == replica).and_then(|r| r.caught_up)
+    }
+
     fn is_in_sync(&self, now: Mono, replica: u64, last: u64, lag_ms: i64) -> bool {
         let row = self.rows.iter().find(|r| r.replica == replica);
         row.is_some_and(|r| r.matched >= last || r.caught_up.is_some_and(|at| at.after_ms(lag_ms) >= now))
@@ -72,7 +82,9 @@ impl Partition {
         }
         let wanted = usize::try_from(self.cfg.min_insync_replicas).unwrap_or(0);
         if wanted > self.group.voters().len() / 2 + 1 {
-            let mut matched: Vec<u64> = self.group.followers().map(|f| f.matched).collect();
+            let voters = self.group.voters();
+            let voting = self.group.followers().filter(|f| voters.contains(&f.replica_id));
+            let mut matched: Vec<u64> = voting.map(|f| f.matched).collect();
             matched.sort_unstable_by(|a, b| b.cmp(a));
             let enough = matched.get(wanted - 1).copied().unwrap_or(0);
             self.acks.on_enough(Some(enough), self.marks.log_start(), fx);
@@ -94,9 +106,17 @@ impl Partition {
             let row = self.in_sync.rows.iter().find(|r| r.replica == m.id);
             let live = !self.down.contains(&m.node_id);
             let in_sync = ours || alone || live && self.in_sync.is_in_sync(now.mono, m.id, last, lag);
-            InSyncReplica { node: m.node_id, matched: row.map_or(0, |r| r.matched), in_sync }
+            let matched = row.map_or(0, |r| r.matched);
+            let votes = m.kind() != ReplicaKind::Learner;
+            InSyncReplica { node: m.node_id, matched, votes, in_sync }
         };
-        self.members.iter().map(row).collect()
+        self.members().iter().map(row).collect()
+    }
+
+    /// Whether a replica has what this leader has, or had it a moment ago: it may vote from now on without making
+    /// everybody wait for it.
+    pub fn keeps_up(&self, now: Now, replica: u64) -> bool {
+        self.in_sync.is_in_sync(now.mono, replica, self.group.last_index(), KEEPS_UP_MS)
     }
 
     /// The nodes whose replicas are in sync.
@@ -106,7 +126,7 @@ impl Partition {
 
     /// The nodes that are not live, of those that hold a replica.
     pub fn set_down(&mut self, down: impl Fn(NodeId) -> bool) {
-        self.down = self.members.iter().map(|m| m.node_id).filter(|n| down(*n)).collect();
+        self.down = self.members().iter().map(|m| m.node_id).filter(|n| down(*n)).collect();
     }
 }
 

@@ -8,13 +8,18 @@ mod api;
 mod append;
 mod apply;
 mod in_sync;
+mod install;
 mod list_offsets;
 mod maintenance;
+mod members;
 mod open;
 mod partition;
 mod peers;
+mod preferred;
 mod producer_state;
 mod read;
+mod restraint;
+mod strong;
 mod summary;
 mod watermark;
 
@@ -36,5 +41,7 @@ mod machine_tests;
 mod planted_tests;
 #[cfg(test)]
 mod replicas_tests;
+#[cfg(test)]
+mod strong_tests;
 #[cfg(test)]
 mod test_rig;

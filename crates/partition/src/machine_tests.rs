@@ -31,6 +31,7 @@ fn fetch(offset: i64) -> FetchInput {
         current_leader_epoch: -1,
         last_fetched_epoch: -1,
         isolation: Isolation::ReadUncommitted,
+        at_follower: false,
     }
 }
 

@@ -168,7 +168,7 @@ impl Partition {
             next_offset: self.applied.next_offset,
             log_start: self.marks.log_start(),
         };
-        let taken = self.log.checkpoint(self.producers.encode(), machine, self.members.clone(), at);
+        let taken = self.log.checkpoint(self.producers.encode(), machine, self.members().to_vec(), at);
         self.on_flushed(dir);
         taken
     }

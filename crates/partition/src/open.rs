@@ -5,10 +5,11 @@ use crate::apply::decode_command;
 use crate::in_sync::InSync;
 use crate::partition::{Applied, Partition, Phase};
 use crate::producer_state::ProducerState;
+use crate::strong::Strong;
 use crate::summary::EntrySummary;
 use crate::watermark::Watermarks;
 use bytes::Bytes;
-use consensus::{EntryMeta, Group, GroupFx, GroupParams, LogView};
+use consensus::{EntryMeta, Group, GroupFx, GroupParams, LogView, Membership};
 use model::planted::{Bug, planted};
 use model::{ErrorCode, GroupKey};
 use proto::partition::command;
@@ -16,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use storage::{
     Checkpoint, Directory, EntryBody, EntryKind, HardState, Log, Recovered, RecoveredEntry, Replica,
-    ReplicaKind, group_dir,
+    group_dir,
 };
 
 /// Replayed state, from a checkpoint on.
@@ -24,6 +25,7 @@ struct Replay {
     producers: ProducerState,
     applied: Applied,
     log_start: i64,
+    members: Membership,
     unapplied: VecDeque<EntrySummary>,
     metas: Vec<EntryMeta>,
     opened: Opened,
@@ -38,33 +40,36 @@ pub(crate) fn open(
     dir: &mut Directory,
     seed: u64,
 ) -> (Partition, Opened) {
-    match start {
+    let (mut partition, opened) = match start {
         Start::Born(birth) => {
-            let replay = Replay::after(&birth);
-            let members = birth.members.clone();
+            let replay = Replay::after(&birth, replica_id);
             let log = Log::born(key, group_dir(key), birth, cfg.log.clone());
-            assemble(key, log, members, hard, replica_id, cfg, seed, replay, Phase::Running)
+            dir.born(key, replica_id);
+            assemble(key, log, hard, replica_id, cfg, seed, replay, Phase::Running)
         }
         Start::Recovered(recovered) => {
-            let replay = replay(&recovered);
-            let members = recovered.checkpoint.members.clone();
+            let replay = replay(&recovered, replica_id);
             let term = hard.term.max(recovered.last_term);
             let hard = HardState { term, vote: if term == hard.term { hard.vote } else { 0 } };
-            let log = Log::from_recovered(*recovered, cfg.log.clone(), dir.fx());
+            let mut log = Log::from_recovered(*recovered, cfg.log.clone(), dir.fx());
+            log.restore_log_start(replay.log_start);
             let phase = if dir.reopened(&log) {
                 Phase::Rewriting { upto: log.last_index(), touched: false }
             } else {
                 Phase::Running
             };
-            assemble(key, log, members, hard, replica_id, cfg, seed, replay, phase)
+            assemble(key, log, hard, replica_id, cfg, seed, replay, phase)
         }
+    };
+    if dir.life(key).1 > 0 {
+        partition.restrain(dir);
     }
+    (partition, opened)
 }
 
 fn assemble(
     key: GroupKey,
     mut log: Log,
-    members: Vec<Replica>,
     hard: HardState,
     replica_id: u64,
     cfg: Arc<PartitionConfig>,
@@ -72,16 +77,14 @@ fn assemble(
     replay: Replay,
     phase: Phase,
 ) -> (Partition, Opened) {
-    let Replay { producers, applied, log_start, unapplied, metas, opened } = replay;
+    let Replay { producers, applied, log_start, members, unapplied, metas, opened } = replay;
     let mut view = LogView::applied(log.first_index(), applied.index, log.term_runs(), applied.next_offset);
     metas.into_iter().for_each(|meta| view.push_unapplied(meta));
     log.set_commit(applied.index);
-    let of_kind = |kind| members.iter().filter(move |m| m.kind() == kind).map(|m| m.id).collect::<Vec<u64>>();
     let params = GroupParams {
         key,
         replica_id,
-        voters: of_kind(ReplicaKind::Voter),
-        learners: of_kind(ReplicaKind::Learner),
+        members,
         term: hard.term.max(log.last_term()),
         vote: hard.vote,
         commit: applied.index,
@@ -96,7 +99,8 @@ fn assemble(
         log,
         group: Group::new(params, view),
         replica_id,
-        members,
+        addresses: Vec::new(),
+        agreed: None,
         down: Vec::new(),
         phase,
         parked: Vec::new(),
@@ -104,12 +108,15 @@ fn assemble(
         held: VecDeque::new(),
         gives_way: false,
         wishes: Vec::new(),
+        stirred: false,
         in_sync: InSync::default(),
+        prompt_until: None,
         unapplied,
         applied,
         announced: None,
         producers,
         acks: PendingAcks::default(),
+        strong: Strong::default(),
         marks: Watermarks::new(applied.next_offset, log_start),
         proposed_log_start: None,
         counters: Counters::default(),
@@ -120,11 +127,16 @@ fn assemble(
 }
 
 impl Replay {
-    fn after(checkpoint: &Checkpoint) -> Replay {
+    fn after(checkpoint: &Checkpoint, replica_id: u64) -> Replay {
         let mut failed = None;
         let producers = ProducerState::decode(&checkpoint.producers).unwrap_or_else(|why| {
             failed = Some(why);
             ProducerState::default()
+        });
+        let members = Membership::new(checkpoint.members.clone()).unwrap_or_else(|misfit| {
+            failed = Some(format!("the checkpoint's members: {misfit}"));
+            // raft starts from something; a failed replica says and hears nothing.
+            only(replica_id)
         });
         let forget = planted(Bug::NoDedupeAfterRestart);
         Replay {
@@ -135,6 +147,7 @@ impl Replay {
                 next_offset: checkpoint.next_offset,
             },
             log_start: checkpoint.log_start,
+            members,
             unapplied: VecDeque::new(),
             metas: Vec::new(),
             opened: Opened { machine: checkpoint.machine.clone(), commands: Vec::new(), failed },
@@ -154,6 +167,10 @@ impl Replay {
                     self.log_start = self.log_start.max(to.offset.min(summary.next_offset));
                 }
             }
+        }
+        if let (EntryKind::ConfChange, EntryBody::Whole(payload)) = (entry.head.kind, &entry.body) {
+            let misfit = |misfit| format!("entry {}: {misfit}", summary.index);
+            self.members = self.members.after(payload).map_err(misfit)?;
         }
         self.applied = Applied { index: summary.index, term: summary.term, next_offset: summary.next_offset };
         Ok(())
@@ -182,8 +199,14 @@ impl Replay {
     }
 }
 
-fn replay(recovered: &Recovered) -> Replay {
-    let mut replay = Replay::after(&recovered.checkpoint);
+/// A membership of one.
+fn only(replica_id: u64) -> Membership {
+    let row = Replica { id: replica_id.max(1), ..Replica::default() };
+    Membership::new(vec![row]).expect("one voter is a membership")
+}
+
+fn replay(recovered: &Recovered, replica_id: u64) -> Replay {
+    let mut replay = Replay::after(&recovered.checkpoint, replica_id);
     for entry in &recovered.entries {
         if entry.head.index <= replay.applied.index {
             continue;

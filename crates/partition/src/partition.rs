@@ -4,14 +4,15 @@ use crate::acks::PendingAcks;
 use crate::api::{AppendError, Counters, Opened, Origin, PartitionConfig, PartitionFx, ProducerInfo, Start};
 use crate::in_sync::InSync;
 use crate::producer_state::ProducerState;
+use crate::strong::Strong;
 use crate::summary::{EntrySummary, Proposer};
 use crate::watermark::Watermarks;
 use bytes::{Bytes, BytesMut};
 use consensus::{EntriesAsk, Group, GroupFx, NewEntry};
-use model::{ErrorCode, GroupKey, LeaderEpoch, NodeId, Now, Offset};
+use model::{ErrorCode, GroupKey, LeaderEpoch, Mono, NodeId, Now, Offset};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use storage::{Directory, HardState, Log, Replica};
+use storage::{Directory, HardState, Log};
 
 /// An append that waits for the group's start.
 #[derive(Debug)]
@@ -49,7 +50,10 @@ pub struct Partition {
     pub(crate) log: Log,
     pub(crate) group: Group,
     pub(crate) replica_id: u64,
-    pub(crate) members: Vec<Replica>,
+    /// Replicas that are no members, or not yet, and where they are: see [`Partition::set_addresses`].
+    pub(crate) addresses: Vec<(u64, NodeId)>,
+    /// Index and term of an entry that is known to be committed, until raft has been told.
+    pub(crate) agreed: Option<(u64, u64)>,
     /// Nodes of members that are not live.
     pub(crate) down: Vec<NodeId>,
     pub(crate) phase: Phase,
@@ -67,10 +71,16 @@ pub struct Partition {
     pub(crate) announced: Option<LeaderEpoch>,
     pub(crate) producers: ProducerState,
     pub(crate) acks: PendingAcks,
+    /// What waits until it is sure that this replica leads.
+    pub(crate) strong: Strong,
     /// Entries that followers are behind by and that are not in their file yet.
     pub(crate) wishes: Vec<EntriesAsk>,
+    /// Entries for a follower were in memory: the group has more to say.
+    pub(crate) stirred: bool,
     /// How far the followers are, on a leader.
     pub(crate) in_sync: InSync,
+    /// Until when followers hear of commits at once: consumers read there.
+    pub(crate) prompt_until: Option<Mono>,
     pub(crate) marks: Watermarks,
     /// The newest log start that is proposed and not committed.
     pub(crate) proposed_log_start: Option<Offset>,
@@ -214,6 +224,8 @@ impl Partition {
             fx.push(PartitionFx::AppendDone { token: parked.token, result: Err(error.clone()) });
         }
         self.acks.fail(&error, fx);
+        let refusal = if code == ErrorCode::RequestTimedOut { ErrorCode::NotLeaderOrFollower } else { code };
+        self.strong.refuse(refusal, fx);
         for entry in self.unapplied.iter_mut().chain(&mut self.proposed) {
             match std::mem::replace(&mut entry.proposer, Proposer::Nobody) {
                 Proposer::Machine(token) if entry.kind == storage::EntryKind::Command => {
@@ -272,9 +284,11 @@ impl Partition {
         &self.log
     }
 
-    /// Removes its files and its state: the topic is deleted. Answer its waiters with `fail` first.
+    /// Removes its files and its state; [`storage::DirEvent::Removed`] is the end of it. Answer its waiters with
+    /// `fail` first.
     pub fn delete(self, dir: &mut Directory) {
         self.log.delete(dir.fx());
+        dir.remove(self.key);
         dir.forget(self.key);
     }
 

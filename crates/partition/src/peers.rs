@@ -73,10 +73,6 @@ impl Partition {
         }
     }
 
-    fn node_of(&self, replica: u64) -> Option<NodeId> {
-        self.members.iter().find(|m| m.id == replica).map(|m| m.node_id)
-    }
-
     /// The node that leads, as far as this replica knows.
     pub fn leader_node(&self) -> Option<NodeId> {
         self.group.leader().and_then(|id| self.node_of(id))
@@ -112,11 +108,6 @@ impl Partition {
         self.applied.index
     }
 
-    /// Its replicas.
-    pub fn members(&self) -> &[storage::Replica] {
-        &self.members
-    }
-
     /// Asks the others for their votes, unless it leads, is not ready, or is no voter.
     pub fn campaign(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
         if self.phase == Phase::Running && !self.group.is_leader() {
@@ -130,6 +121,7 @@ impl Partition {
     pub fn tick_group(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
         if self.phase == Phase::Running && dir.fenced().is_none() {
             self.group.tick();
+            self.end_prompt_commits(now);
             self.pump(now, dir, fx);
         }
     }
@@ -154,7 +146,9 @@ impl Partition {
         dir: &mut Directory,
         fx: &mut Vec<PartitionFx>,
     ) -> bool {
-        let to = self.members.iter().find(|m| m.node_id == node).map(|m| m.id);
+        let voter = |m: &&storage::Replica| m.node_id == node && m.kind() == storage::ReplicaKind::Voter;
+        // Where a lost replica is a member still, the one that took its place has the higher id.
+        let to = self.members().iter().filter(voter).map(|m| m.id).max();
         let Some(to) = to.filter(|_| self.group.is_leader()) else { return false };
         self.group.transfer_leader(to);
         self.pump(now, dir, fx);
@@ -173,7 +167,7 @@ impl Partition {
         self.leader_epoch().is_some()
             && self.applied.index == last
             && self
-                .members
+                .members()
                 .iter()
                 .filter(|m| !self.down.contains(&m.node_id))
                 .all(|m| self.group.followers().any(|f| f.replica_id == m.id && f.matched == last))
@@ -229,6 +223,13 @@ impl Partition {
     pub(crate) fn read_for_follower(&mut self, ask: EntriesAsk, dir: &Directory, fx: &mut Vec<PartitionFx>) {
         let EntriesAsk { number, low, high, max_bytes } = ask;
         let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+        let near = self.log.entries_in_memory(low, high, max_bytes);
+        if !near.is_empty() {
+            let near = near.into_iter().map(|(head, payload)| NewEntry { head, payload });
+            self.group.on_entries(number, near.collect());
+            self.stirred = true;
+            return;
+        }
         match self.log.entries_plan(low, high, max_bytes, dir) {
             EntriesPlan::File(range) => {
                 let range = Box::new(range);

@@ -5,7 +5,8 @@ use model::{ErrorCode, LeaderEpoch, Offset};
 use storage::{ReadError, ReadPlan};
 
 impl Partition {
-    /// Plans a fetch. The caller touches the partition first and waits for `PartitionFx::Became`; an
+    /// Plans a fetch, at the leader or, where [`FetchInput::at_follower`] allows it, at a follower, up to what
+    /// that knows to be committed. The caller touches the partition first and waits for `PartitionFx::Became`; an
     /// offset at the bound gives an empty plan, to be planned again at `PartitionFx::HighWatermark`.
     pub fn fetch(&self, input: &FetchInput) -> Result<FetchOk, FetchError> {
         self.try_fetch(input).map_err(|code| FetchError {
@@ -16,7 +17,12 @@ impl Partition {
     }
 
     fn try_fetch(&self, input: &FetchInput) -> Result<FetchOk, ErrorCode> {
-        self.check_epoch(input.current_leader_epoch)?;
+        let follows = input.at_follower && !self.group.is_leader();
+        if follows {
+            self.check_followed_epoch(input.current_leader_epoch)?;
+        } else {
+            self.check_epoch(input.current_leader_epoch)?;
+        }
         let mut ok = FetchOk {
             plan: ReadPlan::Empty,
             high_watermark: self.high_watermark(),
@@ -24,7 +30,15 @@ impl Partition {
             log_start: self.log_start(),
             aborted: Vec::new(),
             diverging: None,
+            at_follower: follows,
+            not_yet: false,
+            preferred: None,
         };
+        // Where the log ends only a leader knows, and what lies above the watermark may give way here.
+        if follows && input.offset > self.high_watermark() {
+            ok.not_yet = true;
+            return Ok(ok);
+        }
         if input.offset < self.log_start() || input.offset > self.log_end() {
             return Err(ErrorCode::OffsetOutOfRange);
         }
@@ -56,6 +70,20 @@ impl Partition {
             Some(ours) if current >= 0 && current < ours => Err(ErrorCode::FencedLeaderEpoch),
             Some(ours) if current > ours => Err(ErrorCode::UnknownLeaderEpoch),
             Some(_) => Ok(()),
+        }
+    }
+
+    /// The same for a follower, which serves while it hears of a leader: whoever is cut off sends its consumers
+    /// away.
+    fn check_followed_epoch(&self, current: LeaderEpoch) -> Result<(), ErrorCode> {
+        let ours = consensus::epoch_of_term(self.group.term());
+        match self.phase {
+            Phase::Failed(code) => Err(code),
+            Phase::Rewriting { .. } => Err(ErrorCode::NotLeaderOrFollower),
+            Phase::Running if self.group.leader().is_none() => Err(ErrorCode::NotLeaderOrFollower),
+            Phase::Running if current >= 0 && current < ours => Err(ErrorCode::FencedLeaderEpoch),
+            Phase::Running if current > ours => Err(ErrorCode::UnknownLeaderEpoch),
+            Phase::Running => Ok(()),
         }
     }
 

@@ -6,10 +6,10 @@ use consensus::PeerMessage;
 use model::ErrorCode;
 use std::collections::BTreeSet;
 
-struct Trio {
-    rigs: Vec<Rig>,
+pub(crate) struct Trio {
+    pub(crate) rigs: Vec<Rig>,
     /// Nodes that nobody hears and that hear nobody.
-    cut: BTreeSet<i32>,
+    pub(crate) cut: BTreeSet<i32>,
 }
 
 impl Trio {
@@ -19,13 +19,13 @@ impl Trio {
     }
 
     /// With node 1 leading.
-    fn led(cfg: PartitionConfig) -> Trio {
+    pub(crate) fn led(cfg: PartitionConfig) -> Trio {
         let mut trio = Trio::new(cfg);
         trio.elect(1);
         trio
     }
 
-    fn of(&mut self, node: i32) -> &mut Rig {
+    pub(crate) fn of(&mut self, node: i32) -> &mut Rig {
         &mut self.rigs[node as usize - 1]
     }
 
@@ -52,7 +52,7 @@ impl Trio {
         out
     }
 
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         loop {
             let mut messages = self.take_messages();
             messages.retain(|(from, to, _)| !self.cut.contains(from) && !self.cut.contains(to));
@@ -66,7 +66,7 @@ impl Trio {
         }
     }
 
-    fn tick(&mut self, ticks: usize) {
+    pub(crate) fn tick(&mut self, ticks: usize) {
         for _ in 0..ticks {
             for rig in &mut self.rigs {
                 rig.tick_group();
@@ -75,12 +75,17 @@ impl Trio {
         }
     }
 
-    fn submit(&mut self, node: i32, token: u64, records: BytesMut) {
+    pub(crate) fn submit(&mut self, node: i32, token: u64, records: BytesMut) {
         self.of(node).submit(token, records, -1, Origin::Client);
         self.settle();
     }
 
-    fn append(&mut self, node: i32, token: u64, records: BytesMut) -> Result<Appended, AppendError> {
+    pub(crate) fn append(
+        &mut self,
+        node: i32,
+        token: u64,
+        records: BytesMut,
+    ) -> Result<Appended, AppendError> {
         self.submit(node, token, records);
         self.of(node).answer(token).expect("answered")
     }
@@ -91,7 +96,7 @@ impl Trio {
     }
 }
 
-fn two_of_three() -> PartitionConfig {
+pub(crate) fn two_of_three() -> PartitionConfig {
     PartitionConfig { min_insync_replicas: 2, ..PartitionConfig::default() }
 }
 

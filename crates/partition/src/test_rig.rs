@@ -68,9 +68,13 @@ impl MemoryDisk {
                 }
             }
             DiskOp::SpendReserve => {}
-            DiskOp::RemoveDir { path } => {
+            DiskOp::RemoveDir { path, token } => {
                 self.live.retain(|p, _| !p.starts_with(&path));
                 self.durable.retain(|p, _| !p.starts_with(&path));
+                return Some(Completion::Removed { token, result: Ok(()) });
+            }
+            DiskOp::PutAt { .. } | DiskOp::SyncDir { .. } | DiskOp::Look { .. } => {
+                unreachable!("a partition puts nothing aside")
             }
             DiskOp::Recover { job, token } => {
                 let result = Box::new(storage::recovery::recover(&job, self));

@@ -3,12 +3,14 @@
 //! What a raft message's own fields may be is `consensus`' to judge.
 use crate::error::FrameFault;
 use proto::peer::peer_frame::Body;
-use proto::peer::{Heartbeat, Hello, LeaderRow, LeaderRows, NodeMessage, Purpose, node_message};
+use proto::peer::{Found, Heartbeat, Hello, LeaderRow, LeaderRows, NodeMessage, Purpose, node_message};
 
 /// Entries that one message may have.
 pub(crate) const MOST_ENTRIES: usize = 1 << 20;
 /// Bytes of a cluster id; Kafka's own have 22.
 const CLUSTER_ID_BYTES: usize = 255;
+/// Bytes of a host's name.
+const HOST_BYTES: usize = 255;
 /// Bytes of a topic or directory id.
 const ID_BYTES: usize = 16;
 /// Bytes of an HMAC-SHA-256.
@@ -33,11 +35,23 @@ pub(crate) fn check(body: &Body) -> Checked {
         Body::LeaderRows(LeaderRows { rows, .. }) => rows.iter().try_for_each(check_row),
         Body::Forward(_) => Ok(()),
         Body::Forwarded(forwarded) => kafka_code("Forwarded.error_code", forwarded.error_code),
+        Body::Install(install) => {
+            sized("Install.topic_id", &install.topic_id, ID_BYTES)?;
+            not_negative("Install.partition", install.partition)?;
+            need(install.body.is_some(), "Install", FrameFault::NoMessage)
+        }
+        Body::Find(_) => Ok(()),
+        Body::Found(found) => check_found(found),
         Body::Node(NodeMessage { body }) => match body {
             None => Err(("NodeMessage", FrameFault::NoMessage)),
             Some(node_message::Body::Propose(_)) => Ok(()),
             Some(node_message::Body::Proposed(proposed)) => {
                 kafka_code("Proposed.error_code", proposed.error_code)
+            }
+            Some(node_message::Body::HandOver(hand_over)) => {
+                sized("HandOver.topic_id", &hand_over.topic_id, ID_BYTES)?;
+                not_negative("HandOver.partition", hand_over.partition)?;
+                not_negative("HandOver.to", hand_over.to)
             }
         },
     }
@@ -53,8 +67,30 @@ fn check_hello(hello: &Hello) -> Checked {
     sized("Hello.directory_id", &hello.directory_id, ID_BYTES)?;
     sized("Hello.nonce", &hello.nonce, crate::NONCE_BYTES)?;
     let purpose = FrameFault::Range(i64::from(hello.purpose));
-    need(matches!(hello.purpose(), Purpose::Data | Purpose::Liveness), "Hello.purpose", purpose)?;
+    need(
+        matches!(hello.purpose(), Purpose::Data | Purpose::Liveness | Purpose::Find),
+        "Hello.purpose",
+        purpose,
+    )?;
     not_negative("Hello.to", hello.to.unwrap_or_default())
+}
+
+fn check_found(found: &Found) -> Checked {
+    cluster_id("Found.cluster_id", &found.cluster_id)?;
+    kafka_code("Found.error_code", found.error_code)?;
+    need(found.leader >= -1, "Found.leader", FrameFault::Range(i64::from(found.leader)))?;
+    found.voters.iter().try_for_each(|node| not_negative("Found.voters", *node))?;
+    found.founders.iter().chain(&found.members).try_for_each(|replica| {
+        need(replica.id != 0, "Replica.id", FrameFault::Range(0))?;
+        not_negative("Replica.node_id", replica.node_id)
+    })?;
+    found.nodes.iter().try_for_each(|node| {
+        let (length, limit) = (node.host.len(), HOST_BYTES);
+        need(length <= limit, "NodeAddress.host", FrameFault::TooLong { length, limit })?;
+        let port = u16::try_from(node.port).is_ok_and(|port| port != 0);
+        need(port, "NodeAddress.port", FrameFault::Range(i64::from(node.port)))?;
+        not_negative("NodeAddress.node_id", node.node_id)
+    })
 }
 
 fn check_heartbeat(heartbeat: &Heartbeat) -> Checked {

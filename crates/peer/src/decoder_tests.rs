@@ -8,8 +8,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message as _;
 use proto::peer::{
-    EntryHead, EntryType, Forward, Forwarded, Heartbeat, Hello, LeaderRow, LeaderRows, NodeMessage, Proof,
-    Propose, Proposed, RaftMessage, RaftType, Refuse, SleepingGroup, Snapshot, node_message,
+    EntryHead, EntryType, Forward, Forwarded, Found, Heartbeat, Hello, LeaderRow, LeaderRows, NodeAddress,
+    NodeMessage, Proof, Propose, Proposed, RaftMessage, RaftType, Refuse, SleepingGroup, Snapshot,
+    node_message,
 };
 
 const SMALL: Limits = Limits { head: 400, payload: 2000 };
@@ -318,7 +319,7 @@ fn a_hello_with_an_impossible_field_is_refused_by_name() {
     refused("Hello.directory_id", |h| h.directory_id = Bytes::from_static(b"short"));
     refused("Hello.nonce", |h| h.nonce = Bytes::new());
     refused("Hello.purpose", |h| h.purpose = 0);
-    refused("Hello.purpose", |h| h.purpose = 3);
+    refused("Hello.purpose", |h| h.purpose = 4);
     refused("Hello.to", |h| h.to = Some(-1));
 }
 
@@ -347,6 +348,23 @@ fn a_message_with_an_impossible_field_is_refused_by_name() {
     let proposed = NodeMessage { body: Some(node_message::Body::Proposed(proposed)) };
     refused("Proposed.error_code", Body::Node(proposed));
     refused("Refuse.node_id", Body::Refuse(Refuse { node_id: -1, ..Refuse::default() }));
+    let found = |found: Found| Body::Found(found);
+    refused("Found.cluster_id", found(Found { cluster_id: "c".repeat(256), ..Found::default() }));
+    refused("Found.leader", found(Found { leader: -2, ..Found::default() }));
+    refused("Found.voters", found(Found { voters: vec![1, -1], ..Found::default() }));
+    refused("Found.error_code", found(Found { error_code: 1 << 15, ..Found::default() }));
+    let replica = |id, node_id| proto::storage::Replica { id, node_id, kind: 0 };
+    refused("Replica.id", found(Found { founders: vec![replica(0, 1)], ..Found::default() }));
+    refused("Replica.node_id", found(Found { members: vec![replica(1, -1)], ..Found::default() }));
+    let at = |host: &str, port, node_id| NodeAddress { host: host.to_owned(), port, node_id };
+    for (field, node) in [
+        ("NodeAddress.host", at(&"h".repeat(256), 1, 1)),
+        ("NodeAddress.port", at("h", 0, 1)),
+        ("NodeAddress.port", at("h", 1 << 16, 1)),
+        ("NodeAddress.node_id", at("h", 1, -1)),
+    ] {
+        refused(field, found(Found { nodes: vec![node], ..Found::default() }));
+    }
     let forwarded =
         Frame::forwarded(Forwarded { error_code: -(1 << 16), ..Forwarded::default() }, Bytes::new());
     assert_eq!(error(&bytes_of(forwarded)).0, "Forwarded.error_code");

@@ -14,7 +14,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crc_fast::{CrcAlgorithm, Digest};
 use prost::Message as _;
 use proto::peer::peer_frame::Body;
-use proto::peer::{EntryType, Forward, Forwarded, PeerFrame, RaftMessage};
+use proto::peer::{EntryType, Forward, Forwarded, Install, PeerFrame, RaftMessage, install};
 
 /// Bytes in front of a head: both lengths and the checksum.
 pub const PREFIX_BYTES: usize = 12;
@@ -138,6 +138,9 @@ pub(crate) fn payload_lengths(body: &Body) -> impl Iterator<Item = (u32, bool)> 
         }
         Body::Forward(forward) => (&[][..], Some(forward.length)),
         Body::Forwarded(forwarded) => (&[][..], Some(forwarded.length)),
+        Body::Install(Install { body: Some(install::Body::Piece(piece)), .. }) => {
+            (&[][..], Some(piece.length))
+        }
         _ => (&[][..], None),
     };
     let entries = entries.iter().map(|entry| (entry.length, entry.r#type == EntryType::Data as i32));

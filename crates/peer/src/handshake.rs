@@ -196,6 +196,15 @@ impl Handshake {
         }
     }
 
+    /// What the connection is for, once the other side's Hello is there.
+    pub fn purpose(&self) -> Purpose {
+        match (&self.connects, &self.state) {
+            (Some((purpose, _)), _) => *purpose,
+            (None, State::Proof(theirs) | State::Judged(theirs)) => theirs.purpose,
+            (None, State::Hello | State::Over) => Purpose::Unknown,
+        }
+    }
+
     /// The caller knows the node of [`Step::Judge`] and wants it. `None` if nothing was there to judge.
     pub fn approve(self) -> Option<Established> {
         let State::Judged(theirs) = self.state else { return None };
@@ -244,7 +253,11 @@ impl Handshake {
         if !forming && *cluster_id != hello.cluster_id {
             Some(Reason::WrongCluster)
         } else if hello.node_id == *node_id {
-            Some(Reason::DuplicateNodeId)
+            // Whoever looks for its cluster may try its own address, which others are told as well.
+            let ours = (self.local.process_start, &self.local.directory_id[..]);
+            let itself = (hello.process_start, &hello.directory_id[..]) == ours;
+            let finds = hello.purpose() == Purpose::Find;
+            Some(if itself && finds { Reason::Itself } else { Reason::DuplicateNodeId })
         } else if hello.to.is_some_and(|to| to != *node_id) || meant.is_some_and(|node| node != hello.node_id)
         {
             Some(Reason::WrongNode)

@@ -191,6 +191,21 @@ fn a_node_that_says_it_is_me_is_refused() {
 }
 
 #[test]
+fn a_node_that_looks_for_its_cluster_recognises_its_own_address_and_no_twin() {
+    let answer = |other: Local| {
+        let (mut finds, mut hello) = Handshake::connect(local(1), Purpose::Find, None, NONCES[0]);
+        hello.advance(MAGIC.len());
+        let error = Handshake::accept(other, NONCES[1]).on_frame(read(&hello)).unwrap_err();
+        let told = finds.on_frame(read(&error.farewell().unwrap())).unwrap_err();
+        assert_eq!(told.reason(), error.reason());
+        told.reason()
+    };
+    assert_eq!(answer(local(1)), Some(Reason::Itself));
+    assert_eq!(answer(Local { process_start: 7, ..local(1) }), Some(Reason::DuplicateNodeId));
+    assert_eq!(answer(Local { directory_id: [9; 16], ..local(1) }), Some(Reason::DuplicateNodeId));
+}
+
+#[test]
 fn a_node_that_was_not_meant_is_refused_by_either_side() {
     let error = refused(local(1), local(2), Some(3), Reason::WrongNode);
     assert!(error.to_string().contains("node 2 (cluster \"cluster-a\") refuses node 1"), "{error}");

@@ -42,19 +42,25 @@ pub enum Kind {
     Forwarded,
     /// A small message between nodes.
     Node,
+    /// Of a replica that is brought up from a checkpoint.
+    Install,
+    /// A node looks for its cluster; such frames wait in no queue.
+    Find,
     /// Frames of the handshake, which wait in no queue.
     Handshake,
 }
 
 impl Kind {
     /// Every kind, in the order of the counters.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Raft,
         Kind::Heartbeat,
         Kind::LeaderRows,
         Kind::Forward,
         Kind::Forwarded,
         Kind::Node,
+        Kind::Install,
+        Kind::Find,
         Kind::Handshake,
     ];
 
@@ -67,6 +73,8 @@ impl Kind {
             Kind::Forward => "forward",
             Kind::Forwarded => "forwarded",
             Kind::Node => "node",
+            Kind::Install => "install",
+            Kind::Find => "find",
             Kind::Handshake => "handshake",
         }
     }
@@ -80,6 +88,8 @@ impl Kind {
             Body::Forward(_) => Kind::Forward,
             Body::Forwarded(_) => Kind::Forwarded,
             Body::Node(_) => Kind::Node,
+            Body::Install(_) => Kind::Install,
+            Body::Find(_) | Body::Found(_) => Kind::Find,
             Body::Hello(_) | Body::Proof(_) | Body::Refuse(_) => Kind::Handshake,
         }
     }

@@ -136,6 +136,7 @@ fn advice(reason: Reason, by: &Side, other: &Side) -> String {
             "node {other_id} is known with another data directory; start it with that directory, or have the \
              node replaced"
         ),
+        Reason::Itself => format!("the address leads node {id} to itself"),
         Reason::Unknown => {
             "for a reason that this version does not know; see the log of the node that refuses".to_owned()
         }

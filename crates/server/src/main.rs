@@ -5,6 +5,7 @@ mod bench;
 mod cluster_cmd;
 mod config;
 mod log_tools;
+mod moves;
 mod serve;
 
 use clap::{Parser, Subcommand};
@@ -23,7 +24,7 @@ struct Cli {
 enum Command {
     /// Start a broker.
     Serve(serve::ServeArgs),
-    /// Start several nodes on this machine; show the state of a cluster.
+    /// Start several nodes on this machine; show the state of a cluster, change which broker holds what.
     #[command(subcommand)]
     Cluster(cluster_cmd::ClusterCommand),
     #[command(flatten)]

@@ -31,11 +31,16 @@ pub(crate) struct ServeArgs {
 /// Runs a broker until it is told to stop. An error is a refusal to start or a failed data directory.
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     start_log(&args)?;
+    #[cfg(feature = "planted")]
+    plant()?;
     let loaded = config::load(&args.config, &Surroundings::of_process())?;
     for notice in &loaded.notices {
         tracing::warn!("{notice}");
     }
     let config = loaded.config;
+    if let Some(why) = &config.quorum.closed {
+        tracing::info!("{why}");
+    }
     let settings = settings(&config)?;
     let node = node_config(&config)?;
     let stopped = Broker::new(settings, node).run(|addresses| banner(&config, addresses)).map_err(advise)?;
@@ -50,6 +55,17 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         ),
         Stopped::Fenced(why) => anyhow::bail!("the data directory failed: {why}"),
     }
+}
+
+/// Plants the bug that `PLANTED_BUG` names, for the fault rig (`cargo xtask jepsen --planted`).
+#[cfg(feature = "planted")]
+fn plant() -> anyhow::Result<()> {
+    let Ok(name) = std::env::var("PLANTED_BUG") else { return Ok(()) };
+    let bug = model::planted::Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+    let bug = bug.with_context(|| format!("PLANTED_BUG: no bug is called {name}"))?;
+    tracing::warn!("planted: {bug:?}");
+    model::planted::plant(Some(bug));
+    Ok(())
 }
 
 /// The error, and what to do about it.
@@ -130,9 +146,13 @@ fn settings(config: &ServerConfig) -> anyhow::Result<Settings> {
     Ok(settings)
 }
 
-/// The other nodes, where there are any.
+/// The other nodes, where there are any or may be.
 fn peers(config: &ServerConfig) -> Option<PeerSettings> {
-    let others = config.quorum.voters.iter().filter(|voter| voter.id != config.node_id);
+    let quorum = &config.quorum;
+    if quorum.alone && (config.controllers.is_empty() || quorum.closed.is_some()) {
+        return None;
+    }
+    let others = quorum.voters.iter().filter(|voter| voter.id != config.node_id);
     let address = |voter: &Voter| PeerAddress {
         node: voter.id,
         host: voter.address.host.clone(),
@@ -140,21 +160,34 @@ fn peers(config: &ServerConfig) -> Option<PeerSettings> {
     };
     let voters: Vec<_> = others.map(address).collect();
     let own = |address: &Address| (address.host.clone(), address.port);
-    (!voters.is_empty()).then(|| PeerSettings {
+    let finds = voters.is_empty() && !quorum.alone;
+    Some(PeerSettings {
         listeners: config.controllers.iter().map(own).collect(),
+        votes: quorum.controls && (finds || quorum.voters.iter().any(|voter| voter.id == config.node_id)),
+        servers: if finds { quorum.bootstrap.iter().map(own).collect() } else { Vec::new() },
         voters,
-        secret: config.quorum.secret.as_ref().map(|s| Secret::new(s.0.clone())).unwrap_or_default(),
+        secret: quorum.secret.as_ref().map(|s| Secret::new(s.0.clone())).unwrap_or_default(),
         cluster_id: config.cluster_id.clone().unwrap_or_default(),
     })
 }
 
-/// The replicas of the metadata group: numbered from 1 in the order of the voters' ids, on every node alike.
+/// Where other nodes are told to connect: the node's own line of the voters, or its listener.
+fn peer(config: &ServerConfig) -> Option<cluster::Endpoint> {
+    let own = config.quorum.voters.iter().find(|voter| voter.id == config.node_id);
+    let told = config.peer.as_ref()?;
+    let address =
+        own.filter(|_| !config.controllers.is_empty()).map_or(&told.address, |voter| &voter.address);
+    (address.port != 0).then(|| cluster::Endpoint {
+        listener: told.name.clone(),
+        host: address.host.clone(),
+        port: address.port,
+        protocol: "PLAINTEXT".to_owned(),
+    })
+}
+
+/// The replicas of the metadata group of a node that is its own only voter; others ask each other first.
 fn voters(config: &ServerConfig) -> Vec<(u64, i32)> {
-    match config.quorum.voters.as_slice() {
-        // A node that is its own only voter.
-        [] => vec![(1, config.node_id)],
-        voters => (1..).zip(voters.iter().map(|voter| voter.id)).collect(),
-    }
+    if config.quorum.alone { vec![(1, config.node_id)] } else { Vec::new() }
 }
 
 fn resolve(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
@@ -184,6 +217,7 @@ fn node_config(config: &ServerConfig) -> anyhow::Result<NodeConfig> {
         fresh_cluster_id: config.cluster_id.clone().unwrap_or_else(|| model::TopicId(bytes(0)).to_string()),
         endpoints: Vec::new(),
         voters: voters(config),
+        peer: peer(config),
         rack: broker.broker_rack.clone(),
         static_configs: config.static_broker_configs.clone(),
         incarnation: since.as_micros() as u64,

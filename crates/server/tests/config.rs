@@ -269,11 +269,7 @@ fn listeners_are_checked() {
             vec!["controller.quorum.voters=2@localhost:1,3@localhost:2"],
             "lacks node.id 1, though process.roles has",
         ),
-        (
-            vec!["controller.quorum.bootstrap.servers=localhost:1,localhost:2"],
-            "names localhost:1: this release cannot join a cluster",
-        ),
-        (vec!["process.roles=broker"], "lacks controller"),
+        (vec!["process.roles=broker"], "a broker without controllers has no metadata"),
         (vec!["process.roles=controller"], "lacks broker"),
         (vec!["node.id=1", "broker.id=2"], "they must be the same"),
         (vec!["log.dirs=,"], "a directory is needed"),

@@ -24,6 +24,7 @@ struct Sum {
     steps: u64,
     acked: u64,
     reads: u64,
+    strong_reads: u64,
     simulated_ms: u64,
     slowest_heal_ms: u64,
     faults: FaultCounts,
@@ -36,6 +37,7 @@ impl Sum {
         self.steps += outcome.steps;
         self.acked += outcome.acked_batches;
         self.reads += outcome.reads;
+        self.strong_reads += outcome.strong_reads;
         self.simulated_ms += outcome.simulated_ms;
         self.slowest_heal_ms = self.slowest_heal_ms.max(outcome.healed_after_ms);
         self.faults.add(&outcome.faults);
@@ -63,13 +65,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let taken = start.elapsed().as_secs_f64();
     println!(
-        "{} seeds of {} nodes, {} steps, {} s simulated, {} batches acknowledged, {} reads",
+        "{} seeds of {} nodes, {} steps, {} s simulated, {} batches acknowledged, {} reads, {} strong",
         args.seeds,
         args.nodes,
         sum.steps,
         sum.simulated_ms / 1_000,
         sum.acked,
-        sum.reads
+        sum.reads,
+        sum.strong_reads
     );
     println!("{:?}\n{:?}\n{:?}", sum.faults, sum.disks, sum.sometimes);
     println!("the slowest healing took {} ms of simulated time", sum.slowest_heal_ms);

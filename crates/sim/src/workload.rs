@@ -351,6 +351,7 @@ pub(crate) fn read_once(
         current_leader_epoch: -1,
         last_fetched_epoch: -1,
         isolation: Isolation::ReadUncommitted,
+        at_follower: false,
     };
     let answer = world.call(|n, now| n.fetch(now, key, &input))?;
     let ok = match answer {

@@ -65,6 +65,7 @@ impl World {
             fresh_cluster_id: "simulated-cluster-id00".to_owned(),
             endpoints: Vec::new(),
             voters: vec![(1, 1)],
+            peer: None,
             rack: None,
             static_configs: configs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             incarnation: self.incarnation,
@@ -193,7 +194,9 @@ pub(crate) fn kind_of(completion: &storage::Completion) -> &'static str {
         storage::Completion::Written { result: Ok(()), .. } => "written",
         storage::Completion::Synced { result: Ok(()), .. } => "synced",
         storage::Completion::Put { result: Ok(()), .. } => "put",
+        storage::Completion::Looked { .. } => "looked",
         storage::Completion::Recovered { .. } => "recovered",
+        storage::Completion::Removed { .. } => "removed",
         _ => "error",
     }
 }
@@ -333,6 +336,60 @@ mod tests {
             }
         }
         assert!(came_back > 0, "the case was there");
+    }
+
+    fn of_records(world: &World, count: usize) -> BytesMut {
+        let mut batch = BatchBuilder::new();
+        for _ in 0..count {
+            batch.push(NewRecord::new(world.now.wall, None, Some(b"value")));
+        }
+        BytesMut::from(&batch.finish().unwrap()[..])
+    }
+
+    #[test]
+    fn a_group_whose_machine_panics_fails_alone_and_stays_closed() {
+        model::planted::plant(Some(model::planted::Bug::PanicInApply));
+        let mut world = World::new(5);
+        world.start().unwrap();
+        world.quiesce();
+        let (doomed, well) = (create(&mut world, "doomed"), create(&mut world, "well"));
+        produce(&mut world, 2, doomed, 100);
+        world.quiesce();
+        let (thirteen, behind) = (of_records(&world, 13), of_records(&world, 1));
+        world.call(|node, now| {
+            node.produce(now, Token(3), doomed, thirteen, -1);
+            node.produce(now, Token(4), doomed, behind, -1);
+        });
+        produce(&mut world, 5, well, 100);
+        run(&mut world, 2);
+        let code = |reply: Option<Reply>| match reply {
+            Some(Reply::Produce(result)) => result.map(|a| a.base_offset).map_err(|e| e.code),
+            other => panic!("{other:?}"),
+        };
+        let failed = Err(model::ErrorCode::KafkaStorageError);
+        for token in [3, 4] {
+            assert_eq!(code(answer(&mut world, token)), failed, "whoever waits is told");
+        }
+        assert_eq!(code(answer(&mut world, 5)), Ok(0));
+        let named: Vec<_> =
+            world.failed.iter().map(|(key, why)| (*key, why.contains("thirteen records"))).collect();
+        assert_eq!(named, [(doomed, true)]);
+        for (token, key, expected) in [(6, doomed, failed), (7, well, Ok(1))] {
+            produce(&mut world, token, key, 100);
+            run(&mut world, 1);
+            assert_eq!(code(answer(&mut world, token)), expected);
+        }
+        // It is not tried again: neither now nor by the next process.
+        model::planted::plant(None);
+        world.crash(true);
+        world.start().unwrap();
+        run(&mut world, 1);
+        for (token, key, expected) in [(8, doomed, failed), (9, well, Ok(2))] {
+            produce(&mut world, token, key, 100);
+            run(&mut world, 1);
+            assert_eq!(code(answer(&mut world, token)), expected);
+        }
+        assert!(world.node.as_ref().unwrap().failure(doomed).is_some_and(|why| why.contains("panicked")));
     }
 
     fn commit(world: &mut World, token: u64, offset: i64) {

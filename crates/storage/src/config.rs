@@ -1,4 +1,5 @@
 //! Settings, with what each one bounds.
+use crate::checkpoint::Replica;
 use crate::disk_op::FileSource;
 
 /// Physical size of one file of the pool, and of a segment where `segment_bytes` is larger.
@@ -40,10 +41,13 @@ impl Default for LogConfig {
 /// Settings of one data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectoryConfig {
-    /// Written into `meta` at the first open; another one later is refused.
+    /// Written into `meta` at the first open; another one later is refused. Empty: any.
     pub cluster_id: String,
-    /// Likewise.
+    /// Written into `meta` at the first open; another one later is refused.
     pub node_id: i32,
+    /// For a new directory: the first members of the metadata group and this node's replica among them. Empty:
+    /// not known yet, see [`crate::Directory::join`]. One that knows them goes on with those.
+    pub founders: (Vec<Replica>, u64),
     /// 16 random bytes for a new directory; ignored when it has an id.
     pub new_directory_id: [u8; 16],
     /// The kernel's boot id (any 16 bytes that change with each boot).
@@ -67,6 +71,7 @@ impl Default for DirectoryConfig {
         DirectoryConfig {
             cluster_id: String::new(),
             node_id: 0,
+            founders: (Vec::new(), 0),
             new_directory_id: [0; 16],
             boot_id: [0; 16],
             tail_cache_bytes: 64 << 20,

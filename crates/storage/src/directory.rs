@@ -3,17 +3,20 @@
 //! A *round* is one record of the state log and one sync over it and the dirty files of the groups that the
 //! round takes. At most one runs: its length is the batching timer. When it is durable its groups are
 //! persisted, and their marks ride in the next round's record. `rounds.rs` holds the machine.
+use crate::checkpoint::Replica;
 use crate::config::DirectoryConfig;
 use crate::disk_op::{Completion, DiskErrorKind, DiskOp, DiskRead, OpToken};
 use crate::error::{Damage, OpenError, RecoverError};
 use crate::founding::{Founding, META};
 use crate::fx::{PutKind, StorageFx};
+use crate::install::AsideDone;
 use crate::log::Log;
 use crate::recovery::{RecoverJob, Recovered};
 use crate::rounds::Rounds;
 use crate::state_log::{self, FILES, StateLog};
 use crate::state_record::{GroupRow, Item};
 use bytes::Bytes;
+use model::planted::{Bug, planted};
 use model::{GroupKey, Mono, Now};
 use prost::Message;
 use proto::storage::DirectoryMeta;
@@ -54,6 +57,23 @@ pub struct GroupState {
     pub mark: Option<Mark>,
     /// Why the replica was marked failed.
     pub failed: Option<String>,
+    /// Counts the lives of the replica on this disk: see [`crate::generation_dir`].
+    pub generation: u32,
+    /// The replica neither votes nor campaigns before it holds this entry; 0: it may.
+    /// [`UNKNOWN_FLOOR`]: before it holds whatever it may have acknowledged.
+    pub floor: u64,
+    /// Which replica of the group this is: see [`Directory::born`].
+    pub replica: u64,
+}
+
+/// A [`GroupState::floor`] after a loss of power under `write.caching`.
+pub const UNKNOWN_FLOOR: u64 = u64::MAX;
+
+impl GroupState {
+    pub(crate) fn of(key: GroupKey, row: &GroupRow) -> GroupState {
+        let GroupRow { hard, mark, failed, generation, floor, replica, relaxed: _ } = row.clone();
+        GroupState { key, hard, mark, failed, generation, floor, replica }
+    }
 }
 
 /// What became true.
@@ -103,6 +123,22 @@ pub enum DirEvent {
         /// What was found.
         result: Box<Result<Recovered, RecoverError>>,
     },
+    /// What was asked for beside a replica's files ended: see [`Directory::put_aside`].
+    Aside {
+        /// Group.
+        key: GroupKey,
+        /// As it was returned.
+        token: OpToken,
+        /// What came of it.
+        done: AsideDone,
+    },
+    /// A [`Directory::remove`] ended; `ok`: nothing of the group comes back, even after a power cut.
+    Removed {
+        /// Group.
+        key: GroupKey,
+        /// Whether it worked. If not, the next start finds what is left.
+        ok: bool,
+    },
     /// The directory is fenced: nothing more is acknowledged or written.
     Fenced {
         /// What failed.
@@ -136,9 +172,15 @@ pub struct Directory {
     pub(crate) cfg: DirectoryConfig,
     pub(crate) state: StateLog,
     pub(crate) groups: BTreeMap<GroupKey, GroupRow>,
+    /// Replicas that begin here and have promised nothing yet.
+    pub(crate) born: BTreeMap<GroupKey, u64>,
+    pub(crate) removals: BTreeMap<OpToken, GroupKey>,
     pub(crate) rounds: Rounds,
     pub(crate) directory_id: [u8; 16],
+    /// What the file `meta` says, or will.
+    meta: DirectoryMeta,
     recovers: BTreeMap<OpToken, GroupKey>,
+    pub(crate) asides: BTreeMap<OpToken, GroupKey>,
     pub(crate) fenced: Option<String>,
     /// Until the directory's own files are there, nothing else is written.
     pub(crate) founding: Option<Founding>,
@@ -148,6 +190,8 @@ pub struct Directory {
     was_clean: bool,
     was_other_boot: bool,
     adopted: Vec<GroupKey>,
+    /// What all groups share is being changed.
+    changing: bool,
 }
 
 fn encode_meta(meta: &DirectoryMeta) -> Bytes {
@@ -208,10 +252,13 @@ impl Directory {
             directory_id: Bytes::copy_from_slice(&id),
             cluster_id: cfg.cluster_id.clone(),
             node_id: cfg.node_id,
+            founders: cfg.founders.0.clone(),
+            metadata_replica: cfg.founders.1,
         };
         let (bytes, state) = StateLog::create(vec![Item::Identity(id, cfg.boot_id)], cfg.state_log_bytes);
         let mut dir = Directory::assemble(cfg, state, now);
         dir.directory_id = id;
+        dir.meta = meta.clone();
         dir.founding = Some(Founding::new(bytes, encode_meta(&meta)));
         dir.found(now.mono);
         Ok(dir)
@@ -223,7 +270,9 @@ impl Directory {
         now: Now,
         meta: &DirectoryMeta,
     ) -> Result<(Directory, Vec<GroupState>), OpenError> {
-        if meta.cluster_id != cfg.cluster_id || meta.node_id != cfg.node_id {
+        // Either may not have been told yet.
+        let told = !meta.cluster_id.is_empty() && !cfg.cluster_id.is_empty();
+        if told && meta.cluster_id != cfg.cluster_id || meta.node_id != cfg.node_id {
             let (theirs, ours) = if meta.node_id == cfg.node_id {
                 (format!("cluster '{}'", meta.cluster_id), format!("cluster '{}'", cfg.cluster_id))
             } else {
@@ -248,20 +297,19 @@ impl Directory {
         let state = StateLog::resume(read.file, read.number, read.exists, cfg.state_log_bytes);
         let mut dir = Directory::assemble(cfg, state, now);
         dir.directory_id = id;
+        dir.meta = meta.clone();
         dir.was_clean = read.image.clean;
         dir.was_other_boot = read.image.boot_id != dir.cfg.boot_id;
         dir.groups = read.image.groups;
+        if dir.was_other_boot && !dir.was_clean && !planted(Bug::LossForgotten) {
+            // The snapshot that the first round writes says both, or neither: this start and what it found.
+            dir.groups.values_mut().filter(|row| row.relaxed).for_each(|row| row.floor = UNKNOWN_FLOOR);
+        }
         if dir.cfg.accept_state_log_damage {
             dir.adopt(disk)?;
         }
         dir.rounds.want_now();
-        let states = dir.groups.iter().map(|(key, row)| GroupState {
-            key: *key,
-            hard: row.hard,
-            mark: row.mark,
-            failed: row.failed.clone(),
-        });
-        let states = states.collect();
+        let states = dir.groups.iter().map(|(key, row)| GroupState::of(*key, row)).collect();
         Ok((dir, states))
     }
 
@@ -284,9 +332,13 @@ impl Directory {
             cfg,
             state,
             groups: BTreeMap::new(),
+            born: BTreeMap::new(),
+            removals: BTreeMap::new(),
             rounds: Rounds::new(now.mono),
             directory_id: [0; 16],
+            meta: DirectoryMeta::default(),
             recovers: BTreeMap::new(),
+            asides: BTreeMap::new(),
             fenced: None,
             founding: None,
             space_low: false,
@@ -294,7 +346,22 @@ impl Directory {
             was_clean: false,
             was_other_boot: false,
             adopted: Vec::new(),
+            changing: false,
         }
+    }
+
+    /// Changes what all groups share.
+    pub(crate) fn change<R>(&mut self, change: impl FnOnce(&mut Directory) -> R) -> R {
+        self.changing = true;
+        let result = change(self);
+        self.changing = false;
+        result
+    }
+
+    /// Whether what all groups share is whole: a panic may have come in the midst of a change of it. Then nothing
+    /// may be written any more.
+    pub fn is_whole(&self) -> bool {
+        !self.changing
     }
 
     /// Effects and allocators.
@@ -322,31 +389,32 @@ impl Directory {
     /// `data`: batches of clients are among them, which a full disk may give up. Returns the number of the
     /// round that will carry them.
     pub fn dirty(&mut self, log: &Log, relaxed: bool, data: bool) -> u64 {
+        self.change(|dir| dir.note_appended(log, relaxed, data))
+    }
+
+    fn note_appended(&mut self, log: &Log, relaxed: bool, data: bool) -> u64 {
         if !self.groups.contains_key(&log.key()) {
             // The first entries and the record that says "touched" are one round: without it, a start would
             // take the group for new.
             self.row(log.key());
             self.rounds.changed(log.key(), true);
         }
+        if relaxed {
+            self.relax(log.key());
+        }
         // Until that record is there, written is not enough.
-        let relaxed = relaxed && !self.rounds.fresh.contains(&log.key());
+        let relaxed = relaxed && !self.rounds.is_fresh(log.key());
         self.rounds.dirty(log.key(), log.end(), log.commit(), relaxed, data)
-    }
-
-    /// The group's row.
-    fn row(&mut self, key: GroupKey) -> &mut GroupRow {
-        self.groups.entry(key).or_insert_with(|| {
-            self.rounds.fresh.insert(key);
-            GroupRow::default()
-        })
     }
 
     /// After [`Log::from_recovered`]: `true` when the tail is being written again, and the group may start
     /// only at its [`DirEvent::Persisted`], which here means synced and marked.
     pub fn reopened(&mut self, log: &Log) -> bool {
         if log.rewriting() {
-            self.rounds.dirty(log.key(), log.end(), log.commit(), false, false);
-            self.rounds.withhold(log.key());
+            self.change(|dir| {
+                dir.rounds.dirty(log.key(), log.end(), log.commit(), false, false);
+                dir.rounds.withhold(log.key());
+            });
         }
         log.rewriting()
     }
@@ -354,35 +422,20 @@ impl Directory {
     /// Records term and vote. With `must_sync` a round is due at once; otherwise it rides along. Returns the
     /// round's number: durable at the first [`DirEvent::Persisted`] of the group whose `round` reaches it.
     pub fn set_hard_state(&mut self, key: GroupKey, hard: HardState, must_sync: bool) -> u64 {
-        self.row(key).hard = hard;
-        self.rounds.changed(key, must_sync)
-    }
-
-    /// Entries of the group up to this index are known to be synced.
-    pub fn durable_index(&self, key: GroupKey) -> u64 {
-        self.groups.get(&key).and_then(|row| row.mark).map_or(0, |mark| mark.durable_index)
+        self.change(|dir| {
+            dir.row(key).hard = hard;
+            dir.rounds.changed(key, must_sync)
+        })
     }
 
     /// Tells the commit index for the next mark.
     pub fn set_commit(&mut self, key: GroupKey, index: u64) {
-        if let Some(mark) = self.groups.get_mut(&key).and_then(|row| row.mark.as_mut()) {
-            mark.commit = mark.commit.max(index.min(mark.durable_index));
-        }
-        self.rounds.set_commit(key, index);
-    }
-
-    /// Marks a replica failed (not opened again without a command) or, with `None`, well again.
-    pub fn set_failed(&mut self, key: GroupKey, why: Option<String>) {
-        self.row(key).failed = why;
-        self.rounds.changed(key, true);
-    }
-
-    /// Forgets a deleted group.
-    pub fn forget(&mut self, key: GroupKey) {
-        self.fx.drop_group(key);
-        if self.groups.remove(&key).is_some() {
-            self.rounds.forget(key);
-        }
+        self.change(|dir| {
+            if let Some(mark) = dir.groups.get_mut(&key).and_then(|row| row.mark.as_mut()) {
+                mark.commit = mark.commit.max(index.min(mark.durable_index));
+            }
+            dir.rounds.set_commit(key, index);
+        });
     }
 
     /// Feeds a completion; pushes what became true. Call `pump` afterwards.
@@ -395,6 +448,9 @@ impl Directory {
             Completion::Synced { token, result, micros } => self.on_synced(now, token, result, micros, out),
             Completion::Put { token, result } if self.founds(token) => {
                 self.on_founded(now.mono, result, out);
+            }
+            Completion::Put { token, result } if self.asides.contains_key(&token) => {
+                self.put_aside_done(token, result, out);
             }
             Completion::Put { token, result } => {
                 let kind = self.fx.puts.remove(&token);
@@ -412,6 +468,16 @@ impl Directory {
             Completion::Recovered { token, result } => {
                 if let Some(key) = self.recovers.remove(&token) {
                     out.push(DirEvent::Recovered { key, result });
+                }
+            }
+            Completion::Looked { token, result } => {
+                if let Some(key) = self.asides.remove(&token) {
+                    out.push(DirEvent::Aside { key, token, done: AsideDone::Looked(result) });
+                }
+            }
+            Completion::Removed { token, result } => {
+                if let Some(key) = self.removals.remove(&token) {
+                    out.push(DirEvent::Removed { key, ok: result.is_ok() });
                 }
             }
             Completion::Space { low } => {
@@ -476,6 +542,33 @@ impl Directory {
     /// 16 bytes that name this directory.
     pub fn directory_id(&self) -> [u8; 16] {
         self.directory_id
+    }
+
+    /// The first members of the metadata group, and this directory's replica of it; empty while the node does
+    /// not know its cluster.
+    pub fn founders(&self) -> (&[Replica], u64) {
+        (&self.meta.founders, self.meta.metadata_replica)
+    }
+
+    /// The cluster that the directory was made for, or has joined; empty where that was not known.
+    pub fn cluster_id(&self) -> &str {
+        &self.meta.cluster_id
+    }
+
+    /// Whether the directory's own files are durable.
+    pub fn is_founded(&self) -> bool {
+        self.founding.is_none()
+    }
+
+    /// The node has found its cluster. That is durable before anything else is written from now on.
+    pub fn join(&mut self, now: Mono, cluster_id: &str, founders: Vec<Replica>, replica: u64) {
+        if !cluster_id.is_empty() {
+            self.meta.cluster_id = cluster_id.to_owned();
+        }
+        (self.meta.founders, self.meta.metadata_replica) = (founders, replica);
+        let meta = encode_meta(&self.meta);
+        self.founding.get_or_insert_with(Founding::again).put_meta(meta);
+        self.found(now);
     }
 
     /// When `pump` wants to be called next.

@@ -6,6 +6,7 @@
 //! carried out in the order they were submitted, except that a [`DiskOp::Sync`] runs beside the
 //! writes that follow it, and reads and recoveries run beside everything.
 use crate::error::RecoverError;
+use crate::install::{Aside, AsideJob};
 use crate::recovery::{RecoverJob, Recovered};
 use bytes::Bytes;
 use std::fmt;
@@ -57,10 +58,19 @@ pub enum DiskOp {
     /// Replaces `path` by `bytes` under a temporary name and renames it. `durable`: file and directory are
     /// synced; otherwise a power cut may lose or tear it. Completes with [`Completion::Put`].
     Put { path: String, bytes: Bytes, token: OpToken, durable: bool },
+    /// Writes `bytes` at `pos` of a file beside the groups' own, made with its directory where it is not there.
+    /// Nothing is synced. Completes with [`Completion::Put`].
+    PutAt { path: String, pos: u64, bytes: Bytes, token: OpToken },
+    /// Makes every file of a directory durable, names included; completes with [`Completion::Put`].
+    SyncDir { path: String, token: OpToken },
+    /// Looks at what was put aside: runs [`crate::install::look`] beside the writer; completes with
+    /// [`Completion::Looked`].
+    Look { job: Box<AsideJob>, token: OpToken },
     /// Removes files, into the pool where it has room and `recycle` is set (after the last reader).
     Remove { paths: Vec<String>, recycle: bool },
-    /// Removes a directory of a deleted group with everything in it.
-    RemoveDir { path: String },
+    /// Removes a directory of a deleted group with everything in it, durably; completes with
+    /// [`Completion::Removed`].
+    RemoveDir { path: String, token: OpToken },
     /// Cuts a file to `len` bytes where it is longer: what lies behind is no part of a log.
     Cut { path: String, len: u64 },
     /// Frees what is kept back for a full disk: only what makes room is written now.
@@ -78,10 +88,14 @@ pub enum Completion {
     Written { token: OpToken, result: Result<(), DiskError> },
     /// A [`DiskOp::Sync`] ended; `micros` is how long it took, for the metrics.
     Synced { token: OpToken, result: Result<(), DiskError>, micros: u64 },
-    /// A [`DiskOp::Put`] ended.
+    /// A [`DiskOp::Put`], [`DiskOp::PutAt`] or [`DiskOp::SyncDir`] ended.
     Put { token: OpToken, result: Result<(), DiskError> },
     /// A [`DiskOp::Recover`] ended.
     Recovered { token: OpToken, result: Box<Result<Recovered, RecoverError>> },
+    /// A [`DiskOp::Look`] ended.
+    Looked { token: OpToken, result: Box<Result<Aside, RecoverError>> },
+    /// A [`DiskOp::RemoveDir`] ended.
+    Removed { token: OpToken, result: Result<(), DiskError> },
     /// Free space fell below the reserve (`low`) or rose above it. Unasked.
     Space { low: bool },
 }

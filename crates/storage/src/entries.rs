@@ -30,6 +30,14 @@ pub struct EntryRange {
 }
 
 impl Log {
+    /// The entries [`low`, `high`) as far as they are in memory, together no longer than `max_bytes` as frames (the
+    /// first one whatever its size); none where `low` is not: then see [`Log::entries_plan`].
+    pub fn entries_in_memory(&self, low: u64, high: u64, max_bytes: usize) -> Vec<(EntryHead, Bytes)> {
+        let high = high.min(self.last_index + 1);
+        let tail = self.tail.as_ref().filter(|_| low >= self.first_index);
+        tail.map_or_else(Vec::new, |tail| tail.entries(low, high, max_bytes))
+    }
+
     /// Plan for reading the entries [`low`, `high`), as far as they are in one file and together no longer than
     /// `max_bytes` as frames (the first one whatever its size): it comes back as [`crate::Extracted::entries`],
     /// checked frame by frame and linked by index and chain. Ask again from there for the rest, and ask

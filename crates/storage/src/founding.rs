@@ -33,6 +33,16 @@ impl Founding {
         Founding { left, ops: Vec::new(), running: None, retry_at: None }
     }
 
+    /// Of a directory that is there: see [`Founding::put_meta`].
+    pub(crate) fn again() -> Founding {
+        Founding { left: Vec::new(), ops: Vec::new(), running: None, retry_at: None }
+    }
+
+    /// `meta` is written, or written again, when all else is there.
+    pub(crate) fn put_meta(&mut self, meta: Bytes) {
+        self.left.insert(0, (META, meta));
+    }
+
     /// Whether the disk had no room for it.
     pub(crate) fn stalled(&self) -> bool {
         self.retry_at.is_some()

@@ -44,7 +44,7 @@ impl Log {
         let mut gone = self.waits.take().unwrap_or_default();
         if after < self.last_index {
             self.cut_above(after, &mut gone, dir.fx());
-            dir.entries_given_up(self.key, self.end(), self.checkpoint_index);
+            dir.change(|dir| dir.entries_given_up(self.key, self.end(), self.checkpoint_index));
         }
         self.remove_when_lowered(gone, dir)
     }

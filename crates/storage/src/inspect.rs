@@ -145,10 +145,7 @@ pub fn directory_meta(disk: &dyn DiskRead) -> Result<Option<DirectoryMeta>, Open
 /// What the state log says about every group.
 pub fn group_states(disk: &dyn DiskRead) -> Result<Vec<GroupState>, OpenError> {
     let groups = state_log::read(disk, false)?.map(|read| read.image.groups).unwrap_or_default();
-    Ok(groups
-        .into_iter()
-        .map(|(key, row)| GroupState { key, hard: row.hard, mark: row.mark, failed: row.failed })
-        .collect())
+    Ok(groups.into_iter().map(|(key, row)| GroupState::of(key, &row)).collect())
 }
 
 /// Reads every byte of a group that a start or a fetch would rely on. `state`: its row of the state log.

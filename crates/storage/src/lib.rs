@@ -19,7 +19,9 @@ pub mod frame;
 mod frame_reader;
 mod fx;
 mod give_up;
+mod group_rows;
 pub mod inspect;
+pub mod install;
 mod log;
 mod log_checkpoint;
 mod log_read;
@@ -42,7 +44,7 @@ mod tests;
 
 pub use checkpoint::{AppliedPoint, BaseFile, Checkpoint, EpochStart, Replica, ReplicaKind, birth};
 pub use config::{DirectoryConfig, FILE_BYTES, LogConfig};
-pub use directory::{DirEvent, Directory, GroupState, HardState, Mark, read_meta};
+pub use directory::{DirEvent, Directory, GroupState, HardState, Mark, UNKNOWN_FLOOR, read_meta};
 pub use disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, FileSource, OpToken};
 pub use entries::{EntriesPlan, EntryRange};
 pub use epoch::EpochTable;
@@ -50,6 +52,7 @@ pub use error::{Damage, OpenError, ReadError, RecoverError};
 pub use frame::{EntryHead, EntryKind};
 pub use fx::StorageFx;
 pub use give_up::Removal;
+pub use install::{Aside, AsideDone, AsideJob, MissingPart, aside_path, generation_dir, parse_group_dir};
 pub use log::{FileInfo, Log, LogEnd, group_dir};
 pub use read::{
     ExtractError, Extracted, FileRange, ReadPlan, TimestampPlan, extract, find_timestamp, read_range,

@@ -95,6 +95,8 @@ pub struct Log {
     pub(crate) loose_end: bool,
     /// Entries were given up, and what follows must wait: files (their first indexes) to be removed then.
     pub(crate) waits: Option<Vec<u64>>,
+    /// The checkpoint that is being sent to another replica: what it stands for stays.
+    pub(crate) pinned: Option<u64>,
 }
 
 impl Log {
@@ -126,6 +128,7 @@ impl Log {
             rewriting: false,
             loose_end: false,
             waits: None,
+            pinned: None,
         }
     }
 
@@ -338,7 +341,7 @@ impl Log {
         self.note_term(head);
         if head.kind == EntryKind::Data {
             let tail = self.tail.get_or_insert_with(|| fx.cache.slot());
-            tail.admit(head.base_offset, head.next_offset(), payload, allocation);
+            tail.admit(head, payload, allocation);
         }
     }
 
@@ -450,16 +453,14 @@ impl Log {
         self.all_segments().map(info).collect()
     }
 
-    /// Removes everything (the group is deleted); [`crate::Directory::forget`] too.
+    /// Removes its files; [`crate::Directory::forget`] and [`crate::Directory::remove`] what else there is.
     pub fn delete(mut self, fx: &mut StorageFx) {
         let paths: Vec<String> = self.all_segments().map(|s| self.path(&log_name(s.first_index))).collect();
-        let dir = self.dir.clone();
         fx.drop_group(self.key);
         self.close_active(fx);
         if !paths.is_empty() {
             fx.ops.push(DiskOp::Remove { paths, recycle: true });
         }
-        fx.ops.push(DiskOp::RemoveDir { path: dir });
     }
 
     /// Closes its file without a trace (the partition failed or stops).

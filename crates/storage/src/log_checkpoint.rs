@@ -36,11 +36,22 @@ impl Log {
         }
         self.log_start = offset.min(self.next_offset);
         self.epochs.trim(self.log_start);
-        let start = self.log_start;
-        let below = |s: &Segment| s.next_offset <= start;
-        if start == self.next_offset && self.active.as_deref().is_some_and(|a| a.segment.has_data()) {
+        if self.log_start == self.next_offset && self.active.as_deref().is_some_and(|a| a.segment.has_data())
+        {
             self.roll(fx);
         }
+        self.forget_damage_below();
+    }
+
+    /// The committed log start, from the entries after the checkpoint that a start read back.
+    pub fn restore_log_start(&mut self, offset: i64) {
+        self.log_start = offset.clamp(self.log_start, self.next_offset);
+        self.epochs.trim(self.log_start);
+        self.forget_damage_below();
+    }
+
+    fn forget_damage_below(&mut self) {
+        let below = |s: &Segment| s.next_offset <= self.log_start;
         let gone: Vec<String> =
             self.segments.iter().filter(|s| below(s)).map(|s| self.path(&log_name(s.first_index))).collect();
         self.base_damage.retain(|d| !gone.contains(&d.file));
@@ -48,6 +59,9 @@ impl Log {
 
     /// Sealed files at the front, up to `upto`, that lie wholly below the log start.
     fn deletable(&self, upto: u64) -> usize {
+        if self.pinned.is_some() {
+            return 0;
+        }
         let gone = |s: &&Segment| s.next_offset <= self.log_start && s.end_index <= upto;
         self.segments.iter().take_while(gone).count()
     }
@@ -59,7 +73,8 @@ impl Log {
         let mut window: u64 = self.all_segments().filter(|s| s.first_index >= first).map(|s| s.size).sum();
         for s in self.segments.iter().filter(|s| s.first_index >= self.first_index) {
             let deleted = s.next_offset <= self.log_start;
-            if s.end_index > at.min(self.commit) || !(deleted || window > self.cfg.window_bytes) {
+            let most = at.min(self.commit).min(self.pinned.unwrap_or(u64::MAX));
+            if s.end_index > most || !(deleted || window > self.cfg.window_bytes) {
                 break;
             }
             window -= s.size;

@@ -55,6 +55,7 @@ impl Log {
             index: None,
             min_timestamp: None,
             entries: None,
+            raw: false,
         };
         range.seek(0);
         range

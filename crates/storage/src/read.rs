@@ -47,6 +47,8 @@ pub struct FileRange {
     pub min_timestamp: Option<i64>,
     /// Whole entries of these indexes, whatever their kind, and not batches: see [`crate::Log::entries_plan`].
     pub entries: Option<EntryRange>,
+    /// The bytes as they are, for another replica that checks them itself: see [`crate::Log::file_range`].
+    pub raw: bool,
 }
 
 /// How to look for a timestamp.
@@ -283,6 +285,10 @@ const STEP: u64 = 1 << 20;
 /// Reads a range: finds the position by the index file, reads, extracts, reads on until the first wanted
 /// batch is whole. Blocks: for reader threads, the simulator and tools.
 pub fn read_range(disk: &dyn DiskRead, range: &FileRange) -> Result<Extracted, ExtractError> {
+    if range.raw {
+        let bytes = disk.read(&range.path, range.pos, range.len as usize)?;
+        return Ok(Extracted { batches: vec![bytes], ..Extracted::default() });
+    }
     let mut range = range.clone();
     if let Some((path, file)) = range.index.take() {
         let pos = seek_by_index(disk, &range, &path, &file)?;

@@ -78,8 +78,9 @@ pub(crate) struct Rounds {
     /// Groups whose row goes into the next record: new hard state, new mark, failed.
     changed: BTreeSet<GroupKey>,
     forgotten: BTreeSet<GroupKey>,
-    /// Groups of which no record that is durable says that they are there.
-    pub(crate) fresh: BTreeSet<GroupKey>,
+    /// Groups of which no record that is durable says that they are there, or that they are relaxed.
+    /// With the round that says so.
+    fresh: BTreeMap<GroupKey, u64>,
     /// Reopened groups: told when marked.
     pub(crate) withheld: BTreeSet<GroupKey>,
     /// Groups whose mark was lowered, until a round has made that durable.
@@ -114,7 +115,7 @@ impl Rounds {
             stall: None,
             changed: BTreeSet::new(),
             forgotten: BTreeSet::new(),
-            fresh: BTreeSet::new(),
+            fresh: BTreeMap::new(),
             withheld: BTreeSet::new(),
             lowering: BTreeMap::new(),
             behind: BTreeMap::new(),
@@ -165,6 +166,15 @@ impl Rounds {
         self.forgotten.remove(&key);
         self.now_due |= must_sync;
         self.number
+    }
+
+    /// The next record says of a group what it must say before written is enough.
+    pub(crate) fn refresh(&mut self, key: GroupKey) {
+        self.fresh.insert(key, self.number);
+    }
+
+    pub(crate) fn is_fresh(&self, key: GroupKey) -> bool {
+        self.fresh.contains_key(&key)
     }
 
     pub(crate) fn set_commit(&mut self, key: GroupKey, index: u64) {
@@ -446,6 +456,7 @@ impl Directory {
         if !running.groups.is_empty() {
             rounds.marks_since.get_or_insert(now.mono);
         }
+        self.rounds.fresh.retain(|_, said_by| *said_by > round);
         for (key, w) in &running.groups {
             self.mark(*key, w);
             let rounds = &mut self.rounds;
@@ -455,9 +466,6 @@ impl Directory {
                 let index = rounds.behind.remove(key).map_or(w.end.index, |behind| behind.max(w.end.index));
                 out.push(DirEvent::Persisted { key: *key, index, round });
             }
-        }
-        for key in &running.changed {
-            self.rounds.fresh.remove(key);
         }
         for key in running.changed.iter().filter(|k| !running.groups.contains_key(k)) {
             out.push(DirEvent::Persisted { key: *key, index: 0, round });

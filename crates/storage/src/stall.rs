@@ -98,7 +98,7 @@ impl Directory {
             stall.retry_at = self.rounds.clock;
         }
         let row = self.groups.get(&key).cloned().unwrap_or_default();
-        GroupState { key, hard: row.hard, mark: row.mark, failed: row.failed }
+        GroupState::of(key, &row)
     }
 
     /// Since when nothing can be written for lack of space.

@@ -29,6 +29,14 @@ pub(crate) struct GroupRow {
     pub(crate) hard: HardState,
     pub(crate) mark: Option<Mark>,
     pub(crate) failed: Option<String>,
+    /// Counts the lives of the replica on this disk: names its directory.
+    pub(crate) generation: u32,
+    /// The replica neither votes nor campaigns before it holds this entry; 0: it may.
+    pub(crate) floor: u64,
+    /// Which replica of the group this is; 0 where that was never told.
+    pub(crate) replica: u64,
+    /// Entries may have counted as persisted before they were synced: a loss of power may have taken them.
+    pub(crate) relaxed: bool,
 }
 
 /// One item of a record.
@@ -97,7 +105,10 @@ fn put_item(out: &mut BytesMut, item: &Item) {
             put_key(out, *key);
             out.put_u64_le(row.hard.term);
             out.put_u64_le(row.hard.vote);
-            out.put_u8(u8::from(row.mark.is_some()) | (u8::from(row.failed.is_some()) << 1));
+            out.put_u64_le(row.replica);
+            let flags =
+                [row.mark.is_some(), row.failed.is_some(), row.generation > 0, row.floor > 0, row.relaxed];
+            out.put_u8(flags.iter().rev().fold(0, |bits, set| (bits << 1) | u8::from(*set)));
             if let Some(mark) = row.mark {
                 out.put_u64_le(mark.durable_index);
                 out.put_u32_le(mark.chain);
@@ -109,6 +120,12 @@ fn put_item(out: &mut BytesMut, item: &Item) {
                 let why = &why.as_bytes()[..why.floor_char_boundary(1000)];
                 out.put_u16_le(why.len() as u16);
                 out.put_slice(why);
+            }
+            if row.generation > 0 {
+                out.put_u32_le(row.generation);
+            }
+            if row.floor > 0 {
+                out.put_u64_le(row.floor);
             }
         }
         Item::Forget(key) => {
@@ -184,8 +201,9 @@ fn key(at: &mut &[u8]) -> Option<GroupKey> {
 fn group_row(at: &mut &[u8]) -> Option<GroupRow> {
     let number = |at: &mut &[u8]| array(at).map(u64::from_le_bytes);
     let hard = HardState { term: number(at)?, vote: number(at)? };
+    let replica = number(at)?;
     let [flags] = array(at)?;
-    let mut row = GroupRow { hard, ..GroupRow::default() };
+    let mut row = GroupRow { hard, replica, ..GroupRow::default() };
     if flags & 1 != 0 {
         row.mark = Some(Mark {
             durable_index: number(at)?,
@@ -201,6 +219,13 @@ fn group_row(at: &mut &[u8]) -> Option<GroupRow> {
         *at = rest;
         row.failed = Some(String::from_utf8(why.to_vec()).ok()?);
     }
+    if flags & 4 != 0 {
+        row.generation = u32::from_le_bytes(array(at)?);
+    }
+    if flags & 8 != 0 {
+        row.floor = number(at)?;
+    }
+    row.relaxed = flags & 16 != 0;
     Some(row)
 }
 
@@ -213,7 +238,9 @@ mod tests {
         let key = GroupKey { topic: TopicId([9; 16]), partition: 4 };
         let mark = Mark { durable_index: 5, chain: 6, segment: 2, pos: 700, commit: 4 };
         let hard = HardState { term: 3, vote: 1 };
-        let row = GroupRow { hard, mark: Some(mark), failed: Some("panicked".into()) };
+        let failed = Some("panicked".into());
+        let row =
+            GroupRow { hard, mark: Some(mark), failed, generation: 3, floor: 9, replica: 4, relaxed: true };
         let items = vec![Item::Identity([1; 16], [2; 16]), Item::Group(key, row), Item::Forget(key)];
         Record { kind: RecordKind::Snapshot, number: 8, claim: 7, items }
     }

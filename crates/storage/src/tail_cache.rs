@@ -1,15 +1,15 @@
-//! Batches at the tail, kept in memory for readers, all groups of a directory under one byte budget.
+//! Batches at the tail, kept in memory for readers and for followers that are behind, all groups of a directory under one byte budget.
+use crate::frame::{EntryHead, FRAME_HEADER};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What an entry takes beside its bytes: its rows here, and the bookkeeping of its buffer.
-const ENTRY_BYTES: usize = 128;
+const ENTRY_BYTES: usize = 160;
 
 #[derive(Debug)]
 struct Cached {
-    base_offset: i64,
-    next_offset: i64,
+    head: EntryHead,
     charge: usize,
     bytes: Bytes,
 }
@@ -92,17 +92,17 @@ impl Inner {
 impl TailSlot {
     /// Admits the batches of one entry. `allocation` bytes of memory live as long as `bytes`; below a quarter
     /// of it a copy is kept instead.
-    pub(crate) fn admit(&self, base_offset: i64, next_offset: i64, bytes: Bytes, allocation: usize) {
+    pub(crate) fn admit(&self, head: &EntryHead, bytes: Bytes, allocation: usize) {
         let copied = bytes.len() < allocation / 4;
         let bytes = if copied { Bytes::copy_from_slice(&bytes) } else { bytes };
         let charge = ENTRY_BYTES + if copied { bytes.len() } else { allocation.max(bytes.len()) };
         let mut inner = self.cache.lock();
         let slot = &mut inner.slots[self.slot as usize];
-        if slot.entries.back().is_some_and(|last| last.next_offset != base_offset) {
+        if slot.entries.back().is_some_and(|last| last.head.next_offset() != head.base_offset) {
             inner.clear(self.slot);
         }
         let slot = &mut inner.slots[self.slot as usize];
-        slot.entries.push_back(Cached { base_offset, next_offset, charge, bytes });
+        slot.entries.push_back(Cached { head: *head, charge, bytes });
         let generation = slot.generation;
         inner.order.push_back((self.slot, generation));
         inner.used += charge;
@@ -114,8 +114,8 @@ impl TailSlot {
     pub(crate) fn read(&self, from: i64, upto: i64, max_bytes: usize) -> Option<Vec<Bytes>> {
         let inner = self.cache.lock();
         let entries = &inner.slots[self.slot as usize].entries;
-        let first = entries.partition_point(|e| e.next_offset <= from);
-        if entries.get(first)?.base_offset > from {
+        let first = entries.partition_point(|e| e.head.next_offset() <= from);
+        if entries.get(first)?.head.base_offset > from {
             return None;
         }
         let mut out = Vec::new();
@@ -130,6 +130,26 @@ impl TailSlot {
             }
         }
         Some(out)
+    }
+}
+
+impl TailSlot {
+    /// Entries [`low`, `high`), as far as they follow one another here and together are no longer than `max_bytes`
+    /// as frames (the first one whatever its size); none where `low` is not here.
+    pub(crate) fn entries(&self, low: u64, high: u64, max_bytes: usize) -> Vec<(EntryHead, Bytes)> {
+        let inner = self.cache.lock();
+        let entries = &inner.slots[self.slot as usize].entries;
+        let first = entries.partition_point(|e| e.head.index < low);
+        let (mut found, mut size) = (Vec::new(), 0);
+        // Entries of other kinds are not kept: there the run ends.
+        for (index, entry) in (low..high).zip(entries.range(first..)) {
+            size += FRAME_HEADER + entry.bytes.len();
+            if entry.head.index != index || (!found.is_empty() && size > max_bytes) {
+                break;
+            }
+            found.push((entry.head, entry.bytes.clone()));
+        }
+        found
     }
 }
 
@@ -172,6 +192,17 @@ mod tests {
     use super::*;
     use crate::test_data::batch;
 
+    fn head(index: u64, base_offset: i64) -> EntryHead {
+        let kind = crate::EntryKind::Data;
+        EntryHead { index, term: 1, kind, flags: 0, offset_count: 3, base_offset, append_time: 0 }
+    }
+
+    impl TailSlot {
+        fn take(&self, base: i64, allocation: usize) {
+            self.admit(&head(base as u64 / 3, base), entry(base), allocation);
+        }
+    }
+
     fn entry(base: i64) -> Bytes {
         Bytes::from([batch(base, 2, 0), batch(base + 2, 1, 0)].concat())
     }
@@ -179,7 +210,7 @@ mod tests {
     #[test]
     fn gives_whole_batches_and_at_least_one() {
         let slot = TailCache::new(1 << 20).slot();
-        (0..4).for_each(|n| slot.admit(n * 3, n * 3 + 3, entry(n * 3), 0));
+        (0..4).for_each(|n| slot.take(n * 3, 0));
         let one = batch(0, 2, 0).len();
         assert_eq!(slot.read(1, 99, 1).unwrap().concat(), batch(0, 2, 0));
         assert_eq!(slot.read(2, 5, 1 << 20).unwrap().concat(), [batch(2, 1, 0), batch(3, 2, 0)].concat());
@@ -192,10 +223,10 @@ mod tests {
         let size = ENTRY_BYTES + entry(0).len();
         let cache = TailCache::new(size * 3);
         let (a, b) = (cache.slot(), cache.slot());
-        a.admit(0, 3, entry(0), 0);
-        b.admit(0, 3, entry(0), 0);
-        a.admit(3, 6, entry(3), 0);
-        b.admit(3, 6, entry(3), 0);
+        a.take(0, 0);
+        b.take(0, 0);
+        a.take(3, 0);
+        b.take(3, 0);
         assert!(a.read(0, 9, 1).is_none() && a.read(3, 9, 1).is_some() && b.read(0, 9, 1).is_some());
         drop(b);
         assert_eq!(cache.used(), size);
@@ -205,17 +236,33 @@ mod tests {
     fn a_small_part_of_a_large_buffer_is_copied() {
         let cache = TailCache::new(1 << 20);
         let slot = cache.slot();
-        slot.admit(0, 3, entry(0), 1 << 16);
+        slot.take(0, 1 << 16);
         assert_eq!(cache.used(), ENTRY_BYTES + entry(0).len());
-        slot.admit(3, 6, entry(3), entry(3).len() * 3);
+        slot.take(3, entry(3).len() * 3);
         assert_eq!(cache.used(), 2 * ENTRY_BYTES + entry(0).len() * 4);
     }
 
     #[test]
     fn a_gap_in_offsets_empties_a_log_before() {
         let slot = TailCache::new(1 << 20).slot();
-        slot.admit(0, 3, entry(0), 0);
-        slot.admit(6, 9, entry(6), 0);
+        slot.take(0, 0);
+        slot.take(6, 0);
         assert!(slot.read(0, 9, 1).is_none() && slot.read(6, 9, 1).is_some());
+    }
+
+    #[test]
+    fn entries_for_a_follower_follow_one_another() {
+        let slot = TailCache::new(1 << 20).slot();
+        [0, 3, 6].into_iter().for_each(|base| slot.take(base, 0));
+        // An entry without offsets stood between them.
+        slot.admit(&head(4, 9), entry(9), 0);
+        let indexes = |low, high, max| -> Vec<u64> {
+            slot.entries(low, high, max).iter().map(|(head, _)| head.index).collect()
+        };
+        assert_eq!((indexes(0, 9, 1 << 20), indexes(1, 2, 1 << 20)), (vec![0, 1, 2], vec![1]));
+        assert_eq!((indexes(3, 9, 1 << 20), indexes(4, 9, 1 << 20)), (vec![], vec![4]));
+        let size = FRAME_HEADER + entry(0).len();
+        assert_eq!((indexes(0, 9, 1), indexes(0, 9, 2 * size)), (vec![0], vec![0, 1]));
+        assert_eq!(slot.entries(1, 2, 1)[0].1, entry(3));
     }
 }

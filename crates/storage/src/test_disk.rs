@@ -162,6 +162,9 @@ impl TestDisk {
                 }
                 return Some(Completion::Put { token, result });
             }
+            op @ (DiskOp::PutAt { .. } | DiskOp::SyncDir { .. } | DiskOp::Look { .. }) => {
+                return self.aside(op);
+            }
             DiskOp::Remove { paths, recycle } => {
                 paths.iter().for_each(|path| self.remove(path, recycle));
             }
@@ -174,13 +177,53 @@ impl TestDisk {
                 }
             }
             DiskOp::SpendReserve => self.room += std::mem::take(&mut self.reserve),
-            DiskOp::RemoveDir { path } => self.names.retain(|name, _| !name.starts_with(&format!("{path}/"))),
+            DiskOp::RemoveDir { path, token } => {
+                self.names.retain(|name, _| !name.starts_with(&format!("{path}/")));
+                return Some(Completion::Removed { token, result: Ok(()) });
+            }
             DiskOp::Recover { job, token } => {
                 let result = Box::new(crate::recovery::recover(&job, self));
                 return Some(Completion::Recovered { token, result });
             }
         }
         None
+    }
+
+    /// What is done beside the files of groups.
+    fn aside(&mut self, op: DiskOp) -> Option<Completion> {
+        match op {
+            DiskOp::PutAt { path, pos, bytes, token } => {
+                let result = if self.full { Err(error(DiskErrorKind::Full, "put")) } else { Ok(()) };
+                if result.is_ok() {
+                    self.put_at(&path, pos, &bytes);
+                }
+                Some(Completion::Put { token, result })
+            }
+            DiskOp::SyncDir { path, token } => {
+                let inside = |name: &str| name.starts_with(&format!("{path}/"));
+                let inodes: Vec<u64> =
+                    self.names.iter().filter(|(name, _)| inside(name)).map(|(_, inode)| *inode).collect();
+                inodes.into_iter().for_each(|inode| self.sync(inode, self.seq));
+                Some(Completion::Put { token, result: Ok(()) })
+            }
+            DiskOp::Look { job, token } => {
+                let result = Box::new(crate::install::look(&job, self));
+                Some(Completion::Looked { token, result })
+            }
+            _ => None,
+        }
+    }
+
+    fn put_at(&mut self, path: &str, pos: u64, bytes: &Bytes) {
+        let id = match self.names.get(path) {
+            Some(id) => *id,
+            None => self.link(path, Inode::default()),
+        };
+        self.seq += 1;
+        if let Some(inode) = self.inodes.get_mut(&id) {
+            overlay(&mut inode.live, pos, bytes);
+            inode.pending.push(Pending { seq: self.seq, pos, bytes: bytes.to_vec() });
+        }
     }
 
     fn rewrite(&mut self, file: FileId, pos: u64, len: u64) {

@@ -115,6 +115,11 @@ impl Reader {
         self.take(field).map(i16::from_be_bytes)
     }
 
+    /// Two bytes without a sign, big-endian.
+    pub fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
+        self.take(field).map(u16::from_be_bytes)
+    }
+
     /// Four bytes, big-endian.
     pub fn i32(&mut self, field: &'static str) -> Result<i32, DecodeError> {
         self.take(field).map(i32::from_be_bytes)

@@ -78,6 +78,11 @@ impl Writer {
         self.buf.extend_from_slice(&value.to_be_bytes());
     }
 
+    /// Two bytes without a sign, big-endian.
+    pub fn u16(&mut self, value: u16) {
+        self.buf.extend_from_slice(&value.to_be_bytes());
+    }
+
     /// Four bytes, big-endian.
     pub fn i32(&mut self, value: i32) {
         self.buf.extend_from_slice(&value.to_be_bytes());

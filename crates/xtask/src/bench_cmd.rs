@@ -5,9 +5,10 @@ use crate::install::{Need, install};
 use crate::process;
 use anyhow::Result;
 
-pub(crate) const FLAGS: &str = "[--row NAME|list] [--pairs N] [--seconds S] [--topics N] [--report]";
+pub(crate) const FLAGS: &str =
+    "[--nodes 1|3] [--row NAME|list] [--pairs N] [--seconds S] [--topics N] [--report]";
 
-/// Hands the flags (`--row`, `--pairs`, `--seconds`, `--report`) to the comparison.
+/// Hands the flags (`--nodes`, `--row`, `--pairs`, `--seconds`, `--report`) to the comparison.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let measures = !args.iter().any(|arg| arg == "--report" || arg == "list");
     if measures {

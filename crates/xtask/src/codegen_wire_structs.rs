@@ -93,6 +93,7 @@ impl Emitter<'_> {
             "bool" => "bool".to_owned(),
             "int8" => "i8".to_owned(),
             "int16" => "i16".to_owned(),
+            "uint16" => "u16".to_owned(),
             "int32" => "i32".to_owned(),
             "int64" => "i64".to_owned(),
             "uuid" if field.name.contains("Topic") => "model::TopicId".to_owned(),
@@ -132,7 +133,7 @@ impl Emitter<'_> {
                 }
             }
             "bool" | "int8" => 1,
-            "int16" => 2,
+            "int16" | "uint16" => 2,
             "int32" => 4,
             "int64" => 8,
             "uuid" => 16,
@@ -226,6 +227,7 @@ impl Emitter<'_> {
             "bool" => "bool",
             "int8" => "i8",
             "int16" => "i16",
+            "uint16" => "u16",
             "int32" => "i32",
             "int64" => "i64",
             "uuid" => "uuid",

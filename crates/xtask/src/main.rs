@@ -18,6 +18,7 @@ mod docs_cmd;
 mod fuzz_cmd;
 mod golden_cmd;
 mod install;
+mod jepsen_cmd;
 mod process;
 mod sim_cmd;
 mod skips;
@@ -47,7 +48,7 @@ impl Task {
     }
 }
 
-const TASKS: [Task; 9] = [
+const TASKS: [Task; 10] = [
     Task {
         name: "test",
         flags: test_runner::FLAGS,
@@ -66,6 +67,12 @@ const TASKS: [Task; 9] = [
         flags: crash_cmd::FLAGS,
         what: "a real broker, killed and cut from power",
         run: crash_cmd::run,
+    },
+    Task {
+        name: "jepsen",
+        flags: jepsen_cmd::FLAGS,
+        what: "real nodes under all kinds of faults, judged by their clients",
+        run: jepsen_cmd::run,
     },
     Task {
         name: "bench",

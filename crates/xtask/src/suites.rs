@@ -8,7 +8,7 @@ use crate::broker_tests::{self, NEEDS_A_BROKER};
 use crate::client_suites as clients;
 use crate::install::{self, Need};
 use crate::test_runner::{Context, Outcome, Tier};
-use crate::{cargo_cmd, process};
+use crate::{cargo_cmd, jepsen_cmd, process};
 
 /// One suite; it runs in its tier and in those above.
 pub(crate) struct Suite {
@@ -34,8 +34,10 @@ pub(crate) const SUITES: &[Suite] = &[
     slow("sim", sim),
     slow("process", process_tests),
     slow("dump-log", dump_log),
+    slow("tools-cluster", tools_cluster),
     slow("golden", |context| Ok(judged("golden", crate::golden_cmd::check(&context.root)))),
     slow("crash", crash),
+    slow("jepsen", jepsen),
     slow("differential", broker_tests::differential),
     slow("client-lite", broker_tests::client_lite),
     slow("admin-commands", broker_tests::admin_commands),
@@ -82,10 +84,14 @@ const PROCESS: [&str; 6] = ["test", "--package", "plimsoll-server", "--test", "p
 /// The test of `process` that needs Kafka's tools.
 const DUMP_LOG: &str = "kafka_dump_log";
 
+/// Those that run Kafka's tools against three nodes; the second goes on for minutes.
+const TOOLS_CLUSTER: &str = "kafka_tools_cluster";
+const KILLS: &str = "verifiable_producer_and_consumer";
+
 /// The real process under hostile bytes and failing disks; the disks need loop mounts.
 fn process_tests(context: &Context) -> Result<Outcome> {
     let mut command = cargo_cmd::cargo(&PROCESS);
-    command.args(["--ignored", "--format=pretty", "--skip", DUMP_LOG]);
+    command.args(["--ignored", "--format=pretty", "--skip", DUMP_LOG, "--skip", TOOLS_CLUSTER]);
     let mut skipped = Vec::new();
     install::install(&context.root, Need::Debian(&["strace"]))?;
     if let Err(why) = process::run_quietly(Command::new("strace").args(["-c", "true"])) {
@@ -109,6 +115,20 @@ fn dump_log(context: &Context) -> Result<Outcome> {
     tests(command.args(["--ignored", "--format=pretty", DUMP_LOG]).env("KAFKA_TOOLS_JARS", jars))
 }
 
+/// Kafka's tools against three nodes of which one dies at times; the full tier kills them in a loop besides.
+fn tools_cluster(context: &Context) -> Result<Outcome> {
+    install::install(&context.root, Need::KafkaTools)?;
+    let jars = install::home(&context.root).join(install::KAFKA_TOOLS);
+    let mut command = cargo_cmd::cargo(&PROCESS);
+    command.args(["--ignored", "--format=pretty", "--test-threads", "1", TOOLS_CLUSTER]);
+    if context.tier == Tier::Full {
+        command.env("PLIMSOLL_KILLS", "30");
+    } else {
+        command.args(["--skip", KILLS]);
+    }
+    tests(command.env("KAFKA_TOOLS_JARS", jars))
+}
+
 /// Kills and power cuts need a loop device and the right to mount: without them the suite is skipped.
 fn crash(context: &Context) -> Result<Outcome> {
     if let Err(why) = loop_mount(context) {
@@ -118,6 +138,28 @@ fn crash(context: &Context) -> Result<Outcome> {
     let (kills, cuts) = if context.tier == Tier::Full { ("50", "20") } else { ("4", "2") };
     let args = ["--kills", kills, "--power-cuts", cuts].map(str::to_owned);
     Ok(judged("crash", crate::crash_cmd::run(&args)))
+}
+
+/// Three nodes under every fault for a while; in the full tier longer, five nodes too, and every named scenario.
+fn jepsen(context: &Context) -> Result<Outcome> {
+    if let Err(why) = loop_mount(context) {
+        let skipped = vec![format!("jepsen: no loop mount here: {why:#}")];
+        return Ok(Outcome { skipped, ..Outcome::default() });
+    }
+    let smoke = jepsen_cmd::suite(
+        context,
+        &["--minutes", "1.2", "--period", "4", "--seed", "1"],
+        Duration::from_secs(300),
+    );
+    if context.tier != Tier::Full {
+        return smoke;
+    }
+    let mut outcome = smoke?;
+    outcome.add(jepsen_cmd::suite(context, &["--minutes", "20", "--seed", "2"], Duration::from_secs(1800))?);
+    let five = ["--nodes", "5", "--minutes", "5", "--seed", "3"];
+    outcome.add(jepsen_cmd::suite(context, &five, Duration::from_secs(900))?);
+    outcome.add(jepsen_cmd::suite(context, &["--scenario", "all"], Duration::from_secs(5400))?);
+    Ok(outcome)
 }
 
 fn loop_mount(context: &Context) -> Result<()> {

@@ -3,7 +3,7 @@ use super::{Call, Core, FetchInput, Isolation, Reply};
 use crate::handlers::fetch::Planned;
 use bytes::BytesMut;
 use coordinator::{DescribedGroup, ListRequest, ListedGroup};
-use model::{ErrorCode, GroupKey, Now};
+use model::{ErrorCode, GroupKey, NodeId, Now};
 use node::{AdminReply, AdminRequest, FetchResult, GroupRequest, Node, PartitionInfo};
 use partition::{FetchOk, ListOffsetAsk, ListOffsetOutcome, ProducerInfo};
 use std::net::IpAddr;
@@ -72,6 +72,11 @@ impl Core {
             }
         });
         call
+    }
+
+    /// Has leaders hand over: (partition, the node that is to lead).
+    pub(crate) fn hand_over(&self, moves: &[(GroupKey, NodeId)]) {
+        self.with_node(|node, now| moves.iter().for_each(|(key, to)| node.ask_hand_over(now, *key, *to)));
     }
 
     /// Moves log starts.
@@ -148,7 +153,16 @@ impl Core {
         self: &Rc<Self>,
         request: ListRequest,
     ) -> Result<Vec<ListedGroup>, ErrorCode> {
-        self.with_node(|node, now| node.list_groups(now, &request))
+        let call = self.call(1);
+        if call.is_nobodys() {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        self.with_node(|node, now| node.list_groups(now, call.token(0), request));
+        match call.one().await {
+            Some(Reply::GroupsListed(listed)) => listed,
+            Some(_) => Err(ErrorCode::UnknownServerError),
+            None => Err(ErrorCode::CoordinatorNotAvailable),
+        }
     }
 
     /// Producers of a partition.

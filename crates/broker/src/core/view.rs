@@ -138,6 +138,18 @@ impl Core {
         image.nodes.get(&node).is_some_and(|n| n.endpoints.iter().any(|e| e.listener == listener))
     }
 
+    /// Whether this node has a replica of a partition.
+    pub(crate) fn holds(&self, key: GroupKey) -> bool {
+        let image = self.image();
+        let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+        partition.is_some_and(|p| p.replicas.iter().any(|r| r.node == image.node_id))
+    }
+
+    /// The nodes whose replicas of a partition are in sync.
+    pub(crate) fn in_sync_of(&self, key: GroupKey) -> Vec<NodeId> {
+        self.look(|node| node.in_sync_of(key))
+    }
+
     /// Whether a partition is offline: damaged, or the data directory failed.
     pub(crate) fn is_offline(&self, key: GroupKey) -> bool {
         self.look(|node| node.is_offline(key))

@@ -20,14 +20,15 @@ pub(crate) fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: ApiVers
     let mut response = wire::api_versions_response();
     let image = shared.core.image();
     response.finalized_features_epoch = image.features_version.try_into().unwrap_or(i64::MAX);
+    for feature in cluster::FEATURES {
+        response.supported_features.push(SupportedFeatureKey {
+            name: Str::from_static(feature.name),
+            min_version: feature.lowest,
+            max_version: feature.highest,
+        });
+    }
     for (name, level) in image.features.iter() {
         let name = Str::from(name);
-        response.supported_features.push(SupportedFeatureKey {
-            name: name.clone(),
-            // Version 3 of the answer cannot say 0: clients of that time refuse it.
-            min_version: if ctx.api_version < 4 { 1 } else { 0 },
-            max_version: *level,
-        });
         let (max_version_level, min_version_level) = (*level, *level);
         response.finalized_features.push(FinalizedFeatureKey { name, max_version_level, min_version_level });
     }

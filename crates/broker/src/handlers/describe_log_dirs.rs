@@ -66,7 +66,7 @@ fn describe(
     let rows: Vec<DescribeLogDirsPartition> = partitions
         .into_iter()
         .filter_map(|index| {
-            let key = core::group_key(topic, index)?;
+            let key = core::group_key(topic, index).filter(|key| shared.core.holds(*key))?;
             // A partition that was never touched has no files.
             let size = shared.core.partition_info(key).map_or(0, |info| info.size_bytes);
             Some(DescribeLogDirsPartition {

@@ -20,6 +20,10 @@ use wire::{FetchRequest, FetchResponse, Records, ResponseBody};
 const TOPIC_IDS_FROM: i16 = 13;
 /// First version with leader hints.
 const HINTS_FROM: i16 = 12;
+/// First version whose clients read at followers too (KIP-392).
+const FOLLOWERS_FROM: i16 = 11;
+/// The replica id of Kafka's tools that look at replicas.
+const DEBUGGING_REPLICA: i32 = -2;
 /// A partition that is being opened is waited for at least this long.
 const OPENING_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are read from files: about what a socket takes at once and the processor's cache
@@ -80,6 +84,10 @@ pub(crate) struct Limits {
     min_bytes: usize,
     deadline: Instant,
     isolation: Isolation,
+    /// The client's rack, where it has one.
+    rack: Option<wire::Str>,
+    /// It may be answered by a follower.
+    at_follower: bool,
 }
 
 fn take_apart(shared: &Shared, ctx: &RequestContext, request: FetchRequest) -> (Limits, SessionRequest) {
@@ -110,12 +118,16 @@ fn take_apart(shared: &Shared, ctx: &RequestContext, request: FetchRequest) -> (
             topic.partitions.iter().map(|p| PartitionRef { topic: reference.clone(), partition: *p }),
         );
     }
+    let knows_followers = ctx.api_version >= FOLLOWERS_FROM;
+    let debugs = request.replica_id.min(request.replica_state.replica_id) == DEBUGGING_REPLICA;
     let max_bytes = (request.max_bytes.max(0) as usize).min(shared.settings.borrow().fetch_max_bytes);
     let limits = Limits {
         max_bytes,
         min_bytes: (request.min_bytes.max(0) as usize).min(max_bytes),
         deadline: ctx.received + Duration::from_millis(request.max_wait_ms.max(0) as u64),
         isolation: core::Core::isolation(request.isolation_level),
+        at_follower: knows_followers && (!request.rack_id.is_empty() || debugs),
+        rack: Some(request.rack_id).filter(|rack| knows_followers && !rack.is_empty()),
     };
     (limits, SessionRequest { id: request.session_id, epoch: request.session_epoch, by_id, wants, forget })
 }
@@ -165,14 +177,18 @@ async fn wait_for_data(
 ) -> Vec<Planned> {
     let mut keys: Vec<GroupKey> = Vec::new();
     loop {
-        let (planned, available, urgent, opening) = plan_all(shared, targets, limits);
+        let (mut planned, available, urgent, opening) = plan_all(shared, targets, limits);
         let mut deadline = limits.deadline;
         // Nothing is better than an error for one partition, but not for what others have.
         if opening && available == 0 {
             deadline = deadline.max(ctx.received + OPENING_PATIENCE);
         }
         let enough = (!opening || available > 0) && available >= limits.min_bytes;
-        if urgent || enough || targets.is_empty() || Instant::now() >= deadline || shared.stopping() {
+        let late = Instant::now() >= deadline;
+        if urgent || enough || targets.is_empty() || late || shared.stopping() {
+            if late && available == 0 {
+                say_what_is_not_there(&mut planned);
+            }
             return planned;
         }
         if keys.is_empty() {
@@ -215,8 +231,12 @@ fn plan_all(shared: &Shared, targets: &[Target], limits: &Limits) -> (Vec<Planne
                 current_leader_epoch: target.want.current_leader_epoch,
                 last_fetched_epoch: target.want.last_fetched_epoch,
                 isolation: limits.isolation,
+                at_follower: limits.at_follower,
             };
             let mut one = core::Core::plan_fetch(node, now, key, &input);
+            if let Some(rack) = &limits.rack {
+                urgent |= prefer(node, now, key, rack, &mut one);
+            }
             match &mut one {
                 Planned::Read(plan) => {
                     // The core gives one batch whatever its size; only the first of the answer may be that.
@@ -236,6 +256,28 @@ fn plan_all(shared: &Shared, targets: &[Target], limits: &Limits) -> (Vec<Planne
         (planned, opening)
     });
     (planned, available, urgent, opening)
+}
+
+/// Sends a consumer that could read here to a replica of its rack instead; whether it did.
+fn prefer(node: &mut node::Node, now: model::Now, key: GroupKey, rack: &str, planned: &mut Planned) -> bool {
+    let Planned::Read(plan) = planned else { return false };
+    if plan.diverging.is_some() || plan.not_yet {
+        return false;
+    }
+    plan.preferred = node.preferred_replica(now, key, rack);
+    if plan.preferred.is_some() {
+        plan.plan = ReadPlan::Empty;
+    }
+    plan.preferred.is_some()
+}
+
+/// A follower that has waited in vain says that it does not have the offset.
+fn say_what_is_not_there(planned: &mut [Planned]) {
+    for one in planned {
+        if matches!(one, Planned::Read(plan) if plan.not_yet) {
+            *one = Planned::failed(ErrorCode::OffsetNotAvailable);
+        }
+    }
 }
 
 /// Takes what a file is to give from `left`; a partition that finds nothing left waits for the next request.
@@ -265,6 +307,9 @@ fn assemble(
     let mut nodes = Vec::new();
     for (target, (planned, records)) in targets.iter().zip(read) {
         bytes += records.len();
+        if matches!(&planned, Planned::Read(plan) if plan.at_follower) {
+            shared.metrics.fetched_at_follower.increment(records.len() as u64);
+        }
         let data = partition_data(shared, ctx, target, limits.isolation, (planned, records), &mut nodes);
         let news = Told {
             high_watermark: data.high_watermark,
@@ -272,6 +317,7 @@ fn assemble(
             has_records: data.records.as_ref().is_some_and(|r| !r.is_empty()),
             must_tell: data.records.as_ref().is_some_and(|r| !r.is_empty())
                 || data.error_code != 0
+                || data.preferred_read_replica >= 0
                 || data.diverging_epoch.epoch >= 0,
             is_error: data.error_code != 0,
         };
@@ -338,6 +384,7 @@ fn partition_data(
             data.high_watermark = plan.high_watermark;
             data.last_stable_offset = plan.last_stable_offset;
             data.log_start_offset = plan.log_start;
+            data.preferred_read_replica = plan.preferred.unwrap_or(-1);
             if let Some((epoch, end_offset)) = plan.diverging {
                 data.diverging_epoch = EpochEndOffset { epoch, end_offset };
             }

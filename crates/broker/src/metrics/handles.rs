@@ -110,6 +110,8 @@ pub struct BrokerMetrics {
     pub fetched_memory: Counter,
     /// `plimsoll_fetched_bytes_total`, from files.
     pub fetched_file: Counter,
+    /// `plimsoll_fetched_at_follower_bytes_total`.
+    pub fetched_at_follower: Counter,
     /// `plimsoll_pipeline_full_total`.
     pub pipeline_full: Counter,
     /// `plimsoll_file_reads_queued`.
@@ -128,6 +130,10 @@ pub struct BrokerMetrics {
     pub disk_writes: Counter,
     /// `plimsoll_disk_write_bytes_total`.
     pub disk_write_bytes: Counter,
+    /// `plimsoll_partitions_moved_total`.
+    pub moved: Counter,
+    /// `plimsoll_replicas_removed_total`.
+    pub replicas_removed: Counter,
     /// `plimsoll_partitions_given_up_total`.
     pub given_up: Counter,
 }
@@ -163,6 +169,7 @@ impl BrokerMetrics {
             produced_appends: registry.counter(PRODUCED_BATCHES, &[]),
             produced_records: registry.counter(PRODUCED_RECORDS, &[]),
             fetched_memory: registry.counter(FETCHED_BYTES, &[("source", "memory")]),
+            fetched_at_follower: registry.counter(FETCHED_AT_FOLLOWER, &[]),
             fetched_file: registry.counter(FETCHED_BYTES, &[("source", "file")]),
             pipeline_full: registry.counter(PIPELINE_FULL, &[]),
             read_queue: registry.gauge(READ_QUEUE, &[]),
@@ -173,6 +180,8 @@ impl BrokerMetrics {
             sync_bytes: registry.histogram(SYNC_BYTES, &[]),
             disk_writes: registry.counter(DISK_WRITES, &[]),
             disk_write_bytes: registry.counter(DISK_WRITE_BYTES, &[]),
+            moved: registry.counter(MOVED, &[]),
+            replicas_removed: registry.counter(REPLICAS_REMOVED, &[]),
             given_up: registry.counter(GIVEN_UP, &[]),
             registry,
         }

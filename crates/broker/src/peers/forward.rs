@@ -152,7 +152,8 @@ impl Drop for OnItsWay<'_> {
     }
 }
 
-/// Whether requests of this API change the metadata, so that its leader must answer them.
+/// Whether requests of this API change the metadata, or ask what only its leader knows, so that it must answer
+/// them.
 fn is_admin(key: ApiKey) -> bool {
     matches!(
         key,
@@ -161,6 +162,13 @@ fn is_admin(key: ApiKey) -> bool {
             | ApiKey::CreatePartitions
             | ApiKey::AlterConfigs
             | ApiKey::IncrementalAlterConfigs
+            | ApiKey::AlterPartitionReassignments
+            | ApiKey::ListPartitionReassignments
+            | ApiKey::UnregisterBroker
+            | ApiKey::DescribeQuorum
+            | ApiKey::UpdateFeatures
+            | ApiKey::AddRaftVoter
+            | ApiKey::RemoveRaftVoter
     )
 }
 

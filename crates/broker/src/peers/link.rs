@@ -1,8 +1,8 @@
 //! One connection to another node: made or accepted, then frames both ways until it ends.
 use super::queues::{Channel, Link, name, reason_name};
 use super::shake::{Failed, PATIENCE, Shaking, complain, nonce};
-use super::{forward, local};
-use crate::settings::{PeerAddress, PeerSettings};
+use super::{find, forward, local};
+use crate::settings::PeerSettings;
 use crate::shared::{Complaint, Shared};
 use crate::write_pieces::{GATHER_BYTES, MAX_PIECES, write_pieces};
 use bytes::{Bytes, BytesMut};
@@ -25,10 +25,12 @@ use tokio::task::spawn_local;
 
 /// Between two attempts to connect: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// So long the other end's system may leave bytes, or the question whether it is there, without an acknowledgement.
+const SILENCE: Duration = Duration::from_secs(5);
 /// Handshakes that may go on at one time on the side that accepts.
 const MOST_HANDSHAKES: usize = 64;
-/// Bytes that are read at once.
-const READ_BYTES: usize = 64 << 10;
+/// Bytes that are read at once: the least, and the most where frames are large.
+const READ_BYTES: (usize, usize) = (64 << 10, (1 << 20) + (64 << 10));
 /// With less room than this the next buffer begins.
 const LEAST_ROOM: usize = 4 << 10;
 
@@ -48,9 +50,22 @@ enum Ended {
     Replaced,
 }
 
+/// What a connection needs to end when the other end is gone without a word. Data that waits in the system's buffer
+/// is not seen by the writer; without this a leader whose entries go nowhere would be told after a quarter of an hour,
+/// and as long as heartbeats arrive on the other connection nobody takes its place.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    stream.set_nodelay(true)?;
+    sockopt::set_tcp_user_timeout(stream, SILENCE.as_millis() as u32)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, SILENCE)?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(1))?;
+    Ok(sockopt::set_tcp_keepcnt(stream, SILENCE.as_secs() as u32)?)
+}
+
 /// Accepts other nodes until the broker stops.
 pub(super) async fn accept(shared: Rc<Shared>, peers: Rc<PeerSettings>, listener: TcpListener) {
-    let handshakes = Rc::new(Cell::new(0));
+    let handshakes = shared.links.handshakes.clone();
     loop {
         match listener.accept().await {
             Ok((_, at)) if handshakes.get() >= MOST_HANDSHAKES => {
@@ -73,6 +88,16 @@ pub(super) async fn accept(shared: Rc<Shared>, peers: Rc<PeerSettings>, listener
     }
 }
 
+/// A connection that begins as those of other nodes do, on a listener of clients.
+pub(crate) async fn on_client_listener(shared: Rc<Shared>, stream: TcpStream, at: SocketAddr) {
+    let Some(peers) = shared.settings().peers.clone() else { return };
+    let handshakes = shared.links.handshakes.clone();
+    if handshakes.get() >= MOST_HANDSHAKES {
+        return shared.links.count_refused("too_many", "this");
+    }
+    accepted(shared, Rc::new(peers), stream, at, handshakes).await;
+}
+
 async fn accepted(
     shared: Rc<Shared>,
     peers: Rc<PeerSettings>,
@@ -83,7 +108,7 @@ async fn accepted(
     handshakes.set(handshakes.get() + 1);
     let mut shaking = Shaking::new(stream);
     let shaken = tokio::time::timeout(PATIENCE, async {
-        shaking.stream.set_nodelay(true)?;
+        tune(&shaking.stream)?;
         shaking.preface().await?;
         let handshake = Handshake::accept(local(&shared, &peers), nonce()?);
         shaking.shake(&shared, &peers, handshake).await
@@ -91,6 +116,9 @@ async fn accepted(
     let shaken = shaken.await.unwrap_or(Err(Failed::Late));
     handshakes.set(handshakes.get() - 1);
     match shaken {
+        Ok(established) if established.purpose == Purpose::Find => {
+            find::answer(&shared, shaking, established).await;
+        }
         Ok(established) => {
             let link = shared.links.link(established.peer.node_id);
             run(&shared, &link, shaking, established).await;
@@ -100,16 +128,10 @@ async fn accepted(
 }
 
 /// Keeps a connection to a node with a higher id, for ever.
-pub(super) async fn connect(
-    shared: Rc<Shared>,
-    peers: Rc<PeerSettings>,
-    link: Rc<Link>,
-    purpose: Purpose,
-    address: PeerAddress,
-) {
+pub(super) async fn connect(shared: Rc<Shared>, peers: Rc<PeerSettings>, link: Rc<Link>, purpose: Purpose) {
     let (mut wait, mut random) = (BACKOFF.0, shared.seed ^ link.node as u64 ^ ((purpose as u64) << 32));
     while !shared.links.stopped() {
-        match establish(&shared, &peers, &link, purpose, &address).await {
+        match establish(&shared, &peers, &link, purpose).await {
             Ok((shaking, established)) => {
                 link.trouble.borrow_mut().clear();
                 run(&shared, &link, shaking, established).await;
@@ -138,9 +160,10 @@ async fn establish(
     peers: &PeerSettings,
     link: &Link,
     purpose: Purpose,
-    address: &PeerAddress,
 ) -> Result<(Shaking, Established), String> {
-    let made = tokio::time::timeout(PATIENCE, TcpStream::connect((address.host.as_str(), address.port)));
+    let address = shared.links.address(link.node);
+    let (host, port) = address.ok_or_else(|| "its address is not known".to_owned())?;
+    let made = tokio::time::timeout(PATIENCE, TcpStream::connect((host.as_str(), port)));
     let stream = match made.await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(error.to_string()),
@@ -149,7 +172,7 @@ async fn establish(
     let at = stream.peer_addr().map_err(|e| e.to_string())?;
     let mut shaking = Shaking::new(stream);
     let shaken = tokio::time::timeout(PATIENCE, async {
-        shaking.stream.set_nodelay(true)?;
+        tune(&shaking.stream)?;
         let (handshake, hello) = Handshake::connect(local(shared, peers), purpose, Some(link.node), nonce()?);
         tokio::io::AsyncWriteExt::write_all(&mut shaking.stream, &hello).await?;
         shaking.shake(shared, peers, handshake).await
@@ -237,8 +260,9 @@ async fn read_loop(
     socket: &mut ReadHalf<'_>,
 ) -> Ended {
     let mut heard: Vec<PeerOut> = Vec::new();
+    let mut reading = Reading::default();
     loop {
-        let decoded = decode(shared, link, purpose, &mut decoder, &mut buffer, &mut heard);
+        let decoded = decode(shared, link, purpose, &mut decoder, &mut buffer, &mut heard, &mut reading);
         if !heard.is_empty() {
             shared.core.with_node(|node, now| {
                 heard.drain(..).for_each(|said| node.on_peer(now, link.node, said));
@@ -248,13 +272,36 @@ async fn read_loop(
             return ended;
         }
         let missing = decoder.missing(buffer.len());
-        if buffer.capacity() - buffer.len() < missing.max(LEAST_ROOM) {
-            buffer.reserve(missing.max(READ_BYTES));
-        }
+        reading.make_room(&mut buffer, missing);
         match socket.read_buf(&mut buffer).await {
             Ok(0) => return Ended::Closed,
             Ok(_) => {}
             Err(error) => return error.into(),
+        }
+    }
+}
+
+/// How much is read at once: what lies behind the end of a buffer when its frame turns out to be larger is copied
+/// to the next one, so a buffer is made for a frame as large as those before it.
+#[derive(Default)]
+struct Reading {
+    /// About what the largest of the latest frames took.
+    frame: usize,
+}
+
+impl Reading {
+    fn took(&mut self, frame: usize) {
+        // Acknowledgements come between appends: one small frame says little.
+        self.frame = frame.max(self.frame - self.frame / 8);
+    }
+
+    fn make_room(&self, buffer: &mut BytesMut, missing: usize) {
+        let whole = self.frame.clamp(READ_BYTES.0, READ_BYTES.1);
+        let room = buffer.capacity() - buffer.len();
+        // Not for a little that is missing: small frames before it keep the whole buffer alive.
+        let begins = buffer.is_empty() && self.frame > READ_BYTES.0;
+        if room < missing.max(LEAST_ROOM) || begins && room < whole / 2 {
+            buffer.reserve(missing.max(whole + LEAST_ROOM));
         }
     }
 }
@@ -267,12 +314,14 @@ fn decode(
     decoder: &mut Decoder,
     buffer: &mut BytesMut,
     heard: &mut Vec<PeerOut>,
+    reading: &mut Reading,
 ) -> Result<(), Ended> {
     while let Some(Received { frame, head, .. }) = decoder.decode(buffer)? {
         let Frame { body, mut payloads } = frame;
         let kind = Kind::of(&body);
         let bytes = PREFIX_BYTES + head.len() + payloads.iter().map(Bytes::len).sum::<usize>();
         shared.links.received.add(kind, bytes as u64);
+        reading.took(bytes);
         if let Body::Refuse(refuse) = &body {
             return Err(Ended::Refused(refused_late(shared, refuse)));
         }
@@ -315,4 +364,45 @@ fn refused_late(shared: &Shared, refuse: &Refuse) -> HandshakeError {
         versions: (refuse.lowest_version, refuse.highest_version),
     };
     HandshakeError::RefusedByPeer { reason: refuse.reason(), we, peer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_buffer_has_room_for_a_frame_like_the_last_ones() {
+        let (mut reading, mut buffer) = (Reading::default(), BytesMut::new());
+        reading.make_room(&mut buffer, PREFIX_BYTES);
+        assert!((READ_BYTES.0..2 * READ_BYTES.0).contains(&buffer.capacity()), "nothing is known yet");
+        reading.took(200_000);
+        reading.make_room(&mut buffer, PREFIX_BYTES);
+        assert!(buffer.capacity() >= 200_000);
+        let before = buffer.as_ptr();
+        buffer.extend_from_slice(&[0; 90]);
+        let answer = buffer.split();
+        reading.took(90);
+        reading.make_room(&mut buffer, PREFIX_BYTES);
+        assert_eq!(
+            buffer.as_ptr() as usize,
+            before as usize + 90,
+            "a small one between them needs no new buffer"
+        );
+        drop(answer);
+        (0..20).for_each(|_| reading.took(90));
+        assert!(reading.frame < READ_BYTES.0, "large ones are forgotten");
+        reading.took(usize::MAX / 2);
+        let mut buffer = BytesMut::new();
+        reading.make_room(&mut buffer, PREFIX_BYTES);
+        assert!(buffer.capacity() < 2 * READ_BYTES.1, "however large it was");
+    }
+
+    #[tokio::test]
+    async fn an_end_that_is_gone_without_a_word_is_noticed_by_the_system() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        tune(&stream).unwrap();
+        assert_eq!(u128::from(rustix::net::sockopt::tcp_user_timeout(&stream).unwrap()), SILENCE.as_millis());
+        assert!(rustix::net::sockopt::socket_keepalive(&stream).unwrap() && stream.nodelay().unwrap());
+    }
 }

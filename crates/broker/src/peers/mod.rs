@@ -2,13 +2,16 @@
 //!
 //! Of two nodes the one with the lower id connects, twice: for data, and for what leases and elections need.
 //! The bytes are `crates/peer`'s, what is said is the node's; here is who is let in, and what waits.
+mod find;
 mod forward;
 mod link;
 mod observe;
 mod queues;
 mod shake;
 
+pub(crate) use find::Finding;
 pub(crate) use forward::{Ask, CATCH_UP, Carried, Forwarding, carry_out, keep};
+pub(crate) use link::on_client_listener;
 pub(crate) use observe::observe;
 pub(crate) use queues::Links;
 
@@ -31,16 +34,53 @@ pub(crate) fn start(shared: &Rc<Shared>, peers: &Rc<PeerSettings>, listeners: Ve
     for listener in listeners {
         spawn_local(link::accept(shared.clone(), peers.clone(), listener));
     }
-    let own = shared.core.node_id();
     for voter in &peers.voters {
-        let link = shared.links.link(voter.node);
-        if voter.node > own {
-            for purpose in [Purpose::Data, Purpose::Liveness] {
-                let (shared, peers, link) = (shared.clone(), peers.clone(), link.clone());
-                spawn_local(link::connect(shared, peers, link, purpose, voter.clone()));
+        shared.links.tell_address(voter.node, &voter.host, voter.port);
+    }
+    spawn_local(keep_connected(shared.clone(), peers.clone()));
+    spawn_local(find::look(shared.clone(), peers.clone()));
+}
+
+/// How often the nodes are looked at that the metadata names, at least.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Connects to every node that is known: by its registration, by the configuration, or because others named it
+/// when this one looked for its cluster. What a node registered counts.
+async fn keep_connected(shared: Rc<Shared>, peers: Rc<PeerSettings>) {
+    let own = shared.core.node_id();
+    while !shared.links.stopped() {
+        let image = shared.core.image();
+        let (version, told) = (image.version, shared.links.addresses_told());
+        for node in image.nodes.values() {
+            if let Some(peer) = &node.peer {
+                shared.links.tell_address(node.id, &peer.host, peer.port);
             }
         }
+        for (node, _) in shared.links.addresses() {
+            let link = shared.links.link(node);
+            if node <= own || link.connects.replace(true) {
+                continue;
+            }
+            for purpose in [Purpose::Data, Purpose::Liveness] {
+                let (shared, peers, link) = (shared.clone(), peers.clone(), link.clone());
+                spawn_local(link::connect(shared, peers, link, purpose));
+            }
+        }
+        let news = async {
+            while shared.core.image().version == version && shared.links.addresses_told() == told {
+                shared.core.turned().await;
+            }
+        };
+        let _ = tokio::time::timeout(LOOK, news).await;
     }
+}
+
+/// Nodes that are asked one after the other, at most.
+const MOST_ASKED: usize = 16;
+
+/// Whether other nodes connect where clients do.
+pub(crate) fn on_client_listeners(shared: &Shared) -> bool {
+    shared.settings().peers.as_ref().is_some_and(|peers| peers.listeners.is_empty())
 }
 
 /// Binds where other nodes connect.
@@ -60,7 +100,7 @@ pub(crate) async fn bind(
 fn local(shared: &Shared, peers: &PeerSettings) -> Local {
     let image = shared.core.image();
     let cluster_id =
-        if image.cluster_id.is_empty() { peers.cluster_id.clone() } else { image.cluster_id.to_string() };
+        if image.cluster_id.is_empty() { known_cluster(shared, peers) } else { image.cluster_id.to_string() };
     let (process_start, directory_id) = shared.core.look(|node| (node.process_start(), node.directory_id()));
     Local {
         versions: VERSIONS,
@@ -72,11 +112,17 @@ fn local(shared: &Shared, peers: &PeerSettings) -> Local {
     }
 }
 
+/// The cluster's id before the metadata is there: what the directory was made for, or the configuration's.
+fn known_cluster(shared: &Shared, peers: &PeerSettings) -> String {
+    let known = shared.core.look(|node| node.directory_cluster_id().to_owned());
+    if known.is_empty() { peers.cluster_id.clone() } else { known }
+}
+
 /// What a start without a leader of the metadata waits for, for the log.
-pub(crate) fn waits_for(shared: &Shared, peers: &PeerSettings) -> String {
-    let one = |voter: &crate::settings::PeerAddress| {
-        let link = shared.links.link(voter.node);
-        let (node, host, port) = (voter.node, &voter.host, voter.port);
+pub(crate) fn waits_for(shared: &Shared) -> String {
+    let own = shared.core.node_id();
+    let one = |(node, (host, port)): (model::NodeId, (String, u16))| {
+        let link = shared.links.link(node);
         if link.liveness.is_up() {
             return format!("{node}@{host}:{port} is reached");
         }
@@ -85,7 +131,8 @@ pub(crate) fn waits_for(shared: &Shared, peers: &PeerSettings) -> String {
             trouble => format!("{node}@{host}:{port} is not reached ({trouble})"),
         }
     };
-    peers.voters.iter().map(one).collect::<Vec<_>>().join(", ")
+    let others = shared.links.addresses().into_iter().filter(|(node, _)| *node != own);
+    others.map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// How often a start that waits says so.

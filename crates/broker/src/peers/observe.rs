@@ -10,9 +10,30 @@ use peer::Kind;
 pub(crate) fn observe(shared: &Shared, snapshot: &mut Snapshot) {
     let mut put = |name, value: f64| snapshot.values.push((name, String::new(), value));
     put(names::LEASES, shared.core.live_nodes().len().saturating_sub(1) as f64);
+    put(names::TOMBSTONES, shared.core.image().tombstones.len() as f64);
+    put(names::MOVING, shared.core.look(node::Node::groups_moving) as f64);
+    put(names::RESTRAINED, shared.core.look(node::Node::restrained_replicas) as f64);
     put(names::GROUPS_AWAKE, shared.core.look(node::Node::groups_awake) as f64);
     put(names::REPLICA_REFUSED, shared.links.refused_messages.get() as f64);
+    let strong = shared.core.look(node::Node::strong_stats);
+    put(names::STRONG_READS_WAITING, strong.waiting as f64);
+    put(names::STRONG_READ_ROUNDS, strong.rounds as f64);
+    put(names::READ_AT_FOLLOWERS, shared.core.look(node::Node::read_at_followers) as f64);
     put(names::FORWARDED_WAITING, shared.forwarding.waiting() as f64);
+    for (result, count) in [("asked", strong.reads), ("unconfirmed", strong.unconfirmed)] {
+        let label = labels([("result", result)].into_iter());
+        snapshot.values.push((names::STRONG_READS, label, count as f64));
+    }
+    let (voters, observers) = shared.core.look(node::Node::quorum_sizes);
+    let (asked, registered) = shared.finding.counted();
+    for (name, key, value, count) in [
+        (names::METADATA_MEMBERS, "role", "voter", voters as u64),
+        (names::METADATA_MEMBERS, "role", "observer", observers as u64),
+        (names::JOIN_QUESTIONS, "result", "told", asked - registered),
+        (names::JOIN_QUESTIONS, "result", "registered", registered),
+    ] {
+        snapshot.values.push((name, labels([(key, value)].into_iter()), count as f64));
+    }
     for (at, result) in RESULTS.iter().enumerate() {
         let label = labels([("result", *result)].into_iter());
         snapshot.values.push((names::FORWARDED, label, shared.forwarding.counted(at) as f64));
@@ -21,8 +42,33 @@ pub(crate) fn observe(shared: &Shared, snapshot: &mut Snapshot) {
         let label = labels([("reason", reason), ("by", by)].into_iter());
         snapshot.values.push((names::PEER_REFUSED, label, count as f64));
     }
+    installs(shared, snapshot);
     connections(shared, snapshot);
     kinds(shared, snapshot);
+}
+
+fn installs(shared: &Shared, snapshot: &mut Snapshot) {
+    let (stats, rows) = shared.core.look(|node| (node.install_stats(), node.installs()));
+    snapshot.values.push((names::INSTALLS_RUNNING, String::new(), stats.running as f64));
+    for (result, count) in [
+        ("begun", stats.begun),
+        ("resumed", stats.resumed),
+        ("finished", stats.finished),
+        ("failed", stats.failed),
+    ] {
+        snapshot.values.push((names::INSTALLS, labels([("result", result)].into_iter()), count as f64));
+    }
+    for (direction, bytes) in [("in", stats.bytes_pulled), ("out", stats.bytes_sent)] {
+        let label = labels([("direction", direction)].into_iter());
+        snapshot.values.push((names::INSTALL_BYTES, label, bytes as f64));
+    }
+    let image = shared.core.image();
+    for (key, left) in rows {
+        let topic = image.topic_by_id(key.topic).map_or("__cluster_metadata", |topic| &*topic.name);
+        let partition = key.partition.to_string();
+        let label = labels([("topic", topic), ("partition", partition.as_str())].into_iter());
+        snapshot.values.push((names::INSTALL_LEFT, label, left as f64));
+    }
 }
 
 fn connections(shared: &Shared, snapshot: &mut Snapshot) {

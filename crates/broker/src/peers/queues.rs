@@ -34,6 +34,11 @@ impl ByKind {
 /// All peers: what the reactor hands its messages to.
 pub(crate) struct Links {
     links: RefCell<BTreeMap<NodeId, Rc<Link>>>,
+    /// Where nodes are reached, and how often that was news.
+    addresses: RefCell<BTreeMap<NodeId, (String, u16)>>,
+    told: Cell<u64>,
+    /// Handshakes of others that go on.
+    pub(crate) handshakes: Rc<Cell<usize>>,
     limits: Limits,
     /// What came.
     pub(crate) received: ByKind,
@@ -56,6 +61,8 @@ pub(crate) struct Link {
     pub(crate) liveness: Channel,
     /// The latest start of its process that was seen.
     pub(crate) newest_start: Cell<u64>,
+    /// Whether this node makes the connections, and does so already.
+    pub(crate) connects: Cell<bool>,
     /// Why it cannot be reached; empty while it was not tried.
     pub(crate) trouble: RefCell<String>,
     /// The second of the last complaint about it, and how many were not said since.
@@ -84,6 +91,9 @@ impl Links {
     pub(crate) fn new(limits: Limits) -> Rc<Links> {
         Rc::new(Links {
             links: RefCell::default(),
+            addresses: RefCell::default(),
+            told: Cell::new(0),
+            handshakes: Rc::default(),
             limits,
             received: ByKind::default(),
             dropped: ByKind::default(),
@@ -108,11 +118,37 @@ impl Links {
                 data: Channel::new(self.limits),
                 liveness: Channel::new(self.limits),
                 newest_start: Cell::new(0),
+                connects: Cell::new(false),
                 trouble: RefCell::default(),
                 complained: Cell::default(),
             })
         };
         self.links.borrow_mut().entry(node).or_insert_with(make).clone()
+    }
+
+    /// A node is reached there from now on.
+    pub(crate) fn tell_address(&self, node: NodeId, host: &str, port: u16) {
+        let mut addresses = self.addresses.borrow_mut();
+        let known = addresses.get(&node).is_some_and(|(at, on)| at == host && *on == port);
+        if !known && port != 0 {
+            addresses.insert(node, (host.to_owned(), port));
+            self.told.set(self.told.get() + 1);
+        }
+    }
+
+    /// Rises with each address that is news.
+    pub(crate) fn addresses_told(&self) -> u64 {
+        self.told.get()
+    }
+
+    /// Where a node is reached.
+    pub(crate) fn address(&self, node: NodeId) -> Option<(String, u16)> {
+        self.addresses.borrow().get(&node).cloned()
+    }
+
+    /// Where nodes are reached, in order of the nodes.
+    pub(crate) fn addresses(&self) -> Vec<(NodeId, (String, u16))> {
+        self.addresses.borrow().iter().map(|(node, at)| (*node, at.clone())).collect()
     }
 
     /// The link to a node that there is one to.
@@ -370,5 +406,6 @@ pub(crate) fn reason_name(reason: Reason) -> &'static str {
         Reason::NoCommonVersion => "no_common_version",
         Reason::OlderProcess => "older_process",
         Reason::WrongDirectory => "wrong_directory",
+        Reason::Itself => "itself",
     }
 }

@@ -5,8 +5,8 @@ use crate::shared::{Complaint, Shared};
 use bytes::BytesMut;
 use model::NodeId;
 use peer::{
-    Decoder, Established, FrameError, Handshake, HandshakeError, Identity, NONCE_BYTES, Preface, Reason,
-    Received, Step, preface,
+    Decoder, Established, FrameError, Handshake, HandshakeError, Identity, NONCE_BYTES, Preface, Purpose,
+    Reason, Received, Step, preface,
 };
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -73,7 +73,7 @@ impl Shaking {
         }
     }
 
-    async fn frame(&mut self) -> Result<Received, Failed> {
+    pub(super) async fn frame(&mut self) -> Result<Received, Failed> {
         loop {
             if let Some(received) = self.decoder.decode(&mut self.buffer)? {
                 return Ok(received);
@@ -112,7 +112,7 @@ impl Shaking {
             match step {
                 Step::Send(bytes) => self.stream.write_all(&bytes).await?,
                 Step::Judge(identity) => {
-                    let Some(reason) = objection(shared, peers, &identity) else {
+                    let Some(reason) = objection(shared, peers, &identity, handshake.purpose()) else {
                         let mut established = handshake.approve().expect("there was somebody to judge");
                         if let Some(bytes) = established.send.take() {
                             self.stream.write_all(&bytes).await?;
@@ -138,11 +138,13 @@ impl Shaking {
 }
 
 /// What can be said against a node that has proven to know the secret.
-fn objection(shared: &Shared, peers: &PeerSettings, identity: &Identity) -> Option<Reason> {
+fn objection(shared: &Shared, peers: &PeerSettings, identity: &Identity, purpose: Purpose) -> Option<Reason> {
     let image = shared.core.image();
     let Identity { node_id, process_start, directory_id, .. } = identity;
     let registered = image.nodes.get(node_id);
-    if registered.is_none() && !peers.voters.iter().any(|voter| voter.node == *node_id) {
+    let met = || shared.core.look(|node| node.is_met(*node_id));
+    let listed = || peers.voters.iter().any(|voter| voter.node == *node_id);
+    if purpose != Purpose::Find && registered.is_none() && !listed() && !met() {
         return Some(Reason::UnknownPeer);
     }
     let directories = registered.map(|node| &node.directories[..]).unwrap_or_default();

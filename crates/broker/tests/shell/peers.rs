@@ -42,6 +42,8 @@ impl Pair {
             peers: Some(PeerSettings {
                 listeners: vec![(own.ip().to_string(), own.port())],
                 voters: vec![voter],
+                votes: true,
+                servers: Vec::new(),
                 secret: Secret::new(SECRET.to_vec()),
                 cluster_id: "forming".to_owned(),
             }),

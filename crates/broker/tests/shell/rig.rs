@@ -47,6 +47,7 @@ pub(crate) fn node_config(id: i32, voters: Vec<(u64, i32)>) -> NodeConfig {
         fresh_cluster_id: TopicId([9; 16]).to_string(),
         endpoints: Vec::new(),
         voters,
+        peer: None,
         rack: None,
         static_configs,
         incarnation: 1,

@@ -16,6 +16,11 @@ use std::sync::OnceLock;
 
 /// Words of `compression.type`.
 pub(crate) const COMPRESSION_TYPES: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
+/// The value of `replica.selector.class` that sends consumers to a replica of their rack (KIP-392).
+pub(crate) const RACK_AWARE_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+/// Values of `replica.selector.class`; the other one is the default.
+pub(crate) const REPLICA_SELECTORS: &[&str] =
+    &[RACK_AWARE_SELECTOR, "org.apache.kafka.common.replica.LeaderSelector"];
 pub(crate) const INT_MAX: i64 = i32::MAX as i64;
 pub(crate) const LONG_MAX: i64 = i64::MAX;
 

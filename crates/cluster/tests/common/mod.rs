@@ -53,7 +53,7 @@ pub fn register(node_id: i32) -> Command {
         incarnation: 1,
         endpoints: vec![endpoint],
         rack: String::new(),
-        directories: vec![],
+        ..RegisterNode::default()
     })
 }
 

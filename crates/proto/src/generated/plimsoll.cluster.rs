@@ -6,7 +6,10 @@ pub struct Command {
     /// The lowest format version that a reader needs to apply this command.
     #[prost(uint32, tag = "1")]
     pub version: u32,
-    #[prost(oneof = "command::Kind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(
+        oneof = "command::Kind",
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 30, 31, 32, 20"
+    )]
     pub kind: ::core::option::Option<command::Kind>,
 }
 /// Nested message and enum types in `Command`.
@@ -31,6 +34,14 @@ pub mod command {
         UpdateFeature(super::UpdateFeature),
         #[prost(message, tag = "10")]
         ConfirmDeletion(super::ConfirmDeletion),
+        #[prost(message, tag = "30")]
+        Reassign(super::Reassign),
+        #[prost(message, tag = "31")]
+        Reassigned(super::Reassigned),
+        #[prost(message, tag = "32")]
+        UnregisterNode(super::UnregisterNode),
+        #[prost(message, tag = "20")]
+        SetVoter(super::SetVoter),
     }
 }
 impl ::prost::Name for Command {
@@ -44,10 +55,13 @@ impl ::prost::Name for Command {
     }
 }
 /// Fixes the cluster's identity; only the first one has an effect.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetClusterId {
     #[prost(string, tag = "1")]
     pub cluster_id: ::prost::alloc::string::String,
+    /// The first members of the metadata group: a replica that begins later begins with them.
+    #[prost(message, repeated, tag = "2")]
+    pub founders: ::prost::alloc::vec::Vec<super::storage::Replica>,
 }
 impl ::prost::Name for SetClusterId {
     const NAME: &'static str = "SetClusterId";
@@ -74,6 +88,12 @@ pub struct RegisterNode {
     /// Ids of its data directories, 16 bytes each.
     #[prost(bytes = "bytes", repeated, tag = "5")]
     pub directories: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Where other nodes connect; absent where they cannot.
+    #[prost(message, optional, tag = "6")]
+    pub peer: ::core::option::Option<Endpoint>,
+    /// What the node's program can read and write.
+    #[prost(message, repeated, tag = "7")]
+    pub features: ::prost::alloc::vec::Vec<FeatureRange>,
 }
 impl ::prost::Name for RegisterNode {
     const NAME: &'static str = "RegisterNode";
@@ -83,6 +103,26 @@ impl ::prost::Name for RegisterNode {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/plimsoll.cluster.RegisterNode".into()
+    }
+}
+/// Levels of a feature that a node supports.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FeatureRange {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(int32, tag = "2")]
+    pub lowest: i32,
+    #[prost(int32, tag = "3")]
+    pub highest: i32,
+}
+impl ::prost::Name for FeatureRange {
+    const NAME: &'static str = "FeatureRange";
+    const PACKAGE: &'static str = "plimsoll.cluster";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.cluster.FeatureRange".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.cluster.FeatureRange".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -259,6 +299,24 @@ impl ::prost::Name for UpdateFeature {
         "/plimsoll.cluster.UpdateFeature".into()
     }
 }
+/// A registered node is to vote on the metadata, or to follow it only.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetVoter {
+    #[prost(int32, tag = "1")]
+    pub node_id: i32,
+    #[prost(bool, tag = "2")]
+    pub voter: bool,
+}
+impl ::prost::Name for SetVoter {
+    const NAME: &'static str = "SetVoter";
+    const PACKAGE: &'static str = "plimsoll.cluster";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.cluster.SetVoter".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.cluster.SetVoter".into()
+    }
+}
 /// A node has removed all that it held of a deleted topic.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfirmDeletion {
@@ -275,6 +333,76 @@ impl ::prost::Name for ConfirmDeletion {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/plimsoll.cluster.ConfirmDeletion".into()
+    }
+}
+/// One partition is to have other replicas (AlterPartitionReassignments); the first is preferred as leader.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reassign {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub topic_id: ::prost::bytes::Bytes,
+    #[prost(int32, tag = "2")]
+    pub partition: i32,
+    /// Absent: back to the replicas before the reassignment that goes on.
+    #[prost(message, optional, tag = "3")]
+    pub target: ::core::option::Option<ReplicaSet>,
+    /// Nobody asked for it: an internal topic gets more replicas because nodes have joined.
+    #[prost(bool, tag = "4")]
+    pub raises: bool,
+}
+impl ::prost::Name for Reassign {
+    const NAME: &'static str = "Reassign";
+    const PACKAGE: &'static str = "plimsoll.cluster";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.cluster.Reassign".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.cluster.Reassign".into()
+    }
+}
+/// A partition's leader reports that its members are the replicas that are wanted, and nobody else.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reassigned {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub topic_id: ::prost::bytes::Bytes,
+    #[prost(int32, tag = "2")]
+    pub partition: i32,
+    /// Their ids. Where others are wanted by now the report has no effect.
+    #[prost(uint64, repeated, tag = "3")]
+    pub replicas: ::prost::alloc::vec::Vec<u64>,
+    /// An entry of the group's log that these members have committed.
+    #[prost(uint64, tag = "4")]
+    pub index: u64,
+    #[prost(uint64, tag = "5")]
+    pub term: u64,
+}
+impl ::prost::Name for Reassigned {
+    const NAME: &'static str = "Reassigned";
+    const PACKAGE: &'static str = "plimsoll.cluster";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.cluster.Reassigned".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.cluster.Reassigned".into()
+    }
+}
+/// What a node had is lost: replicas that are wanted there get new ids, and it may come back with another
+/// directory, or never.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnregisterNode {
+    #[prost(int32, tag = "1")]
+    pub node_id: i32,
+    /// The start that is meant: a later one is not touched.
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
+}
+impl ::prost::Name for UnregisterNode {
+    const NAME: &'static str = "UnregisterNode";
+    const PACKAGE: &'static str = "plimsoll.cluster";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.cluster.UnregisterNode".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.cluster.UnregisterNode".into()
     }
 }
 /// The whole state at one index: the `machine` of the metadata group's checkpoint.
@@ -302,6 +430,11 @@ pub struct Snapshot {
     pub features_version: u64,
     #[prost(message, repeated, tag = "11")]
     pub tombstones: ::prost::alloc::vec::Vec<Tombstone>,
+    #[prost(message, repeated, tag = "20")]
+    pub founders: ::prost::alloc::vec::Vec<super::storage::Replica>,
+    /// The wanted members of the metadata group.
+    #[prost(message, repeated, tag = "21")]
+    pub quorum: ::prost::alloc::vec::Vec<super::storage::Replica>,
 }
 impl ::prost::Name for Snapshot {
     const NAME: &'static str = "Snapshot";
@@ -336,8 +469,30 @@ impl ::prost::Name for Topic {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Partition {
+    /// Those that are wanted, and after them those that are to go, as Kafka lists them.
     #[prost(message, repeated, tag = "1")]
     pub replicas: ::prost::alloc::vec::Vec<super::storage::Replica>,
+    /// The first replicas, where the present ones are others: a replica that begins later begins with them.
+    #[prost(message, repeated, tag = "30")]
+    pub founders: ::prost::alloc::vec::Vec<super::storage::Replica>,
+    /// Replica ids: not in the group yet, as far as is known; still in it.
+    #[prost(uint64, repeated, tag = "31")]
+    pub adding: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint64, repeated, tag = "32")]
+    pub removing: ::prost::alloc::vec::Vec<u64>,
+    /// Replicas that are wanted no more and never counted for clients, and those whose files are lost.
+    #[prost(message, repeated, tag = "33")]
+    pub dropped: ::prost::alloc::vec::Vec<super::storage::Replica>,
+    #[prost(message, repeated, tag = "34")]
+    pub lost: ::prost::alloc::vec::Vec<super::storage::Replica>,
+    /// As in the last Reassigned; 0 and 0 before the first.
+    #[prost(uint64, tag = "35")]
+    pub agreed_index: u64,
+    #[prost(uint64, tag = "36")]
+    pub agreed_term: u64,
+    /// No client has chosen the replicas: they may be raised again.
+    #[prost(bool, tag = "37")]
+    pub raised: bool,
 }
 impl ::prost::Name for Partition {
     const NAME: &'static str = "Partition";

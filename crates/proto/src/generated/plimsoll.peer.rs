@@ -7,7 +7,7 @@ pub struct PeerFrame {
     /// one after the other; 0 without any.
     #[prost(fixed32, tag = "1")]
     pub payload_crc: u32,
-    #[prost(oneof = "peer_frame::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "peer_frame::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20, 21")]
     pub body: ::core::option::Option<peer_frame::Body>,
 }
 /// Nested message and enum types in `PeerFrame`.
@@ -32,6 +32,12 @@ pub mod peer_frame {
         Forwarded(super::Forwarded),
         #[prost(message, tag = "10")]
         Node(super::NodeMessage),
+        #[prost(message, tag = "11")]
+        Install(super::Install),
+        #[prost(message, tag = "20")]
+        Find(super::Find),
+        #[prost(message, tag = "21")]
+        Found(super::Found),
     }
 }
 impl ::prost::Name for PeerFrame {
@@ -266,6 +272,7 @@ pub struct ConfChange {
     pub transition: i32,
     #[prost(message, repeated, tag = "2")]
     pub changes: ::prost::alloc::vec::Vec<ConfChangeSingle>,
+    /// An encoded AddedReplica where a replica is added; else empty.
     #[prost(bytes = "bytes", tag = "3")]
     pub context: ::prost::bytes::Bytes,
 }
@@ -277,6 +284,22 @@ impl ::prost::Name for ConfChange {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/plimsoll.peer.ConfChange".into()
+    }
+}
+/// The node of a replica that a configuration change adds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddedReplica {
+    #[prost(int32, tag = "1")]
+    pub node_id: i32,
+}
+impl ::prost::Name for AddedReplica {
+    const NAME: &'static str = "AddedReplica";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.AddedReplica".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.AddedReplica".into()
     }
 }
 /// Liveness, every 100 ms.
@@ -435,9 +458,83 @@ impl ::prost::Name for Forwarded {
         "/plimsoll.peer.Forwarded".into()
     }
 }
+/// A node that looks for its cluster asks another one what it knows; the answer is Found.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Find {
+    /// Its registration (an encoded plimsoll.cluster.Command), where it asks to be let in; else empty.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub registration: ::prost::bytes::Bytes,
+}
+impl ::prost::Name for Find {
+    const NAME: &'static str = "Find";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.Find".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.Find".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Found {
+    /// The cluster that the sender belongs to; empty while that is not committed.
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// The first members of its metadata group; empty while the sender looks for its cluster itself.
+    #[prost(message, repeated, tag = "2")]
+    pub founders: ::prost::alloc::vec::Vec<super::storage::Replica>,
+    /// The replica of the metadata that the asker has there; 0 for none.
+    #[prost(uint64, tag = "3")]
+    pub replica: u64,
+    /// The node that leads the metadata; -1: not known.
+    #[prost(sint32, tag = "4")]
+    pub leader: i32,
+    /// Where nodes are reached, as far as the sender knows.
+    #[prost(message, repeated, tag = "5")]
+    pub nodes: ::prost::alloc::vec::Vec<NodeAddress>,
+    /// Of a sender that looks itself: the nodes that are to be the voters, as it sees them; empty while it has not
+    /// heard of all.
+    #[prost(int32, repeated, tag = "6")]
+    pub voters: ::prost::alloc::vec::Vec<i32>,
+    /// Kafka's code where a registration was refused; else 0.
+    #[prost(sint32, tag = "7")]
+    pub error_code: i32,
+    /// The replicas of the metadata group as the sender knows them.
+    #[prost(message, repeated, tag = "8")]
+    pub members: ::prost::alloc::vec::Vec<super::storage::Replica>,
+}
+impl ::prost::Name for Found {
+    const NAME: &'static str = "Found";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.Found".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.Found".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeAddress {
+    #[prost(int32, tag = "1")]
+    pub node_id: i32,
+    #[prost(string, tag = "2")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+}
+impl ::prost::Name for NodeAddress {
+    const NAME: &'static str = "NodeAddress";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.NodeAddress".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.NodeAddress".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeMessage {
-    #[prost(oneof = "node_message::Body", tags = "1, 2")]
+    #[prost(oneof = "node_message::Body", tags = "1, 2, 10")]
     pub body: ::core::option::Option<node_message::Body>,
 }
 /// Nested message and enum types in `NodeMessage`.
@@ -448,6 +545,8 @@ pub mod node_message {
         Propose(super::Propose),
         #[prost(message, tag = "2")]
         Proposed(super::Proposed),
+        #[prost(message, tag = "10")]
+        HandOver(super::HandOver),
     }
 }
 impl ::prost::Name for NodeMessage {
@@ -458,6 +557,28 @@ impl ::prost::Name for NodeMessage {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/plimsoll.peer.NodeMessage".into()
+    }
+}
+/// For the leader of a partition: another replica is to lead it. Whether it came about shows in the rows of leaders.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HandOver {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub topic_id: ::prost::bytes::Bytes,
+    #[prost(int32, tag = "2")]
+    pub partition: i32,
+    /// The node of the replica that is to lead.
+    #[prost(int32, tag = "3")]
+    pub to: i32,
+}
+impl ::prost::Name for HandOver {
+    const NAME: &'static str = "HandOver";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.HandOver".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.HandOver".into()
     }
 }
 /// A command for the metadata group: registration, producer ids, confirmations of deletions.
@@ -498,6 +619,127 @@ impl ::prost::Name for Proposed {
         "/plimsoll.peer.Proposed".into()
     }
 }
+/// A replica that is brought up from another one's checkpoint (docs/replication.md, "Install"). The payload is that
+/// of a piece; other messages have none.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Install {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub topic_id: ::prost::bytes::Bytes,
+    #[prost(int32, tag = "2")]
+    pub partition: i32,
+    #[prost(oneof = "install::Body", tags = "3, 4, 5, 6")]
+    pub body: ::core::option::Option<install::Body>,
+}
+/// Nested message and enum types in `Install`.
+pub mod install {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Body {
+        #[prost(message, tag = "3")]
+        Offer(super::InstallOffer),
+        #[prost(message, tag = "4")]
+        Pull(super::InstallPull),
+        #[prost(message, tag = "5")]
+        Piece(super::InstallPiece),
+        #[prost(message, tag = "6")]
+        Done(super::InstallDone),
+    }
+}
+impl ::prost::Name for Install {
+    const NAME: &'static str = "Install";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.Install".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.Install".into()
+    }
+}
+/// A leader's newest checkpoint, for a replica that needs what is behind the leader's window.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InstallOffer {
+    /// The leader's term.
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    /// The checkpoint, and the term of its entry.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+    #[prost(uint64, tag = "3")]
+    pub index_term: u64,
+}
+impl ::prost::Name for InstallOffer {
+    const NAME: &'static str = "InstallOffer";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.InstallOffer".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.InstallOffer".into()
+    }
+}
+/// Asks for part of a file of a checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InstallPull {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    /// First index of a data file; 0 for the checkpoint itself.
+    #[prost(uint64, tag = "2")]
+    pub file: u64,
+    #[prost(uint64, tag = "3")]
+    pub pos: u64,
+    /// Most bytes of the answer.
+    #[prost(uint32, tag = "4")]
+    pub length: u32,
+}
+impl ::prost::Name for InstallPull {
+    const NAME: &'static str = "InstallPull";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.InstallPull".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.InstallPull".into()
+    }
+}
+/// Part of a file, as much of it as there is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InstallPiece {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    #[prost(uint64, tag = "2")]
+    pub file: u64,
+    #[prost(uint64, tag = "3")]
+    pub pos: u64,
+    /// Bytes of the payload; 0 where the file is there no more.
+    #[prost(uint32, tag = "4")]
+    pub length: u32,
+}
+impl ::prost::Name for InstallPiece {
+    const NAME: &'static str = "InstallPiece";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.InstallPiece".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.InstallPiece".into()
+    }
+}
+/// The replica's log ends there now: what it needs follows by way of raft.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InstallDone {
+    #[prost(uint64, tag = "1")]
+    pub last_index: u64,
+}
+impl ::prost::Name for InstallDone {
+    const NAME: &'static str = "InstallDone";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.InstallDone".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.InstallDone".into()
+    }
+}
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -505,6 +747,8 @@ pub enum Purpose {
     Unknown = 0,
     Data = 1,
     Liveness = 2,
+    /// A node looks for its cluster: it asks with Find, nothing else travels.
+    Find = 3,
 }
 impl Purpose {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -516,6 +760,7 @@ impl Purpose {
             Self::Unknown => "PURPOSE_UNKNOWN",
             Self::Data => "PURPOSE_DATA",
             Self::Liveness => "PURPOSE_LIVENESS",
+            Self::Find => "PURPOSE_FIND",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -524,6 +769,7 @@ impl Purpose {
             "PURPOSE_UNKNOWN" => Some(Self::Unknown),
             "PURPOSE_DATA" => Some(Self::Data),
             "PURPOSE_LIVENESS" => Some(Self::Liveness),
+            "PURPOSE_FIND" => Some(Self::Find),
             _ => None,
         }
     }
@@ -549,6 +795,8 @@ pub enum Reason {
     OlderProcess = 7,
     /// Another data directory belongs to that node id.
     WrongDirectory = 8,
+    /// The connection leads back to the process that made it.
+    Itself = 9,
 }
 impl Reason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -566,6 +814,7 @@ impl Reason {
             Self::NoCommonVersion => "REASON_NO_COMMON_VERSION",
             Self::OlderProcess => "REASON_OLDER_PROCESS",
             Self::WrongDirectory => "REASON_WRONG_DIRECTORY",
+            Self::Itself => "REASON_ITSELF",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -580,6 +829,7 @@ impl Reason {
             "REASON_NO_COMMON_VERSION" => Some(Self::NoCommonVersion),
             "REASON_OLDER_PROCESS" => Some(Self::OlderProcess),
             "REASON_WRONG_DIRECTORY" => Some(Self::WrongDirectory),
+            "REASON_ITSELF" => Some(Self::Itself),
             _ => None,
         }
     }

@@ -159,15 +159,22 @@ impl ::prost::Name for Checkpoint {
     }
 }
 /// What `meta` says about a data directory.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DirectoryMeta {
     /// 16 random bytes, chosen once.
     #[prost(bytes = "bytes", tag = "1")]
     pub directory_id: ::prost::bytes::Bytes,
+    /// As it was configured or heard when the directory was founded, or joined a cluster; empty: not known then.
     #[prost(string, tag = "2")]
     pub cluster_id: ::prost::alloc::string::String,
     #[prost(int32, tag = "3")]
     pub node_id: i32,
+    /// The first members of the metadata group; empty while the node does not know its cluster.
+    #[prost(message, repeated, tag = "4")]
+    pub founders: ::prost::alloc::vec::Vec<Replica>,
+    /// This directory's replica of the metadata group; 0 with no founders.
+    #[prost(uint64, tag = "5")]
+    pub metadata_replica: u64,
 }
 impl ::prost::Name for DirectoryMeta {
     const NAME: &'static str = "DirectoryMeta";
@@ -185,6 +192,10 @@ pub enum ReplicaKind {
     Voter = 0,
     Learner = 1,
     Witness = 2,
+    /// Members while one configuration gives way to the next (raft's joint consensus): votes in the next one
+    /// alone; votes in the old one alone.
+    Joining = 3,
+    Leaving = 4,
 }
 impl ReplicaKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -196,6 +207,8 @@ impl ReplicaKind {
             Self::Voter => "VOTER",
             Self::Learner => "LEARNER",
             Self::Witness => "WITNESS",
+            Self::Joining => "JOINING",
+            Self::Leaving => "LEAVING",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -204,6 +217,8 @@ impl ReplicaKind {
             "VOTER" => Some(Self::Voter),
             "LEARNER" => Some(Self::Learner),
             "WITNESS" => Some(Self::Witness),
+            "JOINING" => Some(Self::Joining),
+            "LEAVING" => Some(Self::Leaving),
             _ => None,
         }
     }

@@ -7,6 +7,7 @@ pub(crate) mod connect;
 mod consume;
 pub(crate) mod format;
 mod group;
+mod partition;
 mod partitioner;
 mod point;
 mod produce;
@@ -21,6 +22,8 @@ use clap::Subcommand;
 pub(crate) enum AdminCommand {
     /// Create, list, describe, change and delete topics.
     Topic(topic::TopicArgs),
+    /// Show where replicas are, and move them.
+    Partition(partition::PartitionArgs),
     /// Write records: each line of standard input is one.
     Produce(produce::ProduceArgs),
     /// Read records and print them.
@@ -33,6 +36,7 @@ pub(crate) enum AdminCommand {
 pub(crate) async fn run(command: AdminCommand) -> anyhow::Result<()> {
     let done = match command {
         AdminCommand::Topic(args) => topic::run(args).await,
+        AdminCommand::Partition(args) => partition::run(args).await,
         AdminCommand::Produce(args) => produce::run(args).await,
         AdminCommand::Consume(args) => consume::run(args).await,
         AdminCommand::Group(args) => group::run(args).await,

@@ -16,7 +16,7 @@ use wire::{ApiKey, FetchResponse, ResponseBody, decode_response};
 pub(crate) struct ConsumeArgs {
     #[command(flatten)]
     pub(super) topic: TopicArgs,
-    /// Readers, each with its own thread and connection; each reads everything.
+    /// Readers, each with a thread and a connection for every broker that leads something; each reads everything.
     #[arg(long, default_value_t = 1)]
     readers: usize,
     /// Begin at the end and follow, instead of reading from the start.
@@ -80,9 +80,9 @@ pub(super) fn fetch_once(
 pub(super) fn end_positions(
     socket: &mut FrameSocket,
     topic: &str,
-    partitions: i32,
+    partitions: &[i32],
 ) -> Result<Vec<(i32, i64)>> {
-    let zero: Vec<(i32, i64)> = (0..partitions).map(|p| (p, 0)).collect();
+    let zero: Vec<(i32, i64)> = partitions.iter().map(|p| (*p, 0)).collect();
     let answer = fetch_once(socket, topic, &zero, 0, &mut BytesMut::new())?;
     let mut ends = zero;
     for part in answer.responses.iter().flat_map(|t| &t.partitions) {
@@ -93,13 +93,13 @@ pub(super) fn end_positions(
     Ok(ends)
 }
 
-fn read(args: &ConsumeArgs, partitions: i32) -> Result<(Figures, Latencies, Duration)> {
+fn read(args: &ConsumeArgs, address: &str, partitions: &[i32]) -> Result<(Figures, Latencies, Duration)> {
     let topic = &args.topic.topic;
-    let mut socket = FrameSocket::connect(args.topic.broker.address())?;
+    let mut socket = FrameSocket::connect(address)?;
     let mut positions: Vec<(i32, i64)> = if args.tail {
         end_positions(&mut socket, topic, partitions)?
     } else {
-        (0..partitions).map(|p| (p, 0)).collect()
+        partitions.iter().map(|p| (*p, 0)).collect()
     };
     let (mut figures, mut latencies) = (Figures::default(), Latencies::default());
     let start = Instant::now();
@@ -122,11 +122,13 @@ fn read(args: &ConsumeArgs, partitions: i32) -> Result<(Figures, Latencies, Dura
 
 /// Runs all readers and prints their figures; the time counts up to the last byte.
 pub(super) fn run(args: &ConsumeArgs) -> Result<()> {
-    let partitions = ensure_topic(&args.topic)?;
+    let led = ensure_topic(&args.topic)?;
     let (mut total, mut latencies, mut longest) = (Figures::default(), Latencies::default(), Duration::ZERO);
     std::thread::scope(|scope| -> Result<()> {
-        let threads: Vec<_> =
-            (0..args.readers.max(1)).map(|_| scope.spawn(move || read(args, partitions))).collect();
+        let readers = (0..args.readers.max(1)).flat_map(|_| &led.leaders);
+        let threads: Vec<_> = readers
+            .map(|(address, partitions)| scope.spawn(move || read(args, address, partitions)))
+            .collect();
         for thread in threads {
             let joined = thread.join().map_err(|_| anyhow::anyhow!("a reader thread panicked"))?;
             let (figures, taken, time) = joined.context("consume")?;

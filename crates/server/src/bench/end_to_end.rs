@@ -3,7 +3,7 @@ use super::TopicArgs;
 use super::consume::{advance, end_positions, fetch_once};
 use super::frames::{self, BatchShape};
 use super::report::{Figures, Latencies};
-use super::setup::ensure_topic;
+use super::setup::{Led, ensure_topic};
 use super::socket::FrameSocket;
 use anyhow::{Context, Result};
 use bytes::BytesMut;
@@ -31,36 +31,43 @@ pub(crate) struct LatencyArgs {
     seconds: f64,
 }
 
-fn produce(args: &LatencyArgs, partitions: i32, epoch: Instant, figures: &mut Figures) -> Result<()> {
-    let mut socket = FrameSocket::connect(args.topic.broker.address())?;
+/// A connection whose answers are read and thrown away by a thread of its own.
+fn sender(address: &str) -> Result<FrameSocket> {
+    let socket = FrameSocket::connect(address)?;
     let mut answers = socket.try_clone()?;
-    let sink = std::thread::spawn(move || -> Result<u64> {
-        let (mut reuse, mut count) = (BytesMut::new(), 0);
-        while answers.receive(&mut reuse).is_ok() {
-            count += 1;
-        }
-        Ok(count)
+    std::thread::spawn(move || {
+        let mut reuse = BytesMut::new();
+        while answers.receive(&mut reuse).is_ok() {}
     });
+    Ok(socket)
+}
+
+fn produce(args: &LatencyArgs, led: &Led, epoch: Instant, figures: &mut Figures) -> Result<()> {
+    let mut sockets = Vec::new();
+    let mut turns: Vec<(i32, usize)> = Vec::new();
+    for (at, (address, partitions)) in led.leaders.iter().enumerate() {
+        sockets.push(sender(address)?);
+        turns.extend(partitions.iter().map(|partition| (*partition, at)));
+    }
+    turns.sort_unstable();
     let shape =
         BatchShape { record_size: args.record_size, batch_bytes: args.batch_bytes, codec: Codec::None };
     let rate = args.rate * 1e6;
     let start = Instant::now();
-    let mut partition = 0;
+    let mut turns = turns.iter().cycle();
     while start.elapsed().as_secs_f64() < args.seconds {
+        let Some((partition, socket)) = turns.next() else { break };
         let intended = start + Duration::from_secs_f64(figures.bytes as f64 / rate);
         std::thread::sleep(intended.saturating_duration_since(Instant::now()));
         let stamp = intended.duration_since(epoch).as_nanos() as u64;
         let (batch, records, size) = frames::batch(shape, stamp, figures.requests + 1)?;
-        let frame = frames::produce(&args.topic.topic, -1, vec![(partition, batch)], 1)?;
-        socket.send(&frame)?;
+        let frame = frames::produce(&args.topic.topic, -1, vec![(*partition, batch)], 1)?;
+        sockets[*socket].send(&frame)?;
         figures.bytes += size as u64;
         figures.records += records as u64;
         figures.requests += 1;
-        partition = (partition + 1) % partitions;
     }
     std::thread::sleep(Duration::from_millis(500));
-    drop(socket);
-    drop(sink);
     Ok(())
 }
 
@@ -89,17 +96,29 @@ fn consume(
 
 /// Runs a producer and a consumer and prints the latencies of batches.
 pub(super) fn run(args: &LatencyArgs) -> Result<()> {
-    let partitions = ensure_topic(&args.topic)?;
-    let mut socket = FrameSocket::connect(args.topic.broker.address())?;
-    let positions = end_positions(&mut socket, &args.topic.topic, partitions)?;
+    let led = ensure_topic(&args.topic)?;
+    let mut readers = Vec::new();
+    for (address, partitions) in &led.leaders {
+        let mut socket = FrameSocket::connect(address)?;
+        let positions = end_positions(&mut socket, &args.topic.topic, partitions)?;
+        readers.push((socket, positions));
+    }
     let (epoch, stop) = (Instant::now(), AtomicBool::new(false));
     let mut figures = Figures::default();
     let latencies = std::thread::scope(|scope| -> Result<Latencies> {
-        let reader = scope.spawn(|| consume(args, socket, positions, epoch, &stop));
-        let produced = produce(args, partitions, epoch, &mut figures);
+        let stop = &stop;
+        let readers: Vec<_> = readers
+            .into_iter()
+            .map(|(socket, positions)| scope.spawn(move || consume(args, socket, positions, epoch, stop)))
+            .collect();
+        let produced = produce(args, &led, epoch, &mut figures);
         stop.store(true, Ordering::Relaxed);
         produced.context("produce")?;
-        reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?.context("consume")
+        let mut all = Latencies::default();
+        for reader in readers {
+            all.merge(reader.join().map_err(|_| anyhow::anyhow!("a reader panicked"))?.context("consume")?);
+        }
+        Ok(all)
     })?;
     figures.uncompressed_bytes = figures.bytes;
     figures.print(epoch.elapsed(), latencies, args.topic.broker.for_scripts())

@@ -6,6 +6,7 @@ mod consume;
 mod end_to_end;
 mod frames;
 mod produce;
+mod pulse;
 mod report;
 mod setup;
 mod socket;
@@ -25,6 +26,8 @@ pub(crate) enum BenchCommand {
     Latency(end_to_end::LatencyArgs),
     /// Write one record to each of many partitions, waiting for the broker to start.
     Touch(touch::TouchArgs),
+    /// Produce single records at a fixed rate through whatever happens to the brokers, and tell gaps and errors.
+    Pulse(pulse::PulseArgs),
 }
 
 /// Which broker, and how to print.
@@ -53,6 +56,11 @@ impl BrokerArgs {
     /// The broker to connect to; of several the first.
     pub(crate) fn address(&self) -> &str {
         self.bootstrap.split(',').next().unwrap_or_default().trim()
+    }
+
+    /// All that were named, with commas between them.
+    pub(crate) fn all_addresses(&self) -> &str {
+        &self.bootstrap
     }
 
     /// Whether scripts read the figures.
@@ -84,6 +92,7 @@ pub(crate) fn run(command: BenchCommand) -> anyhow::Result<()> {
         BenchCommand::Consume(args) => consume::run(&args),
         BenchCommand::Latency(args) => end_to_end::run(&args),
         BenchCommand::Touch(args) => touch::run(&args),
+        BenchCommand::Pulse(args) => pulse::run(&args),
     }
 }
 
@@ -100,7 +109,7 @@ mod tests {
 
     #[test]
     fn flags_are_those_of_the_other_commands_and_old_spellings_go_on_working() {
-        for command in ["produce", "consume", "latency", "touch"] {
+        for command in ["produce", "consume", "latency", "touch", "pulse"] {
             for flags in [
                 &["-b", "a:1,b:2", "--format", "json"][..],
                 &["--bootstrap-server", "a:1", "--format", "json"],
@@ -112,6 +121,7 @@ mod tests {
                     Ok(BenchCommand::Consume(args)) => args.topic.broker,
                     Ok(BenchCommand::Latency(args)) => args.topic.broker,
                     Ok(BenchCommand::Touch(args)) => args.broker,
+                    Ok(BenchCommand::Pulse(args)) => args.topic.broker,
                     Err(error) => panic!("{command} {flags:?}: {error}"),
                 };
                 assert_eq!((broker.address(), broker.for_scripts()), ("a:1", true));

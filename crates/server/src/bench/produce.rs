@@ -25,10 +25,10 @@ pub(crate) struct ProduceArgs {
     /// Batches (each to another partition) in a request.
     #[arg(long, default_value_t = 1)]
     pub(super) batches_per_request: usize,
-    /// Connections, each with its own thread.
+    /// Producers, each with a thread and a connection for every broker that leads something.
     #[arg(long, default_value_t = 1)]
     pub(super) connections: usize,
-    /// Requests in flight on a connection.
+    /// Requests in flight on each connection.
     #[arg(long, default_value_t = 5)]
     pub(super) depth: usize,
     /// 0, 1 or -1 (all).
@@ -55,14 +55,24 @@ pub(super) struct Prepared {
     uncompressed: u64,
 }
 
-/// Requests for one connection that together touch every partition in turn.
-pub(super) fn prepare(args: &ProduceArgs, partitions: i32, thread: usize) -> Result<Vec<Prepared>> {
+/// What one connection does.
+struct Part<'a> {
+    address: &'a str,
+    requests: Vec<Prepared>,
+    /// Bytes a second, and bytes in all; 0 for no limit.
+    rate: f64,
+    limit: u64,
+}
+
+/// Requests for one connection that together touch every partition of its broker in turn.
+fn prepare(args: &ProduceArgs, partitions: &[i32], thread: usize) -> Result<Vec<Prepared>> {
     let shape = BatchShape {
         record_size: args.record_size,
         batch_bytes: args.batch_bytes,
         codec: frames::codec(&args.codec)?,
     };
-    let all: Vec<i32> = (0..partitions).map(|p| (p + thread as i32) % partitions).collect();
+    let mut all = partitions.to_vec();
+    all.rotate_left(thread % partitions.len().max(1));
     let mut prepared = Vec::new();
     for chunk in all.chunks(args.batches_per_request.max(1)) {
         let (mut batches, mut records, mut uncompressed) = (Vec::new(), 0, 0);
@@ -78,31 +88,33 @@ pub(super) fn prepare(args: &ProduceArgs, partitions: i32, thread: usize) -> Res
     Ok(prepared)
 }
 
-fn count_errors(frame: BytesMut) -> Result<u64> {
+/// How many batches were refused, and the code of the first.
+fn errors(frame: BytesMut) -> Result<(u64, Option<i16>)> {
     let (_, body) = decode_response(ApiKey::Produce, frames::PRODUCE_VERSION, frame)?;
     let ResponseBody::Produce(answer) = body else { anyhow::bail!("the answer is none to Produce") };
-    let errors = answer.responses.iter().flat_map(|t| &t.partition_responses).filter(|p| p.error_code != 0);
-    Ok(errors.count() as u64)
+    let codes = answer.responses.iter().flat_map(|t| &t.partition_responses).map(|p| p.error_code);
+    let mut codes = codes.filter(|code| *code != 0);
+    let first = codes.next();
+    Ok((first.map_or(0, |_| 1 + codes.count() as u64), first))
 }
 
 /// One connection's run.
-fn drive(args: &ProduceArgs, prepared: &[Prepared], until: Instant) -> Result<(Figures, Latencies)> {
-    let mut socket = FrameSocket::connect(args.topic.broker.address())?;
+fn drive(args: &ProduceArgs, part: &Part<'_>, until: Instant) -> Result<(Figures, Latencies)> {
+    let mut socket = FrameSocket::connect(part.address)?;
+    let prepared = &part.requests;
     let (mut figures, mut latencies) = (Figures::default(), Latencies::default());
     let mut in_flight: VecDeque<Instant> = VecDeque::new();
     let mut answer = BytesMut::new();
-    let limit = args.megabytes * 1_000_000 / args.connections.max(1) as u64;
-    let rate = args.rate * 1e6 / args.connections.max(1) as f64;
     let start = Instant::now();
     let mut next = 0;
     loop {
-        let done = Instant::now() >= until || (limit > 0 && figures.uncompressed_bytes >= limit);
+        let done = Instant::now() >= until || (part.limit > 0 && figures.uncompressed_bytes >= part.limit);
         if !done && in_flight.len() < args.depth.max(1) {
             let request = &prepared[next % prepared.len()];
             next += 1;
             let mut intended = Instant::now();
-            if rate > 0.0 {
-                intended = start + Duration::from_secs_f64(figures.bytes as f64 / rate);
+            if part.rate > 0.0 {
+                intended = start + Duration::from_secs_f64(figures.bytes as f64 / part.rate);
                 std::thread::sleep(intended.saturating_duration_since(Instant::now()));
             }
             socket.send(&request.frame)?;
@@ -118,21 +130,32 @@ fn drive(args: &ProduceArgs, prepared: &[Prepared], until: Instant) -> Result<(F
         let Some(sent) = in_flight.pop_front() else { break };
         socket.receive(&mut answer)?;
         latencies.push(sent.elapsed());
-        figures.errors += count_errors(answer.clone())?;
+        let (count, first) = errors(answer.clone())?;
+        figures.errors += count;
+        figures.first_error = figures.first_error.or(first);
     }
     Ok((figures, latencies))
 }
 
 /// Runs all connections and prints their figures.
 pub(super) fn run(args: &ProduceArgs) -> Result<()> {
-    let partitions = ensure_topic(&args.topic)?;
-    let requests: Vec<Vec<Prepared>> =
-        (0..args.connections.max(1)).map(|t| prepare(args, partitions, t)).collect::<Result<_>>()?;
+    let led = ensure_topic(&args.topic)?;
+    let producers = args.connections.max(1);
+    let mut parts = Vec::new();
+    for (address, partitions) in &led.leaders {
+        let share = led.share(partitions) / producers as f64;
+        let (rate, limit) = (args.rate * 1e6 * share, (args.megabytes as f64 * 1e6 * share) as u64);
+        for thread in 0..producers {
+            let requests = prepare(args, partitions, thread)?;
+            parts.push(Part { address, requests, rate, limit });
+        }
+    }
     let start = Instant::now();
     let until = start + Duration::from_secs_f64(args.seconds);
     let (mut total, mut latencies) = (Figures::default(), Latencies::default());
     std::thread::scope(|scope| -> Result<()> {
-        let threads: Vec<_> = requests.iter().map(|r| scope.spawn(move || drive(args, r, until))).collect();
+        let threads: Vec<_> =
+            parts.iter().map(|part| scope.spawn(move || drive(args, part, until))).collect();
         for thread in threads {
             let joined = thread.join().map_err(|_| anyhow::anyhow!("a producer thread panicked"))?;
             let (figures, taken) = joined.context("produce")?;
@@ -141,6 +164,7 @@ pub(super) fn run(args: &ProduceArgs) -> Result<()> {
             total.records += figures.records;
             total.requests += figures.requests;
             total.errors += figures.errors;
+            total.first_error = total.first_error.or(figures.first_error);
             latencies.merge(taken);
         }
         Ok(())

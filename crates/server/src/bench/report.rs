@@ -36,6 +36,8 @@ pub(super) struct Figures {
     pub(super) records: u64,
     pub(super) requests: u64,
     pub(super) errors: u64,
+    /// The code of the first of them.
+    pub(super) first_error: Option<i16>,
     pub(super) mb_per_s: f64,
     pub(super) requests_per_s: f64,
     pub(super) p50_ms: f64,

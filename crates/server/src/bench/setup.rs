@@ -1,7 +1,9 @@
 //! Creates the topic and finds its partitions' leaders before the clock starts.
+use super::BrokerArgs;
 use super::TopicArgs;
 use anyhow::{Context, Result, bail};
-use client_lite::{Client, ClientOptions, LATEST, Place};
+use client_lite::{Client, ClientOptions, Cluster, LATEST, Place};
+use std::collections::BTreeMap;
 use wire::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use wire::{CreateTopicsRequest, Str};
 
@@ -11,8 +13,47 @@ fn text(value: &str) -> Str {
     Str::from_utf8(value.to_owned().into()).unwrap_or_default()
 }
 
-/// Makes sure that the topic exists; returns its partition count.
-pub(super) fn ensure_topic(args: &TopicArgs) -> Result<i32> {
+/// A topic's partitions by the brokers that lead them when the clock starts.
+#[derive(Debug)]
+pub(super) struct Led {
+    pub(super) partitions: i32,
+    /// Address of each leader with what it leads.
+    pub(super) leaders: Vec<(String, Vec<i32>)>,
+}
+
+impl Led {
+    fn by_leader(cluster: &Cluster, name: &str) -> Result<Led> {
+        let topic = cluster.topic(name).with_context(|| format!("topic '{name}' is missing"))?;
+        let mut leaders: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        for partition in &topic.partitions {
+            leaders.entry(partition.leader).or_default().push(partition.index);
+        }
+        let led = leaders.into_iter().map(|(id, mut partitions)| {
+            partitions.sort_unstable();
+            let broker = cluster.broker(id).with_context(|| format!("'{name}' is led by {id}"))?;
+            Ok((broker.address(), partitions))
+        });
+        Ok(Led { partitions: i32::try_from(topic.partitions.len())?, leaders: led.collect::<Result<_>>()? })
+    }
+
+    /// What part of the topic these partitions are.
+    pub(super) fn share(&self, partitions: &[i32]) -> f64 {
+        partitions.len() as f64 / f64::from(self.partitions.max(1))
+    }
+}
+
+/// Where the partitions of a topic that is there are led.
+pub(super) fn leaders(broker: &BrokerArgs, topic: &str) -> Result<Led> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client = Client::connect(broker.address(), ClientOptions::default()).await?;
+        client.topic_created(topic).await?;
+        Led::by_leader(&client.refresh(&[topic]).await?, topic)
+    })
+}
+
+/// Makes sure that the topic exists, and finds out who leads it.
+pub(super) fn ensure_topic(args: &TopicArgs) -> Result<Led> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = Client::connect(args.broker.address(), ClientOptions::default())
@@ -42,6 +83,6 @@ pub(super) fn ensure_topic(args: &TopicArgs) -> Result<i32> {
         // Apache Kafka names a leader before that leader knows: a request in between would be refused.
         let places: Vec<Place> = topic.partitions.iter().map(|p| (args.topic.clone(), p.index)).collect();
         client.list_offsets(&places, LATEST, false).await.context("wait for the leaders")?;
-        Ok(i32::try_from(places.len())?)
+        Led::by_leader(&client.refresh(&[args.topic.as_str()]).await?, &args.topic)
     })
 }

@@ -5,16 +5,19 @@
 #![allow(clippy::print_stdout)]
 use super::BrokerArgs;
 use super::frames::{self, BatchShape};
+use super::setup::leaders;
 use super::socket::{FrameSocket, join};
 use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
 use clap::Args;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::create_topics_request::CreatableTopic;
 use wire::{ApiKey, CreateTopicsRequest, Request, ResponseBody, Str, decode_response, encode_request};
 
 const TOPIC_ALREADY_EXISTS: i16 = 36;
+const NOT_LEADER: i16 = 6;
 /// Version of CreateTopics that takes -1 as the replication factor and that every broker since 2.4 knows.
 const CREATE_VERSION: i16 = 5;
 const AGAIN: Duration = Duration::from_millis(2);
@@ -60,8 +63,8 @@ struct Figures {
 
 /// Moments and counts of a run.
 pub(super) fn run(args: &TouchArgs) -> Result<()> {
-    let mut visit =
-        Visit { args, socket: None, until: Instant::now() + Duration::from_secs_f64(args.seconds) };
+    let until = Instant::now() + Duration::from_secs_f64(args.seconds);
+    let mut visit = Visit { args, sockets: BTreeMap::new(), leaders: BTreeMap::new(), until };
     if args.create {
         (0..args.topics).try_for_each(|topic| visit.create(topic))?;
     }
@@ -97,7 +100,10 @@ fn wall_ms() -> f64 {
 
 struct Visit<'a> {
     args: &'a TouchArgs,
-    socket: Option<FrameSocket>,
+    /// By address; that of the first broker is asked for everything but records that others lead.
+    sockets: BTreeMap<String, FrameSocket>,
+    /// Of a topic of which records were refused because another broker leads: address of each partition's leader.
+    leaders: BTreeMap<usize, BTreeMap<i32, String>>,
     until: Instant,
 }
 
@@ -107,26 +113,39 @@ impl Visit<'_> {
     }
 
     /// Sends a frame until some answer comes: the broker may not be there yet, or go away again.
-    fn ask(&mut self, api: ApiKey, version: i16, frame: &[u8]) -> Result<ResponseBody> {
+    fn ask(&mut self, address: &str, api: ApiKey, version: i16, frame: &[u8]) -> Result<ResponseBody> {
         loop {
             let mut answer = BytesMut::new();
-            match self.exchange(frame, &mut answer) {
+            match self.exchange(address, frame, &mut answer) {
                 Ok(()) => return Ok(decode_response(api, version, answer)?.1),
                 Err(error) => {
-                    self.socket = None;
+                    self.sockets.remove(address);
                     self.pause().context(error)?;
                 }
             }
         }
     }
 
-    fn exchange(&mut self, frame: &[u8], answer: &mut BytesMut) -> Result<()> {
-        let socket = match &mut self.socket {
-            Some(socket) => socket,
-            empty => empty.insert(FrameSocket::connect(self.args.broker.address())?),
-        };
+    fn exchange(&mut self, address: &str, frame: &[u8], answer: &mut BytesMut) -> Result<()> {
+        if !self.sockets.contains_key(address) {
+            self.sockets.insert(address.to_owned(), FrameSocket::connect(address)?);
+        }
+        let socket = self.sockets.get_mut(address).context("a connection just made")?;
         socket.send(frame)?;
         socket.receive(answer)
+    }
+
+    /// The broker that a record goes to; the first of all until one refuses.
+    fn leader(&self, topic: usize, partition: i32) -> String {
+        let known = self.leaders.get(&topic).and_then(|led| led.get(&partition));
+        known.map_or_else(|| self.args.broker.address().to_owned(), String::clone)
+    }
+
+    fn find_leaders(&mut self, topic: usize) -> Result<()> {
+        let led = leaders(&self.args.broker, &self.name(topic))?;
+        let each = led.leaders.iter().flat_map(|(at, parts)| parts.iter().map(move |p| (*p, at.clone())));
+        self.leaders.insert(topic, each.collect());
+        Ok(())
     }
 
     fn pause(&self) -> Result<()> {
@@ -149,7 +168,7 @@ impl Visit<'_> {
         let frame = join(&encode_request(&header, &Request::CreateTopics(request))?);
         loop {
             let ResponseBody::CreateTopics(answer) =
-                self.ask(ApiKey::CreateTopics, CREATE_VERSION, &frame)?
+                self.ask(self.args.broker.address(), ApiKey::CreateTopics, CREATE_VERSION, &frame)?
             else {
                 bail!("the answer is none to CreateTopics");
             };
@@ -162,24 +181,40 @@ impl Visit<'_> {
 
     /// One record to each of `partitions`; those that refuse are asked again.
     fn produce(&mut self, topic: usize, mut partitions: Vec<i32>) -> Result<()> {
-        let name = self.name(topic);
-        loop {
-            let shape = BatchShape { record_size: 100, batch_bytes: 1, codec: frames::codec("none")? };
-            let batches = partitions
-                .iter()
-                .map(|p| Ok((*p, frames::batch(shape, 0, *p as u64)?.0)))
-                .collect::<Result<Vec<_>>>()?;
-            let frame = frames::produce(&name, -1, batches, 0)?;
-            let body = self.ask(ApiKey::Produce, frames::PRODUCE_VERSION, &frame)?;
-            let ResponseBody::Produce(answer) = body else { bail!("the answer is none to Produce") };
-            let answers: Vec<_> = answer.responses.iter().flat_map(|t| &t.partition_responses).collect();
-            let refused = |p: &i32| !answers.iter().any(|a| a.index == *p && a.error_code == 0);
-            partitions.retain(refused);
-            if partitions.is_empty() {
-                return Ok(());
+        while !partitions.is_empty() {
+            let mut codes = Vec::new();
+            let mut by_leader: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+            for partition in partitions.drain(..) {
+                by_leader.entry(self.leader(topic, partition)).or_default().push(partition);
             }
-            let code = answers.iter().map(|a| a.error_code).find(|code| *code != 0);
-            self.pause().with_context(|| format!("producing to {name} answers {code:?}"))?;
+            for (address, asked) in by_leader {
+                let answers = self.produce_once(topic, &address, &asked)?;
+                let accepted = |p: &i32| answers.iter().any(|(index, code)| index == p && *code == 0);
+                partitions.extend(asked.iter().filter(|p| !accepted(p)));
+                codes.extend(answers.into_iter().map(|(_, code)| code).filter(|code| *code != 0));
+            }
+            if codes.contains(&NOT_LEADER) {
+                self.find_leaders(topic)?;
+            }
+            if let Some(code) = codes.first() {
+                let name = self.name(topic);
+                self.pause().with_context(|| format!("producing to {name} answers {code:?}"))?;
+            }
         }
+        Ok(())
+    }
+
+    /// Partitions and error codes of the answer to one request.
+    fn produce_once(&mut self, topic: usize, address: &str, partitions: &[i32]) -> Result<Vec<(i32, i16)>> {
+        let shape = BatchShape { record_size: 100, batch_bytes: 1, codec: frames::codec("none")? };
+        let batches = partitions
+            .iter()
+            .map(|p| Ok((*p, frames::batch(shape, 0, *p as u64)?.0)))
+            .collect::<Result<Vec<_>>>()?;
+        let frame = frames::produce(&self.name(topic), -1, batches, 0)?;
+        let body = self.ask(address, ApiKey::Produce, frames::PRODUCE_VERSION, &frame)?;
+        let ResponseBody::Produce(answer) = body else { bail!("the answer is none to Produce") };
+        let answers = answer.responses.iter().flat_map(|t| &t.partition_responses);
+        Ok(answers.map(|a| (a.index, a.error_code)).collect())
     }
 }

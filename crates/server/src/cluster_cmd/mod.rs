@@ -1,6 +1,12 @@
 //! `plimsoll cluster`: several nodes at once.
+mod add;
+mod drain;
+mod quorum;
+mod rebalance;
+mod replace_node;
 mod status;
 mod up;
+mod voters;
 
 use clap::Subcommand;
 
@@ -9,6 +15,11 @@ use clap::Subcommand;
 pub(crate) enum ClusterCommand {
     Up(up::UpArgs),
     Status(status::StatusArgs),
+    Add(add::AddArgs),
+    Voters(voters::VotersArgs),
+    Drain(drain::DrainArgs),
+    Rebalance(rebalance::RebalanceArgs),
+    ReplaceNode(replace_node::ReplaceNodeArgs),
 }
 
 /// Runs one command.
@@ -17,6 +28,11 @@ pub(crate) fn run(command: ClusterCommand) -> anyhow::Result<()> {
     let done = match command {
         ClusterCommand::Up(args) => runtime.block_on(up::run(args)),
         ClusterCommand::Status(args) => runtime.block_on(status::run(args)),
+        ClusterCommand::Add(args) => runtime.block_on(add::run(args)),
+        ClusterCommand::Voters(args) => runtime.block_on(voters::run(args)),
+        ClusterCommand::Drain(args) => runtime.block_on(drain::run(args)),
+        ClusterCommand::Rebalance(args) => runtime.block_on(rebalance::run(args)),
+        ClusterCommand::ReplaceNode(args) => runtime.block_on(replace_node::run(args)),
     };
     // A name that is still being looked up must not outlast --timeout.
     runtime.shutdown_background();

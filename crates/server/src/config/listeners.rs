@@ -83,6 +83,9 @@ pub(super) struct Endpoints {
     pub(super) listeners: Vec<Listener>,
     pub(super) advertised: Vec<Advertised>,
     pub(super) controllers: Vec<Address>,
+    /// Where other nodes are told to connect: the first controller listener, or, without one, the listener among
+    /// brokers. Port 0: not known before it is bound.
+    pub(super) peer: Option<Advertised>,
 }
 
 /// The words of a list with commas between them.
@@ -143,6 +146,7 @@ pub(super) fn resolve(text: &dyn Fn(&str) -> String, hostname: &str) -> Result<E
     }
     check_ports(&all)?;
     let mut ends = Endpoints::default();
+    let own_controller = all.iter().find(|(name, _)| controllers.contains(name)).cloned();
     for (name, address) in all {
         let protocol = protocol(&name, &map)?;
         if controllers.contains(&name) {
@@ -155,13 +159,35 @@ pub(super) fn resolve(text: &dyn Fn(&str) -> String, hostname: &str) -> Result<E
         return Err("listeners: there is none for clients".to_owned());
     }
     let told = parse_list("advertised.listeners", &text("advertised.listeners"))?;
-    let told: Vec<_> = told.into_iter().filter(|(name, _)| !controllers.contains(name)).collect();
+    let (to_nodes, told): (Vec<_>, Vec<_>) =
+        told.into_iter().partition(|(name, _)| controllers.contains(name));
     ends.advertised = advertise(&ends.listeners, told, hostname)?;
     let among = text("inter.broker.listener.name").to_ascii_uppercase();
+    ends.peer = peer(&ends, own_controller, &to_nodes, &among, hostname);
     if !among.is_empty() && !ends.listeners.iter().any(|l| l.name == among) {
         return Err(format!("inter.broker.listener.name: {among} is not among the listeners"));
     }
     Ok(ends)
+}
+
+/// Where other nodes are told to connect.
+fn peer(
+    ends: &Endpoints,
+    controller: Option<(String, Address)>,
+    told: &[(String, Address)],
+    among: &str,
+    hostname: &str,
+) -> Option<Advertised> {
+    let Some((name, bound)) = controller else {
+        let named = ends.advertised.iter().find(|l| l.name == among);
+        return named.or(ends.advertised.first()).cloned();
+    };
+    let told = told.iter().find(|(to, _)| *to == name).map(|(_, address)| address.clone());
+    let mut address = told.unwrap_or(bound);
+    if address.is_any() {
+        address.host = hostname.to_owned();
+    }
+    Some(Advertised { name, address })
 }
 
 fn check_ports(all: &[(String, Address)]) -> Result<(), String> {
@@ -206,16 +232,15 @@ fn advertise(
     Ok(shown.map(one).collect())
 }
 
-/// A node must have both roles.
+/// Every node is a broker; those that only follow the metadata need not be controllers.
 pub(super) fn check_roles(text: &dyn Fn(&str) -> String) -> Result<(), String> {
     let roles = words(&text("process.roles"));
-    for role in ["broker", "controller"] {
-        if !roles.iter().any(|r| r == role) {
-            return Err(format!(
-                "process.roles: {} lacks {role}; this release runs single nodes that have both roles",
-                roles.join(",")
-            ));
-        }
+    if roles.iter().any(|role| role == "broker") {
+        return Ok(());
     }
-    Ok(())
+    Err(format!(
+        "process.roles: {} lacks broker; every node serves clients in this release: broker,controller for one that \
+         may vote on the metadata, broker for one that only follows it",
+        roles.join(",")
+    ))
 }

@@ -39,8 +39,10 @@ pub(crate) struct ServerConfig {
     pub(crate) http_listener: Option<Address>,
     /// `log.dirs`, as it was written.
     pub(crate) data_dir: PathBuf,
-    /// Where other nodes connect: the controller listeners, where there are other nodes.
+    /// Where other nodes connect: the controller listeners.
     pub(crate) controllers: Vec<Address>,
+    /// Where other nodes are told to connect.
+    pub(crate) peer: Option<Advertised>,
     /// The controllers, and the secret that the nodes share.
     pub(crate) quorum: Quorum,
     /// Everything that was set, by Kafka's names: the static layer of the broker's configs.
@@ -141,6 +143,7 @@ fn resolve(mut values: BTreeMap<String, String>, hostname: &str) -> Result<Serve
         http_listener,
         data_dir,
         controllers: endpoints.controllers,
+        peer: endpoints.peer,
         quorum: quorum.unwrap_or_default(),
         static_broker_configs: values,
     })

@@ -57,6 +57,12 @@ pub(crate) struct Quorum {
     pub(crate) bootstrap: Vec<Address>,
     /// What `cluster.secret.file` holds; not read where there is nobody else to talk to.
     pub(crate) secret: Option<Secret>,
+    /// Whether this node is its own only voter when it is founded.
+    pub(crate) alone: bool,
+    /// Whether this node may vote: `process.roles` has controller.
+    pub(crate) controls: bool,
+    /// Why a node alone does not let others join it; `None`: it does, or has no listener for that.
+    pub(crate) closed: Option<String>,
 }
 
 /// Works out the controllers, and refuses what cannot run.
@@ -65,21 +71,7 @@ pub(super) fn resolve(
     node_id: i32,
     ends: &Endpoints,
 ) -> Result<Quorum, String> {
-    let named = judge(parse(text)?, text, node_id, ends)?;
-    refuse_to_join(&named, node_id, &ends.controllers)?;
-    Ok(named)
-}
-
-/// A node must be one of the voters: a cluster cannot be joined by one that is not.
-fn refuse_to_join(named: &Quorum, node_id: i32, own: &[Address]) -> Result<(), String> {
-    let alone = named.voters.iter().all(|voter| voter.id == node_id);
-    match named.bootstrap.first() {
-        Some(server) if alone && !finds_only_itself(&named.bootstrap, own) => Err(format!(
-            "{SERVERS} names {server}: this release cannot join a cluster by it; name all nodes in {VOTERS}, this \
-             one among them, or leave the key out"
-        )),
-        _ => Ok(()),
-    }
+    judge(parse(text)?, text, node_id, ends)
 }
 
 /// Whether `servers` names nobody but this node, which is told by its port: its own name may be any.
@@ -97,7 +89,7 @@ fn parse(text: &dyn Fn(&str) -> String) -> Result<Quorum, String> {
         address(word).ok_or_else(|| format!("{SERVERS}: {word:?} is not host:port, as localhost:9093 is"))
     };
     let bootstrap = words(&text(SERVERS)).iter().map(server).collect::<Result<_, _>>()?;
-    Ok(Quorum { voters, bootstrap, secret: None })
+    Ok(Quorum { voters, bootstrap, ..Quorum::default() })
 }
 
 fn voter(word: &str) -> Result<Voter, String> {
@@ -142,9 +134,11 @@ fn judge(
     if let Some(pair) = named.voters.windows(2).find(|pair| pair[0].id == pair[1].id) {
         return Err(format!("{VOTERS}: {} and {} have the same id", pair[0], pair[1]));
     }
-    let alone = named.voters.iter().all(|voter| voter.id == node_id);
-    if alone && finds_only_itself(&named.bootstrap, &ends.controllers) {
-        return Ok(named);
+    named.controls = words(&text("process.roles")).iter().any(|role| role == "controller");
+    let only = named.voters.iter().all(|voter| voter.id == node_id);
+    named.alone = only && finds_only_itself(&named.bootstrap, &ends.controllers);
+    if named.alone {
+        return alone(named, text, ends);
     }
     check_voters(&named)?;
     if !named.voters.is_empty() {
@@ -157,6 +151,30 @@ fn judge(
         ));
     }
     named.secret = secret(&named, text, &ends.controllers)?;
+    Ok(named)
+}
+
+/// A node by itself: it runs without a secret, as Apache Kafka's own file has it; others may join it only where that
+/// is safe.
+fn alone(mut named: Quorum, text: &dyn Fn(&str) -> String, ends: &Endpoints) -> Result<Quorum, String> {
+    if !named.controls {
+        return Err(format!(
+            "process.roles: lacks controller, and neither {VOTERS} nor {SERVERS} names another node: a broker \
+             without controllers has no metadata"
+        ));
+    }
+    if ends.controllers.is_empty() {
+        return Ok(named);
+    }
+    let path = text(SECRET);
+    if !path.is_empty() {
+        named.secret = Some(read_secret(Path::new(&path))?);
+    } else if let Some(open) = ends.controllers.iter().find(|address| !is_loopback(&address.host)) {
+        named.closed = Some(format!(
+            "the controller listener {open} is open to other machines and {SECRET} is not set, so it is not opened: \
+             no other node can join this one"
+        ));
+    }
     Ok(named)
 }
 
@@ -532,25 +550,29 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_only_finds_others_cannot_join_them() {
-        let ends = Endpoints { controllers: vec![at("localhost", 9093)], ..Endpoints::default() };
+    fn a_node_alone_lets_others_join_where_that_is_safe() {
+        let near = behind(&[]).unwrap();
+        assert!(near.alone && near.closed.is_none(), "loopback needs no secret");
+        let far = "listeners=PLAINTEXT://:9092,CONTROLLER://:9093";
+        let said = behind(&[far]).unwrap().closed.unwrap();
+        assert!(said.contains("cluster.secret.file is not set, so it is not opened"), "{said}");
+        let (_dir, file) = secret_file(b"0123456789abcdef", 0o600);
+        let open = behind(&[far, &file]).unwrap();
+        assert!(open.closed.is_none() && open.secret.is_some());
+        refused(&["process.roles=broker"], "a broker without controllers has no metadata");
+    }
+
+    #[test]
+    fn a_node_that_finds_others_by_their_addresses_is_not_alone() {
         for pairs in [
-            &["controller.quorum.bootstrap.servers=localhost:1,localhost:2"][..],
+            &["controller.quorum.bootstrap.servers=localhost:1,localhost:9093"][..],
             &["controller.quorum.bootstrap.servers=localhost:1"],
             &["controller.quorum.bootstrap.servers=localhost:1", "controller.quorum.voters=1@localhost:9093"],
+            &["controller.quorum.bootstrap.servers=localhost:1", "process.roles=broker"],
+            &["controller.quorum.voters=2@localhost:9094", "process.roles=broker"],
         ] {
-            let said = resolve(&|key| value(pairs, key), 1, &ends).unwrap_err();
-            let begin =
-                "controller.quorum.bootstrap.servers names localhost:1: this release cannot join a cluster";
-            assert!(said.starts_with(begin), "{said}");
+            assert!(!behind(pairs).unwrap().alone, "{pairs:?}");
         }
-        let alone = ["controller.quorum.voters=1@a:1", "controller.quorum.bootstrap.servers=a:9093"];
-        let quorum = resolve(&|key| value(&alone, key), 1, &ends).unwrap();
-        assert_eq!((quorum.voters.len(), quorum.bootstrap.len()), (1, 1));
-        let several = [
-            "controller.quorum.voters=1@localhost:9093,2@localhost:9094",
-            "controller.quorum.bootstrap.servers=localhost:9094",
-        ];
-        assert_eq!(resolve(&|key| value(&several, key), 1, &ends).unwrap().voters.len(), 2);
+        assert!(behind(&["controller.quorum.voters=1@localhost:9093"]).unwrap().alone);
     }
 }

@@ -1,5 +1,5 @@
 //! `plimsoll log dump`: the entries of one data file, of a partition, or of a whole data directory.
-use super::names::partitions;
+use super::names::{dir_of, partitions};
 use super::offline::{DataDir, Offline, is_data_dir};
 use crate::admin::format::Format;
 use anyhow::{Context, bail};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::io::{BufWriter, Write, stdout};
 use std::path::{Path, PathBuf};
 use storage::inspect::{FrameAt, frames, group_states};
-use storage::{DiskRead, EntryKind, group_dir};
+use storage::{DiskRead, EntryKind};
 
 /// Most bytes that a batch's records may take decompressed.
 const DECOMPRESSED: usize = 256 << 20;
@@ -41,7 +41,7 @@ pub(super) fn run(args: &DumpArgs) -> anyhow::Result<()> {
         // Whoever dumps may do so because something is damaged: names are not worth a refusal.
         let states = group_states(&dir.disk).unwrap_or_default();
         for (key, name) in partitions(&dir.disk, &states, args.only.as_deref())? {
-            for file in data_files(&args.path.join(group_dir(key)))? {
+            for file in data_files(&args.path.join(dir_of(&states, key)))? {
                 dump(&file, Some(&name), args, &mut out)?;
             }
         }

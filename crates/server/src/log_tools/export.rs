@@ -1,5 +1,5 @@
 //! `plimsoll log export --kafka`: partitions as plain segment files of Apache Kafka.
-use super::names::partitions;
+use super::names::{dir_of, partitions};
 use super::offline::{DataDir, Offline};
 use anyhow::{Context, bail};
 use clap::Args;
@@ -7,8 +7,8 @@ use model::{GroupKey, TopicId};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use storage::EntryKind;
 use storage::inspect::{GroupReport, frames, group_states, verify_group};
-use storage::{EntryKind, group_dir};
 
 /// What to export, and where to.
 #[derive(Debug, Args)]
@@ -46,7 +46,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<()> {
     let mut reports = Vec::new();
     for (key, _, name) in &due {
         let state = states.iter().find(|state| state.key == *key);
-        let report = verify_group(&dir.disk, &group_dir(*key), *key, state)?;
+        let report = verify_group(&dir.disk, &dir_of(&states, *key), *key, state)?;
         if !report.is_clean() {
             let data = args.dir.display();
             bail!("{name} is damaged; nothing was written. `plimsoll log verify {data}` says where");

@@ -8,9 +8,8 @@ use proto::cluster::CreateTopic;
 use proto::partition::command::Kind;
 use std::collections::BTreeMap;
 use storage::GroupState;
-use storage::inspect::group_of;
 use storage::recovery::{EntryBody, RecoverJob, recover};
-use storage::{DiskRead, EntryKind, birth, group_dir};
+use storage::{DiskRead, EntryKind, birth, generation_dir, parse_group_dir};
 
 /// How many names an error lists.
 const LISTED: usize = 10;
@@ -23,8 +22,11 @@ pub(super) fn partitions(
 ) -> anyhow::Result<Vec<(GroupKey, String)>> {
     let names = topic_names(disk, states);
     let mut found: Vec<(GroupKey, String)> = Vec::new();
-    for key in disk.list("groups")?.iter().filter_map(|name| group_of(name)) {
-        found.push((key, partition_name(&names, key)));
+    for (key, generation) in disk.list("groups")?.iter().filter_map(|name| parse_group_dir(name)) {
+        // What is being pulled for a next life, or is left of the last one, is no partition's.
+        if generation == generation_of(states, key) {
+            found.push((key, partition_name(&names, key)));
+        }
     }
     let Some(only) = only else { return Ok(found) };
     let wanted: Vec<_> = found.iter().filter(|(_, name)| name.contains(only)).cloned().collect();
@@ -36,12 +38,21 @@ pub(super) fn partitions(
     Ok(wanted)
 }
 
+fn generation_of(states: &[GroupState], key: GroupKey) -> u32 {
+    states.iter().find(|state| state.key == key).map_or(0, |state| state.generation)
+}
+
+/// The directory of a partition's files.
+pub(super) fn dir_of(states: &[GroupState], key: GroupKey) -> String {
+    generation_dir(key, generation_of(states, key))
+}
+
 /// Names of topics by their ids, deleted ones included where the log still tells of them.
 fn topic_names(disk: &dyn DiskRead, states: &[GroupState]) -> BTreeMap<TopicId, String> {
     let key = GroupKey::METADATA;
     let mut names = BTreeMap::from([(TopicId::METADATA, "metadata".to_owned())]);
     let mark = states.iter().find(|state| state.key == key).and_then(|state| state.mark);
-    let job = RecoverJob { key, dir: group_dir(key), mark, birth: birth(key, Vec::new()) };
+    let job = RecoverJob { key, dir: dir_of(states, key), mark, birth: birth(key, Vec::new()) };
     let Ok(found) = recover(&job, disk) else { return names };
     let mut machine = Metadata::new(0, BTreeMap::new());
     if machine.restore(found.checkpoint.machine.clone()).is_ok() {

@@ -1,5 +1,5 @@
 //! `plimsoll log verify`: every byte that a start or a fetch would rely on.
-use super::names::partitions;
+use super::names::{dir_of, partitions};
 use super::offline::DataDir;
 use crate::admin::format::FormatArgs;
 use crate::admin::table::Table;
@@ -7,7 +7,6 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use storage::group_dir;
 use storage::inspect::{GroupReport, group_states, verify_group};
 
 /// What to verify.
@@ -29,7 +28,7 @@ pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<()> {
     let (mut rows, mut damaged) = (Vec::new(), 0);
     for (key, name) in partitions(&dir.disk, &states, args.only.as_deref())? {
         let state = states.iter().find(|state| state.key == key);
-        let report = verify_group(&dir.disk, &group_dir(key), key, state)?;
+        let report = verify_group(&dir.disk, &dir_of(&states, key), key, state)?;
         damaged += usize::from(!report.is_clean());
         table.push(row(&name, &report));
         rows.push(document(&name, &report));

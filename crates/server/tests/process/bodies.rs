@@ -119,7 +119,7 @@ impl Body {
     fn one(&mut self, field: &Field, version: i16, flexible: bool) {
         let width = match field.ty.as_str() {
             "bool" | "int8" => 1,
-            "int16" => 2,
+            "int16" | "uint16" => 2,
             "int32" => 4,
             "int64" => 8,
             "uuid" => 16,

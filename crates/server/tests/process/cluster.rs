@@ -29,7 +29,7 @@ fn batch_of(value: u64) -> BatchBuilder {
     batch
 }
 
-fn topic(name: &str, partitions: i32, replicas: i16) -> NewTopic {
+pub(crate) fn topic(name: &str, partitions: i32, replicas: i16) -> NewTopic {
     NewTopic {
         name: name.to_owned(),
         partitions: Some(partitions),
@@ -39,7 +39,7 @@ fn topic(name: &str, partitions: i32, replicas: i16) -> NewTopic {
 }
 
 /// Every value of a partition, in order.
-async fn all_values(client: &Client, topic: &str, partition: i32) -> Vec<Bytes> {
+pub(crate) async fn all_values(client: &Client, topic: &str, partition: i32) -> Vec<Bytes> {
     let (mut values, mut offset) = (Vec::new(), 0);
     let place = (topic.to_owned(), partition);
     let end = client.list_offsets(std::slice::from_ref(&place), client_lite::LATEST, false).await.unwrap();
@@ -194,11 +194,11 @@ fn topics_have_leaders_when_their_creator_is_answered() {
 
 /// What producers were told, and the longest time that none of them was told anything.
 #[derive(Default)]
-struct Acked {
+pub(crate) struct Acked {
     numbers: RefCell<Vec<u64>>,
     last: Cell<Option<Instant>>,
-    gap: Cell<Duration>,
-    stop: Cell<bool>,
+    pub(crate) gap: Cell<Duration>,
+    pub(crate) stop: Cell<bool>,
 }
 
 impl Acked {
@@ -215,7 +215,7 @@ impl Acked {
     }
 
     /// Waits for so many more.
-    async fn more(&self, count: usize) {
+    pub(crate) async fn more(&self, count: usize) {
         let begun = (self.len(), Instant::now());
         while self.len() < begun.0 + count {
             assert!(begun.1.elapsed() < PATIENCE, "{} of {count}", self.len() - begun.0);
@@ -225,7 +225,7 @@ impl Acked {
 }
 
 /// Sends numbers to a partition, each until it is acknowledged, and only what a client tries again may fail.
-async fn produce(addresses: String, partition: i32, acked: Rc<Acked>) {
+pub(crate) async fn produce(addresses: String, partition: i32, acked: Rc<Acked>) {
     produce_with(client(&addresses).await, partition, acked).await;
 }
 
@@ -243,14 +243,14 @@ async fn produce_with(client: Arc<Client>, partition: i32, acked: Rc<Acked>) {
 }
 
 /// Each number is there once and in its place, the acknowledged ones at least.
-async fn check(client: &Client, partition: i32, acked: &Acked) {
+pub(crate) async fn check(client: &Client, partition: i32, acked: &Acked) {
     let values = all_values(client, "kept", partition).await;
     let found: Vec<u64> = values.iter().map(|value| number(value)).collect();
     assert!(found.iter().copied().eq(0..found.len() as u64), "lost, doubled or out of order");
     assert!(found.len() >= acked.len(), "{} of {} are there", found.len(), acked.len());
 }
 
-async fn leader(client: &Client, topic: &str, partition: i32) -> usize {
+pub(crate) async fn leader(client: &Client, topic: &str, partition: i32) -> usize {
     loop {
         let cluster = client.refresh(&[topic]).await.unwrap();
         let leader = cluster.topic(topic).map_or(-1, |t| t.partitions[partition as usize].leader);
@@ -507,7 +507,7 @@ fn a_node_that_waits_for_a_majority_says_so_and_keeps_no_client_waiting() {
     let all = wire::MetadataRequest { topics: None, ..Default::default() };
     assert!(asking.try_ask(ApiKey::Metadata, 12, all).is_err(), "an empty cluster is no answer");
     wait_for("what it waits for", || {
-        nodes.log(1).contains("waiting for a majority of the voters to elect a leader").then_some(())
+        nodes.log(1).contains("waiting for a cluster: 1 more of the voters (1, 2, 3)").then_some(())
     });
     assert!(nodes.log(1).contains(&format!("2@{} is not reached", nodes.controller(2))), "{}", nodes.log(1));
     // SIGTERM ends it as well as one that serves.

@@ -32,6 +32,8 @@ pub(crate) struct Nodes {
     kafka: Vec<u16>,
     controllers: Vec<u16>,
     sets: Vec<String>,
+    /// Nodes find each other at the addresses of the first so many; `None`: each is told all voters.
+    pub(crate) finds: Option<usize>,
     pub(crate) running: Vec<Option<Server>>,
 }
 
@@ -44,6 +46,7 @@ impl Nodes {
             kafka: ports(),
             controllers: ports(),
             sets: Vec::new(),
+            finds: None,
             running: (0..count).map(|_| None).collect(),
         }
     }
@@ -55,7 +58,7 @@ impl Nodes {
         nodes
     }
 
-    /// The same for every node.
+    /// The same for every node, but that `{id}` is its number.
     pub(crate) fn set(&mut self, pair: &str) {
         self.sets.push(pair.to_owned());
     }
@@ -88,24 +91,37 @@ impl Nodes {
             format!("node.id={id}"),
             format!("listeners=PLAINTEXT://127.0.0.1:{kafka},CONTROLLER://127.0.0.1:{controller}"),
             "controller.listener.names=CONTROLLER".to_owned(),
-            format!("controller.quorum.voters={}", voters.join(",")),
+            match self.finds {
+                None => format!("controller.quorum.voters={}", voters.join(",")),
+                Some(first) => {
+                    let at: Vec<String> = (1..=first).map(|id| self.controller(id)).collect();
+                    format!("controller.quorum.bootstrap.servers={}", at.join(","))
+                }
+            },
             "default.replication.factor=3".to_owned(),
             "offsets.topic.replication.factor=3".to_owned(),
             "offsets.topic.num.partitions=4".to_owned(),
         ];
-        sets.extend(self.sets.iter().cloned());
+        sets.extend(self.sets.iter().map(|set| set.replace("{id}", &id.to_string())));
         sets
     }
 
     /// Starts all nodes at once: none serves without others.
     pub(crate) fn start_all(&mut self) {
+        self.start_these(1..=self.kafka.len());
+    }
+
+    /// Starts these nodes at once.
+    pub(crate) fn start_these(&mut self, ids: std::ops::RangeInclusive<usize>) {
         let this = &*self;
         let servers: Vec<Server> = std::thread::scope(|scope| {
             let start = |id| scope.spawn(move || this.start_node(id));
-            let starting: Vec<_> = (1..=this.kafka.len()).map(start).collect();
+            let starting: Vec<_> = ids.clone().map(start).collect();
             starting.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        self.running = servers.into_iter().map(Some).collect();
+        for (id, server) in ids.zip(servers) {
+            self.running[id - 1] = Some(server);
+        }
     }
 
     /// Starts a node and waits until it serves.

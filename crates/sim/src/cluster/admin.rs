@@ -1,8 +1,9 @@
 //! The client that creates and deletes topics, at the node that leads the metadata group.
+use super::faults::Swarm;
 use super::oracle::Oracle;
 use super::world::World;
-use cluster::{NewTopic, TopicRef};
-use model::{ErrorCode, GroupKey, TopicId};
+use cluster::{NewTopic, PartitionTarget, TopicRef};
+use model::{ErrorCode, GroupKey, NodeId, TopicId};
 use node::{AdminReply, AdminRequest};
 
 /// Topics that live at once, at most.
@@ -36,11 +37,21 @@ struct Topic {
 enum Asked {
     Create(usize),
     Delete(usize),
+    /// Whether it was taken back.
+    Move(bool),
+    Voter,
 }
 
 #[derive(Debug)]
 pub(crate) struct Admin {
     nodes: usize,
+    /// One of so many requests moves replicas; 0: none does.
+    moves: u64,
+    /// Moves that were taken back, so far.
+    pub(crate) cancelled: u64,
+    voters_change: bool,
+    /// Every topic has all the replicas that it can have, always.
+    all_replicas: bool,
     topics: Vec<Topic>,
     asked: Option<Asked>,
     doomed: Vec<GroupKey>,
@@ -52,8 +63,11 @@ fn keys_of(topic: &Topic) -> Vec<GroupKey> {
 }
 
 impl Admin {
-    pub(crate) fn new(nodes: usize) -> Admin {
-        Admin { nodes, topics: Vec::new(), asked: None, doomed: Vec::new() }
+    pub(crate) fn new(nodes: usize, swarm: &Swarm) -> Admin {
+        let all_replicas = swarm.write_caching;
+        let moves = if all_replicas { 0 } else { swarm.moves };
+        let (voters_change, topics, asked, doomed) = (swarm.voters_change, Vec::new(), None, Vec::new());
+        Admin { nodes, moves, cancelled: 0, voters_change, all_replicas, topics, asked, doomed }
     }
 
     /// Finds ids of topics of whose creation no answer came; all partitions that are there.
@@ -78,13 +92,16 @@ impl Admin {
         if let Some(at) = self.topics.iter().position(|t| t.state == State::Wanted) {
             return Some(self.create(at));
         }
+        if self.voters_change && world.rng.chance(1, 15) {
+            return Some(self.set_voter(world));
+        }
         let live: Vec<usize> =
             (0..self.topics.len()).filter(|t| self.topics[*t].state == State::Live).collect();
         if live.len() < MOST_TOPICS && (live.is_empty() || world.rng.chance(1, 20)) {
             let most = self.nodes as u64;
             // Most topics have all the replicas that they can have.
-            let factor =
-                if live.is_empty() || world.rng.chance(2, 3) { most } else { 1 + world.rng.below(most) };
+            let all = self.all_replicas || live.is_empty() || world.rng.chance(2, 3);
+            let factor = if all { most } else { 1 + world.rng.below(most) };
             let min_in_sync = if world.rng.chance(1, 3) { 1 + world.rng.below(factor) as i32 } else { 1 };
             self.topics.push(Topic {
                 name: format!("topic-{}", self.topics.len()),
@@ -103,7 +120,45 @@ impl Admin {
             self.doomed.extend(keys_of(&self.topics[at]));
             return Some(self.delete(at));
         }
+        if self.moves > 0 && !live.is_empty() && world.rng.chance(1, self.moves) {
+            return Some(self.reassign(world, &live));
+        }
         None
+    }
+
+    /// One partition gets other replicas, or one node is to be left by all; some are taken back.
+    fn reassign(&mut self, world: &mut World, live: &[usize]) -> AdminRequest {
+        let back = world.rng.chance(1, 5);
+        self.asked = Some(Asked::Move(back));
+        let drained = world.rng.chance(1, 6).then(|| 1 + world.rng.below(self.nodes as u64) as NodeId);
+        let all: Vec<(usize, i32)> =
+            live.iter().flat_map(|t| (0..self.topics[*t].partitions).map(|p| (*t, p))).collect();
+        let some = world.rng.pick(&all).copied();
+        let chosen: Vec<(usize, i32)> = if drained.is_some() { all } else { some.into_iter().collect() };
+        let mut targets = Vec::new();
+        for (topic, partition) in chosen {
+            let topic = &self.topics[topic];
+            let mut nodes: Vec<NodeId> = (1..=self.nodes as NodeId).collect();
+            nodes.sort_by_key(|_| world.rng.below(1 << 30));
+            // Produce must go on: no fewer than must be in sync.
+            let least = topic.min_in_sync.max(1) as u64;
+            let spread = self.nodes as u64 - least + 1;
+            let keep = topic.factor as usize;
+            let count =
+                if world.rng.chance(2, 3) { keep } else { (least + world.rng.below(spread)) as usize };
+            nodes.retain(|node| Some(*node) != drained || count == self.nodes);
+            nodes.truncate(count.min(self.nodes));
+            let nodes = (!back && !nodes.is_empty()).then_some(nodes);
+            targets.push(PartitionTarget { topic: topic.name.clone(), partition, nodes });
+        }
+        AdminRequest::Reassign { targets, keep_factor: false }
+    }
+
+    fn set_voter(&mut self, world: &mut World) -> AdminRequest {
+        self.asked = Some(Asked::Voter);
+        let node = 1 + world.rng.below(self.nodes as u64) as i32;
+        let voter = world.rng.chance(1, 2);
+        AdminRequest::SetVoter { cluster_id: None, node, directory: [0; 16], voter }
     }
 
     fn create(&mut self, at: usize) -> AdminRequest {
@@ -150,6 +205,9 @@ impl Admin {
                 if let Some(Ok(_) | Err(ErrorCode::UnknownTopicOrPartition)) = outcome {
                     self.topics[at].state = State::Deleted;
                 }
+            }
+            (Some(Asked::Move(back)), AdminReply::Done(done)) if back => {
+                self.cancelled += done.iter().filter(|d| d.is_ok()).count() as u64;
             }
             _ => {}
         }

@@ -2,7 +2,7 @@
 use super::oracle::Oracle;
 use super::world::World;
 use model::GroupKey;
-use node::ReplicaView;
+use node::{InstallEvent, ReplicaView};
 use std::collections::BTreeMap;
 
 /// Names of the checkers of replicas.
@@ -13,6 +13,7 @@ pub const CHECKERS: &[&str] = &[
     "replica-regressed",
     "false-damage",
     "peer-refused",
+    "install-failed",
     "codec",
     "panic",
 ];
@@ -29,6 +30,8 @@ pub(crate) struct Checks {
     /// Metadata by index.
     images: BTreeMap<u64, (Vec<u8>, usize)>,
     metadata_seen: BTreeMap<usize, (u64, u64)>,
+    /// Voters of the metadata, and up to which entry that is so.
+    voters: (u64, usize),
 }
 
 impl Checks {
@@ -46,6 +49,13 @@ impl Checks {
                 let detail = format!("index {applied}: nodes {} and {} differ", *by + 1, m + 1);
                 oracle.violate("images-differ", detail);
             }
+        }
+        let votes = (applied, node.quorum_sizes().0);
+        if votes.0 > self.voters.0 {
+            let before = self.voters.1;
+            world.sometimes.voters_added += u64::from(before > 0 && votes.1 > before);
+            world.sometimes.voters_removed += u64::from(votes.1 < before);
+            self.voters = votes;
         }
         // A replica that gives up appends on a full disk is opened anew.
         self.last.retain(|(of, key), _| *of != m || keys.binary_search(key).is_ok());
@@ -121,6 +131,21 @@ impl Checks {
                 node::Event::PeerRefused { node: peer, key, why } => {
                     oracle.violate("peer-refused", format!("node {node}, {key}, of node {peer}: {why}"));
                 }
+                node::Event::Install { key, what, .. } => {
+                    world.trace.add(format_args!("node {node} install {key} {what:?}"));
+                    let count = &mut world.sometimes;
+                    match what {
+                        InstallEvent::Begun { resumes, .. } => count.install_resumed += u64::from(resumes),
+                        InstallEvent::Resumed { .. } => count.install_resumed += 1,
+                        InstallEvent::Finished { .. } => {
+                            count.installed += 1;
+                            count.installed_metadata += u64::from(key == GroupKey::METADATA);
+                        }
+                        InstallEvent::Failed { why } => {
+                            oracle.violate("install-failed", format!("node {node}, {key}: {why}"));
+                        }
+                    }
+                }
                 node::Event::GivenUp(count) => {
                     world.sometimes.given_up += count as u64;
                     world.trace.add(format_args!("node {node} gives up {count}"));
@@ -128,6 +153,14 @@ impl Checks {
                 node::Event::Fenced(why) => {
                     world.sometimes.fenced += 1;
                     world.trace.add(format_args!("node {node} is fenced: {why}"));
+                }
+                node::Event::Moved { key } => {
+                    world.sometimes.moved += 1;
+                    world.trace.add(format_args!("node {node} has moved {key}"));
+                }
+                node::Event::ReplicaGone { key } => {
+                    world.sometimes.replicas_gone += 1;
+                    world.trace.add(format_args!("node {node} removes its replica of {key}"));
                 }
                 event => world.trace.add(format_args!("node {node}: {event:?}")),
             }

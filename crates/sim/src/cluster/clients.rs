@@ -7,6 +7,7 @@ use super::events::{Event, MS, Micros, Replied};
 use super::faults::Swarm;
 use super::oracle::{Oracle, Reign};
 use super::reader;
+use super::strict::{self, Strict};
 use super::world::World;
 use crate::oracle::Value;
 use bytes::BytesMut;
@@ -48,6 +49,7 @@ enum Role {
     Producer(Producer),
     Reader(BTreeMap<GroupKey, i64>),
     Admin(Admin),
+    Strict(Strict),
 }
 
 #[derive(Debug)]
@@ -86,6 +88,10 @@ pub(crate) enum Ask {
     DeleteRecords(GroupKey, i64),
     /// To change the metadata.
     Admin(node::AdminRequest),
+    /// For the end of a log.
+    Latest(GroupKey),
+    /// Of a group's coordinator.
+    Group(String, node::GroupRequest),
 }
 
 pub(crate) struct Clients {
@@ -115,11 +121,12 @@ impl Clients {
             let sequences = BTreeMap::new();
             Role::Producer(Producer { style, id: None, sequences, batch: None })
         };
-        let mut roles = vec![Role::Admin(Admin::new(nodes))];
+        let mut roles = vec![Role::Admin(Admin::new(nodes, swarm))];
         roles.extend((0..swarm.producers).map(|_| producer(Style::Idempotent)));
         roles.extend((0..swarm.producers / 2).map(|_| producer(Style::Plain)));
         roles.extend((0..swarm.producers / 2).map(|_| producer(Style::Hasty)));
         roles.extend((0..3).map(|_| Role::Reader(BTreeMap::new())));
+        roles.extend((0..3).map(|_| Role::Strict(Strict::new())));
         Clients {
             clients: roles
                 .into_iter()
@@ -151,7 +158,7 @@ impl Clients {
     pub(crate) fn unfinished(&self) -> usize {
         let owes = |client: &&Client| match &client.role {
             Role::Producer(p) => p.batch.is_some(),
-            Role::Reader(_) | Role::Admin(_) => client.call.is_some(),
+            Role::Reader(_) | Role::Admin(_) | Role::Strict(_) => client.call.is_some(),
         };
         self.clients.iter().filter(owes).count()
     }
@@ -160,7 +167,7 @@ impl Clients {
     pub(crate) fn topics(&self) -> (Vec<(String, TopicId)>, Vec<TopicId>) {
         let admin = self.clients.iter().find_map(|client| match &client.role {
             Role::Admin(admin) => Some((admin.promised(), admin.deleted())),
-            Role::Producer(_) | Role::Reader(_) => None,
+            Role::Producer(_) | Role::Reader(_) | Role::Strict(_) => None,
         });
         admin.unwrap_or_default()
     }
@@ -220,6 +227,10 @@ impl Clients {
         if let Role::Admin(_) = self.clients[c].role {
             return self.next_admin(world, oracle, c);
         }
+        let draining = self.draining;
+        if let Role::Strict(strict) = &mut self.clients[c].role {
+            return if draining { None } else { strict.next(world, oracle, c, &self.keys) };
+        }
         if let Role::Reader(positions) = &self.clients[c].role {
             if self.draining {
                 return None;
@@ -236,7 +247,7 @@ impl Clients {
         }
         let (style, named) = match &self.clients[c].role {
             Role::Producer(p) => (p.style, p.id.is_some()),
-            Role::Reader(_) | Role::Admin(_) => return None,
+            Role::Reader(_) | Role::Admin(_) | Role::Strict(_) => return None,
         };
         if style == Style::Idempotent && !named {
             return (!self.draining).then_some((any, Ask::ProducerId));
@@ -328,6 +339,12 @@ impl Clients {
                 world.trace.add(format_args!("admin at {m}: {request:?}"));
                 world.call(m, |n, now| n.admin(now, token, request));
             }
+            Ask::Latest(key) => {
+                world.call(m, |n, now| n.list_offset(now, token, key, strict::latest()));
+            }
+            Ask::Group(group, request) => {
+                world.call(m, |n, now| n.group(now, token, &group, request));
+            }
             Ask::Fetch(key, from) => {
                 self.waiting.remove(&token);
                 if self.clients[c].call == Some(call) {
@@ -350,11 +367,14 @@ impl Clients {
     /// Nodes answered: the answers travel.
     pub(crate) fn send_answers(&mut self, world: &mut World) {
         for Replied { machine, token, reply } in std::mem::take(&mut world.replies) {
+            if World::is_join(token) {
+                continue;
+            }
             let Some((client, call)) = self.waiting.remove(&token) else { continue };
             if let Reply::Produce(Ok(_)) = &reply {
                 let key = match &self.clients[client].role {
                     Role::Producer(p) => p.batch.as_ref().map(|b| b.key),
-                    Role::Reader(_) | Role::Admin(_) => None,
+                    Role::Reader(_) | Role::Admin(_) | Role::Strict(_) => None,
                 };
                 let node = world.machines[machine].node.as_ref();
                 let view = key.and_then(|key| node.and_then(|n| n.replica_view(key)));
@@ -400,6 +420,11 @@ impl Clients {
             (Role::Admin(admin), Reply::Admin(reply)) => {
                 world.trace.add(format_args!("admin hears {reply:?}"));
                 admin.hear(reply);
+                world.sometimes.cancelled = admin.cancelled;
+            }
+            (Role::Strict(strict), reply) => {
+                world.trace.add(format_args!("client {c} hears {reply:?}"));
+                strict.hear(oracle, c, reply);
             }
             _ => {}
         }
@@ -414,8 +439,15 @@ impl Clients {
         match &mut self.clients[c].role {
             Role::Producer(p) if p.style != Style::Idempotent => p.batch = None,
             Role::Admin(admin) => admin.gave_up(),
+            Role::Strict(strict) => strict.gave_up(),
             Role::Producer(_) | Role::Reader(_) => {}
         }
+    }
+
+    /// Strong reads that were answered.
+    pub(crate) fn strong_reads(&self) -> u64 {
+        let heard = |client: &Client| if let Role::Strict(strict) = &client.role { strict.heard } else { 0 };
+        self.clients.iter().map(heard).sum()
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) enum Event {
     Connect { a: usize, b: usize, kind: LinkKind },
     /// A process is started.
     Start { machine: usize },
+    /// A process that is not registered asks others for its cluster.
+    Find { machine: usize },
     /// A client does something.
     Client(usize),
     /// A client's request arrives.

@@ -102,7 +102,8 @@ pub(crate) struct Swarm {
     /// Faults last no longer.
     longest: Micros,
     pub(crate) latency: Latency,
-    /// Topics are acknowledged from the page cache: processes are killed, the power stays on.
+    /// Topics are acknowledged from the page cache: no more than a minority loses power at once, until what that
+    /// took is made good.
     pub(crate) write_caching: bool,
     pub(crate) turn_us: Micros,
     pub(crate) disk_us: Micros,
@@ -112,13 +113,21 @@ pub(crate) struct Swarm {
     pub(crate) lost: u64,
     /// Out of 4 faults so many strike a node that leads something.
     at_leaders: u64,
-    /// Log starts move. Files are never sealed then: a follower that is behind by entries which are gone cannot
-    /// catch up in this version.
+    /// Log starts move.
     pub(crate) deletes: bool,
+    /// Files and windows are small: replicas that were away are brought up from checkpoints. With so many bytes a
+    /// piece, and a second (0 for any number).
+    pub(crate) installs: Option<(u32, u32)>,
+    /// Partitions get other replicas: one of so many requests about topics; 0: none do.
+    pub(crate) moves: u64,
     /// How long clients think, at most.
     pub(crate) think: Micros,
     /// Before the last look nobody asks for anything, for so long: groups fall asleep.
     pub(crate) rest: Micros,
+    /// Out of 4 nodes so many found the cluster, one at least; the others join.
+    founding: usize,
+    /// Voters of the metadata come and go.
+    pub(crate) voters_change: bool,
     /// Everything loses power once more before the last look.
     pub(crate) blackout_at_last: bool,
 }
@@ -128,13 +137,13 @@ impl Swarm {
         let write_caching = rng.chance(1, 8);
         let mut kinds: Vec<Kind> = ALL.into_iter().filter(|_| rng.chance(1, 2)).collect();
         if write_caching {
-            kinds.retain(|kind| !matches!(kind, Kind::Power | Kind::Blackout | Kind::Sync));
+            kinds.retain(|kind| !matches!(kind, Kind::Blackout | Kind::Sync));
         }
         if kinds.is_empty() {
             kinds.push(Kind::Kill);
         }
         let spread = *rng.pick(&[2, 5, 20, 60, 300]).unwrap_or(&5) * MS;
-        Swarm {
+        let mut swarm = Swarm {
             kinds,
             every: *rng.pick(&[100, 300, 1_000, 2_500]).unwrap_or(&1_000) * MS,
             longest: *rng.pick(&[300, 1_000, 3_000, 6_000]).unwrap_or(&1_000) * MS,
@@ -145,11 +154,27 @@ impl Swarm {
             producers: *rng.pick(&[2, 4, 12]).unwrap_or(&4),
             lost: *rng.pick(&[10, 100, 1_000]).unwrap_or(&100),
             deletes: rng.chance(1, 3),
+            installs: None,
             at_leaders: rng.below(4),
+            moves: *rng.pick(&[0, 3, 10, 40]).unwrap_or(&10),
             think: *rng.pick(&[1, 10, 100]).unwrap_or(&20) * MS,
             rest: if rng.chance(1, 3) { 5 * SECOND } else { 0 },
             blackout_at_last: !write_caching && rng.chance(1, 2),
+            founding: *rng.pick(&[4, 4, 3, 1]).unwrap_or(&4),
+            voters_change: rng.chance(1, 3),
+        };
+        if rng.chance(1, 2) {
+            let piece = *rng.pick(&[256, 1_000, 262_144]).unwrap_or(&256);
+            swarm.installs = Some((piece, *rng.pick(&[0, 300_000]).unwrap_or(&0)));
         }
+        swarm
+    }
+}
+
+impl Swarm {
+    /// How many of the nodes found the cluster.
+    pub(crate) fn founders(&self, nodes: usize) -> usize {
+        (nodes * self.founding / 4).max(1)
     }
 }
 
@@ -181,6 +206,11 @@ impl World {
     fn strike(&mut self, kind: Kind, swarm: &Swarm) {
         let m = self.victim(swarm);
         let lasting = self.duration(swarm);
+        let kind = if kind == Kind::Power && swarm.write_caching && !self.may_lose_power(m) {
+            Kind::Kill
+        } else {
+            kind
+        };
         self.trace.add(format_args!("fault {kind:?} {m} for {lasting}"));
         match kind {
             Kind::Kill => {
@@ -220,6 +250,12 @@ impl World {
                 self.machines[m].jump(to);
             }
         }
+    }
+
+    /// Whether this node and all that have not made good an earlier loss are a minority.
+    fn may_lose_power(&self, m: usize) -> bool {
+        let shaken = (0..self.machines.len()).filter(|n| *n == m || self.machines[*n].is_shaken()).count();
+        2 * shaken < self.machines.len()
     }
 
     /// The node that is struck.

@@ -52,14 +52,21 @@ pub(crate) struct Machine {
     /// The disk takes its time until then.
     pub(crate) slow_until: Micros,
     boots: u64,
+    /// Power was lost here, and the process that follows has not said yet that it made good what that took.
+    pub(crate) shaken: bool,
     clock: Clock,
     seed: u64,
     configs: BTreeMap<String, String>,
-    nodes: usize,
+    founders: usize,
 }
 
 impl Machine {
-    pub(crate) fn new(place: usize, nodes: usize, seed: u64, configs: BTreeMap<String, String>) -> Machine {
+    pub(crate) fn new(
+        place: usize,
+        founders: usize,
+        seed: u64,
+        configs: BTreeMap<String, String>,
+    ) -> Machine {
         Machine {
             id: place as NodeId + 1,
             disk: SimDisk::new(),
@@ -72,10 +79,11 @@ impl Machine {
             paused_until: 0,
             slow_until: 0,
             boots: 1,
+            shaken: false,
             clock: Clock { base_ns: 1, since: 0, ppm: 0, wall_off_ms: 0 },
             seed,
             configs,
-            nodes,
+            founders,
         }
     }
 
@@ -94,6 +102,12 @@ impl Machine {
         self.clock.wall_off_ms = to_ms;
     }
 
+    /// The founders; those that are none find out.
+    fn voters(&self) -> Vec<(u64, NodeId)> {
+        let founds = self.id as usize <= self.founders;
+        if founds { (1..=self.founders as u64).map(|id| (id, id as NodeId)).collect() } else { Vec::new() }
+    }
+
     fn config(&self) -> NodeConfig {
         let mut boot_id = [self.id as u8; 16];
         boot_id[..8].copy_from_slice(&self.boots.to_be_bytes());
@@ -102,7 +116,8 @@ impl Machine {
             node_id: self.id,
             fresh_cluster_id: CLUSTER_ID.to_owned(),
             endpoints: Vec::new(),
-            voters: (1..=self.nodes as u64).map(|id| (id, id as NodeId)).collect(),
+            voters: self.voters(),
+            peer: None,
             rack: None,
             static_configs: self.configs.clone(),
             incarnation: self.life,
@@ -111,7 +126,8 @@ impl Machine {
                 node_id: self.id,
                 new_directory_id: [self.id as u8; 16],
                 boot_id,
-                tail_cache_bytes: 1 << 20,
+                // Some nodes keep next to nothing in memory: what followers lack is read back there.
+                tail_cache_bytes: if own.is_multiple_of(3) { 2 << 10 } else { 1 << 20 },
                 state_log_bytes: 64 << 10,
                 relaxed_sync_ms: 300,
                 relaxed_sync_bytes: 100_000,
@@ -136,6 +152,7 @@ impl Machine {
 
     /// The process ends; with `power` the machine does.
     pub(crate) fn die(&mut self, rng: &mut Rng, power: bool) {
+        self.shaken = power || self.is_shaken();
         self.node = None;
         self.reads.clear();
         self.paused_until = 0;
@@ -148,6 +165,11 @@ impl Machine {
 
     pub(crate) fn fenced(&self) -> bool {
         self.node.as_ref().is_some_and(|n| n.fenced().is_some())
+    }
+
+    /// Whether replicas here may lack what they acknowledged.
+    pub(crate) fn is_shaken(&self) -> bool {
+        self.node.as_ref().map_or(self.shaken, |node| node.below_their_floor() > 0)
     }
 
     pub(crate) fn is_paused(&self, t: Micros) -> bool {

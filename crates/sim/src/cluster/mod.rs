@@ -9,11 +9,13 @@ mod checks;
 mod clients;
 mod events;
 mod faults;
+mod joining;
 mod machine;
 mod network;
 mod oracle;
 mod reader;
 mod run;
+mod strict;
 mod verify;
 mod world;
 

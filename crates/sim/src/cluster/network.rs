@@ -252,6 +252,11 @@ impl Network {
         due
     }
 
+    /// Whether packets travel both ways between two nodes.
+    pub(crate) fn is_whole(&self, a: usize, b: usize) -> bool {
+        !self.is_cut((a, b)) && !self.is_cut((b, a))
+    }
+
     /// Whether a handshake can be made now: the path is whole and the end at `a`, which connects, has no
     /// connection. An end at `b` that believes in an old one takes the new one in its place.
     pub(crate) fn may_connect(&self, a: usize, b: usize, kind: LinkKind) -> bool {

@@ -17,6 +17,7 @@ pub const CHECKERS: &[&str] = &[
     "offsets-not-dense",
     "topic-lost",
     "producer-id-reused",
+    "stale-read",
     "liveness",
 ];
 
@@ -196,6 +197,17 @@ impl Oracle {
                 self.violate("producer-order", detail);
             }
         }
+    }
+
+    /// How far the log reaches at least, as anybody can know by now.
+    pub(crate) fn floor(&self, key: GroupKey) -> Offset {
+        let Some(log) = self.logs.get(&key) else { return 0 };
+        log.told.values().map(|(high, _)| *high).max().unwrap_or(0)
+    }
+
+    /// Whether the partition is being deleted.
+    pub(crate) fn is_doomed(&self, key: GroupKey) -> bool {
+        self.doomed.contains(&key)
     }
 
     /// Partitions that clients know something of.

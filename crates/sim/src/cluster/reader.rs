@@ -24,6 +24,7 @@ pub(crate) fn read_once(
         current_leader_epoch: -1,
         last_fetched_epoch: -1,
         isolation: Isolation::ReadUncommitted,
+        at_follower: false,
     };
     let answer = world.call(m, |n, now| n.fetch(now, key, &input))?;
     let view = world.machines[m].node.as_ref().and_then(|n| n.replica_view(key));

@@ -40,6 +40,8 @@ pub struct ClusterOutcome {
     pub acked_batches: u64,
     /// Fetches that returned records.
     pub reads: u64,
+    /// Strong reads that were answered.
+    pub strong_reads: u64,
 }
 
 pub(crate) struct Run {
@@ -58,19 +60,32 @@ pub(crate) struct Run {
 fn configs(swarm: &Swarm) -> BTreeMap<String, String> {
     let rows = [
         ("offsets.topic.num.partitions", "2"),
-        ("log.segment.bytes", if swarm.deletes { "1073741824" } else { "1048576" }),
+        ("log.segment.bytes", "1048576"),
         ("log.retention.check.interval.ms", "1000"),
         ("group.initial.rebalance.delay.ms", "0"),
         ("write.caching", if swarm.write_caching { "true" } else { "false" }),
     ];
-    rows.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    let mut configs: BTreeMap<String, String> =
+        rows.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    if let Some((piece, rate)) = swarm.installs {
+        let rows = [
+            ("log.roll.ms", 300),
+            ("log.window.bytes", 4_096),
+            ("internal.metadata.log.segment.bytes", 2_000),
+            ("install.piece.bytes", piece),
+            ("follower.replication.throttled.rate", rate),
+        ];
+        configs.extend(rows.iter().map(|(k, v)| ((*k).to_owned(), v.to_string())));
+    }
+    configs
 }
 
 /// Runs one seed for `steps` steps with `nodes` nodes, heals everything, and checks that all is well again and
 /// nothing is missing. A panic of the code under test is a violation like any other.
 pub fn run_seed(seed: u64, steps: u64, nodes: usize) -> ClusterOutcome {
     let swarm = Swarm::draw(&mut Rng::new(seed, 3));
-    let mut world = World::new(seed, nodes, &configs(&swarm), swarm.latency);
+    let founders = swarm.founders(nodes);
+    let mut world = World::new(seed, (nodes, founders), &configs(&swarm), swarm.latency);
     (world.turn_us, world.disk_us) = (swarm.turn_us, swarm.disk_us);
     let mut run = Run {
         world,
@@ -113,13 +128,15 @@ impl Run {
             healed_after_ms: self.healed_after / MS,
             acked_batches: self.clients.acked_batches,
             reads: self.clients.reads,
+            strong_reads: self.clients.strong_reads(),
         }
     }
 
     fn whole(&mut self, steps: u64) {
         self.world.trace.add(format_args!("{:?}", self.swarm));
         for machine in 0..self.world.machines.len() {
-            let after = self.world.some(100 * MS);
+            let late = if machine < self.swarm.founders(self.world.machines.len()) { 100 } else { 3_000 };
+            let after = self.world.some(late * MS);
             self.world.later(after, Event::Start { machine });
         }
         self.clients.begin(&mut self.world);
@@ -248,6 +265,7 @@ impl Run {
             Event::Deliver { dir, kind, at } => world.deliver(dir, kind, at),
             Event::Connect { a, b, kind } => world.try_connect(a, b, kind),
             Event::Start { machine } => world.start(machine),
+            Event::Find { machine } => world.find(machine),
             Event::Client(c) => self.clients.on_client(world, &mut self.oracle, c),
             Event::Request { client, call, machine } => {
                 self.clients.on_request(world, &mut self.oracle, client, call, machine);
@@ -271,6 +289,7 @@ fn machine_of(event: &Event) -> Option<usize> {
         | Event::Disk { machine, .. }
         | Event::Read { machine, .. }
         | Event::Start { machine }
+        | Event::Find { machine }
         | Event::Request { machine, .. } => Some(*machine),
         Event::Deliver { dir, .. } => Some(dir.1),
         Event::Mend(Mend::Resume { machine }) => Some(*machine),

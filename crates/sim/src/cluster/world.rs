@@ -20,6 +20,12 @@ pub struct Sometimes {
     pub votes_lost: u64,
     /// Entries were read from files for a follower that was behind.
     pub read_for_followers: u64,
+    /// Replicas were brought up from a checkpoint.
+    pub installed: u64,
+    /// The metadata's among them.
+    pub installed_metadata: u64,
+    /// That went on after an interruption.
+    pub install_resumed: u64,
     /// A group's replica fell asleep.
     pub slept: u64,
     /// And woke.
@@ -28,10 +34,22 @@ pub struct Sometimes {
     pub given_up: u64,
     /// A process ended by itself because its disk failed.
     pub fenced: u64,
+    /// Partitions got the replicas that were wanted instead of others.
+    pub moved: u64,
+    /// Replicas that were wanted no more were removed.
+    pub replicas_gone: u64,
+    /// Moves that were taken back on their way.
+    pub cancelled: u64,
     /// Messages that found no connection or no room.
     pub dropped: u64,
     /// Messages that arrived.
     pub delivered: u64,
+    /// Nodes that were no founders joined.
+    pub joined: u64,
+    /// The metadata's voters became more, as their leader saw it.
+    pub voters_added: u64,
+    /// Or fewer.
+    pub voters_removed: u64,
 }
 
 impl Sometimes {
@@ -41,12 +59,21 @@ impl Sometimes {
         self.tails_given_up += o.tails_given_up;
         self.votes_lost += o.votes_lost;
         self.read_for_followers += o.read_for_followers;
+        self.installed += o.installed;
+        self.installed_metadata += o.installed_metadata;
+        self.install_resumed += o.install_resumed;
         self.slept += o.slept;
         self.woke += o.woke;
         self.given_up += o.given_up;
         self.fenced += o.fenced;
+        self.moved += o.moved;
+        self.replicas_gone += o.replicas_gone;
+        self.cancelled += o.cancelled;
         self.dropped += o.dropped;
         self.delivered += o.delivered;
+        self.joined += o.joined;
+        self.voters_added += o.voters_added;
+        self.voters_removed += o.voters_removed;
     }
 }
 
@@ -84,12 +111,12 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(
         seed: u64,
-        nodes: usize,
+        (nodes, founders): (usize, usize),
         configs: &BTreeMap<String, String>,
         latency: Latency,
     ) -> World {
         World {
-            machines: (0..nodes).map(|place| Machine::new(place, nodes, seed, configs.clone())).collect(),
+            machines: (0..nodes).map(|place| Machine::new(place, founders, seed, configs.clone())).collect(),
             net: Network::new(nodes, latency),
             queue: Queue::default(),
             rng: Rng::new(seed, 1),
@@ -152,7 +179,11 @@ impl World {
     pub(crate) fn is_idle(&self, event: &Event) -> bool {
         match event {
             Event::Turn { machine, at } => self.machines[*machine].turn_at != Some(*at),
-            Event::Connect { .. } | Event::Look | Event::Client(_) | Event::Patience { .. } => true,
+            Event::Connect { .. }
+            | Event::Find { .. }
+            | Event::Look
+            | Event::Client(_)
+            | Event::Patience { .. } => true,
             _ => false,
         }
     }
@@ -260,7 +291,11 @@ impl World {
     fn send(&mut self, from: usize, to: usize, said: PeerOut) {
         let kind = match said {
             PeerOut::Heartbeat(_) | PeerOut::Leaders(_) => LinkKind::Liveness,
-            PeerOut::Raft { .. } | PeerOut::Propose { .. } | PeerOut::Proposed { .. } => LinkKind::Data,
+            PeerOut::Raft { .. }
+            | PeerOut::Propose { .. }
+            | PeerOut::Proposed { .. }
+            | PeerOut::Install { .. }
+            | PeerOut::HandOver { .. } => LinkKind::Data,
         };
         let table = matches!(said, PeerOut::Leaders(_));
         let said = match network::encode(said) {
@@ -377,6 +412,8 @@ impl World {
         self.trace.add(format_args!("start {m}.{}", self.machines[m].life));
         self.carry_out(m);
         self.turn_by(m, self.t);
+        let after = self.some(300 * MS);
+        self.later(after, Event::Find { machine: m });
         for other in (0..self.machines.len()).filter(|n| *n != m) {
             KINDS.into_iter().for_each(|kind| self.connect_soon(m, other, kind));
         }
@@ -419,5 +456,7 @@ fn name_of(said: &PeerOut) -> &'static str {
         PeerOut::Leaders(_) => "leaders",
         PeerOut::Propose { .. } => "propose",
         PeerOut::Proposed { .. } => "proposed",
+        PeerOut::Install { .. } => "install",
+        PeerOut::HandOver { .. } => "hand over",
     }
 }

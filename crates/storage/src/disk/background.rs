@@ -6,7 +6,7 @@ use crate::disk_op::{Completion, DiskError, DiskErrorKind, OpToken};
 use bytes::Bytes;
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -30,7 +30,9 @@ const AT_ONCE: usize = 256;
 
 pub(super) enum Job {
     Put { path: String, bytes: Bytes, token: OpToken, durable: bool },
-    RemoveDir(String),
+    PutAt { path: String, pos: u64, bytes: Bytes, token: OpToken },
+    SyncDir { path: String, token: OpToken },
+    RemoveDir(String, OpToken),
     Recycle(String),
     Unlink(String),
     FillPool,
@@ -77,6 +79,41 @@ fn put(shared: &Shared, path: &str, bytes: &Bytes, durable: bool) -> Result<(), 
     }
     made.extend(full.parent().map(Path::to_path_buf));
     made.iter().try_for_each(|dir| shared.sync_dir(dir))
+}
+
+/// Writes into a file that nobody else writes; whoever put it there reads it back before it is relied on.
+fn put_at(shared: &Shared, path: &str, pos: u64, bytes: &Bytes) -> Result<(), DiskError> {
+    let full = shared.path(path);
+    let error = |what: &str, e: &std::io::Error| io_error(what, path, e);
+    if let Some(dir) = full.parent().filter(|d| !d.exists()) {
+        std::fs::create_dir_all(dir).map_err(|e| error("create the directory of", &e))?;
+    }
+    let file = File::options().write(true).create(true).truncate(false).open(&full);
+    let written = file.and_then(|file| file.write_all_at(bytes, pos));
+    shared.count_written(bytes.len() as u64);
+    written.map_err(|e| error("write", &e))
+}
+
+/// Every file of a directory, its own name and those in it.
+fn sync_all(shared: &Shared, path: &str) -> Result<(), DiskError> {
+    let full = shared.path(path);
+    let error = |what: &str, e: &std::io::Error| io_error(what, path, e);
+    for entry in std::fs::read_dir(&full).map_err(|e| error("list", &e))? {
+        let file = entry.map_err(|e| error("list", &e))?.path();
+        File::open(file).and_then(|file| file.sync_data()).map_err(|e| error("sync a file of", &e))?;
+    }
+    full.ancestors().take_while(|d| d.starts_with(shared.root())).try_for_each(|dir| shared.sync_dir(dir))
+}
+
+/// Removes a directory so that a power cut does not bring it back.
+fn remove_dir(shared: &Shared, path: &str) -> Result<(), DiskError> {
+    let full = shared.path(path);
+    match std::fs::remove_dir_all(&full) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(io_error("remove", path, &e)),
+    }
+    full.parent().map_or(Ok(()), |above| shared.sync_dir(above))
 }
 
 /// Makes a used file as long as those of the pool.
@@ -164,16 +201,34 @@ impl Background {
     fn carry_out(&mut self, job: Job) {
         match job {
             Job::Put { .. } => job.put(&self.shared, &self.sink),
-            Job::RemoveDir(path) => {
+            Job::PutAt { path, pos, bytes, token } => {
+                let result = self.shared.check().and_then(|()| put_at(&self.shared, &path, pos, &bytes));
+                self.put_done(token, result);
+            }
+            Job::SyncDir { path, token } => {
+                let result = self.shared.check().and_then(|()| sync_all(&self.shared, &path));
+                self.put_done(token, result);
+            }
+            Job::RemoveDir(path, token) => {
                 self.shared.maps().remove_below(&format!("{path}/"));
                 self.shared.readers().remove_below(&format!("{path}/"));
                 // What is left is an orphan directory of a deleted group.
-                let _ = std::fs::remove_dir_all(self.shared.path(&path));
+                let result = remove_dir(&self.shared, &path);
+                guard(&self.sink)(Completion::Removed { token, result });
             }
             Job::Recycle(path) => self.recycle(&path),
             Job::Unlink(path) => _ = std::fs::remove_file(self.shared.path(&path)),
             Job::FillPool => self.wanted = true,
         }
+    }
+
+    fn put_done(&self, token: OpToken, result: Result<(), DiskError>) {
+        if let Err(error) = &result
+            && error.kind == DiskErrorKind::Io
+        {
+            self.shared.fail(error);
+        }
+        guard(&self.sink)(Completion::Put { token, result });
     }
 
     /// Whether the pool may have one file more than it has, where it is to have `most` bytes.

@@ -2,6 +2,7 @@
 use super::Sink;
 use super::shared::{Shared, guard, io_error};
 use crate::disk_op::{Completion, DiskError, DiskErrorKind, DiskRead, OpToken};
+use crate::install::{AsideJob, look};
 use crate::read::{ExtractError, Extracted, FileRange, read_range};
 use crate::recovery::{RecoverJob, recover};
 use bytes::Bytes;
@@ -14,17 +15,22 @@ use std::sync::{Arc, Mutex, mpsc};
 /// Bytes read at once: with what is done to them they stay in the cache of one core.
 const STEP: usize = 128 << 10;
 
+/// What is read beside everything else.
+pub(super) enum ReadJob {
+    Recover(Box<RecoverJob>),
+    Look(Box<AsideJob>),
+}
+
 /// Recovers groups until the disk closes.
-pub(super) fn recoveries(
-    jobs: &Mutex<mpsc::Receiver<(OpToken, Box<RecoverJob>)>>,
-    shared: &Shared,
-    sink: &Sink,
-) {
+pub(super) fn recoveries(jobs: &Mutex<mpsc::Receiver<(OpToken, ReadJob)>>, shared: &Shared, sink: &Sink) {
     loop {
         let job = guard(jobs).recv();
         let Ok((token, job)) = job else { return };
-        let result = Box::new(recover(&job, shared));
-        guard(sink)(Completion::Recovered { token, result });
+        let done = match job {
+            ReadJob::Recover(job) => Completion::Recovered { token, result: Box::new(recover(&job, shared)) },
+            ReadJob::Look(job) => Completion::Looked { token, result: Box::new(look(&job, shared)) },
+        };
+        guard(sink)(done);
     }
 }
 

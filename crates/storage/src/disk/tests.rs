@@ -426,7 +426,7 @@ fn a_group_that_is_deleted_during_its_first_sync_fences_nothing() {
         disk.submit(DiskOp::Sync { files: vec![file], token: OpToken(n), behind: false });
         disk.submit(DiskOp::Close { file });
         disk.submit(DiskOp::Remove { paths: vec![path], recycle: true });
-        disk.submit(DiskOp::RemoveDir { path: dir });
+        disk.submit(DiskOp::RemoveDir { path: dir, token: OpToken(1_000 + n) });
         let synced = |c| if let Completion::Synced { result, .. } = c { Some(result) } else { None };
         let done = std::iter::from_fn(|| completions.recv_timeout(PATIENCE).ok());
         done.filter_map(synced).next().unwrap().unwrap();

@@ -1,10 +1,10 @@
 //! The writer: operations in the order in which they were submitted.
 use super::background::Job;
+use super::reader::ReadJob;
 use super::shared::{POOL, Shared, TRASH, guard, io_error};
 use super::syncer::SyncJob;
 use super::{DiskOptions, Sink};
 use crate::disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, FileId, FileSource, OpToken};
-use crate::recovery::RecoverJob;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -62,7 +62,7 @@ pub(super) struct Out {
     pub(super) sync_jobs: mpsc::Sender<SyncJob>,
     pub(super) flush_jobs: mpsc::Sender<SyncJob>,
     pub(super) background_jobs: mpsc::Sender<Job>,
-    pub(super) recoveries: mpsc::Sender<(OpToken, Box<RecoverJob>)>,
+    pub(super) recoveries: mpsc::Sender<(OpToken, ReadJob)>,
 }
 
 pub(super) struct Writer {
@@ -141,14 +141,19 @@ impl Writer {
                     _ => self.background(job),
                 }
             }
+            DiskOp::PutAt { path, pos, bytes, token } => {
+                self.background(Job::PutAt { path, pos, bytes, token })
+            }
+            DiskOp::SyncDir { path, token } => self.background(Job::SyncDir { path, token }),
+            DiskOp::Look { job, token } => _ = self.out.recoveries.send((token, ReadJob::Look(job))),
             DiskOp::Remove { paths, recycle } => paths.iter().for_each(|path| self.remove(path, recycle)),
             DiskOp::Cut { path, len } => {
                 let result = self.cut(&path, len);
                 self.note(result);
             }
             DiskOp::SpendReserve => self.spend_reserve(),
-            DiskOp::RemoveDir { path } => self.background(Job::RemoveDir(path)),
-            DiskOp::Recover { job, token } => _ = self.out.recoveries.send((token, job)),
+            DiskOp::RemoveDir { path, token } => self.background(Job::RemoveDir(path, token)),
+            DiskOp::Recover { job, token } => _ = self.out.recoveries.send((token, ReadJob::Recover(job))),
         }
     }
 

@@ -49,6 +49,8 @@ fn all_come_back(rig: &Rig) {
             let entries = &found.entries;
             assert_eq!(entries[..], rig.history[low as usize - 2..][..entries.len()], "[{low}, {high})");
             assert!(!entries.is_empty() && entries.len() as u64 <= high - low && found.batches.is_empty());
+            let near = rig.log.as_ref().unwrap().entries_in_memory(low, high, max);
+            assert_eq!(near[..], rig.history[low as usize - 2..][..near.len()], "in memory [{low}, {high})");
             let bytes: usize = entries.iter().map(size).sum();
             assert!(entries.len() == 1 || bytes <= max, "{bytes} of {max}");
             assert!(rig.log.as_ref().unwrap().holds(entries));

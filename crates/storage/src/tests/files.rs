@@ -158,6 +158,7 @@ fn a_deleted_group_leaves_nothing_and_is_forgotten() {
     let log = rig.log.take().unwrap();
     log.delete(rig.dir.fx());
     rig.dir.forget(KEY);
+    rig.dir.remove(KEY);
     rig.settle();
     assert!(rig.disk.names().iter().all(|n| !n.starts_with("groups/")), "{:?}", rig.disk.names());
     assert!(rig.try_recover().unwrap().is_none());

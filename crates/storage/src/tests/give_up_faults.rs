@@ -103,6 +103,7 @@ fn a_group_that_is_deleted_while_it_waits_is_gone() {
     let log = rig.log.take().unwrap();
     log.delete(rig.dir.fx());
     rig.dir.forget(KEY);
+    rig.dir.remove(KEY);
     rig.settle();
     assert_eq!((lowered(&rig), rig.dir.idle()), (0, true));
     assert!(rig.disk.names().iter().all(|n| !n.starts_with("groups/")));

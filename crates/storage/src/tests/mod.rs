@@ -7,6 +7,7 @@ mod flush;
 mod full;
 mod give_up;
 mod give_up_faults;
+mod install;
 mod random;
 mod rig;
 mod state;

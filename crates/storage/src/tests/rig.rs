@@ -150,6 +150,8 @@ impl Rig {
     pub(super) fn append_entry(&mut self, head: EntryHead, payload: Bytes, timestamp: i64) {
         let log = self.log.as_mut().unwrap();
         log.append(self.now, &head, payload.clone(), timestamp, self.dir.fx());
+        // As groups of topics that may be relaxed do from their first entry on.
+        self.dir.relax(log.key());
         self.dir.dirty(log, self.relaxed, head.kind == EntryKind::Data);
         self.history.push((head, payload));
     }

@@ -28,15 +28,24 @@ pub enum ApiKey {
     OffsetForLeaderEpoch = 23,
     DescribeConfigs = 32,
     AlterConfigs = 33,
+    AlterReplicaLogDirs = 34,
     DescribeLogDirs = 35,
     CreatePartitions = 37,
     DeleteGroups = 42,
+    ElectLeaders = 43,
     IncrementalAlterConfigs = 44,
+    AlterPartitionReassignments = 45,
+    ListPartitionReassignments = 46,
     OffsetDelete = 47,
+    DescribeQuorum = 55,
+    UpdateFeatures = 57,
     DescribeCluster = 60,
     DescribeProducers = 61,
+    UnregisterBroker = 64,
     ListConfigResources = 74,
     DescribeTopicPartitions = 75,
+    AddRaftVoter = 80,
+    RemoveRaftVoter = 81,
 }
 
 pub(crate) const APIS: &[Api] = &[
@@ -153,6 +162,14 @@ pub(crate) const APIS: &[Api] = &[
         flexible_from: 2,
     },
     Api {
+        key: ApiKey::AlterReplicaLogDirs,
+        name: "AlterReplicaLogDirs",
+        min: 0,
+        max: 2,
+        advertised_min: 0,
+        flexible_from: 2,
+    },
+    Api {
         key: ApiKey::DescribeLogDirs,
         name: "DescribeLogDirs",
         min: 0,
@@ -177,6 +194,14 @@ pub(crate) const APIS: &[Api] = &[
         flexible_from: 2,
     },
     Api {
+        key: ApiKey::ElectLeaders,
+        name: "ElectLeaders",
+        min: 0,
+        max: 2,
+        advertised_min: 0,
+        flexible_from: 2,
+    },
+    Api {
         key: ApiKey::IncrementalAlterConfigs,
         name: "IncrementalAlterConfigs",
         min: 0,
@@ -185,12 +210,44 @@ pub(crate) const APIS: &[Api] = &[
         flexible_from: 1,
     },
     Api {
+        key: ApiKey::AlterPartitionReassignments,
+        name: "AlterPartitionReassignments",
+        min: 0,
+        max: 1,
+        advertised_min: 0,
+        flexible_from: 0,
+    },
+    Api {
+        key: ApiKey::ListPartitionReassignments,
+        name: "ListPartitionReassignments",
+        min: 0,
+        max: 0,
+        advertised_min: 0,
+        flexible_from: 0,
+    },
+    Api {
         key: ApiKey::OffsetDelete,
         name: "OffsetDelete",
         min: 0,
         max: 0,
         advertised_min: 0,
         flexible_from: i16::MAX,
+    },
+    Api {
+        key: ApiKey::DescribeQuorum,
+        name: "DescribeQuorum",
+        min: 0,
+        max: 2,
+        advertised_min: 0,
+        flexible_from: 0,
+    },
+    Api {
+        key: ApiKey::UpdateFeatures,
+        name: "UpdateFeatures",
+        min: 0,
+        max: 2,
+        advertised_min: 0,
+        flexible_from: 0,
     },
     Api {
         key: ApiKey::DescribeCluster,
@@ -209,6 +266,14 @@ pub(crate) const APIS: &[Api] = &[
         flexible_from: 0,
     },
     Api {
+        key: ApiKey::UnregisterBroker,
+        name: "UnregisterBroker",
+        min: 0,
+        max: 0,
+        advertised_min: 0,
+        flexible_from: 0,
+    },
+    Api {
         key: ApiKey::ListConfigResources,
         name: "ListConfigResources",
         min: 0,
@@ -219,6 +284,22 @@ pub(crate) const APIS: &[Api] = &[
     Api {
         key: ApiKey::DescribeTopicPartitions,
         name: "DescribeTopicPartitions",
+        min: 0,
+        max: 0,
+        advertised_min: 0,
+        flexible_from: 0,
+    },
+    Api {
+        key: ApiKey::AddRaftVoter,
+        name: "AddRaftVoter",
+        min: 0,
+        max: 1,
+        advertised_min: 0,
+        flexible_from: 0,
+    },
+    Api {
+        key: ApiKey::RemoveRaftVoter,
+        name: "RemoveRaftVoter",
         min: 0,
         max: 0,
         advertised_min: 0,
@@ -250,15 +331,24 @@ pub enum Request {
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest),
     DescribeConfigs(DescribeConfigsRequest),
     AlterConfigs(AlterConfigsRequest),
+    AlterReplicaLogDirs(AlterReplicaLogDirsRequest),
     DescribeLogDirs(DescribeLogDirsRequest),
     CreatePartitions(CreatePartitionsRequest),
     DeleteGroups(DeleteGroupsRequest),
+    ElectLeaders(ElectLeadersRequest),
     IncrementalAlterConfigs(IncrementalAlterConfigsRequest),
+    AlterPartitionReassignments(AlterPartitionReassignmentsRequest),
+    ListPartitionReassignments(ListPartitionReassignmentsRequest),
     OffsetDelete(OffsetDeleteRequest),
+    DescribeQuorum(DescribeQuorumRequest),
+    UpdateFeatures(UpdateFeaturesRequest),
     DescribeCluster(DescribeClusterRequest),
     DescribeProducers(DescribeProducersRequest),
+    UnregisterBroker(UnregisterBrokerRequest),
     ListConfigResources(ListConfigResourcesRequest),
     DescribeTopicPartitions(DescribeTopicPartitionsRequest),
+    AddRaftVoter(AddRaftVoterRequest),
+    RemoveRaftVoter(RemoveRaftVoterRequest),
 }
 
 impl Request {
@@ -286,15 +376,24 @@ impl Request {
             Request::OffsetForLeaderEpoch(_) => ApiKey::OffsetForLeaderEpoch,
             Request::DescribeConfigs(_) => ApiKey::DescribeConfigs,
             Request::AlterConfigs(_) => ApiKey::AlterConfigs,
+            Request::AlterReplicaLogDirs(_) => ApiKey::AlterReplicaLogDirs,
             Request::DescribeLogDirs(_) => ApiKey::DescribeLogDirs,
             Request::CreatePartitions(_) => ApiKey::CreatePartitions,
             Request::DeleteGroups(_) => ApiKey::DeleteGroups,
+            Request::ElectLeaders(_) => ApiKey::ElectLeaders,
             Request::IncrementalAlterConfigs(_) => ApiKey::IncrementalAlterConfigs,
+            Request::AlterPartitionReassignments(_) => ApiKey::AlterPartitionReassignments,
+            Request::ListPartitionReassignments(_) => ApiKey::ListPartitionReassignments,
             Request::OffsetDelete(_) => ApiKey::OffsetDelete,
+            Request::DescribeQuorum(_) => ApiKey::DescribeQuorum,
+            Request::UpdateFeatures(_) => ApiKey::UpdateFeatures,
             Request::DescribeCluster(_) => ApiKey::DescribeCluster,
             Request::DescribeProducers(_) => ApiKey::DescribeProducers,
+            Request::UnregisterBroker(_) => ApiKey::UnregisterBroker,
             Request::ListConfigResources(_) => ApiKey::ListConfigResources,
             Request::DescribeTopicPartitions(_) => ApiKey::DescribeTopicPartitions,
+            Request::AddRaftVoter(_) => ApiKey::AddRaftVoter,
+            Request::RemoveRaftVoter(_) => ApiKey::RemoveRaftVoter,
         }
     }
 
@@ -325,15 +424,28 @@ impl Request {
             ApiKey::OffsetForLeaderEpoch => read(reader, version).map(Request::OffsetForLeaderEpoch),
             ApiKey::DescribeConfigs => read(reader, version).map(Request::DescribeConfigs),
             ApiKey::AlterConfigs => read(reader, version).map(Request::AlterConfigs),
+            ApiKey::AlterReplicaLogDirs => read(reader, version).map(Request::AlterReplicaLogDirs),
             ApiKey::DescribeLogDirs => read(reader, version).map(Request::DescribeLogDirs),
             ApiKey::CreatePartitions => read(reader, version).map(Request::CreatePartitions),
             ApiKey::DeleteGroups => read(reader, version).map(Request::DeleteGroups),
+            ApiKey::ElectLeaders => read(reader, version).map(Request::ElectLeaders),
             ApiKey::IncrementalAlterConfigs => read(reader, version).map(Request::IncrementalAlterConfigs),
+            ApiKey::AlterPartitionReassignments => {
+                read(reader, version).map(Request::AlterPartitionReassignments)
+            }
+            ApiKey::ListPartitionReassignments => {
+                read(reader, version).map(Request::ListPartitionReassignments)
+            }
             ApiKey::OffsetDelete => read(reader, version).map(Request::OffsetDelete),
+            ApiKey::DescribeQuorum => read(reader, version).map(Request::DescribeQuorum),
+            ApiKey::UpdateFeatures => read(reader, version).map(Request::UpdateFeatures),
             ApiKey::DescribeCluster => read(reader, version).map(Request::DescribeCluster),
             ApiKey::DescribeProducers => read(reader, version).map(Request::DescribeProducers),
+            ApiKey::UnregisterBroker => read(reader, version).map(Request::UnregisterBroker),
             ApiKey::ListConfigResources => read(reader, version).map(Request::ListConfigResources),
             ApiKey::DescribeTopicPartitions => read(reader, version).map(Request::DescribeTopicPartitions),
+            ApiKey::AddRaftVoter => read(reader, version).map(Request::AddRaftVoter),
+            ApiKey::RemoveRaftVoter => read(reader, version).map(Request::RemoveRaftVoter),
         }
     }
 
@@ -365,15 +477,24 @@ impl Request {
             Request::OffsetForLeaderEpoch(body) => write(body, writer, version),
             Request::DescribeConfigs(body) => write(body, writer, version),
             Request::AlterConfigs(body) => write(body, writer, version),
+            Request::AlterReplicaLogDirs(body) => write(body, writer, version),
             Request::DescribeLogDirs(body) => write(body, writer, version),
             Request::CreatePartitions(body) => write(body, writer, version),
             Request::DeleteGroups(body) => write(body, writer, version),
+            Request::ElectLeaders(body) => write(body, writer, version),
             Request::IncrementalAlterConfigs(body) => write(body, writer, version),
+            Request::AlterPartitionReassignments(body) => write(body, writer, version),
+            Request::ListPartitionReassignments(body) => write(body, writer, version),
             Request::OffsetDelete(body) => write(body, writer, version),
+            Request::DescribeQuorum(body) => write(body, writer, version),
+            Request::UpdateFeatures(body) => write(body, writer, version),
             Request::DescribeCluster(body) => write(body, writer, version),
             Request::DescribeProducers(body) => write(body, writer, version),
+            Request::UnregisterBroker(body) => write(body, writer, version),
             Request::ListConfigResources(body) => write(body, writer, version),
             Request::DescribeTopicPartitions(body) => write(body, writer, version),
+            Request::AddRaftVoter(body) => write(body, writer, version),
+            Request::RemoveRaftVoter(body) => write(body, writer, version),
         }
     }
 }
@@ -483,6 +604,11 @@ impl From<AlterConfigsRequest> for Request {
         Request::AlterConfigs(body)
     }
 }
+impl From<AlterReplicaLogDirsRequest> for Request {
+    fn from(body: AlterReplicaLogDirsRequest) -> Self {
+        Request::AlterReplicaLogDirs(body)
+    }
+}
 impl From<DescribeLogDirsRequest> for Request {
     fn from(body: DescribeLogDirsRequest) -> Self {
         Request::DescribeLogDirs(body)
@@ -498,14 +624,39 @@ impl From<DeleteGroupsRequest> for Request {
         Request::DeleteGroups(body)
     }
 }
+impl From<ElectLeadersRequest> for Request {
+    fn from(body: ElectLeadersRequest) -> Self {
+        Request::ElectLeaders(body)
+    }
+}
 impl From<IncrementalAlterConfigsRequest> for Request {
     fn from(body: IncrementalAlterConfigsRequest) -> Self {
         Request::IncrementalAlterConfigs(body)
     }
 }
+impl From<AlterPartitionReassignmentsRequest> for Request {
+    fn from(body: AlterPartitionReassignmentsRequest) -> Self {
+        Request::AlterPartitionReassignments(body)
+    }
+}
+impl From<ListPartitionReassignmentsRequest> for Request {
+    fn from(body: ListPartitionReassignmentsRequest) -> Self {
+        Request::ListPartitionReassignments(body)
+    }
+}
 impl From<OffsetDeleteRequest> for Request {
     fn from(body: OffsetDeleteRequest) -> Self {
         Request::OffsetDelete(body)
+    }
+}
+impl From<DescribeQuorumRequest> for Request {
+    fn from(body: DescribeQuorumRequest) -> Self {
+        Request::DescribeQuorum(body)
+    }
+}
+impl From<UpdateFeaturesRequest> for Request {
+    fn from(body: UpdateFeaturesRequest) -> Self {
+        Request::UpdateFeatures(body)
     }
 }
 impl From<DescribeClusterRequest> for Request {
@@ -518,6 +669,11 @@ impl From<DescribeProducersRequest> for Request {
         Request::DescribeProducers(body)
     }
 }
+impl From<UnregisterBrokerRequest> for Request {
+    fn from(body: UnregisterBrokerRequest) -> Self {
+        Request::UnregisterBroker(body)
+    }
+}
 impl From<ListConfigResourcesRequest> for Request {
     fn from(body: ListConfigResourcesRequest) -> Self {
         Request::ListConfigResources(body)
@@ -526,6 +682,16 @@ impl From<ListConfigResourcesRequest> for Request {
 impl From<DescribeTopicPartitionsRequest> for Request {
     fn from(body: DescribeTopicPartitionsRequest) -> Self {
         Request::DescribeTopicPartitions(body)
+    }
+}
+impl From<AddRaftVoterRequest> for Request {
+    fn from(body: AddRaftVoterRequest) -> Self {
+        Request::AddRaftVoter(body)
+    }
+}
+impl From<RemoveRaftVoterRequest> for Request {
+    fn from(body: RemoveRaftVoterRequest) -> Self {
+        Request::RemoveRaftVoter(body)
     }
 }
 
@@ -553,15 +719,24 @@ pub enum ResponseBody {
     OffsetForLeaderEpoch(OffsetForLeaderEpochResponse),
     DescribeConfigs(DescribeConfigsResponse),
     AlterConfigs(AlterConfigsResponse),
+    AlterReplicaLogDirs(AlterReplicaLogDirsResponse),
     DescribeLogDirs(DescribeLogDirsResponse),
     CreatePartitions(CreatePartitionsResponse),
     DeleteGroups(DeleteGroupsResponse),
+    ElectLeaders(ElectLeadersResponse),
     IncrementalAlterConfigs(IncrementalAlterConfigsResponse),
+    AlterPartitionReassignments(AlterPartitionReassignmentsResponse),
+    ListPartitionReassignments(ListPartitionReassignmentsResponse),
     OffsetDelete(OffsetDeleteResponse),
+    DescribeQuorum(DescribeQuorumResponse),
+    UpdateFeatures(UpdateFeaturesResponse),
     DescribeCluster(DescribeClusterResponse),
     DescribeProducers(DescribeProducersResponse),
+    UnregisterBroker(UnregisterBrokerResponse),
     ListConfigResources(ListConfigResourcesResponse),
     DescribeTopicPartitions(DescribeTopicPartitionsResponse),
+    AddRaftVoter(AddRaftVoterResponse),
+    RemoveRaftVoter(RemoveRaftVoterResponse),
 }
 
 impl ResponseBody {
@@ -589,15 +764,24 @@ impl ResponseBody {
             ResponseBody::OffsetForLeaderEpoch(_) => ApiKey::OffsetForLeaderEpoch,
             ResponseBody::DescribeConfigs(_) => ApiKey::DescribeConfigs,
             ResponseBody::AlterConfigs(_) => ApiKey::AlterConfigs,
+            ResponseBody::AlterReplicaLogDirs(_) => ApiKey::AlterReplicaLogDirs,
             ResponseBody::DescribeLogDirs(_) => ApiKey::DescribeLogDirs,
             ResponseBody::CreatePartitions(_) => ApiKey::CreatePartitions,
             ResponseBody::DeleteGroups(_) => ApiKey::DeleteGroups,
+            ResponseBody::ElectLeaders(_) => ApiKey::ElectLeaders,
             ResponseBody::IncrementalAlterConfigs(_) => ApiKey::IncrementalAlterConfigs,
+            ResponseBody::AlterPartitionReassignments(_) => ApiKey::AlterPartitionReassignments,
+            ResponseBody::ListPartitionReassignments(_) => ApiKey::ListPartitionReassignments,
             ResponseBody::OffsetDelete(_) => ApiKey::OffsetDelete,
+            ResponseBody::DescribeQuorum(_) => ApiKey::DescribeQuorum,
+            ResponseBody::UpdateFeatures(_) => ApiKey::UpdateFeatures,
             ResponseBody::DescribeCluster(_) => ApiKey::DescribeCluster,
             ResponseBody::DescribeProducers(_) => ApiKey::DescribeProducers,
+            ResponseBody::UnregisterBroker(_) => ApiKey::UnregisterBroker,
             ResponseBody::ListConfigResources(_) => ApiKey::ListConfigResources,
             ResponseBody::DescribeTopicPartitions(_) => ApiKey::DescribeTopicPartitions,
+            ResponseBody::AddRaftVoter(_) => ApiKey::AddRaftVoter,
+            ResponseBody::RemoveRaftVoter(_) => ApiKey::RemoveRaftVoter,
         }
     }
 
@@ -628,19 +812,32 @@ impl ResponseBody {
             ApiKey::OffsetForLeaderEpoch => read(reader, version).map(ResponseBody::OffsetForLeaderEpoch),
             ApiKey::DescribeConfigs => read(reader, version).map(ResponseBody::DescribeConfigs),
             ApiKey::AlterConfigs => read(reader, version).map(ResponseBody::AlterConfigs),
+            ApiKey::AlterReplicaLogDirs => read(reader, version).map(ResponseBody::AlterReplicaLogDirs),
             ApiKey::DescribeLogDirs => read(reader, version).map(ResponseBody::DescribeLogDirs),
             ApiKey::CreatePartitions => read(reader, version).map(ResponseBody::CreatePartitions),
             ApiKey::DeleteGroups => read(reader, version).map(ResponseBody::DeleteGroups),
+            ApiKey::ElectLeaders => read(reader, version).map(ResponseBody::ElectLeaders),
             ApiKey::IncrementalAlterConfigs => {
                 read(reader, version).map(ResponseBody::IncrementalAlterConfigs)
             }
+            ApiKey::AlterPartitionReassignments => {
+                read(reader, version).map(ResponseBody::AlterPartitionReassignments)
+            }
+            ApiKey::ListPartitionReassignments => {
+                read(reader, version).map(ResponseBody::ListPartitionReassignments)
+            }
             ApiKey::OffsetDelete => read(reader, version).map(ResponseBody::OffsetDelete),
+            ApiKey::DescribeQuorum => read(reader, version).map(ResponseBody::DescribeQuorum),
+            ApiKey::UpdateFeatures => read(reader, version).map(ResponseBody::UpdateFeatures),
             ApiKey::DescribeCluster => read(reader, version).map(ResponseBody::DescribeCluster),
             ApiKey::DescribeProducers => read(reader, version).map(ResponseBody::DescribeProducers),
+            ApiKey::UnregisterBroker => read(reader, version).map(ResponseBody::UnregisterBroker),
             ApiKey::ListConfigResources => read(reader, version).map(ResponseBody::ListConfigResources),
             ApiKey::DescribeTopicPartitions => {
                 read(reader, version).map(ResponseBody::DescribeTopicPartitions)
             }
+            ApiKey::AddRaftVoter => read(reader, version).map(ResponseBody::AddRaftVoter),
+            ApiKey::RemoveRaftVoter => read(reader, version).map(ResponseBody::RemoveRaftVoter),
         }
     }
 
@@ -672,15 +869,24 @@ impl ResponseBody {
             ResponseBody::OffsetForLeaderEpoch(body) => write(body, writer, version),
             ResponseBody::DescribeConfigs(body) => write(body, writer, version),
             ResponseBody::AlterConfigs(body) => write(body, writer, version),
+            ResponseBody::AlterReplicaLogDirs(body) => write(body, writer, version),
             ResponseBody::DescribeLogDirs(body) => write(body, writer, version),
             ResponseBody::CreatePartitions(body) => write(body, writer, version),
             ResponseBody::DeleteGroups(body) => write(body, writer, version),
+            ResponseBody::ElectLeaders(body) => write(body, writer, version),
             ResponseBody::IncrementalAlterConfigs(body) => write(body, writer, version),
+            ResponseBody::AlterPartitionReassignments(body) => write(body, writer, version),
+            ResponseBody::ListPartitionReassignments(body) => write(body, writer, version),
             ResponseBody::OffsetDelete(body) => write(body, writer, version),
+            ResponseBody::DescribeQuorum(body) => write(body, writer, version),
+            ResponseBody::UpdateFeatures(body) => write(body, writer, version),
             ResponseBody::DescribeCluster(body) => write(body, writer, version),
             ResponseBody::DescribeProducers(body) => write(body, writer, version),
+            ResponseBody::UnregisterBroker(body) => write(body, writer, version),
             ResponseBody::ListConfigResources(body) => write(body, writer, version),
             ResponseBody::DescribeTopicPartitions(body) => write(body, writer, version),
+            ResponseBody::AddRaftVoter(body) => write(body, writer, version),
+            ResponseBody::RemoveRaftVoter(body) => write(body, writer, version),
         }
     }
 }
@@ -790,6 +996,11 @@ impl From<AlterConfigsResponse> for ResponseBody {
         ResponseBody::AlterConfigs(body)
     }
 }
+impl From<AlterReplicaLogDirsResponse> for ResponseBody {
+    fn from(body: AlterReplicaLogDirsResponse) -> Self {
+        ResponseBody::AlterReplicaLogDirs(body)
+    }
+}
 impl From<DescribeLogDirsResponse> for ResponseBody {
     fn from(body: DescribeLogDirsResponse) -> Self {
         ResponseBody::DescribeLogDirs(body)
@@ -805,14 +1016,39 @@ impl From<DeleteGroupsResponse> for ResponseBody {
         ResponseBody::DeleteGroups(body)
     }
 }
+impl From<ElectLeadersResponse> for ResponseBody {
+    fn from(body: ElectLeadersResponse) -> Self {
+        ResponseBody::ElectLeaders(body)
+    }
+}
 impl From<IncrementalAlterConfigsResponse> for ResponseBody {
     fn from(body: IncrementalAlterConfigsResponse) -> Self {
         ResponseBody::IncrementalAlterConfigs(body)
     }
 }
+impl From<AlterPartitionReassignmentsResponse> for ResponseBody {
+    fn from(body: AlterPartitionReassignmentsResponse) -> Self {
+        ResponseBody::AlterPartitionReassignments(body)
+    }
+}
+impl From<ListPartitionReassignmentsResponse> for ResponseBody {
+    fn from(body: ListPartitionReassignmentsResponse) -> Self {
+        ResponseBody::ListPartitionReassignments(body)
+    }
+}
 impl From<OffsetDeleteResponse> for ResponseBody {
     fn from(body: OffsetDeleteResponse) -> Self {
         ResponseBody::OffsetDelete(body)
+    }
+}
+impl From<DescribeQuorumResponse> for ResponseBody {
+    fn from(body: DescribeQuorumResponse) -> Self {
+        ResponseBody::DescribeQuorum(body)
+    }
+}
+impl From<UpdateFeaturesResponse> for ResponseBody {
+    fn from(body: UpdateFeaturesResponse) -> Self {
+        ResponseBody::UpdateFeatures(body)
     }
 }
 impl From<DescribeClusterResponse> for ResponseBody {
@@ -825,6 +1061,11 @@ impl From<DescribeProducersResponse> for ResponseBody {
         ResponseBody::DescribeProducers(body)
     }
 }
+impl From<UnregisterBrokerResponse> for ResponseBody {
+    fn from(body: UnregisterBrokerResponse) -> Self {
+        ResponseBody::UnregisterBroker(body)
+    }
+}
 impl From<ListConfigResourcesResponse> for ResponseBody {
     fn from(body: ListConfigResourcesResponse) -> Self {
         ResponseBody::ListConfigResources(body)
@@ -833,6 +1074,16 @@ impl From<ListConfigResourcesResponse> for ResponseBody {
 impl From<DescribeTopicPartitionsResponse> for ResponseBody {
     fn from(body: DescribeTopicPartitionsResponse) -> Self {
         ResponseBody::DescribeTopicPartitions(body)
+    }
+}
+impl From<AddRaftVoterResponse> for ResponseBody {
+    fn from(body: AddRaftVoterResponse) -> Self {
+        ResponseBody::AddRaftVoter(body)
+    }
+}
+impl From<RemoveRaftVoterResponse> for ResponseBody {
+    fn from(body: RemoveRaftVoterResponse) -> Self {
+        ResponseBody::RemoveRaftVoter(body)
     }
 }
 
@@ -920,6 +1171,10 @@ impl RequestMessage for AlterConfigsRequest {
     const KEY: ApiKey = ApiKey::AlterConfigs;
     type Response = AlterConfigsResponse;
 }
+impl RequestMessage for AlterReplicaLogDirsRequest {
+    const KEY: ApiKey = ApiKey::AlterReplicaLogDirs;
+    type Response = AlterReplicaLogDirsResponse;
+}
 impl RequestMessage for DescribeLogDirsRequest {
     const KEY: ApiKey = ApiKey::DescribeLogDirs;
     type Response = DescribeLogDirsResponse;
@@ -932,13 +1187,33 @@ impl RequestMessage for DeleteGroupsRequest {
     const KEY: ApiKey = ApiKey::DeleteGroups;
     type Response = DeleteGroupsResponse;
 }
+impl RequestMessage for ElectLeadersRequest {
+    const KEY: ApiKey = ApiKey::ElectLeaders;
+    type Response = ElectLeadersResponse;
+}
 impl RequestMessage for IncrementalAlterConfigsRequest {
     const KEY: ApiKey = ApiKey::IncrementalAlterConfigs;
     type Response = IncrementalAlterConfigsResponse;
 }
+impl RequestMessage for AlterPartitionReassignmentsRequest {
+    const KEY: ApiKey = ApiKey::AlterPartitionReassignments;
+    type Response = AlterPartitionReassignmentsResponse;
+}
+impl RequestMessage for ListPartitionReassignmentsRequest {
+    const KEY: ApiKey = ApiKey::ListPartitionReassignments;
+    type Response = ListPartitionReassignmentsResponse;
+}
 impl RequestMessage for OffsetDeleteRequest {
     const KEY: ApiKey = ApiKey::OffsetDelete;
     type Response = OffsetDeleteResponse;
+}
+impl RequestMessage for DescribeQuorumRequest {
+    const KEY: ApiKey = ApiKey::DescribeQuorum;
+    type Response = DescribeQuorumResponse;
+}
+impl RequestMessage for UpdateFeaturesRequest {
+    const KEY: ApiKey = ApiKey::UpdateFeatures;
+    type Response = UpdateFeaturesResponse;
 }
 impl RequestMessage for DescribeClusterRequest {
     const KEY: ApiKey = ApiKey::DescribeCluster;
@@ -948,6 +1223,10 @@ impl RequestMessage for DescribeProducersRequest {
     const KEY: ApiKey = ApiKey::DescribeProducers;
     type Response = DescribeProducersResponse;
 }
+impl RequestMessage for UnregisterBrokerRequest {
+    const KEY: ApiKey = ApiKey::UnregisterBroker;
+    type Response = UnregisterBrokerResponse;
+}
 impl RequestMessage for ListConfigResourcesRequest {
     const KEY: ApiKey = ApiKey::ListConfigResources;
     type Response = ListConfigResourcesResponse;
@@ -955,4 +1234,12 @@ impl RequestMessage for ListConfigResourcesRequest {
 impl RequestMessage for DescribeTopicPartitionsRequest {
     const KEY: ApiKey = ApiKey::DescribeTopicPartitions;
     type Response = DescribeTopicPartitionsResponse;
+}
+impl RequestMessage for AddRaftVoterRequest {
+    const KEY: ApiKey = ApiKey::AddRaftVoter;
+    type Response = AddRaftVoterResponse;
+}
+impl RequestMessage for RemoveRaftVoterRequest {
+    const KEY: ApiKey = ApiKey::RemoveRaftVoter;
+    type Response = RemoveRaftVoterResponse;
 }

@@ -75,7 +75,7 @@ fn default(field: &Field, version: i16) -> Vec<u8> {
         _ if field.default.as_deref() == Some("null") => vec![0],
         _ if field.array => vec![1],
         "bool" | "int8" => (number() as i8).to_be_bytes().into(),
-        "int16" => (number() as i16).to_be_bytes().into(),
+        "int16" | "uint16" => (number() as i16).to_be_bytes().into(),
         "int32" => (number() as i32).to_be_bytes().into(),
         "int64" => number().to_be_bytes().into(),
         "uuid" => vec![0; 16],
@@ -122,7 +122,7 @@ fn one(
     match field.ty.as_str() {
         "bool" => out.push(entropy.byte() % 2),
         "int8" => fixed(1),
-        "int16" => fixed(2),
+        "int16" | "uint16" => fixed(2),
         "int32" => fixed(4),
         "int64" => fixed(8),
         "uuid" => fixed(16),

@@ -50,9 +50,15 @@ fn default_request(key: ApiKey) -> Request {
         DeleteTopics: DeleteTopicsRequest, DeleteRecords: DeleteRecordsRequest,
         InitProducerId: InitProducerIdRequest, OffsetForLeaderEpoch: OffsetForLeaderEpochRequest,
         DescribeConfigs: DescribeConfigsRequest, AlterConfigs: AlterConfigsRequest,
+        AlterReplicaLogDirs: AlterReplicaLogDirsRequest, ElectLeaders: ElectLeadersRequest,
         DescribeLogDirs: DescribeLogDirsRequest, CreatePartitions: CreatePartitionsRequest,
         DeleteGroups: DeleteGroupsRequest, IncrementalAlterConfigs: IncrementalAlterConfigsRequest,
-        OffsetDelete: OffsetDeleteRequest, DescribeCluster: DescribeClusterRequest,
+        OffsetDelete: OffsetDeleteRequest,
+        AlterPartitionReassignments: AlterPartitionReassignmentsRequest,
+        ListPartitionReassignments: ListPartitionReassignmentsRequest,
+        UnregisterBroker: UnregisterBrokerRequest, DescribeQuorum: DescribeQuorumRequest,
+        UpdateFeatures: UpdateFeaturesRequest, AddRaftVoter: AddRaftVoterRequest,
+        RemoveRaftVoter: RemoveRaftVoterRequest, DescribeCluster: DescribeClusterRequest,
         DescribeProducers: DescribeProducersRequest, ListConfigResources: ListConfigResourcesRequest,
         DescribeTopicPartitions: DescribeTopicPartitionsRequest
     )

@@ -101,7 +101,7 @@ fn every_version_that_kafka_still_has_is_among_them() {
 }
 
 /// What Kafka 4 dropped and clients of 3.9 still send: `golden.txt` and `differential.rs` see to these.
-const GONE_FROM_KAFKA: [(&str, i16); 9] = [
+const GONE_FROM_KAFKA: [(&str, i16); 10] = [
     ("ListOffsets", 0),
     ("OffsetCommit", 1),
     ("CreateTopics", 0),
@@ -110,5 +110,6 @@ const GONE_FROM_KAFKA: [(&str, i16); 9] = [
     ("OffsetForLeaderEpoch", 0),
     ("OffsetForLeaderEpoch", 1),
     ("DescribeConfigs", 0),
+    ("AlterReplicaLogDirs", 0),
     ("DescribeLogDirs", 0),
 ];

@@ -7,7 +7,7 @@ mod broker;
 mod check;
 mod history;
 mod load;
-mod machine;
+
 mod run;
 
 use clap::Parser;

@@ -3,9 +3,9 @@ use crate::broker::Broker;
 use crate::check;
 use crate::history::{History, Shared};
 use crate::load::{self, PARTITIONS, Stop, TOPIC};
-use crate::machine::Machine;
 use anyhow::{Context, Result, bail};
 use client_lite::{Client, NewTopic};
+use jepsen::machine::Machine;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

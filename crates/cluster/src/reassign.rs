@@ -1,0 +1,244 @@
+//! Reassignments: which replicas a partition is to have instead of those that it has (AlterPartitionReassignments,
+//! KIP-455). The metadata holds what is wanted; the group's leader carries it out and reports.
+use crate::change::Change;
+use crate::command::Command;
+use crate::error::{ApplyError, ItemError, ItemResult};
+use crate::image::{Image, Moved, Partition, Replica, ReplicaKind, Topic};
+use crate::metadata::topic_id;
+use crate::placement::check_manual;
+use model::{ErrorCode, NodeId, PartitionIndex};
+use proto::cluster::{self as pb, ReplicaSet};
+use std::sync::Arc;
+
+/// What one partition is to have, as a client asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionTarget {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: PartitionIndex,
+    /// Its nodes, the preferred leader first; `None`: back to where it was.
+    pub nodes: Option<Vec<NodeId>>,
+}
+
+impl Partition {
+    /// The replicas that are to be members of the group when all is done.
+    pub fn wanted(&self) -> impl Iterator<Item = &Replica> {
+        let removing = self.moved.as_deref().map_or(&[][..], |m| &m.removing);
+        self.replicas.iter().filter(move |r| !removing.contains(&r.id))
+    }
+
+    /// All that may hold something of the partition, but for those whose files are lost.
+    pub fn holders(&self) -> impl Iterator<Item = &Replica> {
+        let dropped = self.moved.as_deref().map_or(&[][..], |m| &m.dropped);
+        self.replicas.iter().chain(dropped)
+    }
+
+    /// The first replicas: a replica of any later time begins with them and learns from the log what came after.
+    pub fn founders(&self) -> &[Replica] {
+        self.moved.as_deref().map_or(&self.replicas, |m| &m.founders)
+    }
+
+    /// Index and term of an entry that the members of the last change had committed: those that were removed need
+    /// not be asked any more whether it was. (0, 0) before the first.
+    pub fn agreed(&self) -> (u64, u64) {
+        self.moved.as_deref().map_or((0, 0), |m| m.agreed)
+    }
+
+    /// Whether the group is to change, or has changed and not reported yet.
+    pub fn is_moving(&self) -> bool {
+        let busy = |m: &Moved| {
+            let lists = [m.adding.is_empty(), m.removing.is_empty(), m.dropped.is_empty(), m.lost.is_empty()];
+            lists.contains(&false)
+        };
+        self.moved.as_deref().is_some_and(busy)
+    }
+
+    /// Whether its replicas are as many as there could be when it was made, and no client has chosen others since.
+    pub(crate) fn may_be_raised(&self) -> bool {
+        self.moved.as_deref().is_none_or(|m| m.raised) && !self.is_moving()
+    }
+
+    fn nodes_of(&self, ids: impl Fn(&Moved) -> &[u64]) -> Vec<NodeId> {
+        let Some(moved) = self.moved.as_deref() else { return Vec::new() };
+        let ids = ids(moved);
+        self.replicas.iter().filter(|r| ids.contains(&r.id)).map(|r| r.node).collect()
+    }
+
+    /// Nodes that are being added, as Kafka tells clients.
+    pub fn adding(&self) -> Vec<NodeId> {
+        self.nodes_of(|m| &m.adding)
+    }
+
+    /// Nodes that are being removed, as Kafka tells clients.
+    pub fn removing(&self) -> Vec<NodeId> {
+        self.nodes_of(|m| &m.removing)
+    }
+
+    /// The replicas before the reassignment that goes on.
+    fn before(&self) -> Vec<Replica> {
+        let adding = self.moved.as_deref().map_or(&[][..], |m| &m.adding);
+        self.replicas.iter().filter(|r| !adding.contains(&r.id)).copied().collect()
+    }
+
+    /// What became of the first replicas, with nothing on its way.
+    fn settled(&self) -> Moved {
+        let (agreed, raised) = (self.agreed(), self.moved.as_deref().is_none_or(|m| m.raised));
+        Moved { founders: self.founders().to_vec(), agreed, raised, ..Moved::default() }
+    }
+
+    /// With `target` wanted instead; replicas that are new get ids from `next_id` on. One that was given up and may
+    /// be a voter still is taken back: a copy that counted must not be thrown away for a new one.
+    fn retargeted(&self, target: &[NodeId], raises: bool, next_id: &mut u64) -> Partition {
+        let before = self.before();
+        let now = self.moved.as_deref();
+        let mut dropped = now.map_or_else(Vec::new, |m| m.dropped.clone());
+        let mut moved =
+            Moved { lost: now.map_or_else(Vec::new, |m| m.lost.clone()), raised: raises, ..self.settled() };
+        let mut replicas: Vec<Replica> = Vec::new();
+        for node in target {
+            let replica = self.holders().find(|r| r.node == *node).copied().unwrap_or_else(|| {
+                let replica = Replica { id: *next_id, node: *node, kind: ReplicaKind::Voter };
+                *next_id += 1;
+                replica
+            });
+            if !before.contains(&replica) {
+                moved.adding.push(replica.id);
+            }
+            replicas.push(replica);
+        }
+        let out = |r: &&Replica| !replicas.iter().any(|wanted| wanted.id == r.id);
+        let removing: Vec<Replica> = before.iter().filter(out).copied().collect();
+        dropped.extend(self.replicas.iter().filter(|r| !before.contains(r)));
+        dropped.retain(|r| out(&r));
+        moved.dropped = dropped;
+        moved.removing = removing.iter().map(|r| r.id).collect();
+        replicas.extend(removing);
+        Partition { replicas: replicas.into(), moved: Some(Arc::new(moved)) }
+    }
+
+    /// With other ids for the replicas on `node`, whose files are lost; `None` where it has none.
+    pub(crate) fn replaced_on(&self, node: NodeId, next_id: &mut u64) -> Option<Partition> {
+        let lost = self.holders().find(|r| r.node == node).copied()?;
+        let mut moved = self.moved.as_deref().cloned().unwrap_or_else(|| self.settled());
+        moved.lost.push(lost);
+        moved.dropped.retain(|r| r.id != lost.id);
+        let mut replicas = self.replicas.to_vec();
+        if moved.removing.contains(&lost.id) {
+            moved.removing.retain(|id| *id != lost.id);
+            replicas.retain(|r| r.id != lost.id);
+        } else if let Some(row) = replicas.iter_mut().find(|r| r.id == lost.id) {
+            row.id = *next_id;
+            *next_id += 1;
+            for id in moved.adding.iter_mut().filter(|id| **id == lost.id) {
+                *id = row.id;
+            }
+        }
+        Some(Partition { replicas: replicas.into(), moved: Some(Arc::new(moved)) })
+    }
+
+    fn completed(&self, agreed: (u64, u64)) -> Partition {
+        let moved = Moved { agreed, ..self.settled() };
+        Partition { replicas: self.wanted().copied().collect(), moved: Some(Arc::new(moved)) }
+    }
+}
+
+/// Judges each partition of a request: what to propose, or why not. `keep_factor`: the number of replicas must
+/// stay (KIP-1073 of AlterPartitionReassignments v1).
+pub fn alter_reassignments(
+    image: &Image,
+    targets: &[PartitionTarget],
+    keep_factor: bool,
+) -> Vec<ItemResult<Option<Command>>> {
+    targets.iter().map(|t| judge(image, t, keep_factor)).collect()
+}
+
+fn judge(image: &Image, target: &PartitionTarget, keep_factor: bool) -> ItemResult<Option<Command>> {
+    let unknown = || {
+        ItemError::new(ErrorCode::UnknownTopicOrPartition, "This server does not host this topic-partition.")
+    };
+    let topic = image.topic(&target.topic).ok_or_else(unknown)?;
+    let partition = topic.partition(target.partition).ok_or_else(unknown)?;
+    let visible = !partition.adding().is_empty() || !partition.removing().is_empty();
+    let (topic_id, partition_index) = (topic.id.0.to_vec().into(), target.partition);
+    let Some(nodes) = &target.nodes else {
+        if !visible {
+            return Err(ItemError::bare(ErrorCode::NoReassignmentInProgress));
+        }
+        let command = pb::Reassign { topic_id, partition: partition_index, target: None, raises: false };
+        return Ok(Some(Command::Reassign(command)));
+    };
+    check_manual(image, nodes, None)?;
+    let before = partition.before().len();
+    if keep_factor && nodes.len() != before {
+        return Err(ItemError::new(
+            ErrorCode::InvalidReplicationFactor,
+            format!(
+                "The replication factor is changed from {before} to {}, and allow.replication.factor.change is \
+                 false.",
+                nodes.len()
+            ),
+        ));
+    }
+    if partition.wanted().map(|r| &r.node).eq(nodes) {
+        return Ok(None);
+    }
+    let target = Some(ReplicaSet { nodes: nodes.clone() });
+    Ok(Some(Command::Reassign(pb::Reassign { topic_id, partition: partition_index, target, raises: false })))
+}
+
+/// The topic and partition of a command; `None` where they are gone by now.
+fn find(
+    image: &Image,
+    index: u64,
+    id: &[u8],
+    partition: i32,
+) -> Result<Option<(Arc<Topic>, Partition)>, ApplyError> {
+    let topic = image.topic_by_id(topic_id(index, id)?).cloned();
+    Ok(topic.and_then(|t| t.partition(partition).cloned().map(|p| (t, p))))
+}
+
+fn put(image: &mut Image, topic: &Topic, partition: i32, next: Partition) -> Change {
+    let mut topic = topic.clone();
+    topic.partitions[partition as usize] = next;
+    Change::Reassigned { topic: image.put_topic(topic), partition }
+}
+
+/// Applies what a client asked for.
+pub(crate) fn apply(
+    image: &mut Image,
+    index: u64,
+    command: &pb::Reassign,
+) -> Result<Vec<Change>, ApplyError> {
+    let found = find(image, index, &command.topic_id, command.partition)?;
+    let Some((topic, partition)) = found else { return Ok(Vec::new()) };
+    let nodes: Vec<NodeId> = match &command.target {
+        Some(target) if target.nodes.is_empty() => {
+            return Err(ApplyError::Malformed { index, what: "a partition has a replica" });
+        }
+        Some(target) => target.nodes.clone(),
+        None => partition.before().iter().map(|r| r.node).collect(),
+    };
+    let mut next_id = image.next_replica_id;
+    let next = partition.retargeted(&nodes, command.raises, &mut next_id);
+    image.next_replica_id = next_id;
+    Ok(vec![put(image, &topic, command.partition, next)])
+}
+
+/// Applies a leader's report. One that speaks of other replicas than are wanted by now says nothing.
+pub(crate) fn complete(
+    image: &mut Image,
+    index: u64,
+    command: &pb::Reassigned,
+) -> Result<Vec<Change>, ApplyError> {
+    let found = find(image, index, &command.topic_id, command.partition)?;
+    let Some((topic, partition)) = found else { return Ok(Vec::new()) };
+    let mut wanted: Vec<u64> = partition.wanted().map(|r| r.id).collect();
+    let mut reported = command.replicas.clone();
+    wanted.sort_unstable();
+    reported.sort_unstable();
+    if wanted != reported || !partition.is_moving() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![put(image, &topic, command.partition, partition.completed((command.index, command.term)))])
+}

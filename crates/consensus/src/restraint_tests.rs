@@ -1,0 +1,110 @@
+//! Replicas that have lost what they acknowledged, and what may be committed on their word.
+use crate::peers_tests::{Member, Trio, params};
+use crate::{EntryMeta, Freed, Group, LogView};
+use bytes::Bytes;
+
+impl Member {
+    /// Starts again with its entries up to `last` alone, and knows that it may have had more.
+    fn lose(&mut self, id: u64, last: u64) {
+        let (term, committed) = (self.group.term(), self.committed.min(last));
+        self.log.retain(|e| e.head.index <= last);
+        let mut view = LogView::after(1, 1, 0);
+        for head in self.log.iter().map(|e| e.head) {
+            if head.index <= committed {
+                view.push_applied(head.index, head.term, head.next_offset());
+                continue;
+            }
+            view.push_unapplied(EntryMeta {
+                index: head.index,
+                term: head.term,
+                kind: head.kind,
+                len: 0,
+                next_offset: head.next_offset(),
+                payload: Bytes::new(),
+            });
+        }
+        let mut params = params(id, 1);
+        (params.term, params.commit) = (term, committed);
+        self.group = Group::new(params, view);
+        self.group.restrain();
+        (self.committed, self.round) = (committed, 0);
+        self.out.clear();
+        self.freed = None;
+    }
+}
+
+/// Entries 3 to 7 are committed by 1 and 2; 3 has only entry 2, and 2 has lost what it had above `last`.
+fn led_by_one(last: u64) -> Trio {
+    let mut trio = Trio::new(1);
+    trio.elect(1);
+    trio.tick(4);
+    trio.cut = [3].into();
+    trio.of(1).append(5);
+    trio.settle();
+    assert_eq!((trio.of(1).committed, trio.of(3).last()), (7, 2));
+    trio.of(2).lose(2, last);
+    trio
+}
+
+#[test]
+fn a_replica_that_lost_acknowledged_entries_elects_nobody_who_lacks_them() {
+    let mut trio = led_by_one(2);
+    trio.cut = [1].into();
+    for id in [2, 3] {
+        trio.of(id).group.lose_leader();
+    }
+    trio.tick(200);
+    assert!(!trio.of(2).group.is_leader() && !trio.of(3).group.is_leader());
+    trio.cut.clear();
+    trio.tick(200);
+    assert!(trio.of(1).group.is_leader(), "it alone has what is committed");
+    assert!(trio.equal_logs() && trio.of(1).committed >= 7);
+}
+
+#[test]
+fn it_is_sent_again_what_its_leader_believes_it_to_have_and_is_free() {
+    for last in 2..=7 {
+        let mut trio = led_by_one(last);
+        trio.tick(3);
+        assert_eq!((trio.of(2).last(), trio.of(2).freed), (7, Some(Freed::CaughtUp)), "lost after {last}");
+        assert!(!trio.of(2).group.is_restrained());
+        // Its vote counts again.
+        trio.cut = [1].into();
+        for id in [2, 3] {
+            trio.of(id).group.lose_leader();
+        }
+        trio.tick(100);
+        assert!(trio.of(2).group.is_leader());
+        assert_eq!(trio.members[2].log[..6], trio.members[0].log[..6], "nothing is lost");
+    }
+}
+
+#[test]
+fn what_stands_where_its_entries_were_is_not_taken_for_them() {
+    let mut trio = led_by_one(7);
+    // An older tail came back at the places of what was acknowledged.
+    for entry in &mut trio.of(2).log[2..] {
+        entry.head.term = 1;
+        entry.payload = Bytes::from_static(b"older");
+    }
+    trio.of(2).committed = 3;
+    trio.of(2).lose(2, 7);
+    trio.tick(4);
+    assert_eq!(trio.of(2).freed, Some(Freed::CaughtUp));
+    assert_eq!(trio.members[0].log, trio.members[1].log);
+}
+
+#[test]
+fn of_a_majority_that_lost_power_the_longest_log_leads_once_every_voter_was_heard() {
+    let mut trio = led_by_one(5);
+    trio.of(1).lose(1, 6);
+    trio.tick(200);
+    assert!(trio.members.iter().all(|m| !m.group.is_leader()), "3 may have more than both");
+    trio.cut.clear();
+    trio.tick(200);
+    assert!(trio.of(1).group.is_leader());
+    assert_eq!(trio.of(1).freed, Some(Freed::Leads));
+    assert_eq!(trio.of(2).freed, Some(Freed::CaughtUp));
+    assert!(trio.equal_logs() && trio.of(1).log.len() >= 5, "entries up to 6 and a new no-op");
+    assert!(!trio.of(3).group.is_restrained());
+}

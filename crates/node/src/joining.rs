@@ -1,0 +1,185 @@
+//! From a directory to a replica of the metadata: known from the last life, founded, or joined.
+use crate::configs::metadata_config;
+use crate::finding::Membership;
+use crate::groups::{Open, Slot};
+use crate::node::{Node, OpenError, replica};
+use bytes::Bytes;
+use cluster::Metadata;
+use model::{GroupKey, NodeId, Now};
+use partition::{Partition, Start};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::{Directory, DiskRead, GroupState, RecoverJob, Replica, birth, generation_dir};
+
+/// What a node says of its cluster to one that looks for its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// Its id; empty while that is not committed here.
+    pub cluster_id: String,
+    /// The first members of its metadata group; empty where the node looks for its cluster itself.
+    pub founders: Vec<Replica>,
+    /// The asker's replica of that group; 0 for none.
+    pub replica: u64,
+    /// Who leads it, as far as is known here.
+    pub leader: Option<NodeId>,
+    /// Where nodes are reached.
+    pub nodes: Vec<(NodeId, String, u16)>,
+    /// The members of the metadata group, as far as is known here.
+    pub members: Vec<Replica>,
+}
+
+/// The founders as the configuration names them, and this node's replica among them.
+pub(crate) fn founders_of(cfg: &crate::NodeConfig) -> (Vec<Replica>, u64) {
+    let founders: Vec<Replica> = cfg.voters.iter().map(|(id, node)| replica(*id, *node)).collect();
+    let own = founders.iter().find(|r| r.node_id == cfg.node_id).map_or(0, |r| r.id);
+    (founders, own)
+}
+
+/// What the directory knows counts. One that was made before its node knew its cluster is told.
+pub(crate) fn settle_founders(cfg: &mut crate::NodeConfig, dir: &mut Directory, now: Now) {
+    if dir.founders().0.is_empty() && !cfg.voters.is_empty() {
+        let (founders, own) = founders_of(cfg);
+        dir.join(now.mono, &cfg.directory.cluster_id, founders, own);
+    }
+    cfg.voters = dir.founders().0.iter().map(|r| (r.id, r.node_id)).collect();
+}
+
+/// The replica of the metadata group that the directory holds or begins; `None` while no cluster is known.
+pub(crate) fn open_metadata(
+    cfg: &crate::NodeConfig,
+    dir: &mut Directory,
+    states: &BTreeMap<GroupKey, GroupState>,
+    disk: &dyn DiskRead,
+    metadata: &mut Metadata,
+) -> Result<Option<Partition>, OpenError> {
+    let (founders, own) = dir.founders();
+    if founders.is_empty() {
+        return Ok(None);
+    }
+    let (key, birth) = (GroupKey::METADATA, birth(GroupKey::METADATA, founders.to_vec()));
+    let (start, hard) = match states.get(&key) {
+        None => (Start::Born(birth), Default::default()),
+        Some(state) => {
+            let dir = generation_dir(key, state.generation);
+            let job = RecoverJob { key, dir, mark: state.mark, birth };
+            (Start::Recovered(Box::new(storage::recovery::recover(&job, disk)?)), state.hard)
+        }
+    };
+    let config = Arc::new(metadata_config(metadata.image().broker_config()));
+    let (partition, opened) = Partition::open(key, start, hard, own, config, dir, cfg.seed);
+    if let Some(detail) = opened.failed {
+        return Err(OpenError::Unreadable(detail));
+    }
+    if !opened.machine.is_empty() {
+        metadata.restore(opened.machine)?;
+    }
+    for (index, payload) in opened.commands {
+        metadata.apply(index, &cluster::decode_command(index, payload)?)?;
+    }
+    let (theirs, ours) = (metadata.image().cluster_id.to_string(), cfg.directory.cluster_id.clone());
+    if !theirs.is_empty() && !ours.is_empty() && theirs != ours {
+        return Err(OpenError::OtherCluster { theirs, ours });
+    }
+    Ok(Some(partition))
+}
+
+impl Node {
+    /// Whether this node has a place in a cluster: else it is to find one, and [`Node::join`] it.
+    pub fn knows_cluster(&self) -> bool {
+        !self.dir.founders().0.is_empty()
+    }
+
+    /// Whether the directory's own files are durable, its id among them. Before that nobody must be told it.
+    pub fn is_founded(&self) -> bool {
+        self.dir.is_founded()
+    }
+
+    /// The cluster that the directory was made for, or has joined; empty where that was not known.
+    pub fn directory_cluster_id(&self) -> &str {
+        self.dir.cluster_id()
+    }
+
+    /// The node has found its place: its replica of the metadata is born with the founders, whether it is one of
+    /// them or begins later.
+    pub fn join(&mut self, now: Now, place: Membership) {
+        if self.knows_cluster() || self.stopping() {
+            return;
+        }
+        let Membership { cluster_id, founders, replica, members } = place;
+        self.dir.join(now.mono, &cluster_id, founders.clone(), replica);
+        self.cfg.voters = founders.iter().map(|r| (r.id, r.node_id)).collect();
+        self.heard_cluster_id(&cluster_id);
+        let (key, config) =
+            (GroupKey::METADATA, Arc::new(metadata_config(self.metadata.image().broker_config())));
+        let start = Start::Born(birth(key, founders));
+        let (partition, _) =
+            Partition::open(key, start, Default::default(), replica, config, &mut self.dir, self.cfg.seed);
+        self.groups.insert(key, Slot::Open(Open::new(partition)));
+        let others: Vec<NodeId> = self.cfg.voters.iter().map(|(_, node)| *node).collect();
+        others.into_iter().for_each(|node| self.peers.liveness.add(now.mono, node));
+        self.meet(now, &members);
+        self.begin(now);
+    }
+
+    /// Members of the metadata group of which the log here says nothing yet: what changed while this node was
+    /// down, or before it joined.
+    pub fn meet(&mut self, now: Now, members: &[Replica]) {
+        for member in members {
+            self.peers.liveness.add(now.mono, member.node_id);
+        }
+        self.peers.contacts = members.iter().map(|m| (m.id, m.node_id)).collect();
+        self.address_metadata();
+    }
+
+    /// Whether a node is one of those that [`Node::meet`] named.
+    pub fn is_met(&self, node: NodeId) -> bool {
+        self.peers.contacts.iter().any(|(_, met)| *met == node)
+            || self.cfg.voters.iter().any(|(_, founder)| *founder == node)
+    }
+
+    /// Tells the replica of the metadata where members are that its log does not name.
+    pub(crate) fn address_metadata(&mut self) {
+        let image = self.metadata.image();
+        let wanted = image.quorum.values().map(|r| (r.id, r.node));
+        let addresses = self.peers.contacts.iter().copied().chain(wanted).collect();
+        self.with(GroupKey::METADATA, |p, _, _| p.set_addresses(addresses));
+    }
+
+    /// The replica of the metadata is there: it elects or hears of a leader, and the node registers.
+    pub(crate) fn begin(&mut self, now: Now) {
+        let key = GroupKey::METADATA;
+        let Some(open) = self.open_group(key) else { return };
+        let alone = open.partition.is_alone();
+        let only = open.partition.votes_alone() && !alone;
+        self.peers.registering = (!alone).then_some(now.mono);
+        self.address_metadata();
+        self.first_look(now);
+        self.with(key, |p, dir, fx| p.touch(now, dir, fx));
+        if only {
+            // Those that only follow cannot elect anybody.
+            self.with(key, |p, dir, fx| p.campaign(now, dir, fx));
+        }
+        self.settle(now);
+    }
+
+    /// This node's registration, for the node that is to let it in.
+    pub fn registration_bytes(&self) -> Bytes {
+        cluster::encode_command(&self.registration().command())
+    }
+
+    /// What node `asker`, which looks for its cluster, is told.
+    pub fn whereabouts(&self, asker: NodeId) -> Whereabouts {
+        let image = self.metadata.image();
+        let reached =
+            image.nodes.values().filter_map(|n| n.peer.as_ref().map(|p| (n.id, p.host.clone(), p.port)));
+        let members = self.open_group(GroupKey::METADATA).map(|o| o.partition.members().to_vec());
+        Whereabouts {
+            cluster_id: image.cluster_id.to_string(),
+            founders: self.dir.founders().0.to_vec(),
+            replica: image.quorum.get(&asker).map_or(0, |r| r.id),
+            leader: self.metadata_leader(),
+            nodes: reached.collect(),
+            members: members.unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! A replica that may have lost what it acknowledged.
+use crate::api::PartitionFx;
+use crate::partition::Partition;
+use consensus::Freed;
+use storage::Directory;
+
+impl Partition {
+    /// It neither votes nor leads until it holds again what it may have acknowledged.
+    pub(crate) fn restrain(&mut self, dir: &mut Directory) {
+        self.group.restrain();
+        if !self.group.is_restrained() {
+            // All of its group: what is here is what there is.
+            dir.lift_floor(self.key);
+        }
+    }
+
+    /// Whether it may have lost what it acknowledged, and does not vote until it holds it again.
+    pub fn is_restrained(&self) -> bool {
+        self.group.is_restrained()
+    }
+
+    pub(crate) fn freed(&mut self, freed: Freed, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
+        dir.lift_floor(self.key);
+        fx.push(PartitionFx::Freed { lost: freed == Freed::Leads });
+    }
+
+    /// Whether entries that are appended now count as persisted once they are written (`write.caching`).
+    pub(crate) fn relaxes(&self) -> bool {
+        // Alone, the first write of a term is synced all the same: the term must not be used twice. With others
+        // the term is synced with the vote.
+        self.cfg.write_caching && (self.leader_epoch().is_some() || !self.group.is_alone())
+    }
+}

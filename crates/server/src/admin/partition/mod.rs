@@ -1,0 +1,26 @@
+//! `plimsoll partition`: where the replicas of partitions are.
+mod describe;
+mod move_one;
+
+use clap::{Args, Subcommand};
+
+/// `plimsoll partition`.
+#[derive(Debug, Args)]
+pub(crate) struct PartitionArgs {
+    #[command(subcommand)]
+    command: PartitionCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PartitionCommand {
+    Move(move_one::MoveOneArgs),
+    Describe(describe::DescribeArgs),
+}
+
+/// Runs one command.
+pub(crate) async fn run(args: PartitionArgs) -> anyhow::Result<()> {
+    match args.command {
+        PartitionCommand::Move(args) => move_one::run(args).await,
+        PartitionCommand::Describe(args) => describe::run(args).await,
+    }
+}

@@ -1,0 +1,32 @@
+//! `plimsoll cluster drain`: everything leaves a broker.
+use crate::moves::args::MoveArgs;
+use crate::moves::plan::drain;
+use crate::moves::view::View;
+use anyhow::anyhow;
+use clap::Args;
+
+/// Move every replica off a broker, so that it can be taken away.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  plimsoll cluster drain 3 --dry-run                   which replicas would go where, how much, how long
+  plimsoll cluster drain 3                             do it and show how far it is
+  plimsoll cluster drain 3 --no-wait                   begin; `plimsoll cluster status` shows the rest
+
+The broker must run: what it leads goes to other replicas at once, then each partition gets a copy elsewhere before the
+one here is given up, so that it never has fewer replicas than before. Interrupted, the moves go on by themselves; to take one
+back: `plimsoll partition move TOPIC PARTITION --cancel`. A broker whose disk is lost cannot be drained: see
+`plimsoll cluster replace-node`.")]
+pub(crate) struct DrainArgs {
+    /// Id of the broker.
+    node: i32,
+    #[command(flatten)]
+    how: MoveArgs,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: DrainArgs) -> anyhow::Result<()> {
+    let client = args.how.connect.client().await?;
+    let view = View::ask(&client).await?;
+    let plan = drain(&view, args.node).map_err(|why| anyhow!(why))?;
+    args.how.carry_out(&client, &plan).await
+}

@@ -1,0 +1,430 @@
+//! Which replicas go where. Pure: from a view of the cluster to a list of moves.
+use super::view::{Held, View};
+use crate::admin::table::Table;
+use client_lite::Place;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One partition's change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Move {
+    /// The partition.
+    pub(crate) place: Place,
+    /// Its replicas before.
+    pub(crate) from: Vec<i32>,
+    /// And after, the preferred leader first.
+    pub(crate) to: Vec<i32>,
+    /// Bytes of one replica.
+    pub(crate) bytes: u64,
+}
+
+impl Move {
+    /// Brokers that get a copy.
+    pub(crate) fn adding(&self) -> impl Iterator<Item = i32> + '_ {
+        self.to.iter().copied().filter(|node| !self.from.contains(node))
+    }
+
+    /// Bytes to be copied.
+    pub(crate) fn copied(&self) -> u64 {
+        self.adding().count() as u64 * self.bytes
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// In the order of the partitions.
+    pub(crate) moves: Vec<Move>,
+    /// What stands in the way, or is worth knowing.
+    pub(crate) constraints: Vec<String>,
+}
+
+impl Plan {
+    /// Bytes to be copied.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.moves.iter().map(Move::copied).sum()
+    }
+
+    /// Bytes that the broker with most to take in takes in, and which one that is: copies to others run beside it.
+    pub(crate) fn most(&self) -> Option<(i32, u64)> {
+        let mut by_broker: BTreeMap<i32, u64> = BTreeMap::new();
+        for one in &self.moves {
+            for node in one.adding() {
+                *by_broker.entry(node).or_default() += one.bytes;
+            }
+        }
+        by_broker.into_iter().max_by_key(|(_, bytes)| *bytes)
+    }
+
+    /// Seconds that it takes at `rate` bytes a second for each broker.
+    pub(crate) fn seconds(&self, rate: u64) -> u64 {
+        self.most().map_or(0, |(_, bytes)| bytes.div_ceil(rate.max(1)))
+    }
+
+    /// For people.
+    pub(crate) fn as_text(&self, rate: u64) -> String {
+        let mut table = Table::new(&["PARTITION", "FROM", "TO", "#COPIED"]);
+        for one in &self.moves {
+            let place = format!("{}-{}", one.place.0, one.place.1);
+            table.push([place, ids(&one.from), ids(&one.to), human(one.copied())]);
+        }
+        let mut text = if self.moves.is_empty() { "Nothing to do.\n".to_owned() } else { table.to_string() };
+        if let Some((broker, most)) = self.most() {
+            text.push_str(&format!(
+                "{} to copy, most of it {} to broker {broker}: about {} at {}/s for each broker.\n",
+                human(self.bytes()),
+                human(most),
+                duration(self.seconds(rate)),
+                human(rate)
+            ));
+        }
+        for constraint in &self.constraints {
+            text.push_str(&format!("Note: {constraint}\n"));
+        }
+        text
+    }
+
+    /// For scripts.
+    pub(crate) fn as_json(&self, rate: u64) -> Value {
+        let row = |m: &Move| json!({ "topic": m.place.0, "partition": m.place.1, "from": m.from, "to": m.to, "bytes": m.copied() });
+        json!({
+            "moves": self.moves.iter().map(row).collect::<Vec<_>>(),
+            "bytes": self.bytes(),
+            "seconds": self.seconds(rate),
+            "constraints": self.constraints,
+        })
+    }
+}
+
+/// Broker ids with commas between them.
+pub(crate) fn ids(ids: &[i32]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Bytes for people.
+pub(crate) fn human(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// Seconds for people.
+pub(crate) fn duration(seconds: u64) -> String {
+    match seconds {
+        0..=1 => "a second".to_owned(),
+        2..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds.div_ceil(60)),
+        _ => format!("{:.1} h", seconds as f64 / 3_600.0),
+    }
+}
+
+/// Replicas and preferred leaders by broker.
+struct Load {
+    replicas: BTreeMap<i32, usize>,
+    leaders: BTreeMap<i32, usize>,
+    bytes: BTreeMap<i32, u64>,
+}
+
+impl Load {
+    fn of(view: &View, brokers: &BTreeSet<i32>) -> Load {
+        let none = || brokers.iter().map(|id| (*id, 0)).collect::<BTreeMap<i32, usize>>();
+        let mut load = Load { replicas: none(), leaders: none(), bytes: BTreeMap::new() };
+        for held in &view.held {
+            for node in &held.replicas {
+                load.add(*node, held.bytes);
+            }
+            if let Some(first) = held.replicas.first() {
+                *load.leaders.entry(*first).or_default() += 1;
+            }
+        }
+        load
+    }
+
+    fn add(&mut self, node: i32, bytes: u64) {
+        *self.replicas.entry(node).or_default() += 1;
+        *self.bytes.entry(node).or_default() += bytes;
+    }
+
+    fn take(&mut self, node: i32, bytes: u64) {
+        if let Some(count) = self.replicas.get_mut(&node) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(held) = self.bytes.get_mut(&node) {
+            *held = held.saturating_sub(bytes);
+        }
+    }
+
+    /// The least loaded of `brokers`: by number of replicas, then by bytes, then by id.
+    fn least(&self, brokers: impl Iterator<Item = i32>) -> Option<i32> {
+        brokers.min_by_key(|id| {
+            (self.replicas.get(id).copied().unwrap_or(0), self.bytes.get(id).copied().unwrap_or(0), *id)
+        })
+    }
+}
+
+/// How many racks `replicas` are on.
+fn racks(view: &View, replicas: &[i32]) -> usize {
+    let rack = |id: &i32| view.brokers.get(id).cloned().flatten();
+    replicas.iter().filter_map(rack).collect::<BTreeSet<String>>().len()
+}
+
+/// The broker that takes the place of `goes`: on as many racks as can be, then the least loaded.
+fn successor(view: &View, load: &Load, held: &Held, goes: i32, targets: &BTreeSet<i32>) -> Option<i32> {
+    let stay: Vec<i32> = held.replicas.iter().copied().filter(|id| *id != goes).collect();
+    let free: Vec<i32> = targets.iter().copied().filter(|id| !held.replicas.contains(id)).collect();
+    let spread = |id: &i32| racks(view, &[&stay[..], &[*id]].concat());
+    let widest = free.iter().map(spread).max()?;
+    load.least(free.iter().copied().filter(|id| spread(id) == widest))
+}
+
+/// `to` as given by hand. Errors: what is wrong with it.
+pub(crate) fn one(view: &View, place: &Place, to: &[i32]) -> Result<Plan, String> {
+    let Some(held) = view.held.iter().find(|h| h.place == *place) else {
+        return Err(format!("there is no partition {}-{}", place.0, place.1));
+    };
+    if to.is_empty() || to.iter().collect::<BTreeSet<_>>().len() != to.len() {
+        return Err("give each broker once".to_owned());
+    }
+    let unknown: Vec<i32> = to.iter().copied().filter(|id| !view.brokers.contains_key(id)).collect();
+    let mut plan = Plan::default();
+    if !unknown.is_empty() {
+        plan.constraints.push(format!("broker {} is not running: the move waits for it", ids(&unknown)));
+    }
+    plan.note_few(view, place, held.replicas.len(), to.len());
+    if held.replicas != to {
+        let (from, to, bytes) = (held.replicas.clone(), to.to_vec(), held.bytes);
+        plan.moves.push(Move { place: place.clone(), from, to, bytes });
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    fn note_few(&mut self, view: &View, place: &Place, before: usize, after: usize) {
+        if after < before {
+            let what = format!("{}-{} keeps {after} replicas instead of {before}", place.0, place.1);
+            self.constraints.push(what);
+        }
+        if view.ongoing.contains_key(place) {
+            self.constraints.push(format!(
+                "{}-{} is being moved already: this takes the place of what goes on",
+                place.0, place.1
+            ));
+        }
+    }
+}
+
+/// Everything leaves broker `node`. Errors: some partition has nowhere to go.
+pub(crate) fn drain(view: &View, node: i32) -> Result<Plan, String> {
+    let targets: BTreeSet<i32> = view.brokers.keys().copied().filter(|id| *id != node).collect();
+    let mut load = Load::of(view, &targets);
+    let mut plan = Plan::default();
+    let mut stuck: Vec<&Held> = Vec::new();
+    for held in view.held.iter().filter(|h| h.replicas.contains(&node)) {
+        let Some(heir) = successor(view, &load, held, node, &targets) else {
+            stuck.push(held);
+            continue;
+        };
+        load.add(heir, held.bytes);
+        // Leadership goes to a replica that is there already.
+        let mut to: Vec<i32> = held.replicas.iter().copied().filter(|id| *id != node).collect();
+        to.push(heir);
+        let (from, bytes) = (held.replicas.clone(), held.bytes);
+        plan.moves.push(Move { place: held.place.clone(), from, to, bytes });
+    }
+    if let Some(first) = stuck.first() {
+        return Err(format!(
+            "{} partition(s) cannot leave broker {node}: {}-{} for one has {} replicas, and there are {} other \
+             brokers that run\n  Add a broker first, or give these partitions fewer replicas with \
+             `plimsoll partition move TOPIC PARTITION --to BROKERS`.",
+            stuck.len(),
+            first.place.0,
+            first.place.1,
+            first.replicas.len(),
+            targets.len()
+        ));
+    }
+    Ok(plan)
+}
+
+/// Replicas and preferred leaders are spread evenly over the brokers that run.
+pub(crate) fn rebalance(view: &View) -> Plan {
+    let brokers: BTreeSet<i32> = view.brokers.keys().copied().collect();
+    let mut load = Load::of(view, &brokers);
+    let mut held: Vec<Held> = view.held.clone();
+    // Small ones first: they even out the number for the least copying.
+    held.sort_by(|a, b| (a.bytes, &a.place).cmp(&(b.bytes, &b.place)));
+    while let Some((at, from, to)) = next_even(view, &held, &load) {
+        load.take(from, held[at].bytes);
+        load.add(to, held[at].bytes);
+        for node in held[at].replicas.iter_mut().filter(|node| **node == from) {
+            *node = to;
+        }
+    }
+    held.sort_by(|a, b| a.place.cmp(&b.place));
+    spread_leaders(&mut held, &brokers);
+    let mut plan = Plan::default();
+    for after in held {
+        let before = view.held.iter().find(|h| h.place == after.place).expect("made from it");
+        if before.replicas != after.replicas {
+            let (from, to) = (before.replicas.clone(), after.replicas);
+            plan.moves.push(Move { place: after.place, from, to, bytes: after.bytes });
+        }
+    }
+    let gone: BTreeSet<i32> =
+        view.held.iter().flat_map(|h| &h.replicas).copied().filter(|id| !brokers.contains(id)).collect();
+    if !gone.is_empty() {
+        let gone: Vec<i32> = gone.into_iter().collect();
+        let gone = ids(&gone);
+        plan.constraints.push(format!("broker {gone} is not running: what it holds is left where it is"));
+    }
+    plan
+}
+
+/// A replica that goes from the most loaded broker to the least, if that makes them more even.
+fn next_even(view: &View, held: &[Held], load: &Load) -> Option<(usize, i32, i32)> {
+    let count = |id: &i32| load.replicas.get(id).copied().unwrap_or(0);
+    let mut brokers: Vec<i32> = view.brokers.keys().copied().collect();
+    brokers.sort_by_key(|id| (count(id), *id));
+    for from in brokers.iter().rev() {
+        for to in &brokers {
+            if count(from) <= count(to) + 1 {
+                break;
+            }
+            let fits = |h: &Held| {
+                let after: Vec<i32> =
+                    h.replicas.iter().map(|id| if id == from { *to } else { *id }).collect();
+                h.replicas.contains(from)
+                    && !h.replicas.contains(to)
+                    && racks(view, &after) >= racks(view, &h.replicas)
+            };
+            if let Some(at) = held.iter().position(fits) {
+                return Some((at, *from, *to));
+            }
+        }
+    }
+    None
+}
+
+/// Puts another replica first where that makes the number of preferred leaders more even.
+fn spread_leaders(held: &mut [Held], brokers: &BTreeSet<i32>) {
+    let mut leaders: BTreeMap<i32, usize> = brokers.iter().map(|id| (*id, 0)).collect();
+    for first in held.iter().filter_map(|h| h.replicas.first()) {
+        *leaders.entry(*first).or_default() += 1;
+    }
+    loop {
+        let mut changed = false;
+        for held in held.iter_mut() {
+            let count = |id: &i32| leaders.get(id).copied().unwrap_or(usize::MAX);
+            let Some(first) = held.replicas.first().copied() else { continue };
+            let candidates = held.replicas.iter().filter(|id| brokers.contains(id));
+            let Some(best) = candidates.min_by_key(|id| (count(id), **id)).copied() else { continue };
+            if count(&best).saturating_add(1) < count(&first) {
+                held.replicas.retain(|id| *id != best);
+                held.replicas.insert(0, best);
+                *leaders.entry(first).or_default() -= 1;
+                *leaders.entry(best).or_default() += 1;
+                changed = true;
+            }
+        }
+        if !changed {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(brokers: &[(i32, &str)], held: &[&[i32]]) -> View {
+        let rack = |(id, rack): &(i32, &str)| (*id, (!rack.is_empty()).then(|| (*rack).to_owned()));
+        let row = |(at, replicas): (usize, &&[i32])| Held {
+            place: ("t".to_owned(), at as i32),
+            replicas: replicas.to_vec(),
+            leader: replicas[0],
+            bytes: 1_000,
+        };
+        View {
+            brokers: brokers.iter().map(rack).collect(),
+            held: held.iter().enumerate().map(row).collect(),
+            ..View::default()
+        }
+    }
+
+    const FOUR: [(i32, &str); 4] = [(1, ""), (2, ""), (3, ""), (4, "")];
+
+    #[test]
+    fn a_drained_broker_keeps_nothing_and_the_least_loaded_take_over() {
+        let view = view(&FOUR, &[&[1, 2], &[1, 3], &[2, 3], &[3, 1]]);
+        let plan = drain(&view, 1).unwrap();
+        let to: Vec<&[i32]> = plan.moves.iter().map(|m| &m.to[..]).collect();
+        assert_eq!(to, [&[2, 4][..], &[3, 4], &[3, 2]]);
+        assert_eq!((plan.bytes(), plan.most(), plan.seconds(500)), (3_000, Some((4, 2_000)), 4));
+    }
+
+    #[test]
+    fn what_cannot_leave_is_named() {
+        let view = view(&[(1, ""), (2, ""), (3, "")], &[&[1, 2, 3]]);
+        let error = drain(&view, 3).unwrap_err();
+        assert!(
+            error.starts_with("1 partition(s) cannot leave broker 3: t-0 for one has 3 replicas"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn racks_are_kept_apart() {
+        let view = view(&[(1, "a"), (2, "b"), (3, "b"), (4, "a")], &[&[1, 2]]);
+        assert_eq!(drain(&view, 1).unwrap().moves[0].to, [2, 4]);
+        assert_eq!(drain(&view, 2).unwrap().moves[0].to, [1, 3]);
+    }
+
+    #[test]
+    fn a_new_broker_gets_its_share_of_replicas_and_of_leaders() {
+        let view = view(&FOUR, &[&[1, 2, 3], &[1, 2, 3], &[1, 2, 3], &[1, 2, 3]]);
+        let plan = rebalance(&view);
+        let mut replicas: BTreeMap<i32, usize> = BTreeMap::new();
+        let mut leaders: BTreeMap<i32, usize> = BTreeMap::new();
+        for held in &view.held {
+            let to = plan.moves.iter().find(|m| m.place == held.place).map_or(&held.replicas, |m| &m.to);
+            to.iter().for_each(|id| *replicas.entry(*id).or_default() += 1);
+            *leaders.entry(to[0]).or_default() += 1;
+        }
+        assert_eq!(replicas.values().copied().collect::<Vec<_>>(), [3, 3, 3, 3]);
+        assert!(leaders.values().all(|n| *n <= 2), "{leaders:?}");
+        assert_eq!(plan.bytes(), 3_000, "no more is copied than must be");
+    }
+
+    #[test]
+    fn what_is_even_is_left_alone() {
+        let view = view(&FOUR, &[&[1, 2], &[2, 3], &[3, 4], &[4, 1]]);
+        assert_eq!(rebalance(&view), Plan::default());
+    }
+
+    #[test]
+    fn a_move_by_hand_says_what_it_gives_up() {
+        let view = view(&FOUR, &[&[1, 2, 3]]);
+        let place = ("t".to_owned(), 0);
+        assert_eq!(one(&view, &place, &[1, 2, 3]).unwrap().moves, []);
+        let plan = one(&view, &place, &[4, 9]).unwrap();
+        assert_eq!(plan.constraints.len(), 2, "{:?}", plan.constraints);
+        assert_eq!(plan.bytes(), 2_000);
+        assert!(one(&view, &place, &[4, 4]).is_err() && one(&view, &("u".to_owned(), 0), &[1]).is_err());
+    }
+
+    #[test]
+    fn sizes_and_times_are_rounded_for_people() {
+        assert_eq!(
+            (human(999), human(1_536), human(3 << 30)),
+            ("999 B".into(), "1.5 KiB".into(), "3.0 GiB".into())
+        );
+        assert_eq!(
+            (duration(1), duration(90), duration(600)),
+            ("a second".into(), "90 s".into(), "10 min".into())
+        );
+    }
+}

@@ -1,0 +1,240 @@
+//! Processes that find their cluster by addresses: founders, brokers that join, voters that come and go.
+use crate::nodes::{Nodes, client, run, wait_in_sync};
+use crate::server::{Server, wait_for};
+use bytes::Bytes;
+use client_lite::NewTopic;
+use records::{BatchBuilder, NewRecord};
+use wire::describe_quorum_request::{PartitionData, TopicData};
+use wire::update_features_request::FeatureUpdateKey;
+use wire::{
+    AddRaftVoterRequest, ApiKey, ApiVersionsRequest, DescribeQuorumRequest, DescribeQuorumResponse,
+    RemoveRaftVoterRequest, ResponseBody, UpdateFeaturesRequest, UpdateFeaturesResponse,
+};
+
+fn topic(name: &str, partitions: i32, replicas: i16) -> NewTopic {
+    NewTopic {
+        name: name.to_owned(),
+        partitions: Some(partitions),
+        replication_factor: Some(replicas),
+        ..NewTopic::default()
+    }
+}
+
+fn batch(value: &str) -> Bytes {
+    let mut batch = BatchBuilder::new();
+    batch.push(NewRecord::new(-1, None, Some(value.as_bytes())));
+    batch.finish().unwrap().freeze()
+}
+
+fn quorum(node: &Server) -> DescribeQuorumResponse {
+    let partitions = vec![PartitionData { partition_index: 0 }];
+    let topics = vec![TopicData { topic_name: "__cluster_metadata".into(), partitions }];
+    let request = DescribeQuorumRequest { topics };
+    let ResponseBody::DescribeQuorum(answer) = node.client().ask(ApiKey::DescribeQuorum, 2, request) else {
+        panic!()
+    };
+    answer
+}
+
+/// Voters and observers, by node.
+fn members(node: &Server) -> (Vec<i32>, Vec<i32>) {
+    let answer = quorum(node);
+    let partition = &answer.topics[0].partitions[0];
+    let ids = |rows: &[wire::describe_quorum_response::ReplicaState]| {
+        rows.iter().map(|row| row.replica_id).collect()
+    };
+    (ids(&partition.current_voters), ids(&partition.observers))
+}
+
+fn wait_for_members(node: &Server, voters: &[i32], observers: &[i32]) {
+    wait_for("the metadata's members", || {
+        (members(node) == (voters.to_vec(), observers.to_vec())).then_some(())
+    });
+}
+
+fn directory(node: &Server, id: i32) -> [u8; 16] {
+    let answer = quorum(node);
+    let partition = &answer.topics[0].partitions[0];
+    let mut rows = partition.current_voters.iter().chain(&partition.observers);
+    rows.find(|row| row.replica_id == id).unwrap().replica_directory_id
+}
+
+fn add_voter(through: &Server, id: i32, directory: [u8; 16]) -> i16 {
+    let listener = wire::add_raft_voter_request::Listener {
+        name: "CONTROLLER".into(),
+        host: "localhost".into(),
+        port: 1,
+    };
+    let request = AddRaftVoterRequest {
+        cluster_id: None,
+        timeout_ms: 20_000,
+        voter_id: id,
+        voter_directory_id: directory,
+        listeners: vec![listener],
+        ack_when_committed: true,
+    };
+    let ResponseBody::AddRaftVoter(answer) = through.client().ask(ApiKey::AddRaftVoter, 1, request) else {
+        panic!()
+    };
+    answer.error_code
+}
+
+fn remove_voter(through: &Server, id: i32, directory: [u8; 16]) -> i16 {
+    let request = RemoveRaftVoterRequest { cluster_id: None, voter_id: id, voter_directory_id: directory };
+    let ResponseBody::RemoveRaftVoter(answer) = through.client().ask(ApiKey::RemoveRaftVoter, 0, request)
+    else {
+        panic!()
+    };
+    answer.error_code
+}
+
+fn update_feature(through: &Server, name: &str, level: i16) -> UpdateFeaturesResponse {
+    let update = FeatureUpdateKey {
+        feature: name.into(),
+        max_version_level: level,
+        allow_downgrade: false,
+        upgrade_type: 1,
+    };
+    let request =
+        UpdateFeaturesRequest { timeout_ms: 10_000, feature_updates: vec![update], validate_only: false };
+    let ResponseBody::UpdateFeatures(answer) = through.client().ask(ApiKey::UpdateFeatures, 2, request)
+    else {
+        panic!()
+    };
+    answer
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn three_nodes_that_know_only_addresses_found_a_cluster_and_a_fourth_joins_it() {
+    let mut nodes = Nodes::new(4);
+    nodes.finds = Some(3);
+    nodes.start_these(1..=3);
+    wait_for_members(nodes.node(2), &[1, 2, 3], &[]);
+    nodes.start_these(4..=4);
+    wait_for_members(nodes.node(1), &[1, 2, 3], &[4]);
+    assert!(nodes.log(4).contains("this node joins a cluster"), "{}", nodes.log(4));
+    run(async {
+        let through = client(&nodes.address(4)).await;
+        through.create_topic(&topic("wide", 4, 4), false).await.unwrap();
+        let cluster = through.refresh(&["wide"]).await.unwrap();
+        assert_eq!(cluster.brokers.len(), 4);
+        for partition in &through.topic_created("wide").await.unwrap().partitions {
+            assert_eq!(partition.replicas.len(), 4);
+            let sent = batch("wide");
+            through.produce("wide", partition.index, sent, client_lite::Acks::All).await.unwrap();
+        }
+    });
+    wait_in_sync(&nodes, 4, "wide");
+    // It comes back from its own directory, whatever it is told to look for.
+    nodes.running[3] = None;
+    nodes.start_these(4..=4);
+    wait_in_sync(&nodes, 1, "wide");
+    assert_eq!(members(nodes.node(4)), (vec![1, 2, 3], vec![4]));
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn a_cluster_grows_from_one_node_and_outlives_it() {
+    let mut nodes = Nodes::new(3);
+    nodes.finds = Some(1);
+    nodes.start_these(1..=1);
+    let one = |factor| topic(&format!("rf-{factor}"), 1, factor);
+    run(async {
+        let client = client(&nodes.address(1)).await;
+        client.create_topic(&one(1), false).await.unwrap();
+        client.produce("rf-1", 0, batch("alone"), client_lite::Acks::All).await.unwrap();
+    });
+    nodes.start_these(2..=3);
+    wait_for_members(nodes.node(1), &[1], &[2, 3]);
+    for id in 2..=3 {
+        let directory = directory(nodes.node(1), id);
+        assert_eq!(add_voter(nodes.node(2), id, [9; 16]), 125, "INVALID_VOTER_KEY");
+        assert_eq!(add_voter(nodes.node(2), id, directory), 0);
+        assert_eq!(add_voter(nodes.node(3), id, directory), 126, "DUPLICATE_VOTER");
+    }
+    wait_for_members(nodes.node(3), &[1, 2, 3], &[]);
+    run(async {
+        let client = client(&nodes.address(2)).await;
+        client.create_topic(&one(3), false).await.unwrap();
+        client.produce("rf-3", 0, batch("together"), client_lite::Acks::All).await.unwrap();
+    });
+    wait_in_sync(&nodes, 3, "rf-3");
+    // Without the first node, which held all there was.
+    assert_eq!(remove_voter(nodes.node(1), 1, directory(nodes.node(1), 1)), 0);
+    wait_for_members(nodes.node(2), &[2, 3], &[1]);
+    nodes.running[0] = None;
+    run(async {
+        let client = client(&nodes.address(3)).await;
+        client.create_topic(&topic("after", 1, 2), false).await.unwrap();
+        client.produce("after", 0, batch("later"), client_lite::Acks::All).await.unwrap();
+        client.produce("rf-3", 0, batch("later"), client_lite::Acks::All).await.unwrap();
+    });
+    nodes.start_these(1..=1);
+    wait_for_members(nodes.node(1), &[2, 3], &[1]);
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn the_last_voter_and_strangers_are_left_alone() {
+    let mut nodes = Nodes::new(1);
+    nodes.finds = Some(1);
+    nodes.start_these(1..=1);
+    let node = nodes.node(1);
+    assert_eq!(remove_voter(node, 1, directory(node, 1)), 42, "INVALID_REQUEST: nobody would be left");
+    assert_eq!(remove_voter(node, 7, [0; 16]), 127, "VOTER_NOT_FOUND");
+    assert_eq!(add_voter(node, 7, [1; 16]), 125, "INVALID_VOTER_KEY");
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn features_are_shown_with_their_levels_and_do_not_fall() {
+    let mut nodes = Nodes::new(1);
+    nodes.finds = Some(1);
+    nodes.start_these(1..=1);
+    let node = nodes.node(1);
+    let request = ApiVersionsRequest {
+        client_software_name: "a".into(),
+        client_software_version: "1".into(),
+        ..ApiVersionsRequest::default()
+    };
+    let ResponseBody::ApiVersions(answer) = node.client().ask(ApiKey::ApiVersions, 4, request) else {
+        panic!()
+    };
+    let supported: Vec<_> =
+        answer.supported_features.iter().map(|f| (f.name.as_str(), f.min_version, f.max_version)).collect();
+    assert_eq!(
+        supported,
+        [("kraft.version", 1, 1), ("metadata.version", 33, 33), ("plimsoll.version", 1, 2)]
+    );
+    let finalized: Vec<_> =
+        answer.finalized_features.iter().map(|f| (f.name.as_str(), f.max_version_level)).collect();
+    assert_eq!(finalized, [("kraft.version", 1), ("metadata.version", 33), ("plimsoll.version", 2)]);
+    assert!(answer.finalized_features_epoch > 0);
+    for (name, level) in [("plimsoll.version", 1), ("plimsoll.version", 3), ("share.version", 1)] {
+        let answer = update_feature(node, name, level);
+        assert_eq!(answer.error_code, 95, "INVALID_UPDATE_VERSION");
+        assert!(answer.error_message.unwrap().as_str().starts_with("The update failed for all features"));
+    }
+    assert_eq!(update_feature(node, "plimsoll.version", 2).error_code, 0, "it is there already");
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn nodes_that_name_different_addresses_wait_and_say_why() {
+    let mut nodes = Nodes::new(2);
+    nodes.finds = Some(2);
+    let alone = format!("controller.quorum.bootstrap.servers={},127.0.0.1:1", nodes.controller(1));
+    let mut one = nodes.spawn(1, "controller.quorum.voters=");
+    let mut two = nodes.spawn(2, &alone);
+    wait_for("both to say what they wait for", || {
+        let says = |id: usize, part: &str| nodes.log(id).contains(part);
+        (says(1, "has not reached all of its own addresses")
+            && says(2, "waiting for a cluster: 127.0.0.1:1 is not reached"))
+        .then_some(())
+    });
+    for process in [&mut one, &mut two] {
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+}

@@ -1,0 +1,187 @@
+//! A replica's files are put aside, looked at, and taken for its own by one record.
+use super::rig::*;
+use crate::install::look;
+use crate::*;
+use bytes::Bytes;
+
+/// A log of several files, some of them base, with a checkpoint in the middle of the last one.
+fn source() -> Rig {
+    let mut rig = Rig::with(Default::default(), LogConfig { window_bytes: 1_500, ..small() });
+    for _ in 0..3 {
+        for _ in 0..8 {
+            rig.append(2);
+            rig.settle();
+        }
+        rig.checkpoint();
+        rig.settle();
+    }
+    let log = rig.log.as_ref().unwrap();
+    assert!(log.files().len() > 3 && log.first_index() > 2, "base, window and active file");
+    rig
+}
+
+fn job(rig: &Rig, dir: &str) -> AsideJob {
+    let index = rig.log.as_ref().unwrap().newest_checkpoint().unwrap();
+    AsideJob { key: KEY, dir: dir.to_owned(), index, birth: birth(KEY, members()) }
+}
+
+fn missing(job: &AsideJob, disk: &dyn DiskRead) -> Vec<MissingPart> {
+    match look(job, disk).unwrap() {
+        Aside::Missing(parts) => parts,
+        Aside::Whole(_) => Vec::new(),
+    }
+}
+
+/// Pulls what is missing, `piece` bytes at a time, but no more than `most` pieces; whether that was all.
+fn pull(source: &Rig, to: &mut Rig, job: &AsideJob, piece: u32, mut most: usize) -> bool {
+    let log = source.log.as_ref().unwrap();
+    loop {
+        let parts = missing(job, &to.disk);
+        if parts.is_empty() {
+            return true;
+        }
+        for MissingPart { file, good, size } in parts {
+            let mut pos = good;
+            while pos < size {
+                let Some(range) = log.file_range(job.index, file, pos, piece) else { break };
+                let bytes = read_range(&source.disk, &range).unwrap().batches.remove(0);
+                if bytes.is_empty() {
+                    break;
+                }
+                if most == 0 {
+                    return false;
+                }
+                most -= 1;
+                let next = pos + bytes.len() as u64;
+                to.dir.put_aside(KEY, aside_path(&job.dir, job.index, file), pos, bytes);
+                pos = next;
+            }
+        }
+        while to.step() {}
+    }
+}
+
+fn bytes_of(log: &Log, disk: &dyn DiskRead) -> Vec<Bytes> {
+    log.files().iter().map(|f| disk.read(&f.path, 0, f.bytes as usize).unwrap()).collect()
+}
+
+#[test]
+fn what_is_pulled_in_pieces_is_whole_when_every_byte_of_it_is_good() {
+    let source = source();
+    let mut to = Rig::new();
+    let job = job(&source, &generation_dir(KEY, 1));
+    assert_eq!(missing(&job, &to.disk), [MissingPart { file: 0, good: 0, size: u64::MAX }]);
+    assert!(pull(&source, &mut to, &job, 100, usize::MAX));
+    let whole = to.disk.clone();
+    let names: Vec<String> = whole.names().into_iter().filter(|n| n.starts_with(&job.dir)).collect();
+    assert!(names.len() > 4, "{names:?}");
+    for name in names {
+        for at in (0..whole.get(&name).unwrap().len()).step_by(29) {
+            to.disk = whole.clone();
+            to.disk.flip(&name, at);
+            let parts = missing(&job, &to.disk);
+            assert!(!parts.is_empty(), "{name} byte {at}");
+            assert!(parts.iter().all(|p| p.good <= at as u64), "nothing behind the damage counts as good");
+            assert!(pull(&source, &mut to, &job, 300, usize::MAX), "it heals");
+        }
+    }
+}
+
+#[test]
+fn what_is_there_is_not_pulled_again_after_power_failed() {
+    let source = source();
+    let mut to = Rig::new();
+    let job = job(&source, &generation_dir(KEY, 1));
+    assert!(!pull(&source, &mut to, &job, 100, 20), "interrupted");
+    while to.step() {}
+    to.dir.sync_aside(KEY, job.dir.clone());
+    while to.step() {}
+    assert!(!pull(&source, &mut to, &job, 100, 5));
+    while to.step() {}
+    to.disk.power_off(|_| None);
+    to.reopen().unwrap();
+    let parts = missing(&job, &to.disk);
+    assert!(
+        parts.iter().all(|p| p.file > 0) && parts.iter().any(|p| p.good > 0 || parts.len() < 4),
+        "{parts:?}"
+    );
+    assert!(pull(&source, &mut to, &job, 100, usize::MAX));
+}
+
+#[test]
+fn one_record_ends_the_old_life_and_begins_the_new_one() {
+    let source = source();
+    let from = source.log.as_ref().unwrap();
+    for durable in [false, true] {
+        let mut to = Rig::new();
+        to.append(1);
+        to.settle();
+        to.dir.set_hard_state(KEY, HardState { term: 7, vote: 2 }, true);
+        to.settle();
+        let job = job(&source, &generation_dir(KEY, 1));
+        assert!(pull(&source, &mut to, &job, 1 << 20, usize::MAX));
+        to.dir.sync_aside(KEY, job.dir.clone());
+        while to.step() {}
+        let Ok(Aside::Whole(recovered)) = look(&job, &to.disk) else { panic!() };
+        let log = to.log.take().unwrap();
+        let (state, _) = to.dir.begin_life(KEY, &recovered, 0);
+        assert_eq!((state.generation, state.hard), (1, HardState { term: 7, vote: 2 }));
+        log.close(to.dir.fx());
+        if durable {
+            to.settle();
+        }
+        to.disk.power_off(|_| None);
+        let (_, states) = open(&to.disk, to.now).unwrap();
+        let state = states.iter().find(|s| s.key == KEY).unwrap();
+        assert_eq!((state.generation, state.hard.term), (u32::from(durable), 7));
+        let dir = generation_dir(KEY, state.generation);
+        let job = RecoverJob { key: KEY, dir, mark: state.mark, birth: birth(KEY, members()) };
+        let found = recovery::recover(&job, &to.disk).unwrap();
+        let last = if durable { from.newest_checkpoint().unwrap() } else { 2 };
+        assert_eq!((found.last_index, found.needs_rewrite()), (last, false), "one or the other, no mixture");
+        if durable {
+            let log = Log::from_recovered(found, small(), to.dir.fx());
+            let (ours, theirs) = (bytes_of(&log, &to.disk), bytes_of(from, &source.disk));
+            assert!(ours.iter().zip(&theirs).all(|(a, b)| b.starts_with(a)) && ours.len() == theirs.len());
+            assert_eq!(log.chain_at(last), from.chain_at(last));
+        }
+    }
+}
+
+#[test]
+fn what_is_being_sent_stays_until_it_is_let_go() {
+    let mut rig = source();
+    let before = rig.log().first_index();
+    let index = rig.log().newest_checkpoint();
+    rig.log().pin(index);
+    for _ in 0..30 {
+        rig.append(2);
+        rig.settle();
+    }
+    let end = rig.log().next_offset();
+    let log = rig.log.as_mut().unwrap();
+    log.apply_log_start(end, rig.dir.fx());
+    rig.checkpoint();
+    rig.settle();
+    assert!(rig.log().file_range(0, 2, 0, 10).is_some(), "the first file is there");
+    assert!(rig.log().first_index() <= index.unwrap() + 1 && rig.log().first_index() >= before);
+    rig.log().pin(None);
+    rig.append(1);
+    rig.settle();
+    assert!(rig.log().wants_checkpoint());
+    rig.checkpoint();
+    rig.settle();
+    assert!(rig.log().file_range(0, 2, 0, 10).is_none());
+}
+
+#[test]
+fn names_of_lives_are_told_apart() {
+    for generation in [0, 1, 17] {
+        let dir = generation_dir(KEY, generation);
+        let name = dir.strip_prefix("groups/").unwrap();
+        assert_eq!(parse_group_dir(name), Some((KEY, generation)));
+    }
+    for other in ["", "x.1", &format!("{KEY}.0"), &format!("{KEY}.01"), &format!("{KEY}.x")] {
+        assert_eq!(parse_group_dir(other), None, "{other}");
+    }
+}
