@@ -320,7 +320,7 @@ fn warm(place: &Place, row: &Row, system: &System, seconds: f64) -> Result<()> {
         let cost = load(WARM_UP.0 / 3.0)?.figure(Figure::CpuPerGb);
         let warmed = begun.elapsed().as_secs_f64();
         println!("  {:?} after {warmed:.0} s of load: {cost:.2} CPU-s/GB", system.kind);
-        if warmed > WARM_UP.1 || warmed > WARM_UP.0 && cost > 0.85 * before {
+        if warmed > WARM_UP.1 || warmed > WARM_UP.0 && cost > 0.93 * before {
             return Ok(());
         }
         before = cost;

@@ -116,20 +116,16 @@ impl Broker {
 
     async fn run_local(mut self, started: impl FnOnce(&Addresses)) -> Result<Stopped, RunError> {
         let (done, completions) = mpsc::unbounded_channel();
-        let disk = RealDisk::open(
-            &self.settings.data_dir,
-            self.settings.disk.clone(),
-            Box::new(move |completion| {
-                // The receiver goes last, when nobody waits for completions any more.
-                let _ = done.send(completion);
-            }),
-        )
-        .map_err(|e| RunError::Directory(e.to_string()))?;
+        let disk = open_disk(&self.settings, done)?;
         // After the lock: of two brokers on one directory the second is told about that. Before the node opens
         // the directory: a start that is refused writes nothing there.
-        let bound = bind_all(&self.settings).await?;
-        let controllers = bind_controllers(&self.settings).await?;
-        let http = self.settings.http.map(bind_http).transpose()?;
+        let (bound, controllers, http) = match bind(&self.settings).await {
+            Ok(bound) => bound,
+            Err(refused) => {
+                disk.abandon();
+                return Err(refused);
+            }
+        };
         let told = bound.iter().filter(|(l, _)| l.advertised);
         self.node.endpoints = told.map(|(l, s)| endpoint(l, s)).collect::<io::Result<_>>()?;
         let (clock, seed) = (Clock::new(), self.node.seed);
@@ -184,6 +180,15 @@ impl Broker {
     }
 }
 
+fn open_disk(settings: &Settings, done: mpsc::UnboundedSender<Completion>) -> Result<RealDisk, RunError> {
+    let tell = move |completion| {
+        // The receiver goes last, when nobody waits for completions any more.
+        let _ = done.send(completion);
+    };
+    RealDisk::open(&settings.data_dir, settings.disk.clone(), Box::new(tell))
+        .map_err(|e| RunError::Directory(e.to_string()))
+}
+
 /// Who may end a broker.
 struct Asked {
     stop: Arc<Notify>,
@@ -215,6 +220,15 @@ impl DiskQueue for Queue {
     fn submit(&self, op: DiskOp) {
         self.0.submit(op);
     }
+}
+
+/// What is listened on: for clients, for other nodes, for metrics and health.
+type Sockets = (Vec<(Listener, TcpListener)>, Vec<TcpListener>, Option<std::net::TcpListener>);
+
+async fn bind(settings: &Settings) -> Result<Sockets, RunError> {
+    let bound = bind_all(settings).await?;
+    let controllers = bind_controllers(settings).await?;
+    Ok((bound, controllers, settings.http.map(bind_http).transpose()?))
 }
 
 async fn bind_all(settings: &Settings) -> Result<Vec<(Listener, TcpListener)>, RunError> {

@@ -71,6 +71,9 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
                 tracing::error!(node, group = %key, why, "a message of a replica was refused");
             });
         }
+        Event::Suspect { key, why } => {
+            tracing::error!(group = %key, why, "replica is damaged: its peers are asked to bring it up anew");
+        }
         Event::Install { key, node, what } => on_install(key, node, what),
         Event::Freed { key, lost: false } => {
             tracing::info!(group = %key, "power was lost under write.caching: this replica has caught up and votes again");

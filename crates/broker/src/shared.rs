@@ -127,7 +127,7 @@ impl Shared {
         self: &Rc<Self>,
         range: FileRange,
     ) -> impl Future<Output = Result<Extracted, ReadFailure>> + use<> {
-        let begun = Instant::now();
+        let (begun, key) = (Instant::now(), range.key);
         let small = range.len <= READ_AT_ONCE;
         let cached = if small { self.disk.try_read_range(&range) } else { None };
         let job = match cached {
@@ -153,6 +153,8 @@ impl Shared {
                     if let Some(times) = shared.damage.borrow_mut().found(shared.core.uptime(), damage) {
                         tracing::error!(%damage, times, "damaged data was asked for");
                     }
+                    let why = damage.to_string();
+                    shared.core.with_node(|node, now| node.on_damage(now, key, why));
                     1
                 }
                 Err(error) => {

@@ -56,7 +56,9 @@ pub(crate) fn set_voter(image: &mut Image, command: &pb::SetVoter) -> Vec<Change
     if old.kind == kind || last {
         return Vec::new();
     }
-    if !command.voter && !image.nodes.contains_key(&command.node_id) {
+    // A founder that has not registered yet comes under the id that its directory knows.
+    let founded = image.founders.iter().any(|founder| founder.id == old.id);
+    if !command.voter && !founded && !image.nodes.contains_key(&command.node_id) {
         Arc::make_mut(&mut image.quorum).remove(&command.node_id);
         return vec![Change::QuorumChanged];
     }

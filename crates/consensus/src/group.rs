@@ -444,6 +444,11 @@ impl Group {
         self.node.raft.raft_log.committed
     }
 
+    /// The newest index that is persisted here, as far as this replica was told.
+    pub fn persisted_index(&self) -> u64 {
+        self.persisted.0
+    }
+
     /// The newest applied index.
     pub fn applied(&self) -> u64 {
         self.node.raft.raft_log.applied

@@ -92,7 +92,18 @@ pub enum InstallSaid {
         index: u64,
         /// The term of its entry.
         index_term: u64,
+        /// The last entry of the leader's log.
+        last_index: u64,
+        /// The replica asked for it: it is damaged.
+        repair: bool,
     },
+    /// The sender's replica is damaged: whoever leads is to offer a checkpoint.
+    Ask {
+        /// The term that the replica was in.
+        term: u64,
+    },
+    /// What was pulled is not what the checkpoint says.
+    Bad,
     /// Asks for part of a file.
     Pull {
         /// Of which checkpoint.
@@ -304,6 +315,13 @@ pub enum Event {
         key: GroupKey,
         /// It leads now, because a majority was in that state: what was acknowledged and is in no log is gone.
         lost: bool,
+    },
+    /// Bytes of a replica are not what was made durable: its peers are asked to bring it up anew.
+    Suspect {
+        /// Which group.
+        key: GroupKey,
+        /// File, position and what was found there.
+        why: String,
     },
     /// A replica is brought up from a checkpoint of its leader.
     Install {

@@ -189,7 +189,10 @@ impl Node {
                         .look(key, |p| p.list_offset_read(search, &found))
                         .unwrap_or(Err(ErrorCode::NotLeaderOrFollower)),
                     Err(_) if self.open_group(key).is_none() => Err(ErrorCode::NotLeaderOrFollower),
-                    Err(ExtractError::Damaged(_)) => Err(ErrorCode::CorruptMessage),
+                    Err(ExtractError::Damaged(damage)) => {
+                        self.on_damage(now, key, damage.to_string());
+                        Err(ErrorCode::CorruptMessage)
+                    }
                     Err(ExtractError::Disk(_)) => Err(ErrorCode::KafkaStorageError),
                 };
                 self.list_offset_step(token, key, step);

@@ -2,13 +2,13 @@
 use crate::api::{Effect, Event, PeerOut, Reply, Token};
 use crate::configs::partition_config;
 use crate::node::{Node, replica};
-use crate::panics::{guarded, text_of};
+use crate::panics::guarded;
 use bytes::BytesMut;
 use cluster::{Image, Topic};
 use model::{ErrorCode, GroupKey, Now};
 use partition::{AppendError, ListOffsetAsk, Origin, Partition, PartitionFx, Start};
 use std::sync::Arc;
-use storage::{Directory, GroupState, RecoverError, RecoverJob, Recovered, birth, generation_dir};
+use storage::{Damage, Directory, GroupState, RecoverError, RecoverJob, Recovered, birth, generation_dir};
 
 /// A group's place in the node.
 #[derive(Debug)]
@@ -235,13 +235,24 @@ impl Node {
         }
     }
 
+    fn base_is_damaged(&mut self, now: Now, key: GroupKey, damage: &Damage) {
+        if self.has_peers(key) {
+            return self.on_damage(now, key, damage.to_string());
+        }
+        let detail = format!("fetches of the damaged range fail: {damage}");
+        self.fx.push(Effect::Event(Event::GroupFailed { key, detail }));
+    }
+
     /// A disk that could not be read may be read later; damage stays.
-    fn not_recovered(&mut self, key: GroupKey, error: RecoverError) {
+    fn not_recovered(&mut self, now: Now, key: GroupKey, error: RecoverError) {
         match error {
             RecoverError::Disk(error) => self.fx.push(Effect::Event(Event::GroupFailed {
                 key,
                 detail: format!("cannot be read, the next request tries again: {error}"),
             })),
+            RecoverError::Damaged(damage) if self.has_peers(key) => {
+                self.closed_for_damage(now, key, damage.to_string());
+            }
             RecoverError::Damaged(damage) => self.group_failed(key, damage.to_string()),
         }
     }
@@ -257,7 +268,7 @@ impl Node {
             Ok(recovered) => recovered,
             Err(error) => {
                 waiting.into_iter().for_each(|touch| self.refuse(key, touch, ErrorCode::KafkaStorageError));
-                return self.not_recovered(key, error);
+                return self.not_recovered(now, key, error);
             }
         };
         let image = self.metadata.image();
@@ -266,12 +277,7 @@ impl Node {
         let Some((topic, id, _)) = self.held(&image, key).filter(|(_, id, _)| ours(*id)) else {
             return self.remove_unopened(key, waiting);
         };
-        for damage in &recovered.base_damage {
-            self.fx.push(Effect::Event(Event::GroupFailed {
-                key,
-                detail: format!("fetches of the damaged range fail: {damage}"),
-            }));
-        }
+        recovered.base_damage.iter().for_each(|damage| self.base_is_damaged(now, key, damage));
         let config = self
             .topic_configs
             .entry(key.topic)
@@ -279,20 +285,12 @@ impl Node {
             .clone();
         let hard = self.states.get(&key).map(|s| s.hard).unwrap_or_default();
         let start = Start::Recovered(Box::new(recovered));
-        let (dir, seed) = (&mut self.dir, self.cfg.seed);
-        let opened = guarded(|| Partition::open(key, start, hard, id, config, dir, seed));
-        let (partition, opened) = match opened {
+        let (partition, opened) = match self.open_guarded(key, start, hard, id, config) {
             Ok(opened) => opened,
-            Err(panic) if self.dir.is_whole() => {
-                let why = format!(
-                    "reading it back panicked, which is a fault of this program: {}",
-                    text_of(&panic)
-                );
+            Err(why) => {
                 waiting.into_iter().for_each(|touch| self.refuse(key, touch, ErrorCode::KafkaStorageError));
-                self.dir.set_failed(key, Some(why.clone()));
                 return self.group_failed(key, why);
             }
-            Err(panic) => std::panic::resume_unwind(panic),
         };
         if let Some(detail) = &opened.failed {
             self.said.push_back((key, PartitionFx::Failed(detail.clone())));
@@ -302,6 +300,7 @@ impl Node {
         }
         self.groups.insert(key, Slot::Open(Open::new(partition)));
         self.tell_addresses(now, key);
+        self.hold_votes(key);
         self.rejoined(now, key);
         self.machine_opened(key, opened);
         for touch in waiting {
@@ -313,7 +312,7 @@ impl Node {
         }
     }
 
-    fn group_failed(&mut self, key: GroupKey, detail: String) {
+    pub(crate) fn group_failed(&mut self, key: GroupKey, detail: String) {
         self.fx.push(Effect::Event(Event::GroupFailed { key, detail: detail.clone() }));
         self.groups.insert(key, Slot::Failed(detail));
         self.wake(key);
@@ -331,6 +330,7 @@ impl Node {
     pub(crate) fn remove_group(&mut self, key: GroupKey) {
         self.drop_install(key);
         let code = self.not_held(key);
+        self.suspects.rows.remove(&key);
         match self.groups.remove(&key) {
             Some(Slot::Open(mut open)) => {
                 let mut said = Vec::new();
@@ -426,6 +426,7 @@ impl Node {
                 PartitionFx::Lags { node } => self.lags(now, key, node),
                 PartitionFx::WantsRound => self.strong.wants_round(key),
                 PartitionFx::Confirmed { token, result } => self.confirmed(now, token, result),
+                PartitionFx::Forgot { node } => self.tell_end(key, node),
                 PartitionFx::Refused { node, why } => {
                     self.fx.push(Effect::Event(Event::PeerRefused { node, key, why }));
                 }

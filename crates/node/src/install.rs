@@ -89,6 +89,21 @@ pub(crate) struct Install {
     heard: Mono,
     begun: Mono,
     pulled: u64,
+    /// The replica is damaged: it is replaced though it may not be behind.
+    repairs: bool,
+    /// The last entry that the replica may have acknowledged.
+    floor: u64,
+}
+
+/// A leader's newest checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offer {
+    pub(crate) term: u64,
+    pub(crate) index: u64,
+    pub(crate) index_term: u64,
+    /// The last entry of the leader's log.
+    pub(crate) last_index: u64,
+    pub(crate) repair: bool,
 }
 
 #[derive(Debug)]
@@ -174,27 +189,29 @@ impl Installs {
 }
 
 impl Node {
-    /// A leader has a checkpoint for a replica that it finds behind.
-    pub(crate) fn on_offer(
-        &mut self,
-        now: Now,
-        node: NodeId,
-        key: GroupKey,
-        term: u64,
-        (index, index_term): (u64, u64),
-    ) {
+    /// A leader has a checkpoint for a replica that it finds behind, or that asked for one.
+    pub(crate) fn on_offer(&mut self, now: Now, node: NodeId, key: GroupKey, offer: Offer) {
         if !self.groups.contains_key(&key) {
             return self.open_replica(now, key);
         }
-        let Some(open) = self.open_group(key) else { return };
-        if term < open.partition.term() {
+        if offer.term < self.term_of(key) {
             return;
         }
-        if !open.partition.is_behind(index, index_term) {
-            let last_index = open.partition.last_index();
-            self.drop_install(key);
-            // It may have been said before, and been lost.
-            return self.say(node, key, InstallSaid::Done { last_index });
+        let suspect = self.suspects.rows.contains_key(&key);
+        let repairs = suspect && offer.repair;
+        let fits = match self.groups.get(&key) {
+            Some(Slot::Open(open)) if repairs => open.partition.may_be_replaced(),
+            Some(Slot::Open(open)) => open.partition.is_behind(offer.index, offer.index_term),
+            Some(Slot::Failed(_)) => repairs,
+            Some(Slot::Opening(_)) | None => return,
+        };
+        if !fits {
+            if !suspect {
+                // It may have been said before, and been lost.
+                self.drop_install(key);
+                self.tell_end(key, node);
+            }
+            return;
         }
         match self.installs.running.get_mut(&key) {
             Some(install) => {
@@ -204,7 +221,10 @@ impl Node {
                     install.ask_anew();
                 }
                 install.from = node;
+                install.repairs |= repairs;
+                install.floor = install.floor.max(if repairs { offer.last_index } else { 0 });
                 if matches!(install.stage, Stage::Waits) && install.storing.is_empty() {
+                    let index = offer.index;
                     install.index = index;
                     self.installs.stats.resumed += 1;
                     let what = InstallEvent::Resumed { index };
@@ -212,12 +232,13 @@ impl Node {
                     self.look_aside(key);
                 }
             }
-            None => self.begin_install(now, node, key, index),
+            None => self.begin_install(now, node, key, offer.index, repairs.then_some(offer.last_index)),
         }
         self.pull(now);
     }
 
-    fn begin_install(&mut self, now: Now, node: NodeId, key: GroupKey, index: u64) {
+    /// `repairs`: a damaged replica is to be replaced, by an offer of a leader whose log ended there.
+    fn begin_install(&mut self, now: Now, node: NodeId, key: GroupKey, index: u64, repairs: Option<u64>) {
         if self.installs.running.len() >= MOST_RUNNING || self.dir.full() || self.stopping() {
             return;
         }
@@ -233,6 +254,8 @@ impl Node {
             heard: now.mono,
             begun: now.mono,
             pulled: 0,
+            repairs: repairs.is_some(),
+            floor: repairs.unwrap_or(0),
         };
         let resumes = self.installs.leftovers.remove(&key).is_some();
         self.installs.stats.begun += 1;
@@ -248,7 +271,13 @@ impl Node {
         let image = self.metadata.image();
         let members = self.held(&image, key).map(|(_, _, members)| members).unwrap_or_default();
         let Some(install) = self.installs.running.get_mut(&key) else { return };
-        let job = AsideJob { key, dir: install.dir(key), index: install.index, birth: birth(key, members) };
+        let job = AsideJob {
+            key,
+            dir: install.dir(key),
+            index: install.index,
+            birth: birth(key, members),
+            check: false,
+        };
         install.missing.clear();
         install.asked.clear();
         install.stage = Stage::Looks(self.dir.look_aside(job));
@@ -317,6 +346,9 @@ impl Node {
 
     /// The disk did something beside a replica's files.
     pub(crate) fn on_aside(&mut self, now: Now, key: GroupKey, token: OpToken, done: AsideDone) {
+        if self.checked(now, token, &done) {
+            return;
+        }
         match done {
             AsideDone::Stored(ok) => self.aside_stored(now, key, token, ok),
             AsideDone::Looked(result) => self.aside_looked(now, key, token, *result),
@@ -360,11 +392,16 @@ impl Node {
             }
             Ok(Aside::Missing(parts)) => {
                 install.looks += 1;
+                let (from, bad) = (install.from, install.looks > 2 && parts.iter().any(|p| p.file > 0));
                 let part = |p: MissingPart| Part { file: p.file, next: p.good, end: p.size };
                 install.missing = parts.into_iter().map(part).collect();
                 install.stage = Stage::Pulls;
+                if bad {
+                    self.say(from, key, InstallSaid::Bad);
+                }
                 self.pull(now);
             }
+            Ok(Aside::Good) => {}
             Ok(Aside::Whole(recovered)) if planted(Bug::InstallBeforeSync) => self.take_over(key, recovered),
             Ok(Aside::Whole(recovered)) => {
                 let token = self.dir.sync_aside(key, install.dir(key));
@@ -376,25 +413,43 @@ impl Node {
 
     /// Everything is here and durable: the old life ends.
     fn take_over(&mut self, key: GroupKey, recovered: Box<Recovered>) {
+        let Some(install) = self.installs.running.get(&key) else { return };
+        let (repairs, mut floor) = (install.repairs && self.suspects.rows.contains_key(&key), install.floor);
         let checkpoint = &recovered.checkpoint;
-        let Some(Slot::Open(open)) = self.groups.get_mut(&key) else {
-            // It is being opened anew; the next offer comes back here.
-            return;
-        };
-        if !open.partition.is_behind(checkpoint.index, checkpoint.term) {
-            return self.drop_install(key);
+        match self.groups.get_mut(&key) {
+            Some(Slot::Open(open)) if open.partition.is_behind(checkpoint.index, checkpoint.term) => {}
+            Some(Slot::Open(open)) if repairs && open.partition.may_be_replaced() => {
+                floor = floor.max(open.partition.last_index());
+            }
+            Some(Slot::Failed(_)) if repairs => {}
+            Some(Slot::Open(open)) if !repairs && !open.partition.is_leader() => {
+                return self.drop_install(key);
+            }
+            // It is being opened anew, or leads now; a later offer comes back here.
+            _ => return,
         }
-        open.partition.fail(ErrorCode::RequestTimedOut, &mut self.scratch);
-        self.said.extend(self.scratch.drain(..).map(|said| (key, said)));
-        let (state, round) = self.dir.begin_life(key, &recovered, 0);
+        let slot = self.groups.insert(key, Slot::Opening(Vec::new()));
+        let mut waiting = Vec::new();
+        let open = match slot {
+            Some(Slot::Open(mut open)) => {
+                open.partition.fail(ErrorCode::RequestTimedOut, &mut self.scratch);
+                self.said.extend(self.scratch.drain(..).map(|said| (key, said)));
+                waiting = std::mem::take(&mut open.waiting);
+                Some(open)
+            }
+            _ => None,
+        };
+        // What an earlier life left to be caught up with stays to be.
+        let floor = if repairs { floor.max(self.dir.life(key).1) } else { self.dir.life(key).1 };
+        let (state, round) = self.dir.begin_life(key, &recovered, floor);
         self.states.insert(key, state);
         if let Some(install) = self.installs.running.get_mut(&key) {
             install.stage = Stage::Switches(round, recovered);
         }
-        let Some(Slot::Open(open)) = self.groups.remove(&key) else { return };
-        open.partition.close(&mut self.dir);
-        self.groups.insert(key, Slot::Opening(Vec::new()));
-        for touch in open.waiting {
+        if let Some(open) = open {
+            open.partition.close(&mut self.dir);
+        }
+        for touch in waiting {
             self.refuse(key, touch, ErrorCode::NotLeaderOrFollower);
         }
         self.wake(key);
@@ -420,9 +475,8 @@ impl Node {
         let ms = now.mono.since(install.begun).as_millis() as u64;
         let what = InstallEvent::Finished { index, bytes: install.pulled, ms };
         self.fx.push(Effect::Event(Event::Install { key, node, what }));
-        if let Some(last_index) = self.open_group(key).map(|open| open.partition.last_index()) {
-            self.say(node, key, InstallSaid::Done { last_index });
-        }
+        self.healed(key);
+        self.tell_end(key, node);
     }
 
     fn install_failed(&mut self, key: GroupKey, why: String) {

@@ -63,10 +63,17 @@ impl Node {
             return;
         }
         self.installs.sending.offered.insert((key, node), now.mono);
+        self.offer(key, node, false);
+    }
+
+    /// Names the newest checkpoint of a group that leads here.
+    pub(crate) fn offer(&mut self, key: GroupKey, node: NodeId, repair: bool) {
         let Some(open) = self.open_group(key) else { return };
-        let term = open.partition.term();
+        let (term, last_index) = (open.partition.term(), open.partition.last_index());
         match open.partition.newest_checkpoint() {
-            Some((index, index_term)) => self.say(node, key, InstallSaid::Offer { term, index, index_term }),
+            Some((index, index_term)) => {
+                self.say(node, key, InstallSaid::Offer { term, index, index_term, last_index, repair });
+            }
             None => self.take_checkpoint(key),
         }
     }

@@ -38,6 +38,7 @@ mod removals;
 mod replica_view;
 mod sleep;
 mod strong;
+mod suspect;
 mod throttle;
 mod visits;
 mod watches;

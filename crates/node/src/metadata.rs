@@ -191,19 +191,10 @@ impl Node {
         let (partition, opened) =
             Partition::open(key, start, hard, own, config, &mut self.dir, self.cfg.seed);
         let before = self.metadata.image();
-        let restored = match &opened.failed {
-            Some(why) => Err(why.clone()),
-            None => self.metadata.restore(opened.machine).map_err(|e| e.to_string()),
-        };
-        let restored = restored.and_then(|()| {
-            opened.commands.into_iter().try_for_each(|(index, payload)| {
-                let command = decode_command(index, payload).map_err(|e| e.to_string())?;
-                self.metadata.apply(index, &command).map(|_| ()).map_err(|e| e.to_string())
-            })
-        });
+        let loaded = crate::node::load(&mut self.metadata, opened);
         self.groups.insert(key, Slot::Open(Open::new(partition)));
-        if let Err(why) = restored {
-            return self.said.push_back((key, partition::PartitionFx::Failed(why)));
+        if let Err(why) = loaded {
+            return self.said.push_back((key, partition::PartitionFx::Failed(why.to_string())));
         }
         self.address_metadata();
         self.jumped(now, &before);

@@ -8,12 +8,13 @@ use crate::install::Installs;
 use crate::joining::{founders_of, open_metadata, settle_founders};
 use crate::peers::Peers;
 use crate::strong::Strong;
+use crate::suspect::Suspects;
 use crate::throttle::Throttle;
 use crate::visits::Visits;
 use crate::watches::Watches;
 use cluster::{Image, Metadata};
 use model::{ErrorCode, GroupKey, Mono, Now, ProducerId, TopicId};
-use partition::{PartitionConfig, PartitionFx};
+use partition::{Opened, PartitionConfig, PartitionFx};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use storage::{
@@ -101,6 +102,7 @@ pub struct Node {
     pub(crate) peers: Peers,
     pub(crate) installs: Installs,
     pub(crate) strong: Strong,
+    pub(crate) suspects: Suspects,
     pub(crate) throttle: Throttle,
     /// What was led here and goes to others, once the node is about to stop.
     pub(crate) handing_over: Option<BTreeSet<GroupKey>>,
@@ -116,6 +118,20 @@ enum Stop {
     /// The directory syncs for the last time.
     Directory,
     Done,
+}
+
+/// Brings the metadata machine to where its log was opened.
+pub(crate) fn load(metadata: &mut Metadata, opened: Opened) -> Result<(), OpenError> {
+    if let Some(detail) = opened.failed {
+        return Err(OpenError::Unreadable(detail));
+    }
+    if !opened.machine.is_empty() {
+        metadata.restore(opened.machine)?;
+    }
+    for (index, payload) in opened.commands {
+        metadata.apply(index, &cluster::decode_command(index, payload)?)?;
+    }
+    Ok(())
 }
 
 impl Node {
@@ -163,6 +179,7 @@ impl Node {
             peers,
             installs: Installs::new(now.mono),
             strong: Strong::default(),
+            suspects: Suspects::default(),
             throttle: Throttle::default(),
             handing_over: None,
             stop: Stop::No,
@@ -313,6 +330,7 @@ impl Node {
         self.settle(now);
         self.tick_peers(now);
         self.tick_installs(now);
+        self.tick_suspects(now);
         self.settle(now);
         self.dir.pump(now);
     }
@@ -332,7 +350,8 @@ impl Node {
         }
         let hosts = self.hosts.values().filter_map(Host::next_deadline).min();
         let (visits, peers) = (self.visits.next_deadline(), self.peers_deadline());
-        let installs = if self.stopping() { None } else { self.installs.next_deadline() };
+        let installs = [self.installs.next_deadline(), self.suspects.next_deadline()];
+        let installs = installs.into_iter().flatten().min().filter(|_| !self.stopping());
         let (strong, disk) = (self.strong.next_deadline(), self.dir.next_deadline());
         [Some(next), visits, hosts, peers, installs, strong, disk].into_iter().flatten().min()
     }

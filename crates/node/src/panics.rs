@@ -3,9 +3,11 @@
 use crate::groups::Slot;
 use crate::node::Node;
 use model::{ErrorCode, GroupKey};
-use partition::{AppendError, Partition, PartitionFx};
+use partition::{AppendError, Opened, Partition, PartitionConfig, PartitionFx, Start};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use storage::HardState;
 
 /// What a panic carries.
 pub(crate) type Panic = Box<dyn Any + Send>;
@@ -79,6 +81,27 @@ impl Node {
         );
         self.said.push_back((key, PartitionFx::Resigned));
         self.said.push_back((key, PartitionFx::Failed(detail)));
+    }
+
+    /// Opens a replica that was read back. Errors: it panicked, and is marked failed.
+    pub(crate) fn open_guarded(
+        &mut self,
+        key: GroupKey,
+        start: Start,
+        hard: HardState,
+        id: u64,
+        config: Arc<PartitionConfig>,
+    ) -> Result<(Partition, Opened), String> {
+        let (dir, seed) = (&mut self.dir, self.cfg.seed);
+        guarded(|| Partition::open(key, start, hard, id, config, dir, seed)).map_err(|panic| {
+            let why =
+                format!("reading it back panicked, which is a fault of this program: {}", text_of(&panic));
+            if !self.dir.is_whole() {
+                resume_unwind(panic);
+            }
+            self.dir.set_failed(key, Some(why.clone()));
+            why
+        })
     }
 
     /// Closes the files of a group that failed, as far as its machine can still say which they are.

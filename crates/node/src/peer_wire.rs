@@ -113,9 +113,12 @@ fn topic(key: GroupKey) -> Bytes {
 
 fn install(said: InstallSaid) -> (InstallBody, Vec<Bytes>) {
     match said {
-        InstallSaid::Offer { term, index, index_term } => {
-            (InstallBody::Offer(pb::InstallOffer { term, index, index_term }), Vec::new())
+        InstallSaid::Offer { term, index, index_term, last_index, repair } => {
+            let offer = pb::InstallOffer { term, index, index_term, last_index, repair };
+            (InstallBody::Offer(offer), Vec::new())
         }
+        InstallSaid::Ask { term } => (InstallBody::Ask(pb::InstallAsk { term }), Vec::new()),
+        InstallSaid::Bad => (InstallBody::Bad(pb::InstallBad {}), Vec::new()),
         InstallSaid::Pull { index, file, pos, length } => {
             (InstallBody::Pull(pb::InstallPull { index, file, pos, length }), Vec::new())
         }
@@ -129,9 +132,15 @@ fn install(said: InstallSaid) -> (InstallBody, Vec<Bytes>) {
 
 fn install_said(body: InstallBody, mut payloads: Vec<Bytes>) -> InstallSaid {
     match body {
-        InstallBody::Offer(o) => {
-            InstallSaid::Offer { term: o.term, index: o.index, index_term: o.index_term }
-        }
+        InstallBody::Offer(o) => InstallSaid::Offer {
+            term: o.term,
+            index: o.index,
+            index_term: o.index_term,
+            last_index: o.last_index,
+            repair: o.repair,
+        },
+        InstallBody::Ask(ask) => InstallSaid::Ask { term: ask.term },
+        InstallBody::Bad(_) => InstallSaid::Bad,
         InstallBody::Pull(p) => {
             InstallSaid::Pull { index: p.index, file: p.file, pos: p.pos, length: p.length }
         }
@@ -214,7 +223,9 @@ mod tests {
         }
         there_and_back(PeerOut::Propose { token: 6, command: Bytes::from_static(b"command") });
         for said in [
-            InstallSaid::Offer { term: 3, index: 4, index_term: 2 },
+            InstallSaid::Offer { term: 3, index: 4, index_term: 2, last_index: 9, repair: true },
+            InstallSaid::Ask { term: 3 },
+            InstallSaid::Bad,
             InstallSaid::Pull { index: 4, file: 2, pos: 7, length: 9 },
             InstallSaid::Piece { index: 4, file: 2, pos: 7, bytes: Bytes::from_static(b"frames") },
             InstallSaid::Done { last_index: 5 },

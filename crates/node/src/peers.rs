@@ -4,6 +4,7 @@
 //! for a while (`sleep.rs`). Elections are in `elections.rs`.
 use crate::api::{Effect, Event, InstallSaid, PeerOut};
 use crate::groups::{Open, Slot};
+use crate::install::Offer;
 use crate::install_send::Wanted;
 use crate::leaders::{LeaderBatch, Leaders};
 use crate::liveness::{Heartbeat, Liveness};
@@ -141,9 +142,11 @@ impl Node {
 
     fn on_install(&mut self, now: Now, node: NodeId, key: GroupKey, said: InstallSaid) {
         match said {
-            InstallSaid::Offer { term, index, index_term } => {
-                self.on_offer(now, node, key, term, (index, index_term));
+            InstallSaid::Offer { term, index, index_term, last_index, repair } => {
+                self.on_offer(now, node, key, Offer { term, index, index_term, last_index, repair });
             }
+            InstallSaid::Ask { term } => self.on_ask(now, node, key, term),
+            InstallSaid::Bad => self.on_bad(key),
             InstallSaid::Pull { index, file, pos, length } => {
                 self.on_pull(now, Wanted { node, key, index, file, pos, length });
             }
@@ -266,6 +269,10 @@ impl Node {
             Err(_) if self.open_group(key).is_none() => return,
             // What the replica needs left the window meanwhile: its next answer asks for something else.
             Err(ExtractError::Disk(error)) if error.kind == DiskErrorKind::NotFound => Vec::new(),
+            Err(ExtractError::Damaged(damage)) if self.has_peers(key) => {
+                self.on_damage(now, key, damage.to_string());
+                Vec::new()
+            }
             Err(error) => {
                 let detail = format!("entries for a replica that is behind: {error}");
                 self.fx.push(Effect::Event(Event::GroupFailed { key, detail }));

@@ -89,9 +89,11 @@ impl Node {
         let image = self.metadata.image();
         let members = open.partition.members();
         let is = |id: u64| members.iter().find(|m| m.id == id).map(|m| m.kind());
-        if let Some(new) =
-            image.quorum.values().find(|r| is(r.id).is_none() && image.nodes.contains_key(&r.node))
-        {
+        // A founder hears of its leader before it can register.
+        let comes = |r: &&cluster::Replica| {
+            image.nodes.contains_key(&r.node) || image.founders.iter().any(|founder| founder.id == r.id)
+        };
+        if let Some(new) = image.quorum.values().filter(comes).find(|r| is(r.id).is_none()) {
             return Some(Step::Change(MemberChange::AddLearner { replica_id: new.id, node_id: new.node }));
         }
         let last = open.partition.last_index();

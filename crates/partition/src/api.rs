@@ -244,6 +244,11 @@ pub enum PartitionFx {
         /// Where it is.
         node: NodeId,
     },
+    /// A leader counts on what this replica acknowledged in an earlier life: it is to be told where the log ends.
+    Forgot {
+        /// Where the leader is.
+        node: NodeId,
+    },
     /// A message of another replica was refused: it contradicts what is here.
     Refused {
         /// Whose.

@@ -137,6 +137,12 @@ impl Partition {
             match self.producers.decide(&batch) {
                 Decision::Append => {}
                 decision @ Decision::Duplicate { .. } => return Ok(Some((batch, decision))),
+                // Until its term is confirmed a batch that this leader has never seen may yet be committed by
+                // another. A client that is told that its sequence is wrong takes what is on its way for refused,
+                // begins a new epoch, and sends it again.
+                Decision::OldEpoch(_) | Decision::OutOfOrder(_) if !self.is_confirmed() => {
+                    return Err(AppendError::bare(ErrorCode::NotLeaderOrFollower));
+                }
                 Decision::OldEpoch(newest) => {
                     let message = format!(
                         "epoch {} of producer {} is older than {newest}",
@@ -154,6 +160,11 @@ impl Partition {
             }
         }
         Ok(None)
+    }
+
+    /// Whether nothing but what is in this log can still be committed.
+    fn is_confirmed(&self) -> bool {
+        self.leader_epoch().is_some() || self.group.is_alone()
     }
 
     /// A duplicate is answered with its first offsets, when they are as safe as was asked for.

@@ -121,6 +121,7 @@ fn assemble(
         proposed_log_start: None,
         counters: Counters::default(),
         scratch: GroupFx::default(),
+        floor: 0,
         rested_at: 0,
     };
     (partition, opened)

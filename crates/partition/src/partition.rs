@@ -86,6 +86,9 @@ pub struct Partition {
     pub(crate) proposed_log_start: Option<Offset>,
     pub(crate) counters: Counters,
     pub(crate) scratch: GroupFx,
+    /// It neither votes nor campaigns before this entry is persisted: an earlier life of the replica may have
+    /// acknowledged what it lacks. 0: it may.
+    pub(crate) floor: u64,
     /// The last index at the tick that found nothing to do.
     pub(crate) rested_at: u64,
 }
@@ -207,6 +210,7 @@ impl Partition {
             Phase::Running => {}
         }
         self.group.on_persisted(index, round);
+        self.lift_floor(dir);
         self.pump(now, dir, fx);
         self.on_flushed(dir);
     }

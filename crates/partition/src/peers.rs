@@ -41,6 +41,9 @@ impl Partition {
         if self.phase != Phase::Running || dir.fenced().is_some() {
             return;
         }
+        if self.floor > 0 && message.is_election() {
+            return;
+        }
         let node = self.node_of(message.from());
         let damaged =
             message.data().find_map(|(term, head, payload)| check_batches(term, &head, payload).err());
@@ -56,6 +59,10 @@ impl Partition {
     }
 
     fn refuse(&mut self, node: NodeId, refused: Refused, fx: &mut Vec<PartitionFx>) {
+        if let (Refused::Lost { .. }, true) = (refused, self.floor > 0) {
+            // The leader remembers what an earlier life acknowledged.
+            return fx.push(PartitionFx::Forgot { node });
+        }
         fx.push(PartitionFx::Refused { node, why: refused.to_string() });
         if let Refused::Lost { .. } = refused {
             // It has forgotten what it acknowledged: its votes and acknowledgements are worth nothing.
@@ -110,7 +117,7 @@ impl Partition {
 
     /// Asks the others for their votes, unless it leads, is not ready, or is no voter.
     pub fn campaign(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
-        if self.phase == Phase::Running && !self.group.is_leader() {
+        if self.phase == Phase::Running && !self.group.is_leader() && self.floor == 0 {
             self.group.campaign();
         }
         self.pump(now, dir, fx);
@@ -119,7 +126,8 @@ impl Partition {
     /// [`consensus::TICK_MS`] pass for the group: a leader sends heartbeats, a follower may campaign. A group
     /// that sleeps gets none.
     pub fn tick_group(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
-        if self.phase == Phase::Running && dir.fenced().is_none() {
+        // Ticks make a follower campaign, and nothing else.
+        if self.phase == Phase::Running && dir.fenced().is_none() && self.floor == 0 {
             self.group.tick();
             self.end_prompt_commits(now);
             self.pump(now, dir, fx);

@@ -118,6 +118,31 @@ fn what_is_acknowledged_is_on_a_majority_and_every_replica_reads_the_same() {
 }
 
 #[test]
+fn a_follower_that_is_behind_is_sent_what_is_in_memory_and_only_the_rest_from_files() {
+    let mut trio = Trio::led(two_of_three());
+    trio.cut = [3].into();
+    let mut values: Vec<String> = (0..5).map(|n| n.to_string()).collect();
+    for (token, value) in (1..).zip(&values) {
+        trio.append(1, token, plain(&[value])).unwrap();
+    }
+    trio.cut.clear();
+    trio.tick(8);
+    assert_eq!((trio.values(3), trio.of(1).reads_for_followers), (values.clone(), 0));
+    trio.cut = [3].into();
+    trio.append(1, 9, plain(&["x"])).unwrap();
+    trio.of(1).restart(false);
+    let rig = trio.of(2);
+    rig.part.lose_leader(rig.now, &mut rig.dir, &mut rig.fx);
+    trio.elect(1);
+    trio.append(1, 10, plain(&["y"])).unwrap();
+    trio.cut.clear();
+    trio.tick(8);
+    values.extend(["x".to_owned(), "y".to_owned()]);
+    assert_eq!(trio.values(3), values);
+    assert!(trio.of(1).reads_for_followers > 0, "a new process remembers nothing");
+}
+
+#[test]
 fn a_follower_refuses_appends_before_it_looks_at_sequences() {
     let mut trio = Trio::led(two_of_three());
     trio.append(1, 1, numbered(5, 0, 0, &["a"])).unwrap();
@@ -125,6 +150,37 @@ fn a_follower_refuses_appends_before_it_looks_at_sequences() {
         let refused = trio.append(2, 2, numbered(5, 0, sequence, &["x"])).unwrap_err();
         assert_eq!(refused.code, ErrorCode::NotLeaderOrFollower);
     }
+}
+
+#[test]
+fn a_leader_that_is_not_confirmed_tells_nobody_that_a_sequence_is_wrong() {
+    let mut trio = Trio::led(two_of_three());
+    trio.append(1, 1, numbered(5, 0, 0, &["a"])).unwrap();
+    trio.cut = [1].into();
+    // Node 1 has it, and may yet lead again and commit it.
+    trio.submit(1, 2, numbered(5, 0, 1, &["b"]));
+    let heir = trio.of(2);
+    heir.part.lose_leader(heir.now, &mut heir.dir, &mut heir.fx);
+    let other = trio.of(3);
+    other.part.lose_leader(other.now, &mut other.dir, &mut other.fx);
+    let heir = trio.of(2);
+    heir.part.campaign(heir.now, &mut heir.dir, &mut heir.fx);
+    while !trio.of(2).part.is_leader() {
+        let messages = trio.take_messages();
+        assert!(!messages.is_empty(), "node 2 is elected");
+        for (_, to, message) in messages.into_iter().filter(|(from, to, _)| *from != 1 && *to != 1) {
+            let rig = trio.of(to);
+            rig.part.step(rig.now, message, &mut rig.dir, &mut rig.fx);
+        }
+    }
+    trio.cut = [1, 2].into();
+    let refused = trio.append(2, 3, numbered(5, 0, 2, &["c"])).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotLeaderOrFollower);
+    trio.cut = [1].into();
+    trio.tick(3);
+    assert!(trio.of(2).part.leader_epoch().is_some());
+    let refused = trio.append(2, 4, numbered(5, 0, 2, &["c"])).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::OutOfOrderSequenceNumber, "nothing else can be committed now");
 }
 
 #[test]
@@ -277,4 +333,46 @@ fn every_replica_comes_back_after_a_power_cut_with_all_that_was_acknowledged() {
     for node in 1..=3 {
         assert_eq!(trio.values(node), expected, "node {node}");
     }
+}
+
+#[test]
+fn a_replica_that_lacks_what_it_acknowledged_elects_nobody_before_it_holds_it() {
+    let mut trio = Trio::led(two_of_three());
+    trio.append(1, 1, plain(&["a"])).unwrap();
+    trio.tick(8);
+    let floor = trio.of(1).part.last_index() + 2;
+    let rig = trio.of(2);
+    rig.part.hold_votes(floor, &mut rig.dir);
+    // Node 1 is gone: the two others are a majority, but one of them may not vote.
+    trio.cut = [1].into();
+    for node in [3, 2] {
+        let rig = trio.of(node);
+        rig.part.lose_leader(rig.now, &mut rig.dir, &mut rig.fx);
+    }
+    for _ in 0..5 {
+        let rig = trio.of(3);
+        rig.part.campaign(rig.now, &mut rig.dir, &mut rig.fx);
+        trio.settle();
+        let rig = trio.of(2);
+        rig.part.campaign(rig.now, &mut rig.dir, &mut rig.fx);
+        trio.settle();
+        trio.tick(40);
+    }
+    assert!((2..=3).all(|node| !trio.of(node).part.is_leader()));
+    // It follows all the same, and may vote when it has everything.
+    trio.cut.clear();
+    trio.tick(80);
+    let leads = (1..=3).find(|node| trio.of(*node).part.leader_epoch().is_some()).unwrap();
+    assert_ne!(leads, 2);
+    for token in 10..14 {
+        trio.append(leads, token, plain(&["b"])).unwrap();
+    }
+    trio.tick(8);
+    assert_eq!(trio.of(2).part.floor(), 0);
+    trio.cut = [leads].into();
+    for node in (1..=3).filter(|node| *node != leads) {
+        let rig = trio.of(node);
+        rig.part.lose_leader(rig.now, &mut rig.dir, &mut rig.fx);
+    }
+    trio.elect(2);
 }

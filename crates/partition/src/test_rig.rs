@@ -73,8 +73,8 @@ impl MemoryDisk {
                 self.durable.retain(|p, _| !p.starts_with(&path));
                 return Some(Completion::Removed { token, result: Ok(()) });
             }
-            DiskOp::PutAt { .. } | DiskOp::SyncDir { .. } | DiskOp::Look { .. } => {
-                unreachable!("a partition puts nothing aside")
+            op @ (DiskOp::PutAt { .. } | DiskOp::SyncDir { .. } | DiskOp::Look { .. }) => {
+                unreachable!("nodes put files aside, partitions do not: {op:?}")
             }
             DiskOp::Recover { job, token } => {
                 let result = Box::new(storage::recovery::recover(&job, self));
@@ -126,6 +126,8 @@ pub(crate) struct Rig {
     /// Completed syncs are kept back while this is set.
     pub(crate) hold_syncs: bool,
     held: VecDeque<Completion>,
+    /// How often entries for followers were read from files.
+    pub(crate) reads_for_followers: usize,
 }
 
 fn directory_config() -> DirectoryConfig {
@@ -153,7 +155,9 @@ impl Rig {
         let (part, opened) =
             Partition::open(KEY, start, Default::default(), id, Arc::clone(&cfg), &mut dir, 7);
         let (fx, held, replica) = (Vec::new(), VecDeque::new(), (id, of));
-        let mut rig = Rig { disk, dir, part, opened, now, fx, cfg, replica, hold_syncs: false, held };
+        let (hold_syncs, reads_for_followers) = (false, 0);
+        let mut rig =
+            Rig { disk, dir, part, opened, now, fx, cfg, replica, hold_syncs, held, reads_for_followers };
         rig.settle();
         rig
     }
@@ -260,6 +264,7 @@ impl Rig {
         while let Some(at) = self.fx.iter().position(|e| matches!(e, PartitionFx::ReadEntries { .. })) {
             let PartitionFx::ReadEntries { number, range } = self.fx.remove(at) else { return };
             let entries = read_range(&self.disk, &range).unwrap().entries;
+            self.reads_for_followers += 1;
             self.part.on_entries(self.now, number, entries, &mut self.dir, &mut self.fx);
             self.settle();
         }

@@ -38,6 +38,12 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         tracing::warn!("{notice}");
     }
     let config = loaded.config;
+    if config.quorum.narrowed {
+        tracing::info!(
+            "the controller listener is opened on loopback only, where every node is: cluster.secret.file opens it \
+             to other machines"
+        );
+    }
     if let Some(why) = &config.quorum.closed {
         tracing::info!("{why}");
     }

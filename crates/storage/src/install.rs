@@ -52,6 +52,8 @@ pub struct AsideJob {
     pub index: u64,
     /// The birth checkpoint that the metadata implies.
     pub birth: Checkpoint,
+    /// Only check: a directory that is whole is not recovered.
+    pub check: bool,
 }
 
 /// Part of a file that is not here, or not as it must be.
@@ -72,6 +74,8 @@ pub enum Aside {
     Missing(Vec<MissingPart>),
     /// Every byte was read and is good.
     Whole(Box<Recovered>),
+    /// The same, of a directory that was only to be checked.
+    Good,
 }
 
 /// What came of something that was asked for beside a replica's files.
@@ -106,6 +110,9 @@ pub fn look(job: &AsideJob, disk: &dyn DiskRead) -> Result<Aside, RecoverError> 
     }
     if !missing.is_empty() {
         return Ok(Aside::Missing(missing));
+    }
+    if job.check {
+        return Ok(Aside::Good);
     }
     let mark = Some(mark_of(&checkpoint));
     let recovered =

@@ -117,6 +117,7 @@ fn dump_log(context: &Context) -> Result<Outcome> {
 
 /// Kafka's tools against three nodes of which one dies at times; the full tier kills them in a loop besides.
 fn tools_cluster(context: &Context) -> Result<Outcome> {
+    install::install(&context.root, Need::Debian(&["kcat"]))?;
     install::install(&context.root, Need::KafkaTools)?;
     let jars = install::home(&context.root).join(install::KAFKA_TOOLS);
     let mut command = cargo_cmd::cargo(&PROCESS);

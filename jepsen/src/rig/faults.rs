@@ -43,6 +43,8 @@ pub(crate) enum Fault {
     Power,
     /// All nodes lose power at once.
     PowerAll,
+    /// As [`Fault::PowerAll`], after syncs have been so slow everywhere for a while that much was not synced.
+    PowerAllSlow,
     /// A sync fails.
     SyncError,
     /// Syncs are slow.
@@ -75,7 +77,7 @@ const SLOW_DISK: [u32; 3] = [2, 10, 50];
 const HOUR_NS: i64 = 3_600_000_000_000;
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 28] = [
+    pub(crate) const ALL: [Fault; 29] = [
         Fault::Kill,
         Fault::KillAll,
         Fault::Restart,
@@ -93,6 +95,7 @@ impl Fault {
         Fault::ClientCut,
         Fault::Power,
         Fault::PowerAll,
+        Fault::PowerAllSlow,
         Fault::SyncError,
         Fault::SlowSync,
         Fault::SlowSyncAll,
@@ -125,6 +128,7 @@ impl Fault {
             Fault::ClientCut => "client-cut",
             Fault::Power => "power",
             Fault::PowerAll => "power-all",
+            Fault::PowerAllSlow => "power-all-slow",
             Fault::SyncError => "sync-error",
             Fault::SlowSync => "slow-sync",
             Fault::SlowSyncAll => "slow-sync-all",
@@ -164,6 +168,12 @@ impl Fault {
             Fault::Pause => lab.node(target).pause(),
             Fault::Power => lab.power_cut(target)?,
             Fault::PowerAll => lab.power_cut_all()?,
+            Fault::PowerAllSlow => {
+                lab.delay_all_syncs(Duration::from_millis(600))?;
+                std::thread::sleep(Duration::from_millis(1500));
+                lab.power_cut_all()?;
+                lab.delay_all_syncs(Duration::ZERO)?;
+            }
             Fault::Isolate => lab.isolate(target)?,
             Fault::OneWay => others.iter().try_for_each(|other| lab.cut(*other, target))?,
             Fault::Bridge => {
@@ -191,7 +201,12 @@ impl Fault {
         }
         if matches!(
             self,
-            Fault::KillAll | Fault::PowerAll | Fault::Ring | Fault::DiskFullAll | Fault::SlowSyncAll
+            Fault::KillAll
+                | Fault::PowerAll
+                | Fault::PowerAllSlow
+                | Fault::Ring
+                | Fault::DiskFullAll
+                | Fault::SlowSyncAll
         ) {
             what = self.name().to_owned();
         }
@@ -210,7 +225,7 @@ impl Fault {
             }
             Fault::SlowSyncAll => {
                 let delay = Duration::from_millis(SLOW_SYNC_MS[level % SLOW_SYNC_MS.len()]);
-                lab.ids().try_for_each(|id| lab.node(id).delay_syncs(delay))?;
+                lab.delay_all_syncs(delay)?;
             }
             Fault::DiskFull => node.fill_disk((level as u64 % 2) * (256 << 10))?,
             Fault::DiskFullAll => lab.ids().try_for_each(|id| lab.node(id).fill_disk(0))?,
@@ -255,7 +270,7 @@ impl Active {
             | Fault::Upgrade
             | Fault::LoseIndexes
             | Fault::DiskLoss => lab.start(self.target),
-            Fault::KillAll | Fault::PowerAll => lab.start_all(),
+            Fault::KillAll | Fault::PowerAll | Fault::PowerAllSlow => lab.start_all(),
             Fault::Pause => {
                 lab.node(self.target).resume();
                 Ok(())
@@ -269,7 +284,7 @@ impl Active {
                 lab.start_all()
             }
             Fault::SlowSync => lab.node(self.target).delay_syncs(Duration::ZERO),
-            Fault::SlowSyncAll => lab.ids().try_for_each(|id| lab.node(id).delay_syncs(Duration::ZERO)),
+            Fault::SlowSyncAll => lab.delay_all_syncs(Duration::ZERO),
             Fault::DiskFull => {
                 lab.node(self.target).free_disk();
                 lab.start_all()

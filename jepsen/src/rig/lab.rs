@@ -115,6 +115,10 @@ impl Lab {
         self.nodes.iter_mut().try_for_each(Node::power_on)
     }
 
+    pub(crate) fn delay_all_syncs(&mut self, delay: Duration) -> Result<()> {
+        self.nodes.iter().try_for_each(|node| node.delay_syncs(delay))
+    }
+
     /// Stops all in good order, all at once; those that did not.
     pub(crate) fn stop_all(&mut self) -> Result<Vec<u32>> {
         std::thread::scope(|scope| {

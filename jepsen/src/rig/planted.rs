@@ -23,14 +23,14 @@ const fn bug(name: &'static str, faults: &'static [Fault], batch: u64) -> Bug {
 }
 
 const BUGS: [Bug; 8] = [
-    bug("AckBeforeSync", &[Fault::PowerAll], 20),
+    bug("AckBeforeSync", &[Fault::PowerAllSlow], 20),
     bug("FollowerAckBeforeSync", &[Fault::SlowSyncAll, Fault::PowerAll], 20),
     bug("ApplyBeforeCommit", &[Fault::Isolate, Fault::Kill], 5),
     bug("NoDedupeAfterRestart", &[Fault::KillAll, Fault::Reset, Fault::ClientCut], 1),
     bug("NewLeaderForgetsProducers", &[Fault::Kill, Fault::Isolate], 1),
     bug("ServeUnconfirmed", &[Fault::Isolate, Fault::Pause, Fault::Kill], 1),
     bug("LostLeadIsRefusal", &[Fault::Isolate, Fault::Pause, Fault::OneWay], 1),
-    bug("HighWatermarkTooHigh", &[Fault::SlowSyncAll, Fault::PowerAll], 5),
+    bug("HighWatermarkTooHigh", &[Fault::PowerAllSlow], 5),
 ];
 
 /// How often a bug may escape before it counts as not caught.
@@ -64,7 +64,13 @@ fn once(args: &Args, abilities: &Abilities, bug: &Bug, seed: u64) -> Result<BTre
     let mut setup = setup(args, abilities)?;
     setup.make.dir = args.dir.join(bug.name);
     setup.make.environment.push(("PLANTED_BUG".to_owned(), bug.name.to_owned()));
-    setup.load = Load { pause: Duration::from_millis(3), batch: bug.batch, producers: 3, ..Load::default() };
+    setup.load = Load {
+        pause: Duration::from_millis(3),
+        batch: bug.batch,
+        producers: 3,
+        readers: 3,
+        ..Load::default()
+    };
     let mut bench = match Bench::start(setup) {
         Ok(bench) => bench,
         // Without the bug it does form: every other run of the rig says so.

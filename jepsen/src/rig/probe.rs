@@ -27,7 +27,7 @@ pub(crate) fn probe(args: &Args, nodes: u32) -> Abilities {
     let preload = compile(dir);
     if let Err(why) = &preload {
         lacks(
-            &[Fault::SyncError, Fault::SlowSync, Fault::SlowSyncAll, Fault::Clock],
+            &[Fault::SyncError, Fault::SlowSync, Fault::SlowSyncAll, Fault::PowerAllSlow, Fault::Clock],
             format!("no C compiler: {why:#}"),
         );
     }

@@ -37,6 +37,17 @@ pub(crate) fn compare(
     Ok(lines.collect())
 }
 
+/// Keeps what `plimsoll log dump` says of each node in `node-N.dump`.
+pub(crate) fn keep(broker: &Path, data: &[(u32, PathBuf)], topic: &str, to: &Path) -> Result<()> {
+    for (node, dir) in data {
+        let file = std::fs::File::create(to.join(format!("node-{node}.dump")))?;
+        let mut command = Command::new(broker);
+        command.args(["log", "dump", "--format", "json", "--records", "--only", topic]).arg(dir);
+        command.stdout(file).status().with_context(|| format!("{command:?}"))?;
+    }
+    Ok(())
+}
+
 fn lines_of(key: u32, copies: &[(u32, Copy)]) -> Vec<Line> {
     // One without any entry has not been given what it should have: then nothing is equal.
     let held = || copies.iter().filter(|(_, copy)| !copy.entries.is_empty());

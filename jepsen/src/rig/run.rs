@@ -204,6 +204,10 @@ impl Bench {
             std::mem::take(&mut self.lab.ended).into_iter().partition(|text| may_end(text));
         problems.extend(not);
         let verdict = check(&history);
+        if !verdict.is_clean() {
+            // Disks go with the run: what is on them tells terms and producers.
+            replicas::keep(&broker, &data, TOPIC, &self.setup.make.dir)?;
+        }
         let (notes, figures, began) = (expected, Vec::new(), self.began);
         Ok(Outcome { history, verdict, problems, notes, figures, began, ended, healed_after })
     }

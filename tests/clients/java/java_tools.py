@@ -289,6 +289,35 @@ def log_dirs(tools, topic):
     expect(sum(p["size"] for p in rows) > 0, said)
 
 
+def cluster(tools, topic):
+    """kafka-cluster: its subcommand comes first."""
+
+    def ask(what):
+        where = ["--bootstrap-server", tools.args.bootstrap]
+        command = [*tools.java, TOOLS + "ClusterTool", what, *where]
+        done = subprocess.run(command, capture_output=True, timeout=WAIT, text=True)
+        expect(done.returncode == 0, f"{what}: {(done.stdout + done.stderr)[-600:]}")
+        return done.stdout
+
+    expect(re.search(r"Cluster ID: \S+", ask("cluster-id")), "no cluster id")
+    listed = ask("list-endpoints")
+    rows = [line for line in listed.splitlines() if re.match(r"\d+\s", line)]
+    expect(len(rows) == tools.args.replicas, listed)
+
+
+def leader_election(tools, topic):
+    """Preferred leaders lead already, or are elected."""
+    tools.create(topic, 3)
+    where = ["--topic", topic, "--partition", "0"]
+    said = tools.run("LeaderElectionCommand", "--election-type", "preferred", *where)
+    expect("Valid replica already elected" in said or "Successfully completed" in said, said)
+    said = tools.run("LeaderElectionCommand", "--election-type", "preferred", "--all-topic-partitions")
+    expect("Error" not in said, said)
+    said = tools.run("TopicCommand", "--describe", "--topic", topic)
+    rows = re.findall(r"Leader: (\d+)\tReplicas: (\d+)", said)
+    expect(len(rows) == 3 and all(leader == first for leader, first in rows), said)
+
+
 def api_versions(tools, topic):
     said = tools.run("BrokerApiVersionsCommand")
     for name in ["Produce(0): 0 to 1", "Fetch(1): 4 to 1", "ApiVersions(18): 0 to ", "OffsetCommit(8): "]:
@@ -309,6 +338,8 @@ CHECKS = {
     "get-offsets": get_offsets,
     "delete-records": delete_records,
     "log-dirs": log_dirs,
+    "cluster": cluster,
+    "leader-election": leader_election,
     "broker-api-versions": api_versions,
 }
 

@@ -6,12 +6,17 @@ use model::{ErrorCode, GroupKey};
 use partition::ListOffsetAsk;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 use wire::list_offsets_request::ListOffsetsPartition;
 use wire::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use wire::{ListOffsetsRequest, ListOffsetsResponse, ResponseBody};
 
 /// The first version that has each negative timestamp from -1 down.
 const SENTINEL_FROM: [i16; 6] = [0, 0, 7, 8, 9, 11];
+/// First version that says how long its sender waits.
+const TIMEOUT_FROM: i16 = 10;
+/// The others wait for 30 s, unless they are told otherwise.
+const PATIENCE: Duration = Duration::from_secs(25);
 /// First version in which a leader that is not confirmed yet says OFFSET_NOT_AVAILABLE.
 const NOT_AVAILABLE_FROM: i16 = 5;
 
@@ -55,7 +60,12 @@ pub(crate) async fn handle(
             partitions.push(answer);
         }
     }
-    let answers = ask(shared, &asks).await;
+    let patience = if ctx.api_version >= TIMEOUT_FROM && request.timeout_ms > 0 {
+        Duration::from_millis(u64::from(request.timeout_ms.unsigned_abs()))
+    } else {
+        PATIENCE
+    };
+    let answers = ask(shared, &asks, patience).await;
     for ((topic, partition, max), result) in places.into_iter().zip(answers) {
         let place = &mut response.topics[topic].partitions[partition];
         match result {
@@ -97,11 +107,17 @@ fn accept(
 }
 
 /// Asks the node, which reads files where it must.
-async fn ask(shared: &Rc<Shared>, asks: &[(GroupKey, ListOffsetAsk)]) -> Vec<Result<Offset, ErrorCode>> {
-    // What stays without an answer is asked again.
-    let mut found = vec![Err(ErrorCode::NotLeaderOrFollower); asks.len()];
+async fn ask(
+    shared: &Rc<Shared>,
+    asks: &[(GroupKey, ListOffsetAsk)],
+    patience: Duration,
+) -> Vec<Result<Offset, ErrorCode>> {
     let mut call = shared.core.list_offsets(asks);
-    call.done().await;
+    // What stays without an answer is asked again.
+    let unanswered =
+        if call.is_nobodys() { ErrorCode::NotLeaderOrFollower } else { ErrorCode::RequestTimedOut };
+    let mut found = vec![Err(unanswered); asks.len()];
+    call.done_within(patience).await;
     call.take(|item, reply| {
         if let Reply::ListOffset(result) = reply {
             found[item] = result;

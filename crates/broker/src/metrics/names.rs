@@ -103,6 +103,8 @@ metrics! {
     INSTALL_BYTES = "plimsoll_install_bytes_total", Kind::Counter, ["direction"], "Bytes of files of checkpoints: in for replicas here, out to those of other nodes.";
     METADATA_MEMBERS = "plimsoll_metadata_members", Kind::Gauge, ["role"], "Nodes that vote on the metadata (voter) and nodes that only follow it (observer), as this node knows them.";
     JOIN_QUESTIONS = "plimsoll_join_questions_total", Kind::Counter, ["result"], "Questions of nodes that look for their cluster: those that only asked (told), and those that were let in (registered).";
+    SUSPECT_REPLICAS = "plimsoll_suspect_replicas", Kind::Gauge, [], "Replicas of this node that are damaged and wait for a peer to bring them up anew.";
+    DAMAGED_REPLICAS = "plimsoll_damaged_replicas_total", Kind::Counter, ["result"], "Replicas of this node with peers that were found damaged, and those that were brought up anew: found, healed.";
     LEASES = "plimsoll_leases", Kind::Gauge, [], "Other nodes that this one takes for alive.";
     TOMBSTONES = "plimsoll_deletions_unconfirmed", Kind::Gauge, [], "Deleted topics of which some node has not confirmed yet that their files are gone.";
     MOVED = "plimsoll_partitions_moved_total", Kind::Counter, [], "Partitions led here that have got the replicas that were wanted instead of others.";

@@ -62,6 +62,12 @@ fn installs(shared: &Shared, snapshot: &mut Snapshot) {
         let label = labels([("direction", direction)].into_iter());
         snapshot.values.push((names::INSTALL_BYTES, label, bytes as f64));
     }
+    let (suspect, found, healed) = shared.core.look(node::Node::suspect_counts);
+    snapshot.values.push((names::SUSPECT_REPLICAS, String::new(), suspect as f64));
+    for (result, count) in [("found", found), ("healed", healed)] {
+        let label = labels([("result", result)].into_iter());
+        snapshot.values.push((names::DAMAGED_REPLICAS, label, count as f64));
+    }
     let image = shared.core.image();
     for (key, left) in rows {
         let topic = image.topic_by_id(key.topic).map_or("__cluster_metadata", |topic| &*topic.name);

@@ -628,7 +628,7 @@ pub struct Install {
     pub topic_id: ::prost::bytes::Bytes,
     #[prost(int32, tag = "2")]
     pub partition: i32,
-    #[prost(oneof = "install::Body", tags = "3, 4, 5, 6")]
+    #[prost(oneof = "install::Body", tags = "3, 4, 5, 6, 7, 8")]
     pub body: ::core::option::Option<install::Body>,
 }
 /// Nested message and enum types in `Install`.
@@ -643,6 +643,10 @@ pub mod install {
         Piece(super::InstallPiece),
         #[prost(message, tag = "6")]
         Done(super::InstallDone),
+        #[prost(message, tag = "7")]
+        Ask(super::InstallAsk),
+        #[prost(message, tag = "8")]
+        Bad(super::InstallBad),
     }
 }
 impl ::prost::Name for Install {
@@ -666,6 +670,12 @@ pub struct InstallOffer {
     pub index: u64,
     #[prost(uint64, tag = "3")]
     pub index_term: u64,
+    /// The last entry of the leader's log.
+    #[prost(uint64, tag = "4")]
+    pub last_index: u64,
+    /// The replica asked for it: it is damaged.
+    #[prost(bool, tag = "5")]
+    pub repair: bool,
 }
 impl ::prost::Name for InstallOffer {
     const NAME: &'static str = "InstallOffer";
@@ -738,6 +748,35 @@ impl ::prost::Name for InstallDone {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/plimsoll.peer.InstallDone".into()
+    }
+}
+/// The sender's replica is damaged: whoever leads, in this term or a later one, is to offer a checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InstallAsk {
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+}
+impl ::prost::Name for InstallAsk {
+    const NAME: &'static str = "InstallAsk";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.InstallAsk".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.InstallAsk".into()
+    }
+}
+/// What was pulled from the receiver is not what its checkpoint says.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InstallBad {}
+impl ::prost::Name for InstallBad {
+    const NAME: &'static str = "InstallBad";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.InstallBad".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.InstallBad".into()
     }
 }
 /// What a connection is for.

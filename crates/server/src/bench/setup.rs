@@ -4,10 +4,12 @@ use super::TopicArgs;
 use anyhow::{Context, Result, bail};
 use client_lite::{Client, ClientOptions, Cluster, LATEST, Place};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 use wire::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use wire::{CreateTopicsRequest, Str};
 
 const TOPIC_ALREADY_EXISTS: i16 = 36;
+const AGAIN: Duration = Duration::from_millis(50);
 
 fn text(value: &str) -> Str {
     Str::from_utf8(value.to_owned().into()).unwrap_or_default()
@@ -42,13 +44,20 @@ impl Led {
     }
 }
 
-/// Where the partitions of a topic that is there are led.
-pub(super) fn leaders(broker: &BrokerArgs, topic: &str) -> Result<Led> {
+/// Where the partitions of a topic that is there are led; waits `until` then for those without a leader.
+pub(super) fn leaders(broker: &BrokerArgs, topic: &str, until: Instant) -> Result<Led> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = Client::connect(broker.address(), ClientOptions::default()).await?;
-        client.topic_created(topic).await?;
-        Led::by_leader(&client.refresh(&[topic]).await?, topic)
+        loop {
+            client.topic_created(topic).await?;
+            // A leader may be gone again, where many are elected at once.
+            match Led::by_leader(&client.refresh(&[topic]).await?, topic) {
+                Err(error) if Instant::now() > until => return Err(error),
+                Err(_) => tokio::time::sleep(AGAIN).await,
+                led => return led,
+            }
+        }
     })
 }
 

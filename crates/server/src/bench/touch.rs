@@ -142,7 +142,7 @@ impl Visit<'_> {
     }
 
     fn find_leaders(&mut self, topic: usize) -> Result<()> {
-        let led = leaders(&self.args.broker, &self.name(topic))?;
+        let led = leaders(&self.args.broker, &self.name(topic), self.until)?;
         let each = led.leaders.iter().flat_map(|(at, parts)| parts.iter().map(move |p| (*p, at.clone())));
         self.leaders.insert(topic, each.collect());
         Ok(())

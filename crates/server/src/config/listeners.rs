@@ -88,6 +88,19 @@ pub(super) struct Endpoints {
     pub(super) peer: Option<Advertised>,
 }
 
+impl Endpoints {
+    /// Controller listeners on all interfaces are opened on loopback only, and others are told that.
+    pub(super) fn narrow(&mut self) {
+        const LOOPBACK: &str = "127.0.0.1";
+        for address in self.controllers.iter_mut().filter(|address| address.is_any()) {
+            address.host = LOOPBACK.to_owned();
+        }
+        if let Some(peer) = self.peer.as_mut().filter(|peer| peer.address.host != "localhost") {
+            peer.address.host = LOOPBACK.to_owned();
+        }
+    }
+}
+
 /// The words of a list with commas between them.
 pub(super) fn words(text: &str) -> Vec<String> {
     text.split(',').map(|w| w.trim().to_owned()).filter(|w| !w.is_empty()).collect()

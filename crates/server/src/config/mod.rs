@@ -134,7 +134,11 @@ fn resolve(mut values: BTreeMap<String, String>, hostname: &str) -> Result<Serve
     let data_dir = errors.take(data_dir(&values, &text)).unwrap_or_default();
     let cluster_id = some("cluster.id");
     errors.check()?;
-    let endpoints = endpoints.unwrap_or_default();
+    let mut endpoints = endpoints.unwrap_or_default();
+    let quorum = quorum.unwrap_or_default();
+    if quorum.narrowed {
+        endpoints.narrow();
+    }
     Ok(ServerConfig {
         node_id,
         cluster_id,
@@ -144,7 +148,7 @@ fn resolve(mut values: BTreeMap<String, String>, hostname: &str) -> Result<Serve
         data_dir,
         controllers: endpoints.controllers,
         peer: endpoints.peer,
-        quorum: quorum.unwrap_or_default(),
+        quorum,
         static_broker_configs: values,
     })
 }

@@ -61,6 +61,8 @@ pub(crate) struct Quorum {
     pub(crate) alone: bool,
     /// Whether this node may vote: `process.roles` has controller.
     pub(crate) controls: bool,
+    /// Controller listeners on all interfaces are opened on loopback only, for there is no secret.
+    pub(crate) narrowed: bool,
     /// Why a node alone does not let others join it; `None`: it does, or has no listener for that.
     pub(crate) closed: Option<String>,
 }
@@ -150,8 +152,7 @@ fn judge(
             "inter.broker.listener.name: {among} is not among advertised.listeners, so no other broker finds it"
         ));
     }
-    named.secret = secret(&named, text, &ends.controllers)?;
-    Ok(named)
+    secret(named, text, ends)
 }
 
 /// A node by itself: it runs without a secret, as Apache Kafka's own file has it; others may join it only where that
@@ -167,13 +168,16 @@ fn alone(mut named: Quorum, text: &dyn Fn(&str) -> String, ends: &Endpoints) -> 
         return Ok(named);
     }
     let path = text(SECRET);
+    let open = |address: &&Address| !is_loopback(&address.host) && !address.is_any();
     if !path.is_empty() {
         named.secret = Some(read_secret(Path::new(&path))?);
-    } else if let Some(open) = ends.controllers.iter().find(|address| !is_loopback(&address.host)) {
+    } else if let Some(open) = ends.controllers.iter().find(open) {
         named.closed = Some(format!(
             "the controller listener {open} is open to other machines and {SECRET} is not set, so it is not opened: \
              no other node can join this one"
         ));
+    } else {
+        named.narrowed = ends.controllers.iter().any(Address::is_any);
     }
     Ok(named)
 }
@@ -238,22 +242,33 @@ fn check_own_line(
     Ok(())
 }
 
-/// The secret, without which nodes talk on loopback only: whoever reached the controller listener could vote.
-fn secret(named: &Quorum, text: &dyn Fn(&str) -> String, own: &[Address]) -> Result<Option<Secret>, String> {
+/// The secret, without which nodes talk on loopback only: whoever reached a listener for nodes could join. Where all
+/// nodes are on this machine, a controller listener on all interfaces, as in Apache Kafka's own file, is narrowed.
+fn secret(mut named: Quorum, text: &dyn Fn(&str) -> String, ends: &Endpoints) -> Result<Quorum, String> {
     let path = text(SECRET);
     if !path.is_empty() {
-        return read_secret(Path::new(&path)).map(Some);
+        named.secret = Some(read_secret(Path::new(&path))?);
+        return Ok(named);
     }
-    let voters = named.voters.iter().map(|voter| &voter.address);
     let far = |address: &&Address| !is_loopback(&address.host);
-    let why = match (voters.chain(&named.bootstrap).find(far), own.iter().find(far)) {
+    let voters = named.voters.iter().map(|voter| &voter.address);
+    let other = voters.chain(&named.bootstrap).find(far);
+    let open = |address: &&Address| far(address) && !address.is_any();
+    // Without a listener of its own the peer link shares that of clients.
+    let shared = ends.listeners.iter().map(|l| &l.address).find(far).filter(|_| ends.controllers.is_empty());
+    let why = match (other, ends.controllers.iter().find(open).or(shared)) {
         (Some(address), _) => format!("{address} is not a loopback address"),
-        (None, Some(listener)) => format!("the controller listener {listener} is open to other machines"),
-        (None, None) => return Ok(None),
+        (None, Some(listener)) => {
+            format!("the listener {listener}, where nodes connect, is open to other machines")
+        }
+        (None, None) => {
+            named.narrowed = ends.controllers.iter().any(Address::is_any);
+            return Ok(named);
+        }
     };
     Err(format!(
-        "{SECRET}: must be set, for {why}, and whoever reaches a controller could join; name a file that is the same \
-         on every node, made by: {MAKE}"
+        "{SECRET}: must be set, for {why}, and whoever reaches a node could join; name a file that is the same on \
+         every node, made by: {MAKE}"
     ))
 }
 
@@ -468,7 +483,8 @@ mod tests {
 
     #[test]
     fn without_a_secret_all_addresses_must_be_loopback() {
-        let all_interfaces = "listeners=PLAINTEXT://:9092,CONTROLLER://:9093";
+        let own_address = "listeners=PLAINTEXT://:9092,CONTROLLER://10.0.0.1:9093";
+        let shared = "listeners=PLAINTEXT://:9092";
         let (own, near) = ("1@localhost:9093", "controller.quorum.voters=1@localhost:9093,2@127.0.0.9:9094");
         for (pairs, whom) in [
             (vec![format!("controller.quorum.voters={own},2@b.example:9093")], "b.example:9093"),
@@ -476,7 +492,11 @@ mod tests {
             (vec![format!("controller.quorum.voters={own},2@[2001:db8::7]:9093")], "[2001:db8::7]:9093"),
             (vec![near.into(), "controller.quorum.bootstrap.servers=c:1".into()], "c:1"),
             (vec!["controller.quorum.bootstrap.servers=b:1,c:1".into()], "b:1"),
-            (vec![near.into(), all_interfaces.into()], "the controller listener :9093"),
+            (vec![near.into(), own_address.into()], "the listener 10.0.0.1:9093, where nodes connect,"),
+            (
+                vec![near.replace("1@localhost:9093,", ""), shared.into(), "process.roles=broker".into()],
+                "the listener :9092, where nodes connect,",
+            ),
         ] {
             let pairs: Vec<&str> = pairs.iter().map(String::as_str).collect();
             refused(&pairs, &format!("cluster.secret.file: must be set, for {whom} is"));
@@ -553,13 +573,25 @@ mod tests {
     fn a_node_alone_lets_others_join_where_that_is_safe() {
         let near = behind(&[]).unwrap();
         assert!(near.alone && near.closed.is_none(), "loopback needs no secret");
-        let far = "listeners=PLAINTEXT://:9092,CONTROLLER://:9093";
+        let all = behind(&["listeners=PLAINTEXT://:9092,CONTROLLER://:9093"]).unwrap();
+        assert!(all.narrowed && all.closed.is_none(), "{all:?}");
+        let far = "listeners=PLAINTEXT://:9092,CONTROLLER://10.0.0.1:9093";
         let said = behind(&[far]).unwrap().closed.unwrap();
         assert!(said.contains("cluster.secret.file is not set, so it is not opened"), "{said}");
         let (_dir, file) = secret_file(b"0123456789abcdef", 0o600);
         let open = behind(&[far, &file]).unwrap();
         assert!(open.closed.is_none() && open.secret.is_some());
         refused(&["process.roles=broker"], "a broker without controllers has no metadata");
+    }
+
+    #[test]
+    fn a_controller_listener_on_all_interfaces_is_narrowed_where_all_nodes_are_on_this_machine() {
+        let all = "listeners=PLAINTEXT://:9092,CONTROLLER://:9093";
+        let near = "controller.quorum.voters=1@localhost:9093,2@127.0.0.9:9094";
+        assert!(behind(&[all, near]).unwrap().narrowed);
+        assert!(!behind(&[near]).unwrap().narrowed);
+        let (_dir, file) = secret_file(b"0123456789abcdef", 0o600);
+        assert!(!behind(&[all, near, &file]).unwrap().narrowed, "with a secret it is as it was asked for");
     }
 
     #[test]

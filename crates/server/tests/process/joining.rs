@@ -238,3 +238,109 @@ fn nodes_that_name_different_addresses_wait_and_say_why() {
         process.wait().unwrap();
     }
 }
+
+/// Apache Kafka's own file for one node of both roles, as it stands but for what an operator edits: `node.id`,
+/// ports, `log.dirs`, the voters.
+fn stock_properties(id: usize, kafka: u16, controller: u16, voters: &str, data: &str) -> String {
+    format!(
+        "process.roles=broker,controller\n\
+         node.id={id}\n\
+         controller.quorum.voters={voters}\n\
+         listeners=PLAINTEXT://:{kafka},CONTROLLER://:{controller}\n\
+         inter.broker.listener.name=PLAINTEXT\n\
+         advertised.listeners=PLAINTEXT://localhost:{kafka},CONTROLLER://localhost:{controller}\n\
+         controller.listener.names=CONTROLLER\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,\
+         SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL\n\
+         num.network.threads=3\n\
+         num.io.threads=8\n\
+         socket.send.buffer.bytes=102400\n\
+         socket.receive.buffer.bytes=102400\n\
+         socket.request.max.bytes=104857600\n\
+         log.dirs={data}\n\
+         num.partitions=1\n\
+         num.recovery.threads.per.data.dir=1\n\
+         offsets.topic.replication.factor=1\n\
+         share.coordinator.state.topic.replication.factor=1\n\
+         share.coordinator.state.topic.min.isr=1\n\
+         transaction.state.log.replication.factor=1\n\
+         transaction.state.log.min.isr=1\n\
+         log.retention.hours=168\n\
+         log.segment.bytes=1073741824\n\
+         log.retention.check.interval.ms=300000\n"
+    )
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn kafkas_own_properties_with_ids_ports_and_voters_edited_start_three_nodes() {
+    let nodes = Nodes::new(3);
+    let port = |address: String| address.rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
+    let controller = |id: usize| port(nodes.controller(id));
+    let voters: Vec<String> = (1..=3).map(|id| format!("{id}@localhost:{}", controller(id))).collect();
+    let mut running = Vec::new();
+    for id in 1..=3 {
+        let data = nodes.data(id).display().to_string();
+        let text = stock_properties(id, port(nodes.address(id)), controller(id), &voters.join(","), &data);
+        let path = nodes.path(&format!("server-{id}.properties"));
+        std::fs::write(&path, text).unwrap();
+        running.push(Process::of(&path, &nodes.log_path(id)));
+    }
+    wait_for("the first node", || std::net::TcpStream::connect(nodes.address(1)).ok());
+    run(async {
+        let client = client(&nodes.address(1)).await;
+        client.create_topic(&topic("stock", 3, 3), false).await.unwrap();
+        for partition in 0..3 {
+            client.produce("stock", partition, batch("v"), client_lite::Acks::All).await.unwrap();
+        }
+    });
+    wait_in_sync(&nodes, 3, "stock");
+    assert!(nodes.log(1).contains("opened on loopback only"), "{}", nodes.log(1));
+}
+
+/// A broker that is started by its file alone; it ends with the test.
+struct Process(std::process::Child);
+
+impl Process {
+    fn of(config: &std::path::Path, log: &std::path::Path) -> Process {
+        let log = std::fs::File::create(log).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_plimsoll"));
+        command.arg("serve").arg("--config").arg(config).args(["--http", "127.0.0.1:0"]);
+        let child = command.stdout(std::process::Stdio::null()).stderr(log).spawn().unwrap();
+        Process(child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn a_broker_without_a_controller_listener_takes_other_nodes_where_clients_connect() {
+    let mut nodes = Nodes::new(2);
+    nodes.finds = Some(1);
+    nodes.start_these(1..=1);
+    let (address, at) = (nodes.address(2), nodes.controller(1));
+    let sets = [
+        "node.id=2".to_owned(),
+        "process.roles=broker".to_owned(),
+        format!("listeners=PLAINTEXT://{address}"),
+        "controller.listener.names=CONTROLLER".to_owned(),
+        format!("controller.quorum.voters=1@{at}"),
+    ];
+    let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+    let server = Server::start_with(&nodes.data(2), &nodes.log_path(2), &sets);
+    wait_for_members(&server, &[1], &[2]);
+    run(async {
+        let client = client(&address).await;
+        client.create_topic(&topic("both", 2, 2), false).await.unwrap();
+        for partition in 0..2 {
+            client.produce("both", partition, batch("v"), client_lite::Acks::All).await.unwrap();
+        }
+    });
+    wait_in_sync(&nodes, 2, "both");
+}

@@ -132,9 +132,8 @@ fn topics_leader_election_log_dirs_and_cluster_know_a_dead_node() {
     assert!(again.contains("Valid replica already elected"), "{again}");
 }
 
-#[test]
-#[ignore = "needs a broker"]
-fn a_console_consumer_with_a_rack_reads_at_the_follower_that_stands_there() {
+/// Three nodes, each in a rack of its own, with a hundred lines in a partition; its leader.
+fn racks() -> (Nodes, usize) {
     let mut nodes = Nodes::new(3);
     nodes.set("broker.rack=rack-{id}");
     nodes.set("replica.selector.class=org.apache.kafka.common.replica.RackAwareReplicaSelector");
@@ -152,15 +151,53 @@ fn a_console_consumer_with_a_rack_reads_at_the_follower_that_stands_there() {
         client.produce("near", 0, batch, client_lite::Acks::All).await.unwrap();
         usize::try_from(leader).unwrap()
     });
-    let follower = leader % 3 + 1;
+    (nodes, leader)
+}
+
+/// A consumer that names the rack of `follower` has read all lines there, and nothing at the third node.
+fn judge_racks(nodes: &Nodes, leader: usize, follower: usize, read: &str) {
     let there = |id: usize| nodes.node(id).metric("plimsoll_fetched_at_follower_bytes_total");
+    assert_eq!(read.lines().filter(|line| line.starts_with("line ")).count(), 100, "{read}");
+    assert!(there(follower) > 0, "it read at the leader");
+    assert_eq!(there(6 - leader - follower), 0);
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn a_console_consumer_with_a_rack_reads_at_the_follower_that_stands_there() {
+    let (nodes, leader) = racks();
+    let follower = leader % 3 + 1;
     let args = ["--topic", "near", "--from-beginning", "--max-messages", "100", "--timeout-ms", "30000"];
     let rack = format!("client.rack=rack-{follower}");
     let args: Vec<&str> = args.into_iter().chain(["--command-property", &rack]).collect();
     let read = run_tool("consumer.ConsoleConsumer", &nodes.addresses(), &args);
-    assert_eq!(read.lines().filter(|line| line.starts_with("line ")).count(), 100, "{read}");
-    assert!(there(follower) > 0, "it read at the leader");
-    assert_eq!(there(6 - leader - follower), 0);
+    judge_racks(&nodes, leader, follower, &read);
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn librdkafka_with_a_rack_reads_at_the_follower_that_stands_there() {
+    let (nodes, leader) = racks();
+    let follower = leader % 3 + 1;
+    let rack = format!("client.rack=rack-{follower}");
+    let mut kcat = Command::new("kcat");
+    kcat.args([
+        "-C",
+        "-q",
+        "-b",
+        &nodes.addresses(),
+        "-t",
+        "near",
+        "-o",
+        "beginning",
+        "-c",
+        "100",
+        "-X",
+        &rack,
+    ]);
+    let output = kcat.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    judge_racks(&nodes, leader, follower, &said(&output));
 }
 
 /// A tool that goes on, and what it has said by now, a line of JSON each.

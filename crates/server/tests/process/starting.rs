@@ -42,6 +42,7 @@ fn a_port_in_use_is_told_once_with_what_to_do_and_nothing_is_written() {
         assert!(errors.len() == 2 && errors[0].starts_with(key) && errors[1].contains(flag), "{said}");
         assert_eq!(said.matches("cannot listen").count(), 1, "{said}");
         assert!(said.contains("Another process listens there"), "{said}");
+        assert!(!dir.path().join("data").exists(), "nothing is left of a directory that was made for it");
     }
     let server = Server::start(&dir.path().join("data"), &[]);
     assert!(

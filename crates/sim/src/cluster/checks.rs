@@ -131,6 +131,14 @@ impl Checks {
                 node::Event::PeerRefused { node: peer, key, why } => {
                     oracle.violate("peer-refused", format!("node {node}, {key}, of node {peer}: {why}"));
                 }
+                node::Event::Suspect { key, why } => {
+                    world.trace.add(format_args!("node {node} suspects {key} {why}"));
+                    world.sometimes.suspect += 1;
+                    // Bits flip on one node; its rotten files may have been sent, but never taken.
+                    if world.rotten != Some(said.machine) {
+                        oracle.violate("false-damage", format!("node {node}, {key}: {why}"));
+                    }
+                }
                 node::Event::Install { key, what, .. } => {
                     world.trace.add(format_args!("node {node} install {key} {what:?}"));
                     let count = &mut world.sometimes;
@@ -141,6 +149,8 @@ impl Checks {
                             count.installed += 1;
                             count.installed_metadata += u64::from(key == GroupKey::METADATA);
                         }
+                        // A leader whose files rot sends them before it knows.
+                        InstallEvent::Failed { .. } if world.rotten.is_some() => {}
                         InstallEvent::Failed { why } => {
                             oracle.violate("install-failed", format!("node {node}, {key}: {why}"));
                         }

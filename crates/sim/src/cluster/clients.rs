@@ -82,8 +82,10 @@ pub(crate) enum Ask {
     ProducerId,
     /// To append.
     Produce(GroupKey, BytesMut, i16),
-    /// To read from an offset on.
-    Fetch(GroupKey, i64),
+    /// To read from an offset on; at a follower, too.
+    Fetch(GroupKey, i64, bool),
+    /// To have a partition led by another replica.
+    HandOver(GroupKey, usize),
     /// To move the log start.
     DeleteRecords(GroupKey, i64),
     /// To change the metadata.
@@ -241,8 +243,14 @@ impl Clients {
             let ask = if self.deletes && world.rng.chance(1, 20) {
                 Ask::DeleteRecords(key, end / 2)
             } else {
-                Ask::Fetch(key, from)
+                Ask::Fetch(key, from, false)
             };
+            if matches!(ask, Ask::Fetch(..)) && world.rng.chance(1, 4) {
+                return Some((any, Ask::Fetch(key, from, true)));
+            }
+            if world.rng.chance(1, 40) {
+                return Some((any, Ask::HandOver(key, *world.rng.pick(&answering)?)));
+            }
             return self.clients[c].leader(world, key).map(|leader| (leader, ask));
         }
         let (style, named) = match &self.clients[c].role {
@@ -345,7 +353,15 @@ impl Clients {
             Ask::Group(group, request) => {
                 world.call(m, |n, now| n.group(now, token, &group, request));
             }
-            Ask::Fetch(key, from) => {
+            Ask::HandOver(key, to) => {
+                self.waiting.remove(&token);
+                if self.clients[c].call == Some(call) {
+                    self.over(world, c);
+                }
+                let to = world.machines[to].id;
+                world.call(m, |n, now| n.ask_hand_over(now, key, to));
+            }
+            Ask::Fetch(key, from, at_follower) => {
                 self.waiting.remove(&token);
                 if self.clients[c].call == Some(call) {
                     self.over(world, c);
@@ -354,7 +370,7 @@ impl Clients {
                 if !self.keys.contains(&key) {
                     return;
                 }
-                let next = reader::read_once(world, oracle, m, key, from, &mut BTreeMap::new());
+                let next = reader::read_at(world, oracle, m, key, from, at_follower, &mut BTreeMap::new());
                 if let (Some(next), Role::Reader(positions)) = (next, &mut self.clients[c].role) {
                     self.reads += u64::from(next > from);
                     let position = positions.entry(key).or_default();

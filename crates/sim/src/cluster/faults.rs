@@ -38,6 +38,8 @@ pub struct FaultCounts {
     pub failed_syncs: u64,
     /// Jumps of a wall clock.
     pub clock_jumps: u64,
+    /// Bits flipped in sealed files of replicas with peers.
+    pub rots: u64,
 }
 
 impl FaultCounts {
@@ -49,7 +51,8 @@ impl FaultCounts {
         self.blackouts += blackouts;
         self.resets += resets;
         self.cuts += cuts;
-        let FaultCounts { pauses, slow_disks, full_disks, failed_syncs, clock_jumps, .. } = *o;
+        let FaultCounts { pauses, slow_disks, full_disks, failed_syncs, clock_jumps, rots, .. } = *o;
+        self.rots += rots;
         self.pauses += pauses;
         self.slow_disks += slow_disks;
         self.full_disks += full_disks;
@@ -78,8 +81,10 @@ enum Kind {
     Full,
     Sync,
     Clock,
+    Rot,
 }
 
+/// Drawn by themselves; rot comes with small files alone.
 const ALL: [Kind; 10] = [
     Kind::Kill,
     Kind::Power,
@@ -120,6 +125,8 @@ pub(crate) struct Swarm {
     pub(crate) installs: Option<(u32, u32)>,
     /// Partitions get other replicas: one of so many requests about topics; 0: none do.
     pub(crate) moves: u64,
+    /// The node whose sealed files rot; what the others hold is good.
+    pub(crate) rot: Option<usize>,
     /// How long clients think, at most.
     pub(crate) think: Micros,
     /// Before the last look nobody asks for anything, for so long: groups fall asleep.
@@ -155,6 +162,7 @@ impl Swarm {
             lost: *rng.pick(&[10, 100, 1_000]).unwrap_or(&100),
             deletes: rng.chance(1, 3),
             installs: None,
+            rot: None,
             at_leaders: rng.below(4),
             moves: *rng.pick(&[0, 3, 10, 40]).unwrap_or(&10),
             think: *rng.pick(&[1, 10, 100]).unwrap_or(&20) * MS,
@@ -165,6 +173,13 @@ impl Swarm {
         };
         if rng.chance(1, 2) {
             let piece = *rng.pick(&[256, 1_000, 262_144]).unwrap_or(&256);
+            // What rots is a loss like that of power: both may take a majority.
+            if rng.chance(1, 2) && !write_caching {
+                swarm.rot = Some(rng.below(3) as usize);
+                swarm.kinds.push(Kind::Rot);
+                // A partition that is moved has fewer good replicas than it seems.
+                swarm.moves = 0;
+            }
             swarm.installs = Some((piece, *rng.pick(&[0, 300_000]).unwrap_or(&0)));
         }
         swarm
@@ -244,6 +259,7 @@ impl World {
                 self.counts.failed_syncs += 1;
                 self.machines[m].disk.fail_next_sync = true;
             }
+            Kind::Rot => self.rot(swarm.rot.unwrap_or(0)),
             Kind::Clock => {
                 self.counts.clock_jumps += 1;
                 let to = self.rng.below(3_600_000) as i64 - 1_800_000;
@@ -256,6 +272,28 @@ impl World {
     fn may_lose_power(&self, m: usize) -> bool {
         let shaken = (0..self.machines.len()).filter(|n| *n == m || self.machines[*n].is_shaken()).count();
         2 * shaken < self.machines.len()
+    }
+
+    /// A bit flips in a sealed file of a replica that has two good peers at least. What was just sealed may not be
+    /// marked yet: it would be a torn tail.
+    fn rot(&mut self, m: usize) {
+        let Some(node) = self.machines[m].node.as_ref() else { return };
+        let image = node.image();
+        let mut sealed = std::collections::BTreeMap::new();
+        for key in node.open_keys() {
+            let replicas = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+            if replicas.is_none_or(|p| p.replicas.len() < 3 || p.is_moving()) {
+                continue;
+            }
+            let files = node.files(key).unwrap_or_default();
+            let old = files.len().saturating_sub(2);
+            sealed.extend(files.into_iter().take(old).map(|file| (file.path, file.bytes)));
+        }
+        let wanted = |path: &str| sealed.get(path).copied();
+        if let Some((path, at)) = self.machines[m].disk.flip_bit(&mut self.rng, wanted) {
+            self.counts.rots += 1;
+            self.trace.add(format_args!("rot {m} {path} at {at}"));
+        }
     }
 
     /// The node that is struck.

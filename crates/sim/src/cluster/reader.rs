@@ -9,7 +9,7 @@ use partition::{FetchInput, Isolation};
 use std::collections::BTreeMap;
 use storage::ReadPlan;
 
-/// Reads once. The offset to go on from; `None` when refused or not ready.
+/// Reads once at the leader. The offset to go on from; `None` when refused or not ready.
 pub(crate) fn read_once(
     world: &mut World,
     oracle: &mut Oracle,
@@ -18,13 +18,26 @@ pub(crate) fn read_once(
     from: Offset,
     seen: &mut BTreeMap<Offset, Value>,
 ) -> Option<Offset> {
+    read_at(world, oracle, m, key, from, false, seen)
+}
+
+/// The same, `at_follower` too: its watermarks may be late.
+pub(crate) fn read_at(
+    world: &mut World,
+    oracle: &mut Oracle,
+    m: usize,
+    key: GroupKey,
+    from: Offset,
+    at_follower: bool,
+    seen: &mut BTreeMap<Offset, Value>,
+) -> Option<Offset> {
     let input = FetchInput {
         offset: from,
         max_bytes: 200_000,
         current_leader_epoch: -1,
         last_fetched_epoch: -1,
         isolation: Isolation::ReadUncommitted,
-        at_follower: false,
+        at_follower,
     };
     let answer = world.call(m, |n, now| n.fetch(now, key, &input))?;
     let view = world.machines[m].node.as_ref().and_then(|n| n.replica_view(key));
@@ -40,13 +53,22 @@ pub(crate) fn read_once(
         }
         FetchResult::NotReady => return None,
     };
-    oracle.told(key, epoch?, ok.high_watermark, ok.log_start);
+    if !ok.at_follower {
+        oracle.told(key, epoch?, ok.high_watermark, ok.log_start);
+    }
+    if ok.not_yet {
+        return None;
+    }
     let batches = match ok.plan {
         ReadPlan::Empty => return Some(from),
         ReadPlan::Memory(batches) => batches,
         ReadPlan::File(range) => match storage::read_range(&world.machines[m].disk, &range) {
             Ok(found) => found.batches,
             Err(storage::ExtractError::Disk(_)) => return None,
+            Err(storage::ExtractError::Damaged(damage)) if world.rotten == Some(m) => {
+                world.call(m, |n, now| n.on_damage(now, key, damage.to_string()));
+                return None;
+            }
             Err(error) => {
                 oracle.violate("acked-lost", format!("node {} {key}@{from}: {error}", m + 1));
                 return None;

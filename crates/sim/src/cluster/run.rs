@@ -87,6 +87,7 @@ pub fn run_seed(seed: u64, steps: u64, nodes: usize) -> ClusterOutcome {
     let founders = swarm.founders(nodes);
     let mut world = World::new(seed, (nodes, founders), &configs(&swarm), swarm.latency);
     (world.turn_us, world.disk_us) = (swarm.turn_us, swarm.disk_us);
+    world.rotten = swarm.rot;
     let mut run = Run {
         world,
         oracle: Oracle::default(),

@@ -93,6 +93,11 @@ impl Run {
             };
             leaders.insert(*key, World::place_of(*leader));
         }
+        let ill = nodes().flat_map(|n| keys.iter().filter_map(|key| Some((key, n.suspicion(*key)?)))).next();
+        if let Some((key, why)) = ill {
+            let views: Vec<_> = nodes().map(|n| n.replica_view(*key)).collect();
+            return Some(format!("{key} is suspect: {why}; {views:?}"));
+        }
         if self.clients.unfinished() > 0 {
             return Some(format!("{} clients wait{}", self.clients.unfinished(), not_led(world, &leaders)));
         }
@@ -125,11 +130,8 @@ impl Run {
         for machine in &self.world.machines {
             let dirs = storage::DiskRead::list(&machine.disk, "groups").unwrap_or_default();
             for dir in dirs {
-                let left = deleted.iter().any(|id| {
-                    (0..3).any(|partition| {
-                        storage::group_dir(GroupKey { topic: *id, partition }).ends_with(&dir)
-                    })
-                });
+                let left =
+                    storage::parse_group_dir(&dir).is_some_and(|(key, _)| deleted.contains(&key.topic));
                 if left {
                     self.oracle
                         .violate("topic-lost", format!("{dir} of a deleted topic is on node {}", machine.id));
@@ -141,12 +143,13 @@ impl Run {
                 None => self.oracle.violate("topic-lost", format!("{key}: its topic is gone")),
                 // What coordinators write is no value of ours.
                 Some(topic) if topic.internal => {}
-                Some(_) => self.read_whole(key),
+                Some(_) => self.read_whole(key, 3),
             }
         }
     }
 
-    fn read_whole(&mut self, key: GroupKey) {
+    /// `tries`: how often a leader may find that its files are rotten.
+    fn read_whole(&mut self, key: GroupKey, tries: u32) {
         let leader = self.world.machines.iter().position(|m| {
             m.node.as_ref().and_then(|n| n.replica_view(key)).is_some_and(|v| v.epoch.is_some())
         });
@@ -158,6 +161,10 @@ impl Run {
         while at < view.high_watermark {
             match read_once(&mut self.world, &mut self.oracle, leader, key, at, &mut seen) {
                 Some(next) if next > at => at = next,
+                _ if tries > 0 && self.world.rotten == Some(leader) => {
+                    self.heal_rot(key);
+                    return self.read_whole(key, tries - 1);
+                }
                 other => {
                     let detail = format!("{key} cannot be read from {at} on: {other:?}");
                     return self.oracle.violate("acked-lost", detail);
@@ -166,6 +173,24 @@ impl Run {
         }
         let reign = (view.epoch.unwrap_or(-1), self.world.machines[leader].life);
         self.oracle.complete(key, reign, view.log_start, &seen, &self.clients.producer_of);
+    }
+}
+
+impl Run {
+    /// A leader found that what it was to read is not what was written: another one takes over, and its replica is
+    /// brought up anew.
+    fn heal_rot(&mut self, key: GroupKey) {
+        let until = self.world.t + PATIENCE;
+        let ill = |run: &Run| {
+            let nodes = || run.world.machines.iter().filter_map(|m| m.node.as_ref());
+            nodes().any(|n| n.suspicion(key).is_some()) || unequal(&run.world, key).is_some()
+        };
+        while self.is_well() && ill(self) {
+            if self.world.t > until {
+                return self.oracle.violate("liveness", format!("{key} does not heal"));
+            }
+            self.step_then(|_| {});
+        }
     }
 }
 

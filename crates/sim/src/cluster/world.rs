@@ -26,6 +26,8 @@ pub struct Sometimes {
     pub installed_metadata: u64,
     /// That went on after an interruption.
     pub install_resumed: u64,
+    /// Replicas were found damaged.
+    pub suspect: u64,
     /// A group's replica fell asleep.
     pub slept: u64,
     /// And woke.
@@ -59,6 +61,7 @@ impl Sometimes {
         self.tails_given_up += o.tails_given_up;
         self.votes_lost += o.votes_lost;
         self.read_for_followers += o.read_for_followers;
+        self.suspect += o.suspect;
         self.installed += o.installed;
         self.installed_metadata += o.installed_metadata;
         self.install_resumed += o.install_resumed;
@@ -95,6 +98,8 @@ pub(crate) struct World {
     pub(crate) said: Vec<Said>,
     pub(crate) sometimes: Sometimes,
     pub(crate) counts: FaultCounts,
+    /// The node whose files rot.
+    pub(crate) rotten: Option<usize>,
     /// The longest that a turn of a shell's loop takes.
     pub(crate) turn_us: Micros,
     /// The longest that a step of a disk takes.
@@ -126,6 +131,7 @@ impl World {
             said: Vec::new(),
             sometimes: Sometimes::default(),
             counts: FaultCounts::default(),
+            rotten: None,
             turn_us: 200,
             disk_us: 300,
             refused_start: None,

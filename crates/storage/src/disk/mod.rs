@@ -56,6 +56,8 @@ pub struct RealDisk {
     ops: Option<lane::Lane>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// The directory was not there before.
+    made: bool,
     _lock: std::fs::File,
 }
 
@@ -87,6 +89,7 @@ impl RealDisk {
             let detail = format!("{} is a file: a data directory is needed", root.display());
             return Err(DiskError { kind: DiskErrorKind::Io, detail });
         }
+        let made = !root.exists();
         std::fs::create_dir_all(root).map_err(|e| io_error("create", &root.display().to_string(), &e))?;
         let lock = lock::take(root)?;
         let shared = Arc::new(Shared::new(root, &options)?);
@@ -111,7 +114,21 @@ impl RealDisk {
             let (jobs, shared, sink) = (recoveries_in.clone(), shared.clone(), sink.clone());
             threads.push(spawn("reader", move || reader::recoveries(&jobs, &shared, &sink))?);
         }
-        Ok(RealDisk { ops: Some(ops), shared, threads, _lock: lock })
+        Ok(RealDisk { ops: Some(ops), shared, threads, made, _lock: lock })
+    }
+
+    /// Gives up a directory into which nothing was written: if it was not there before, it is not there after.
+    pub fn abandon(self) {
+        let (made, shared) = (self.made, self.shared.clone());
+        // Its threads may be putting space aside.
+        drop(self);
+        if made {
+            // What is in it all the same keeps it.
+            for name in ["lock", "ballast"] {
+                let _ = std::fs::remove_file(shared.path(name));
+            }
+            let _ = std::fs::remove_dir(shared.root());
+        }
     }
 
     /// Takes an operation. A small write is carried out at once, into the page cache; where that turns out

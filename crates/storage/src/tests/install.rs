@@ -22,13 +22,13 @@ fn source() -> Rig {
 
 fn job(rig: &Rig, dir: &str) -> AsideJob {
     let index = rig.log.as_ref().unwrap().newest_checkpoint().unwrap();
-    AsideJob { key: KEY, dir: dir.to_owned(), index, birth: birth(KEY, members()) }
+    AsideJob { key: KEY, dir: dir.to_owned(), index, birth: birth(KEY, members()), check: false }
 }
 
 fn missing(job: &AsideJob, disk: &dyn DiskRead) -> Vec<MissingPart> {
     match look(job, disk).unwrap() {
         Aside::Missing(parts) => parts,
-        Aside::Whole(_) => Vec::new(),
+        Aside::Whole(_) | Aside::Good => Vec::new(),
     }
 }
 

@@ -1,0 +1,196 @@
+//! Damage: a replica whose bytes are not what was made durable is *suspect*, and is brought up anew from a peer.
+//!
+//! One that could not be opened for it says nothing: no vote, no acknowledgement. One that runs, because the damage
+//! is not in what it votes by, goes on as a follower. Either asks every peer once a second; whoever leads offers its
+//! checkpoint (`install.rs`). The new life neither votes nor campaigns before it holds everything that the old one may
+//! have acknowledged: what the leader had when it offered. docs/replication.md, "Damage".
+use crate::api::{Effect, Event, InstallSaid};
+use crate::groups::Slot;
+use crate::node::Node;
+use model::{GroupKey, Mono, NodeId, Now};
+use std::collections::{BTreeMap, BTreeSet};
+use storage::{AsideJob, OpToken, UNKNOWN_FLOOR, birth, generation_dir};
+
+/// Between two questions, ms.
+const ASK_MS: i64 = 1_000;
+
+/// Replicas here that are not as they were.
+#[derive(Debug, Default)]
+pub(crate) struct Suspects {
+    /// Why, and when their peers are asked next.
+    pub(crate) rows: BTreeMap<GroupKey, (String, Mono)>,
+    /// That were brought up and lack something that they may have acknowledged.
+    pub(crate) healing: BTreeSet<GroupKey>,
+    /// Own files that are being read: which of a group, 0 for all of them.
+    checks: BTreeMap<OpToken, GroupKey>,
+    next_tick: Option<Mono>,
+    /// That were found so far.
+    found: u64,
+    /// That were brought up.
+    pub(crate) healed: u64,
+}
+
+impl Suspects {
+    pub(crate) fn next_deadline(&self) -> Option<Mono> {
+        let busy = !self.rows.is_empty() || !self.healing.is_empty();
+        if busy { self.next_tick.or(Some(Mono(0))) } else { None }
+    }
+}
+
+impl Node {
+    /// Whether a replica has peers that can bring it up.
+    pub(crate) fn has_peers(&self, key: GroupKey) -> bool {
+        let image = self.metadata.image();
+        let partition = image.topic_by_id(key.topic).and_then(|topic| topic.partition(key.partition));
+        self.holds(key) && partition.is_some_and(|p| p.holders().count() > 1)
+    }
+
+    /// Bytes of a replica here are not what was made durable. Without peers nothing follows from it: reads of them
+    /// fail.
+    pub fn on_damage(&mut self, now: Now, key: GroupKey, why: String) {
+        if self.suspects.rows.contains_key(&key) || self.stopping() || !self.has_peers(key) {
+            return;
+        }
+        self.suspects.found += 1;
+        self.fx.push(Effect::Event(Event::Suspect { key, why: why.clone() }));
+        self.suspects.rows.insert(key, (why, now.mono));
+        self.suspects.next_tick = Some(now.mono);
+    }
+
+    /// The group could not be opened for damage.
+    pub(crate) fn closed_for_damage(&mut self, now: Now, key: GroupKey, why: String) {
+        self.groups.insert(key, Slot::Failed(why.clone()));
+        self.wake(key);
+        self.on_damage(now, key, why);
+    }
+
+    /// A peer's replica is suspect, and was in `term`. A leader of that term or a later one holds everything that the
+    /// peer may have acknowledged and that is committed.
+    pub(crate) fn on_ask(&mut self, now: Now, node: NodeId, key: GroupKey, term: u64) {
+        if !self.groups.contains_key(&key) {
+            return self.open_replica(now, key);
+        }
+        let Some(open) = self.open_group(key) else { return };
+        let theirs = open.partition.members().iter().any(|m| m.node_id == node);
+        let leads = open.partition.leader_epoch().is_some() && open.partition.term() >= term;
+        if !theirs || !leads || self.suspects.rows.contains_key(&key) {
+            return;
+        }
+        self.offer(key, node, true);
+    }
+
+    /// Another replica pulled bytes here that are not what the checkpoint says: its own files are read.
+    pub(crate) fn on_bad(&mut self, key: GroupKey) {
+        let checking = self.suspects.checks.values().any(|of| *of == key);
+        let newest = self.open_group(key).and_then(|open| open.partition.newest_checkpoint());
+        let (Some((index, _)), false) = (newest, checking || !self.has_peers(key)) else { return };
+        let dir = generation_dir(key, self.dir.life(key).0);
+        let job = AsideJob { key, dir, index, birth: birth(key, Vec::new()), check: true };
+        let token = self.dir.look_aside(job);
+        self.suspects.checks.insert(token, key);
+    }
+
+    /// Own files were read; whether that was it.
+    pub(crate) fn checked(&mut self, now: Now, token: OpToken, found: &storage::AsideDone) -> bool {
+        let Some(key) = self.suspects.checks.remove(&token) else { return false };
+        let storage::AsideDone::Looked(result) = found else { return true };
+        let present = generation_dir(key, self.dir.life(key).0);
+        if let Ok(storage::Aside::Missing(parts)) = &**result
+            && let Some(part) = parts.iter().find(|p| p.file > 0)
+        {
+            // A file that was removed while it was read is no damage; one that is still listed is.
+            let listed = |p: &partition::Partition| p.file_range(0, part.file, part.good, 1).is_some();
+            if self.open_group(key).is_some_and(|open| listed(&open.partition)) {
+                let path = storage::aside_path(&present, 0, part.file);
+                self.on_damage(now, key, format!("{path} at byte {}: not what was written", part.good));
+            }
+        }
+        true
+    }
+
+    /// Peers are asked; leaders hand over first.
+    pub(crate) fn tick_suspects(&mut self, now: Now) {
+        let due = self.suspects.next_deadline().is_some_and(|at| at <= now.mono);
+        if self.stopping() || !due {
+            return;
+        }
+        self.suspects.next_tick = Some(now.mono.after_ms(ASK_MS / 4));
+        let image = self.metadata.image();
+        let rows: Vec<GroupKey> =
+            self.suspects.rows.iter().filter(|(_, (_, at))| *at <= now.mono).map(|(key, _)| *key).collect();
+        for key in rows {
+            let partition = image.topic_by_id(key.topic).and_then(|topic| topic.partition(key.partition));
+            let Some(partition) = partition.filter(|_| self.holds(key)) else {
+                self.suspects.rows.remove(&key);
+                continue;
+            };
+            if let Some((_, at)) = self.suspects.rows.get_mut(&key) {
+                *at = now.mono.after_ms(ASK_MS);
+            }
+            let others: Vec<NodeId> =
+                partition.holders().map(|r| r.node).filter(|node| *node != self.cfg.node_id).collect();
+            if self.open_group(key).is_some_and(|open| open.partition.is_leader()) {
+                self.lead_no_more(now, key);
+                continue;
+            }
+            let term = self.term_of(key);
+            others.into_iter().for_each(|node| self.say(node, key, InstallSaid::Ask { term }));
+        }
+        for key in self.suspects.healing.clone() {
+            match self.open_group(key).map(|o| (o.partition.floor(), o.partition.leader_node())) {
+                Some((0, _)) => _ = self.suspects.healing.remove(&key),
+                Some((_, Some(leader))) if leader != self.cfg.node_id => self.tell_end(key, leader),
+                Some(_) => {}
+                None => _ = self.suspects.healing.remove(&key),
+            }
+        }
+    }
+
+    fn lead_no_more(&mut self, now: Now, key: GroupKey) {
+        // Not just anyone that is in sync: what it lacks could only come from the files that are damaged.
+        if let Some(to) = self.open_group(key).and_then(|open| self.heir(now, open)) {
+            self.stir(now, key);
+            self.with(key, |p, dir, fx| p.transfer_leader(now, to, dir, fx));
+        }
+    }
+
+    /// The term that a replica here is in, open or not.
+    pub(crate) fn term_of(&self, key: GroupKey) -> u64 {
+        let closed = || self.states.get(&key).map_or(0, |state| state.hard.term);
+        self.open_group(key).map_or_else(closed, |open| open.partition.term())
+    }
+
+    /// Tells a leader where the log here ends.
+    pub(crate) fn tell_end(&mut self, key: GroupKey, leader: NodeId) {
+        if let Some(last_index) = self.open_group(key).map(|open| open.partition.last_index()) {
+            self.say(leader, key, InstallSaid::Done { last_index });
+        }
+    }
+
+    /// A replica was opened that may lack what it acknowledged in an earlier life.
+    pub(crate) fn hold_votes(&mut self, key: GroupKey) {
+        let floor = self.dir.life(key).1;
+        // Without a number the group itself finds out when it holds what matters: `Partition::is_restrained`.
+        if floor > 0 && floor != UNKNOWN_FLOOR {
+            self.with(key, |p, dir, _| p.hold_votes(floor, dir));
+            self.suspects.healing.insert(key);
+        }
+    }
+
+    /// A suspect replica was brought up.
+    pub(crate) fn healed(&mut self, key: GroupKey) {
+        if self.suspects.rows.remove(&key).is_some() {
+            self.suspects.healed += 1;
+        }
+    }
+
+    /// Replicas here that are suspect now, that were found so, and that were brought up.
+    pub fn suspect_counts(&self) -> (usize, u64, u64) {
+        (self.suspects.rows.len(), self.suspects.found, self.suspects.healed)
+    }
+
+    /// Why a replica here is suspect.
+    pub fn suspicion(&self, key: GroupKey) -> Option<&str> {
+        self.suspects.rows.get(&key).map(|(why, _)| why.as_str())
+    }
+}
