@@ -179,7 +179,11 @@ fn a_leader_that_is_not_confirmed_tells_nobody_that_a_sequence_is_wrong() {
     trio.cut = [1].into();
     trio.tick(3);
     assert!(trio.of(2).part.leader_epoch().is_some());
-    let refused = trio.append(2, 4, numbered(5, 0, 2, &["c"])).unwrap_err();
+    trio.submit(2, 4, numbered(5, 0, 2, &["c"]));
+    let heir = trio.of(2);
+    heir.part.begin_round(heir.now, &mut heir.dir, &mut heir.fx);
+    trio.settle();
+    let refused = trio.of(2).answer(4).expect("a majority follows").unwrap_err();
     assert_eq!(refused.code, ErrorCode::OutOfOrderSequenceNumber, "nothing else can be committed now");
 }
 
