@@ -184,6 +184,10 @@ fn snapshot(shared: &Shared) -> Snapshot {
     }
     put(names::DISK_FENCED, f64::from(u8::from(shared.core.fenced().is_some())));
     put(names::DISK_FULL, f64::from(u8::from(shared.disk_full.get())));
+    let scrub = shared.core.look(node::Node::scrub_counts);
+    put(names::SCRUBBED_BYTES, scrub.bytes as f64);
+    put(names::SCRUB_ROUNDS, scrub.rounds as f64);
+    put(names::SCRUB_DAMAGED, scrub.damaged as f64);
     put(names::POOL_BYTES, shared.pool_bytes() as f64);
     put(names::DISK_STALLED, shared.core.stalled().map_or(0.0, |time| time.as_secs_f64()));
     shared.metrics.read_queue.set(shared.readers.queued() as f64);

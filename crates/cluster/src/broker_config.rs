@@ -47,6 +47,10 @@ pub struct BrokerConfig {
     pub log_pool_bytes: i64,
     /// `log.retention.check.interval.ms`.
     pub log_retention_check_interval_ms: i64,
+    /// `log.scrub.interval.ms`.
+    pub log_scrub_interval_ms: i64,
+    /// `log.scrub.rate.bytes`; 0 for none.
+    pub log_scrub_rate_bytes: i64,
     /// `log.tail.cache.bytes`.
     pub log_tail_cache_bytes: i64,
     /// `log.window.bytes`.
@@ -177,6 +181,8 @@ impl BrokerConfig {
             log_retention_check_interval_ms: r.long("log.retention.check.interval.ms"),
             log_tail_cache_bytes: r.long("log.tail.cache.bytes"),
             log_window_bytes: r.long("log.window.bytes"),
+            log_scrub_interval_ms: r.long("log.scrub.interval.ms"),
+            log_scrub_rate_bytes: r.long("log.scrub.rate.bytes"),
             metadata_log_bytes_between_snapshots: r.long("metadata.log.max.record.bytes.between.snapshots"),
             metadata_log_segment_bytes: match r.long("internal.metadata.log.segment.bytes") {
                 0 => r.long("metadata.log.segment.bytes"),

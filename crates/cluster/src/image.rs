@@ -91,6 +91,8 @@ pub(crate) struct Moved {
     pub(crate) agreed: (u64, u64),
     /// Whether no client chose the replicas: they may be raised again.
     pub(crate) raised: bool,
+    /// Index of the metadata entry that changed what is wanted last.
+    pub(crate) generation: u64,
 }
 
 /// A topic. Partition `i` is `partitions[i]`.

@@ -117,7 +117,7 @@ fn step(image: &Image, index: u64, command: &Command) -> Result<(Image, Vec<Chan
         Command::UpdateFeature(c) => update_feature(&mut next, index, c)?,
         Command::Reassign(c) => crate::reassign::apply(&mut next, index, c)?,
         Command::Reassigned(c) => crate::reassign::complete(&mut next, index, c)?,
-        Command::UnregisterNode(c) => crate::nodes::unregister(&mut next, c),
+        Command::UnregisterNode(c) => crate::nodes::unregister(&mut next, index, c),
         Command::ConfirmDeletion(c) => confirm_deletion(&mut next, topic_id(index, &c.topic_id)?, c.node_id),
     };
     next.version = index;

@@ -23,7 +23,7 @@ pub fn unregister_node(image: &Image, node: NodeId, live: &[NodeId]) -> ItemResu
 
 /// Replicas that are wanted on the node get new ids: if it comes back with its old directory, what is there is of
 /// replicas that nobody counts on any more, and is removed.
-pub(crate) fn unregister(image: &mut Image, command: &pb::UnregisterNode) -> Vec<Change> {
+pub(crate) fn unregister(image: &mut Image, at: u64, command: &pb::UnregisterNode) -> Vec<Change> {
     let node = command.node_id;
     // A later start than the one that was meant is not touched.
     if image.nodes.get(&node).is_none_or(|n| n.incarnation != command.incarnation) {
@@ -39,7 +39,7 @@ pub(crate) fn unregister(image: &mut Image, command: &pb::UnregisterNode) -> Vec
         let mut topic = Topic::clone(&old);
         let mut changed = Vec::new();
         for (index, partition) in (0..).zip(&mut topic.partitions) {
-            if let Some(next) = partition.replaced_on(node, &mut next_id) {
+            if let Some(next) = partition.replaced_on(node, at, &mut next_id) {
                 *partition = next;
                 changed.push(index);
             }

@@ -73,7 +73,8 @@ mod tests {
             let wanted = image.topic(CONSUMER_OFFSETS).unwrap().partition(partition).unwrap().clone();
             let replicas = wanted.wanted().map(|r| r.id).collect();
             let topic_id = vec![7; 16].into();
-            let report = pb::Reassigned { topic_id, partition, replicas, index: 5, term: 2 };
+            let generation = wanted.generation();
+            let report = pb::Reassigned { topic_id, partition, replicas, index: 5, term: 2, generation };
             apply(metadata, &Command::Reassigned(report));
         }
     }

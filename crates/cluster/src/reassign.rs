@@ -45,6 +45,11 @@ impl Partition {
         self.moved.as_deref().map_or((0, 0), |m| m.agreed)
     }
 
+    /// Which target it is, for the report that it was reached; 0 for the first.
+    pub fn generation(&self) -> u64 {
+        self.moved.as_deref().map_or(0, |m| m.generation)
+    }
+
     /// Whether the group is to change, or has changed and not reported yet.
     pub fn is_moving(&self) -> bool {
         let busy = |m: &Moved| {
@@ -84,17 +89,19 @@ impl Partition {
     /// What became of the first replicas, with nothing on its way.
     fn settled(&self) -> Moved {
         let (agreed, raised) = (self.agreed(), self.moved.as_deref().is_none_or(|m| m.raised));
-        Moved { founders: self.founders().to_vec(), agreed, raised, ..Moved::default() }
+        let (founders, generation) = (self.founders().to_vec(), self.generation());
+        Moved { founders, agreed, raised, generation, ..Moved::default() }
     }
 
     /// With `target` wanted instead; replicas that are new get ids from `next_id` on. One that was given up and may
     /// be a voter still is taken back: a copy that counted must not be thrown away for a new one.
-    fn retargeted(&self, target: &[NodeId], raises: bool, next_id: &mut u64) -> Partition {
+    fn retargeted(&self, target: &[NodeId], index: u64, raises: bool, next_id: &mut u64) -> Partition {
         let before = self.before();
         let now = self.moved.as_deref();
         let mut dropped = now.map_or_else(Vec::new, |m| m.dropped.clone());
         let mut moved =
             Moved { lost: now.map_or_else(Vec::new, |m| m.lost.clone()), raised: raises, ..self.settled() };
+        moved.generation = index;
         let mut replicas: Vec<Replica> = Vec::new();
         for node in target {
             let replica = self.holders().find(|r| r.node == *node).copied().unwrap_or_else(|| {
@@ -118,10 +125,11 @@ impl Partition {
     }
 
     /// With other ids for the replicas on `node`, whose files are lost; `None` where it has none.
-    pub(crate) fn replaced_on(&self, node: NodeId, next_id: &mut u64) -> Option<Partition> {
+    pub(crate) fn replaced_on(&self, node: NodeId, index: u64, next_id: &mut u64) -> Option<Partition> {
         let lost = self.holders().find(|r| r.node == node).copied()?;
         let mut moved = self.moved.as_deref().cloned().unwrap_or_else(|| self.settled());
         moved.lost.push(lost);
+        moved.generation = index;
         moved.dropped.retain(|r| r.id != lost.id);
         let mut replicas = self.replicas.to_vec();
         if moved.removing.contains(&lost.id) {
@@ -220,7 +228,7 @@ pub(crate) fn apply(
         None => partition.before().iter().map(|r| r.node).collect(),
     };
     let mut next_id = image.next_replica_id;
-    let next = partition.retargeted(&nodes, command.raises, &mut next_id);
+    let next = partition.retargeted(&nodes, index, command.raises, &mut next_id);
     image.next_replica_id = next_id;
     Ok(vec![put(image, &topic, command.partition, next)])
 }
@@ -237,7 +245,7 @@ pub(crate) fn complete(
     let mut reported = command.replicas.clone();
     wanted.sort_unstable();
     reported.sort_unstable();
-    if wanted != reported || !partition.is_moving() {
+    if wanted != reported || command.generation != partition.generation() || !partition.is_moving() {
         return Ok(Vec::new());
     }
     Ok(vec![put(image, &topic, command.partition, partition.completed((command.index, command.term)))])

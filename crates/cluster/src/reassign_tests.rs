@@ -39,8 +39,14 @@ fn ask(metadata: &mut Metadata, nodes: Option<&[NodeId]>) -> Result<Partition, E
 }
 
 fn report(metadata: &mut Metadata, replicas: &[u64]) -> Partition {
+    let generation = partition(&metadata.image()).generation();
+    report_of(metadata, replicas, generation)
+}
+
+fn report_of(metadata: &mut Metadata, replicas: &[u64], generation: u64) -> Partition {
     let topic_id = TOPIC.to_vec().into();
-    let command = pb::Reassigned { topic_id, partition: 0, replicas: replicas.to_vec(), index: 9, term: 3 };
+    let command =
+        pb::Reassigned { topic_id, partition: 0, replicas: replicas.to_vec(), index: 9, term: 3, generation };
     metadata.apply(metadata.applied() + 1, &Command::Reassigned(command)).unwrap();
     partition(&metadata.image())
 }
@@ -89,6 +95,17 @@ fn a_cancelled_move_goes_back_and_its_replica_stays_until_it_is_out() {
     assert!(!report(&mut metadata, &[4, 2, 3]).is_moving());
     let once_more = ask(&mut metadata, Some(&[5, 2, 3])).unwrap();
     assert_eq!(wanted(&once_more)[0], (6, 5), "one that was out for good is another one");
+}
+
+#[test]
+fn a_report_for_an_earlier_target_says_nothing_even_if_that_is_wanted_again() {
+    let mut metadata = cluster();
+    ask(&mut metadata, Some(&[4, 2, 3])).unwrap();
+    let first = ask(&mut metadata, None).unwrap().generation();
+    ask(&mut metadata, Some(&[4, 2, 3])).unwrap();
+    ask(&mut metadata, None).unwrap();
+    assert!(report_of(&mut metadata, &[1, 2, 3], first).is_moving(), "4 may be a voter by now");
+    assert!(!report(&mut metadata, &[1, 2, 3]).is_moving());
 }
 
 #[test]

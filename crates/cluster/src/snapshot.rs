@@ -66,6 +66,7 @@ fn partition_from(p: &pb::Partition) -> Result<Partition, ApplyError> {
         lost: rows(&p.lost)?,
         agreed: (p.agreed_index, p.agreed_term),
         raised: p.raised,
+        generation: p.generation,
     };
     let moved = (!moved.founders.is_empty()).then(|| Arc::new(moved));
     Ok(Partition { replicas: rows(&p.replicas)?.into(), moved })
@@ -85,6 +86,7 @@ fn topic_to(topic: &Topic) -> pb::Topic {
             agreed_index: moved.map_or(0, |m| m.agreed.0),
             agreed_term: moved.map_or(0, |m| m.agreed.1),
             raised: moved.is_some_and(|m| m.raised),
+            generation: moved.map_or(0, |m| m.generation),
         }
     };
     pb::Topic {

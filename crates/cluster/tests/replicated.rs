@@ -59,8 +59,16 @@ fn command() -> impl Strategy<Value = Command> {
         (0..6u8, 1..4i32).prop_map(|(n, node_id)| {
             Command::ConfirmDeletion(pb::ConfirmDeletion { topic_id: id(n), node_id })
         }),
-        Just(Command::SetClusterId(pb::SetClusterId { cluster_id: "c".into(), founders: Vec::new() })),
+        Just(Command::SetClusterId(pb::SetClusterId { cluster_id: "c".into(), founders: founders() })),
+        (1..5i32)
+            .prop_map(|node_id| Command::RegisterNode(pb::RegisterNode { node_id, ..Default::default() })),
+        (1..5i32, any::<bool>())
+            .prop_map(|(node_id, voter)| Command::SetVoter(pb::SetVoter { node_id, voter })),
     ]
+}
+
+fn founders() -> Vec<proto::storage::Replica> {
+    (1..3).map(|id| proto::storage::Replica { id: id as u64, node_id: id, kind: 0 }).collect()
 }
 
 fn fixed() -> BTreeMap<String, String> {

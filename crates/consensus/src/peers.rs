@@ -317,6 +317,15 @@ impl Group {
         self.fix_timeout();
     }
 
+    /// Leads no more, of its own will; the others elect when they miss its heartbeats.
+    pub fn stand_down(&mut self) {
+        if self.is_leader() {
+            let term = self.node.raft.term;
+            self.node.raft.become_follower(term, raft::INVALID_ID);
+            self.fix_timeout();
+        }
+    }
+
     /// Ticks begin again after a rest: nobody is held silent for the time in which nobody was asked.
     pub fn wake(&mut self) {
         self.node.raft.election_elapsed = 0;

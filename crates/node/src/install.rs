@@ -14,7 +14,7 @@ use model::planted::{Bug, planted};
 use model::{ErrorCode, GroupKey, Mono, NodeId, Now};
 use std::collections::{BTreeMap, VecDeque};
 use storage::{
-    Aside, AsideDone, AsideJob, MissingPart, OpToken, RecoverError, Recovered, aside_path, birth,
+    Aside, AsideDone, AsideJob, DiskOp, MissingPart, OpToken, RecoverError, Recovered, aside_path, birth,
     generation_dir,
 };
 
@@ -277,6 +277,7 @@ impl Node {
             index: install.index,
             birth: birth(key, members),
             check: false,
+            only: None,
         };
         install.missing.clear();
         install.asked.clear();
@@ -346,7 +347,7 @@ impl Node {
 
     /// The disk did something beside a replica's files.
     pub(crate) fn on_aside(&mut self, now: Now, key: GroupKey, token: OpToken, done: AsideDone) {
-        if self.checked(now, token, &done) {
+        if self.checked(now, token, &done) || self.scrubbed(now, token, &done) {
             return;
         }
         match done {
@@ -402,6 +403,10 @@ impl Node {
                 self.pull(now);
             }
             Ok(Aside::Good) => {}
+            Ok(Aside::Stale(paths)) => {
+                self.dir.fx().ops.push(DiskOp::Remove { paths, recycle: false });
+                self.look_aside(key);
+            }
             Ok(Aside::Whole(recovered)) if planted(Bug::InstallBeforeSync) => self.take_over(key, recovered),
             Ok(Aside::Whole(recovered)) => {
                 let token = self.dir.sync_aside(key, install.dir(key));

@@ -118,6 +118,11 @@ impl Node {
 
     /// Other replicas are wanted, or the group's leader has reported that it has them.
     pub(crate) fn reassigned(&mut self, now: Now, key: GroupKey) {
+        if !self.registered {
+            // After a start entries are applied once more that a former process has acted upon, and others after
+            // them: files must not go by what was wanted in between. When this start is registered, all is looked at.
+            return;
+        }
         let image = self.metadata.image();
         let own = self.held(&image, key).map(|(_, id, _)| id);
         let moving = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
@@ -227,7 +232,7 @@ impl Node {
                 self.with(key, |p, dir, fx| p.transfer_leader(now, node, dir, fx));
                 self.settle(now);
             }
-            Step::Done if partition.is_moving() => self.report(now, key, wanted),
+            Step::Done if partition.is_moving() => self.report(now, key, wanted, partition.generation()),
             Step::Done => _ = self.peers.moves.remove(&key),
         }
     }
@@ -243,7 +248,7 @@ impl Node {
         open.partition.members().iter().map(row).collect()
     }
 
-    fn report(&mut self, now: Now, key: GroupKey, wanted: Vec<(u64, NodeId)>) {
+    fn report(&mut self, now: Now, key: GroupKey, wanted: Vec<(u64, NodeId)>, generation: u64) {
         let Some(row) = self.peers.moves.get_mut(&key) else { return };
         if row.reported.is_some_and(|at| at.after_ms(REPORT_AGAIN_MS) > now.mono) {
             return;
@@ -252,8 +257,9 @@ impl Node {
         let Some((index, term)) = self.open_group(key).map(|o| o.partition.applied_point()) else { return };
         let topic_id = Bytes::copy_from_slice(&key.topic.0);
         let replicas = wanted.into_iter().map(|(id, _)| id).collect();
-        let command =
-            Command::Reassigned(Reassigned { topic_id, partition: key.partition, replicas, index, term });
+        let partition = key.partition;
+        let report = Reassigned { topic_id, partition, replicas, index, term, generation };
+        let command = Command::Reassigned(report);
         self.tell_metadata(now, &command);
     }
 

@@ -7,9 +7,9 @@ use crate::groups::{Open, Slot};
 use crate::install::Installs;
 use crate::joining::{founders_of, open_metadata, settle_founders};
 use crate::peers::Peers;
+use crate::scrub::Scrub;
 use crate::strong::Strong;
 use crate::suspect::Suspects;
-use crate::throttle::Throttle;
 use crate::visits::Visits;
 use crate::watches::Watches;
 use cluster::{Image, Metadata};
@@ -103,7 +103,7 @@ pub struct Node {
     pub(crate) installs: Installs,
     pub(crate) strong: Strong,
     pub(crate) suspects: Suspects,
-    pub(crate) throttle: Throttle,
+    pub(crate) scrub: Scrub,
     /// What was led here and goes to others, once the node is about to stop.
     pub(crate) handing_over: Option<BTreeSet<GroupKey>>,
     stop: Stop,
@@ -180,7 +180,7 @@ impl Node {
             installs: Installs::new(now.mono),
             strong: Strong::default(),
             suspects: Suspects::default(),
-            throttle: Throttle::default(),
+            scrub: Scrub::new(now.mono),
             handing_over: None,
             stop: Stop::No,
             fx: Vec::new(),
@@ -331,6 +331,7 @@ impl Node {
         self.tick_peers(now);
         self.tick_installs(now);
         self.tick_suspects(now);
+        self.tick_scrub(now);
         self.settle(now);
         self.dir.pump(now);
     }
@@ -350,7 +351,8 @@ impl Node {
         }
         let hosts = self.hosts.values().filter_map(Host::next_deadline).min();
         let (visits, peers) = (self.visits.next_deadline(), self.peers_deadline());
-        let installs = [self.installs.next_deadline(), self.suspects.next_deadline()];
+        let installs =
+            [self.installs.next_deadline(), self.suspects.next_deadline(), self.scrub.next_deadline()];
         let installs = installs.into_iter().flatten().min().filter(|_| !self.stopping());
         let (strong, disk) = (self.strong.next_deadline(), self.dir.next_deadline());
         [Some(next), visits, hosts, peers, installs, strong, disk].into_iter().flatten().min()

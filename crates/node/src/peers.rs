@@ -11,6 +11,7 @@ use crate::liveness::{Heartbeat, Liveness};
 use crate::members::Move;
 use crate::node::Node;
 use crate::registration::AskedIds;
+use crate::throttle::Throttle;
 use consensus::{PeerMessage, TICK_MS};
 use model::{GroupKey, Mono, NodeId, Now};
 use std::collections::BTreeMap;
@@ -48,6 +49,7 @@ pub(crate) struct Peers {
     pub(crate) next_confirm: Option<Mono>,
     /// When the leader of the metadata looks whether internal topics can have more replicas.
     pub(crate) next_raise: Option<Mono>,
+    pub(crate) throttle: Throttle,
 }
 
 impl Peers {
@@ -70,6 +72,7 @@ impl Peers {
             next_moves: now,
             next_confirm: None,
             next_raise: None,
+            throttle: Throttle::default(),
         }
     }
 }
@@ -202,7 +205,7 @@ impl Node {
         let told = [self.peers.liveness.next_deadline(), self.peers.leaders.next_deadline()];
         let opening = (!self.peers.to_open.is_empty()).then_some(self.peers.next_tick);
         let moves = (!self.peers.moves.is_empty()).then_some(self.peers.next_moves);
-        let others = [self.peers.next_confirm, self.peers.next_raise, self.throttle.next_deadline()];
+        let others = [self.peers.next_confirm, self.peers.next_raise, self.peers.throttle.next_deadline()];
         [ticks, campaigns, opening, moves, self.peers.registering]
             .into_iter()
             .chain(others)

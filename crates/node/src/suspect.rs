@@ -11,6 +11,8 @@ use model::{GroupKey, Mono, NodeId, Now};
 use std::collections::{BTreeMap, BTreeSet};
 use storage::{AsideJob, OpToken, UNKNOWN_FLOOR, birth, generation_dir};
 
+/// A leader that found nobody to hand over to in so long leads no more, ms.
+const HAND_OVER_MS: i64 = 5_000;
 /// Between two questions, ms.
 const ASK_MS: i64 = 1_000;
 
@@ -19,6 +21,8 @@ const ASK_MS: i64 = 1_000;
 pub(crate) struct Suspects {
     /// Why, and when their peers are asked next.
     pub(crate) rows: BTreeMap<GroupKey, (String, Mono)>,
+    /// Leaders among them: since when they try to hand over.
+    leading: BTreeMap<GroupKey, Mono>,
     /// That were brought up and lack something that they may have acknowledged.
     pub(crate) healing: BTreeSet<GroupKey>,
     /// Own files that are being read: which of a group, 0 for all of them.
@@ -85,7 +89,7 @@ impl Node {
         let newest = self.open_group(key).and_then(|open| open.partition.newest_checkpoint());
         let (Some((index, _)), false) = (newest, checking || !self.has_peers(key)) else { return };
         let dir = generation_dir(key, self.dir.life(key).0);
-        let job = AsideJob { key, dir, index, birth: birth(key, Vec::new()), check: true };
+        let job = AsideJob { key, dir, index, birth: birth(key, Vec::new()), check: true, only: None };
         let token = self.dir.look_aside(job);
         self.suspects.checks.insert(token, key);
     }
@@ -147,6 +151,13 @@ impl Node {
     }
 
     fn lead_no_more(&mut self, now: Now, key: GroupKey) {
+        let since = *self.suspects.leading.entry(key).or_insert(now.mono);
+        if since.after_ms(HAND_OVER_MS) <= now.mono {
+            // What the others lack is perhaps what cannot be read here.
+            self.suspects.leading.remove(&key);
+            self.with(key, |p, dir, fx| p.stand_down(now, dir, fx));
+            return;
+        }
         // Not just anyone that is in sync: what it lacks could only come from the files that are damaged.
         if let Some(to) = self.open_group(key).and_then(|open| self.heir(now, open)) {
             self.stir(now, key);
@@ -179,6 +190,7 @@ impl Node {
 
     /// A suspect replica was brought up.
     pub(crate) fn healed(&mut self, key: GroupKey) {
+        self.suspects.leading.remove(&key);
         if self.suspects.rows.remove(&key).is_some() {
             self.suspects.healed += 1;
         }

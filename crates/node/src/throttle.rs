@@ -77,18 +77,20 @@ impl Node {
         let limit = self.limit(key);
         let bytes = u64::from(range.len);
         let now = now.mono;
-        if limit.is_none_or(|rate| self.throttle.waiting.is_empty() && self.throttle.take(now, bytes, rate)) {
+        if limit.is_none_or(|rate| {
+            self.peers.throttle.waiting.is_empty() && self.peers.throttle.take(now, bytes, rate)
+        }) {
             return self.read_now(key, number, *range);
         }
-        self.throttle.waiting.push_back(Waiting { key, number, range, since: now });
+        self.peers.throttle.waiting.push_back(Waiting { key, number, range, since: now });
     }
 
     /// Reads whose turn has come.
     pub(crate) fn read_throttled(&mut self, now: Now) {
-        while self.throttle.next_deadline().is_some_and(|at| at <= now.mono) {
-            let Some(next) = self.throttle.waiting.pop_front() else { return };
+        while self.peers.throttle.next_deadline().is_some_and(|at| at <= now.mono) {
+            let Some(next) = self.peers.throttle.waiting.pop_front() else { return };
             if let Some(rate) = self.limit(next.key) {
-                self.throttle.pay(now.mono, u64::from(next.range.len), rate);
+                self.peers.throttle.pay(now.mono, u64::from(next.range.len), rate);
             }
             if self.open_group(next.key).is_some() {
                 self.read_now(next.key, next.number, *next.range);

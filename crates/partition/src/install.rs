@@ -23,6 +23,14 @@ impl Partition {
         self.phase == Phase::Running && !self.group.is_leader()
     }
 
+    /// Gives up the lead, if it has it, and does not campaign again: it is damaged, and nobody else can be brought to
+    /// where it is.
+    pub fn stand_down(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
+        self.stands_down = true;
+        self.group.stand_down();
+        self.pump(now, dir, fx);
+    }
+
     /// It neither votes nor campaigns before entry `floor` is persisted here.
     pub fn hold_votes(&mut self, floor: u64, dir: &mut Directory) {
         self.floor = floor;

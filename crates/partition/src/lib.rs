@@ -38,6 +38,8 @@ mod idempotence_tests;
 #[cfg(test)]
 mod machine_tests;
 #[cfg(test)]
+mod members_tests;
+#[cfg(test)]
 mod planted_tests;
 #[cfg(test)]
 mod replicas_tests;

@@ -122,6 +122,7 @@ fn assemble(
         counters: Counters::default(),
         scratch: GroupFx::default(),
         floor: 0,
+        stands_down: false,
         rested_at: 0,
     };
     (partition, opened)

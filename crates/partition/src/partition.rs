@@ -89,6 +89,8 @@ pub struct Partition {
     /// It neither votes nor campaigns before this entry is persisted: an earlier life of the replica may have
     /// acknowledged what it lacks. 0: it may.
     pub(crate) floor: u64,
+    /// It does not campaign: it is damaged, and who leads must be able to read everything.
+    pub(crate) stands_down: bool,
     /// The last index at the tick that found nothing to do.
     pub(crate) rested_at: u64,
 }

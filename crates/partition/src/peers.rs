@@ -117,7 +117,7 @@ impl Partition {
 
     /// Asks the others for their votes, unless it leads, is not ready, or is no voter.
     pub fn campaign(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
-        if self.phase == Phase::Running && !self.group.is_leader() && self.floor == 0 {
+        if self.phase == Phase::Running && !self.group.is_leader() && self.floor == 0 && !self.stands_down {
             self.group.campaign();
         }
         self.pump(now, dir, fx);
@@ -127,7 +127,8 @@ impl Partition {
     /// that sleeps gets none.
     pub fn tick_group(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
         // Ticks make a follower campaign, and nothing else.
-        if self.phase == Phase::Running && dir.fenced().is_none() && self.floor == 0 {
+        let ticks = self.floor == 0 && (!self.stands_down || self.group.is_leader());
+        if self.phase == Phase::Running && dir.fenced().is_none() && ticks {
             self.group.tick();
             self.end_prompt_commits(now);
             self.pump(now, dir, fx);

@@ -29,7 +29,7 @@ impl Trio {
         &mut self.rigs[node as usize - 1]
     }
 
-    fn elect(&mut self, node: i32) {
+    pub(crate) fn elect(&mut self, node: i32) {
         let rig = self.of(node);
         rig.part.campaign(rig.now, &mut rig.dir, &mut rig.fx);
         self.settle();
@@ -90,7 +90,7 @@ impl Trio {
         self.of(node).answer(token).expect("answered")
     }
 
-    fn values(&mut self, node: i32) -> Vec<String> {
+    pub(crate) fn values(&mut self, node: i32) -> Vec<String> {
         let read = self.of(node).read_all();
         read.into_iter().map(|(_, value)| String::from_utf8(value).unwrap()).collect()
     }

@@ -4,7 +4,7 @@
 //! Each life of a replica on this disk has a directory of its own, which its row in the state log names. What is
 //! pulled goes into the directory of the next life; one record of the state log ends the old life and begins the
 //! new one. A crash before it leaves the old replica, and what was pulled so far; a crash after it the new one.
-use crate::checkpoint::{self, Checkpoint, checkpoint_name};
+use crate::checkpoint::{self, BaseFile, Checkpoint, checkpoint_name};
 use crate::directory::{DirEvent, Directory, GroupState, Mark};
 use crate::disk_op::{DiskError, DiskErrorKind, DiskOp, DiskRead, OpToken};
 use crate::error::RecoverError;
@@ -12,7 +12,7 @@ use crate::frame_reader::{FrameReader, Next};
 use crate::log::{Log, group_dir};
 use crate::read::FileRange;
 use crate::recovery::{RecoverJob, Recovered, recover};
-use crate::segment::{Segment, log_name};
+use crate::segment::{Segment, log_name, number_of};
 use bytes::Bytes;
 use model::GroupKey;
 
@@ -54,6 +54,8 @@ pub struct AsideJob {
     pub birth: Checkpoint,
     /// Only check: a directory that is whole is not recovered.
     pub check: bool,
+    /// Only this file, whose first frame links to that chain value where it is known.
+    pub only: Option<(BaseFile, Option<u32>)>,
 }
 
 /// Part of a file that is not here, or not as it must be.
@@ -72,6 +74,8 @@ pub struct MissingPart {
 pub enum Aside {
     /// This is missing: the checkpoint alone, until it is here and says what else there is.
     Missing(Vec<MissingPart>),
+    /// Checkpoints of other offers are here: they are to be removed, or a start would take one of them.
+    Stale(Vec<String>),
     /// Every byte was read and is good.
     Whole(Box<Recovered>),
     /// The same, of a directory that was only to be checked.
@@ -91,6 +95,20 @@ pub enum AsideDone {
 /// Looks at what was put aside: each frame's own checks, and that they follow one another in index, offset and chain
 /// up to the checkpoint. Changes nothing.
 pub fn look(job: &AsideJob, disk: &dyn DiskRead) -> Result<Aside, RecoverError> {
+    if let Some((row, link)) = &job.only {
+        let Some(segment) = Segment::from_row(row) else { return Ok(Aside::Good) };
+        let (file, size) = (segment.first_index, segment.size);
+        let good = good_bytes(disk, &job.dir, &segment, *link)?;
+        let missing = || Aside::Missing(vec![MissingPart { file, good, size }]);
+        return Ok(if good < size { missing() } else { Aside::Good });
+    }
+    if !job.check {
+        let other = |name: &String| number_of(name, ".ckpt").is_some_and(|index| index != job.index);
+        let stale: Vec<String> = disk.list(&job.dir)?.into_iter().filter(other).collect();
+        if !stale.is_empty() {
+            return Ok(Aside::Stale(stale.iter().map(|name| format!("{}/{name}", job.dir)).collect()));
+        }
+    }
     let path = aside_path(&job.dir, job.index, 0);
     let len = usize::try_from(disk.len(&path)?.unwrap_or(0)).unwrap_or(usize::MAX);
     let found = if len == 0 { None } else { checkpoint::decode(job.key, &disk.read(&path, 0, len)?).ok() };
@@ -263,6 +281,15 @@ impl Log {
             entries: None,
             raw: true,
         })
+    }
+
+    /// The first sealed file that begins above `after` and that nothing can change any more, with the chain value before
+    /// it where that is known.
+    pub fn next_sealed(&self, after: u64) -> Option<(BaseFile, Option<u32>)> {
+        let settled = |s: &&Segment| s.first_index > after && s.end_index <= self.commit;
+        let segment = self.segments.iter().find(settled)?;
+        let before = self.segments.iter().find(|s| s.end_index + 1 == segment.first_index);
+        Some((segment.to_row(), before.map(|s| s.end_chain)))
     }
 
     /// Keeps every file, and the entries after `checkpoint`, for a replica that is being sent them; `None` ends it.

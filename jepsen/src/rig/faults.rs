@@ -245,7 +245,7 @@ impl Fault {
             }
             Fault::BitFlip => node.flip_bit(level as u64)?,
             Fault::Membership => return lab.give_other_replicas(level as u32, target),
-            Fault::DiskLoss => lab.lose_disk(target)?,
+            Fault::DiskLoss => return lab.lose_disk(target),
             other => anyhow::bail!("{} concerns no disk", other.name()),
         }
         Ok(format!("{} {target}", self.name()))

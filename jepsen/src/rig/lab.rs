@@ -251,10 +251,15 @@ impl Lab {
         Ok(format!("membership {TOPIC}-{key} to {to}{}", if moved.is_ok() { "" } else { " (refused)" }))
     }
 
-    /// A node comes back with an empty disk, which the cluster is told of.
-    pub(crate) fn lose_disk(&mut self, node: u32) -> Result<()> {
-        self.node(node).lose_disk()?;
-        self.command(&["cluster", "replace-node", &node.to_string(), "--no-wait"]).context("replace a node")
+    /// A node comes back with an empty disk, which the cluster is told of. Where the cluster refuses, because others
+    /// are gone too, it keeps its disk.
+    pub(crate) fn lose_disk(&mut self, node: u32) -> Result<String> {
+        self.node(node).kill()?;
+        let replaced = self.command(&["cluster", "replace-node", &node.to_string(), "--no-wait"]);
+        if replaced.is_ok() {
+            self.node(node).remove_data()?;
+        }
+        Ok(format!("disk-loss {node}{}", if replaced.is_ok() { "" } else { " (refused)" }))
     }
 
     /// Every node's log, for whoever looks for what must not be there.

@@ -311,9 +311,8 @@ impl Node {
         Ok(file.write_all_at(&[byte[0] ^ 1 << (choice % 8)], at)?)
     }
 
-    /// Its disk is another one, which is empty; it does not run.
-    pub(crate) fn lose_disk(&mut self) -> Result<()> {
-        self.kill()?;
+    /// Its disk is empty from now on; it does not run.
+    pub(crate) fn remove_data(&self) -> Result<()> {
         std::fs::remove_dir_all(self.machine.data()).context("an empty disk")
     }
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -318,6 +319,78 @@ def leader_election(tools, topic):
     expect(len(rows) == 3 and all(leader == first for leader, first in rows), said)
 
 
+def metadata_quorum(tools, topic):
+    said = tools.run("MetadataQuorumCommand", "describe", "--status")
+    leader = re.search(r"LeaderId:\s+(\d+)", said)
+    voters = re.search(r"CurrentVoters:\s+(\[.*\])", said)
+    expect(leader and voters and "HighWatermark:" in said, said)
+    ids = [voter["id"] if isinstance(voter, dict) else voter for voter in json.loads(voters.group(1))]
+    expect(int(leader.group(1)) in ids, said)
+    said = tools.run("MetadataQuorumCommand", "describe", "--replication")
+    rows = [line.split() for line in said.strip().splitlines()[1:]]
+    expect(sorted(int(row[0]) for row in rows if row[-1] in ("Leader", "Follower")) == sorted(ids), said)
+    # On a busy machine another node may lead by now.
+    expect(len([row for row in rows if row[-1] == "Leader"]) == 1, said)
+
+
+def features(tools, topic):
+    said = tools.run("FeatureCommand", "describe")
+    rows = [dict(re.findall(r"(\w+): (\S+)", line)) for line in said.splitlines() if line.startswith("Feature:")]
+    found = {row["Feature"]: row for row in rows}
+    expect("metadata.version" in found and "kraft.version" in found, said)
+    for row in rows:
+        expect(int(row["Epoch"]) >= 0, row)
+    said = tools.run("FeatureCommand", "upgrade", "--feature", "no.such.version=1", fails=True)
+    expect("no.such.version" in said, said)
+    level = found["kraft.version"]["FinalizedVersionLevel"]
+    tools.run("FeatureCommand", "upgrade", "--dry-run", "--feature", f"kraft.version={level}")
+
+
+def reassign(tools, topic):
+    """kafka-reassign-partitions: a plan, carried out, verified; another one taken back. Needs three nodes."""
+    if tools.args.replicas < 3:
+        expect(True, "one node has nowhere to move a replica to")
+        return
+    tools.create(topic, 2, "--replication-factor", "2")
+    lines = [f"line {i}" for i in range(500)]
+    tools.produce(topic, lines)
+    name = "reassign.ReassignPartitionsCommand"
+
+    def file(content):
+        path = os.path.join(tempfile.mkdtemp(), "reassign.json")
+        with open(path, "w") as out:
+            out.write(content)
+        return path
+
+    topics = file(json.dumps({"version": 1, "topics": [{"topic": topic}]}))
+    said = tools.run(name, "--generate", "--topics-to-move-json-file", topics, "--broker-list", "1,2,3")
+    current = json.loads(said.split("Current partition replica assignment")[1].split("Proposed")[0])
+    before = {p["partition"]: p["replicas"] for p in current["partitions"]}
+    expect(all(len(r) == 2 for r in before.values()), said)
+    spare = {p: next(b for b in (1, 2, 3) if b not in r) for p, r in before.items()}
+    rows = [{"topic": topic, "partition": p, "replicas": [spare[p], r[0]]} for p, r in before.items()]
+    plan = file(json.dumps({"version": 1, "partitions": rows}))
+    said = tools.run(name, "--execute", "--reassignment-json-file", plan, "--throttle", "50000000")
+    expect("Successfully started partition reassignments" in said, said)
+    deadline = time.monotonic() + 60
+    while True:
+        said = tools.run(name, "--verify", "--reassignment-json-file", plan)
+        if said.count("is completed") == len(rows):
+            break
+        expect(time.monotonic() < deadline, said)
+        time.sleep(1)
+    expect("Clearing" in said, f"the throttles stay: {said}")
+    told = tools.run("TopicCommand", "--describe", "--topic", topic)
+    for row in rows:
+        wanted = "Replicas: " + ",".join(map(str, row["replicas"]))
+        expect(wanted in told, f"{wanted} in {told}")
+    expect("No partition reassignments found" in tools.run(name, "--list"), "something goes on")
+    got = tools.consume(topic, 500)
+    expect(sorted(got) == sorted(lines), f"{len(got)} lines back")
+    said = tools.run(name, "--cancel", "--reassignment-json-file", plan, "--preserve-throttles")
+    expect("None of the specified partition reassignments are active" in said, said)
+
+
 def api_versions(tools, topic):
     said = tools.run("BrokerApiVersionsCommand")
     for name in ["Produce(0): 0 to 1", "Fetch(1): 4 to 1", "ApiVersions(18): 0 to ", "OffsetCommit(8): "]:
@@ -340,6 +413,9 @@ CHECKS = {
     "log-dirs": log_dirs,
     "cluster": cluster,
     "leader-election": leader_election,
+    "metadata-quorum": metadata_quorum,
+    "features": features,
+    "reassign-partitions": reassign,
     "broker-api-versions": api_versions,
 }
 

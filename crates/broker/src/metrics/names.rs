@@ -105,6 +105,9 @@ metrics! {
     JOIN_QUESTIONS = "plimsoll_join_questions_total", Kind::Counter, ["result"], "Questions of nodes that look for their cluster: those that only asked (told), and those that were let in (registered).";
     SUSPECT_REPLICAS = "plimsoll_suspect_replicas", Kind::Gauge, [], "Replicas of this node that are damaged and wait for a peer to bring them up anew.";
     DAMAGED_REPLICAS = "plimsoll_damaged_replicas_total", Kind::Counter, ["result"], "Replicas of this node with peers that were found damaged, and those that were brought up anew: found, healed.";
+    SCRUBBED_BYTES = "plimsoll_scrubbed_bytes_total", Kind::Counter, [], "Bytes of sealed files that were read again and checked.";
+    SCRUB_ROUNDS = "plimsoll_scrub_rounds_total", Kind::Counter, [], "Rounds over all sealed files of open partitions.";
+    SCRUB_DAMAGED = "plimsoll_scrub_damaged_files_total", Kind::Counter, [], "Files that were found not to be what was written, by such a reading.";
     LEASES = "plimsoll_leases", Kind::Gauge, [], "Other nodes that this one takes for alive.";
     TOMBSTONES = "plimsoll_deletions_unconfirmed", Kind::Gauge, [], "Deleted topics of which some node has not confirmed yet that their files are gone.";
     MOVED = "plimsoll_partitions_moved_total", Kind::Counter, [], "Partitions led here that have got the replicas that were wanted instead of others.";

@@ -374,6 +374,9 @@ pub struct Reassigned {
     pub index: u64,
     #[prost(uint64, tag = "5")]
     pub term: u64,
+    /// As in the partition: a report that was made for an earlier target says nothing.
+    #[prost(uint64, tag = "6")]
+    pub generation: u64,
 }
 impl ::prost::Name for Reassigned {
     const NAME: &'static str = "Reassigned";
@@ -493,6 +496,9 @@ pub struct Partition {
     /// No client has chosen the replicas: they may be raised again.
     #[prost(bool, tag = "37")]
     pub raised: bool,
+    /// Index of the metadata entry that changed what is wanted last.
+    #[prost(uint64, tag = "38")]
+    pub generation: u64,
 }
 impl ::prost::Name for Partition {
     const NAME: &'static str = "Partition";

@@ -4,6 +4,10 @@ use crate::moves::plan::drain;
 use crate::moves::view::View;
 use anyhow::anyhow;
 use clap::Args;
+use std::time::Duration;
+
+/// Looks at the cluster, a second apart, before brokers that would be needed count as missing.
+const MORE_LOOKS: u32 = 3;
 
 /// Move every replica off a broker, so that it can be taken away.
 #[derive(Debug, Args)]
@@ -26,7 +30,15 @@ pub(crate) struct DrainArgs {
 /// Runs the command.
 pub(crate) async fn run(args: DrainArgs) -> anyhow::Result<()> {
     let client = args.how.connect.client().await?;
-    let view = View::ask(&client).await?;
-    let plan = drain(&view, args.node).map_err(|why| anyhow!(why))?;
+    let mut looks = 0;
+    let plan = loop {
+        match drain(&View::ask(&client).await?, args.node) {
+            Ok(plan) => break plan,
+            Err(why) if looks >= MORE_LOOKS => return Err(anyhow!(why)),
+            // A broker that is busy for a moment is not listed for as long.
+            Err(_) => looks += 1,
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
     args.how.carry_out(&client, &plan).await
 }

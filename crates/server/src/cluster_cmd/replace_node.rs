@@ -54,6 +54,15 @@ pub(crate) async fn run(args: ReplaceNodeArgs) -> anyhow::Result<()> {
             args.node
         );
     }
+    let stuck = held.iter().filter(|h| h.leader < 0).count();
+    if stuck > 0 {
+        bail!(
+            "{stuck} partition(s) that broker {} held have no leader: too few of their other replicas run, and \
+             without a majority nobody can take the lost one out\n  Start the other brokers first; of two replicas \
+             neither decides alone.",
+            args.node
+        );
+    }
     if args.dry_run {
         return args.format.say(&what, &document);
     }

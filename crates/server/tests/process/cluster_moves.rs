@@ -52,11 +52,13 @@ fn a_partition_moves_under_load_and_loses_nothing() {
         for round in 0..6 {
             let before = replicas(&look, "kept").await[0].clone();
             let leads = leader(&look, "kept", 0).await as i32;
-            let new = (1..=3).find(|id| !before.contains(id)).unwrap_or(leads);
             // Off its leader, off the other one, to all three, to one, and from there to others.
             let to: Vec<i32> = match round {
-                0 => before.iter().map(|id| if *id == leads { new } else { *id }).collect(),
-                1 => before.iter().map(|id| if *id == leads { *id } else { new }).collect(),
+                0 | 1 => {
+                    let new = (1..=3).find(|id| !before.contains(id)).unwrap();
+                    let goes = |id: &i32| (*id == leads) == (round == 0);
+                    before.iter().map(|id| if goes(id) { new } else { *id }).collect()
+                }
                 2 => vec![1, 2, 3],
                 3 => vec![2],
                 4 => vec![3, 1],

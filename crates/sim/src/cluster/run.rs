@@ -74,6 +74,8 @@ fn configs(swarm: &Swarm) -> BTreeMap<String, String> {
             ("internal.metadata.log.segment.bytes", 2_000),
             ("install.piece.bytes", piece),
             ("follower.replication.throttled.rate", rate),
+            ("log.scrub.rate.bytes", if swarm.rot.is_some() { 1_000_000 } else { 0 }),
+            ("log.scrub.interval.ms", 2_000),
         ];
         configs.extend(rows.iter().map(|(k, v)| ((*k).to_owned(), v.to_string())));
     }

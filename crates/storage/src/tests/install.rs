@@ -22,13 +22,14 @@ fn source() -> Rig {
 
 fn job(rig: &Rig, dir: &str) -> AsideJob {
     let index = rig.log.as_ref().unwrap().newest_checkpoint().unwrap();
-    AsideJob { key: KEY, dir: dir.to_owned(), index, birth: birth(KEY, members()), check: false }
+    AsideJob { key: KEY, dir: dir.to_owned(), index, birth: birth(KEY, members()), check: false, only: None }
 }
 
 fn missing(job: &AsideJob, disk: &dyn DiskRead) -> Vec<MissingPart> {
     match look(job, disk).unwrap() {
         Aside::Missing(parts) => parts,
         Aside::Whole(_) | Aside::Good => Vec::new(),
+        Aside::Stale(paths) => panic!("{paths:?}"),
     }
 }
 
@@ -172,6 +173,40 @@ fn what_is_being_sent_stays_until_it_is_let_go() {
     rig.checkpoint();
     rig.settle();
     assert!(rig.log().file_range(0, 2, 0, 10).is_none());
+}
+
+#[test]
+fn a_checkpoint_of_another_offer_is_in_the_way() {
+    let source = source();
+    let mut to = Rig::new();
+    let job = job(&source, &generation_dir(KEY, 1));
+    assert!(pull(&source, &mut to, &job, 1 << 20, usize::MAX));
+    for other in [job.index - 1, job.index + 1] {
+        let path = aside_path(&job.dir, other, 0);
+        to.disk.set(&path, b"whatever it holds".to_vec());
+        assert!(matches!(look(&job, &to.disk), Ok(Aside::Stale(paths)) if paths == [path.clone()]));
+        to.disk.take(&path);
+    }
+    assert!(missing(&job, &to.disk).is_empty());
+}
+
+#[test]
+fn each_sealed_file_can_be_read_again_by_itself() {
+    let mut rig = source();
+    let dir = group_dir(KEY);
+    let (mut after, mut read) = (0, 0);
+    while let Some((row, link)) = rig.log().next_sealed(after) {
+        after = row.first_index;
+        let path = aside_path(&dir, 0, after);
+        let job = AsideJob { check: true, only: Some((row, link)), ..job(&rig, &dir) };
+        assert!(matches!(look(&job, &rig.disk), Ok(Aside::Good)));
+        let whole = rig.disk.clone();
+        rig.disk.flip(&path, 130);
+        assert_eq!(missing(&job, &rig.disk).len(), 1);
+        rig.disk = whole;
+        read += 1;
+    }
+    assert!(read > 2, "{read} files");
 }
 
 #[test]
