@@ -147,6 +147,10 @@ impl Node {
         self.open_all(&image);
         self.remove_what_was_deleted(now, &image);
         self.peers.next_confirm.get_or_insert(now.mono);
+        // What is open here already may be wanted otherwise by now.
+        let open: Vec<GroupKey> =
+            self.groups.keys().copied().filter(|key| *key != GroupKey::METADATA).collect();
+        open.into_iter().for_each(|key| self.reassigned(now, key));
         let Some(topic) = offsets_topic(&image) else { return };
         let touched: Vec<GroupKey> = self.states.keys().filter(|k| k.topic == topic.id).copied().collect();
         for key in touched {

@@ -79,7 +79,11 @@ fn a_consumer_is_sent_to_the_replica_of_its_rack_and_reads_there() {
     let produced = at_leader.produce("near", 0, value_batch(b"one")).unwrap();
     assert_eq!((produced.code, produced.base_offset), (0, 0));
 
-    let sent = fetch(&mut at_leader, topic, &rack, 0, epoch, 1_000);
+    // Two of three have what was acknowledged; this one may be the third, for a moment.
+    let sent = wait_for("the follower to have it", || {
+        let sent = fetch(&mut at_leader, topic, &rack, 0, epoch, 1_000);
+        (sent.preferred_read_replica >= 0).then_some(sent)
+    });
     assert_eq!((sent.error_code, sent.preferred_read_replica), (0, follower as i32));
     assert_eq!((bytes(&sent), sent.high_watermark), (0, 1), "what it reads it reads there");
     let own = format!("rack-{leader}");

@@ -1,6 +1,7 @@
 //! The requests, by what they are about. Order matters: later steps use what earlier ones made.
 mod batches;
 mod bodies;
+mod changes;
 mod cluster;
 mod config_values;
 mod configs;
@@ -24,6 +25,7 @@ pub(crate) fn all(script: &mut Script) {
     fetch::steps(script);
     offsets::steps(script);
     cluster::steps(script);
+    changes::steps(script);
     configs::steps(script);
     groups::steps(script);
     member_steps::steps(script);
