@@ -30,12 +30,6 @@ impl PeerMessage {
         matches!(self.0.get_msg_type(), MessageType::MsgHeartbeat | MessageType::MsgHeartbeatResponse)
     }
 
-    /// Whether it is about who is to lead: a question for a vote, or the word to campaign.
-    pub fn is_election(&self) -> bool {
-        use MessageType::{MsgRequestPreVote, MsgRequestVote, MsgTimeoutNow};
-        matches!(self.0.get_msg_type(), MsgRequestVote | MsgRequestPreVote | MsgTimeoutNow)
-    }
-
     /// The data entries in it with their terms, for a check of their batches before it is stepped.
     pub fn data(&self) -> impl Iterator<Item = (u64, DataHead, &Bytes)> {
         self.0.entries.iter().filter_map(|entry| {

@@ -14,12 +14,16 @@ use std::collections::BTreeMap;
 
 /// In a request for votes raft leaves `reject_hint` unused: this there says that its sender is restrained.
 const RESTRAINED: u64 = 1;
+/// As well, and its files were damaged: where its log ends says nothing of what it had.
+const DAMAGED: u64 = 2;
 
 /// What is known of replicas that are restrained, this one among them or not.
 #[derive(Debug, Default)]
 pub(crate) struct Restraint {
     /// Whether this replica is.
     own: bool,
+    /// It is free no sooner than this entry is persisted here; 0 after a loss of power, where nobody can tell.
+    floor: u64,
     /// A term whose leader knows how far this replica is, and what was committed then.
     met: Option<(u64, u64)>,
     /// The leader that is to hear how far this replica is.
@@ -33,14 +37,23 @@ struct End {
     term: u64,
     index: u64,
     restrained: bool,
+    damaged: bool,
+}
+
+impl Restraint {
+    fn hint(&self) -> u64 {
+        if self.floor > 0 { DAMAGED } else { RESTRAINED }
+    }
 }
 
 impl Group {
     /// The replica may have lost what it acknowledged: it neither votes nor leads until it holds it again, see
-    /// [`GroupFx::freed`]. A replica that is all of its group is never restrained: nobody else knows more.
-    pub fn restrain(&mut self) {
+    /// [`GroupFx::freed`]. `floor`: where files were damaged, the last entry that it may have acknowledged; 0 after
+    /// a loss of power. A replica that is all of its group is never restrained: nobody else knows more.
+    pub fn restrain(&mut self, floor: u64) {
         if !self.is_alone() {
-            self.restraint.get_or_insert_default().own = true;
+            let restraint = self.restraint.get_or_insert_default();
+            (restraint.own, restraint.floor) = (true, floor);
         }
     }
 
@@ -63,7 +76,8 @@ impl Group {
     }
 
     fn heed_request(&mut self, m: &mut Message) -> bool {
-        let restrained = std::mem::take(&mut m.reject_hint) == RESTRAINED;
+        let said = std::mem::take(&mut m.reject_hint);
+        let (restrained, damaged) = (said == RESTRAINED || said == DAMAGED, said == DAMAGED);
         if restrained && self.is_leader() {
             // It counts as holding what it said once; from its commit index on it is sent everything again.
             self.on_installed(m.from, m.commit.min(self.last_index()));
@@ -72,7 +86,7 @@ impl Group {
         if !restrained && self.restraint.is_none() {
             return true;
         }
-        let end = End { term: m.log_term, index: m.index, restrained };
+        let end = End { term: m.log_term, index: m.index, restrained, damaged };
         let known = self.node.raft.prs().get(m.from).is_some();
         if known {
             self.restraint.get_or_insert_default().ends.insert(m.from, end);
@@ -80,16 +94,17 @@ impl Group {
         !restrained && !self.is_restrained() || known && self.is_longest(m.from)
     }
 
-    /// Whether the replicas that are not restrained cannot elect, every voter has told where its log ends, and
-    /// nobody's is longer than that of `replica`.
+    /// Whether the replicas that are not restrained cannot elect, every voter has told where its log ends, nobody's
+    /// is longer than that of `replica`, and a loss of power is all that befell them.
     fn is_longest(&self, replica: u64) -> bool {
         let Some(restraint) = &self.restraint else { return false };
         let log = &self.node.raft.raft_log;
-        let own = End { term: log.last_term(), index: log.last_index(), restrained: restraint.own };
+        let (restrained, damaged) = (restraint.own, restraint.floor > 0);
+        let own = End { term: log.last_term(), index: log.last_index(), restrained, damaged };
         let mut ends = BTreeMap::new();
         for id in self.voters() {
             let end = if id == self.params.replica_id { Some(&own) } else { restraint.ends.get(&id) };
-            let Some(end) = end else { return false };
+            let Some(end) = end.filter(|end| !end.damaged) else { return false };
             ends.insert(id, *end);
         }
         let free = ends.iter().filter(|(_, end)| !end.restrained).map(|(id, _)| *id);
@@ -123,8 +138,10 @@ impl Group {
     /// Notes in requests for votes that their sender is restrained.
     pub(crate) fn own_up(&self, mut m: Message) -> PeerMessage {
         let requests = [MessageType::MsgRequestVote, MessageType::MsgRequestPreVote];
-        if self.is_restrained() && requests.contains(&m.get_msg_type()) {
-            m.reject_hint = RESTRAINED;
+        if let Some(restraint) = self.restraint.as_ref().filter(|r| r.own)
+            && requests.contains(&m.get_msg_type())
+        {
+            m.reject_hint = restraint.hint();
         }
         PeerMessage(m)
     }
@@ -138,13 +155,15 @@ impl Group {
         if let Some(leader) = restraint.tell.take().filter(|_| restraint.met.is_none()) {
             let mut m = Message { from: self.params.replica_id, to: leader, ..Message::default() };
             m.set_msg_type(MessageType::MsgRequestPreVote);
-            (m.term, m.reject_hint) = (raft.term + 1, RESTRAINED);
+            (m.term, m.reject_hint) = (raft.term + 1, restraint.hint());
             (m.index, m.log_term) = (log.last_index(), log.last_term());
             (m.commit, m.commit_term) = log.commit_info();
             fx.messages.push(PeerMessage(m));
         }
         let caught_up = |(term, target): (u64, u64)| {
-            term == raft.term && log.committed >= target && log.term(log.committed) == Ok(term)
+            let committed = log.committed >= target && log.term(log.committed) == Ok(term);
+            // What is not persisted yet would be lost once more.
+            term == raft.term && committed && self.persisted.0 >= target.max(restraint.floor)
         };
         let caught_up = restraint.met.is_some_and(caught_up).then_some(Freed::CaughtUp);
         let freed = if leads { Some(Freed::Leads) } else { caught_up };

@@ -6,6 +6,11 @@ use bytes::Bytes;
 impl Member {
     /// Starts again with its entries up to `last` alone, and knows that it may have had more.
     fn lose(&mut self, id: u64, last: u64) {
+        self.lose_up_to(id, last, 0);
+    }
+
+    /// As well, and what it may have acknowledged ends with entry `floor`.
+    fn lose_up_to(&mut self, id: u64, last: u64, floor: u64) {
         let (term, committed) = (self.group.term(), self.committed.min(last));
         self.log.retain(|e| e.head.index <= last);
         let mut view = LogView::after(1, 1, 0);
@@ -26,7 +31,7 @@ impl Member {
         let mut params = params(id, 1);
         (params.term, params.commit) = (term, committed);
         self.group = Group::new(params, view);
-        self.group.restrain();
+        self.group.restrain(floor);
         (self.committed, self.round) = (committed, 0);
         self.out.clear();
         self.freed = None;
@@ -107,4 +112,40 @@ fn of_a_majority_that_lost_power_the_longest_log_leads_once_every_voter_was_hear
     assert_eq!(trio.of(2).freed, Some(Freed::CaughtUp));
     assert!(trio.equal_logs() && trio.of(1).log.len() >= 5, "entries up to 6 and a new no-op");
     assert!(!trio.of(3).group.is_restrained());
+}
+
+#[test]
+fn a_replica_that_was_damaged_is_free_when_it_holds_the_last_entry_that_it_may_have_acknowledged() {
+    let mut trio = led_by_one(2);
+    trio.of(2).lose_up_to(2, 2, 9);
+    trio.tick(4);
+    assert_eq!((trio.of(2).last(), trio.of(2).committed), (7, 7));
+    assert!(trio.of(2).group.is_restrained(), "9 may have been acknowledged");
+    trio.of(1).append(1);
+    trio.tick(2);
+    assert!(trio.of(2).group.is_restrained());
+    trio.of(1).append(1);
+    trio.tick(2);
+    assert_eq!((trio.of(2).last(), trio.of(2).freed), (9, Some(Freed::CaughtUp)));
+}
+
+#[test]
+fn where_files_were_damaged_the_longest_log_does_not_lead_for_being_the_longest() {
+    let mut trio = led_by_one(5);
+    trio.of(1).lose_up_to(1, 6, 7);
+    trio.cut.clear();
+    trio.tick(300);
+    assert!(trio.members.iter().all(|m| !m.group.is_leader()), "1 had more than its log shows");
+}
+
+#[test]
+fn what_is_not_persisted_frees_nobody() {
+    let mut trio = led_by_one(6);
+    trio.of(2).slow = true;
+    trio.tick(4);
+    let two = &trio.of(2).group;
+    assert_eq!((two.is_restrained(), two.last_index(), two.committed()), (true, 7, 7));
+    trio.of(2).slow = false;
+    trio.tick(4);
+    assert_eq!(trio.of(2).freed, Some(Freed::CaughtUp));
 }

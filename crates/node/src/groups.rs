@@ -300,7 +300,6 @@ impl Node {
         }
         self.groups.insert(key, Slot::Open(Open::new(partition)));
         self.tell_addresses(now, key);
-        self.hold_votes(key);
         self.rejoined(now, key);
         self.machine_opened(key, opened);
         for touch in waiting {

@@ -445,8 +445,7 @@ impl Node {
             _ => None,
         };
         // What an earlier life left to be caught up with stays to be.
-        let floor = if repairs { floor.max(self.dir.life(key).1) } else { self.dir.life(key).1 };
-        let (state, round) = self.dir.begin_life(key, &recovered, floor);
+        let (state, round) = self.dir.begin_life(key, &recovered, if repairs { floor } else { 0 });
         self.states.insert(key, state);
         if let Some(install) = self.installs.running.get_mut(&key) {
             install.stage = Stage::Switches(round, recovered);

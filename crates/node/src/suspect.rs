@@ -8,8 +8,8 @@ use crate::api::{Effect, Event, InstallSaid};
 use crate::groups::Slot;
 use crate::node::Node;
 use model::{GroupKey, Mono, NodeId, Now};
-use std::collections::{BTreeMap, BTreeSet};
-use storage::{AsideJob, OpToken, UNKNOWN_FLOOR, birth, generation_dir};
+use std::collections::BTreeMap;
+use storage::{AsideJob, OpToken, birth, generation_dir};
 
 /// A leader that found nobody to hand over to in so long leads no more, ms.
 const HAND_OVER_MS: i64 = 5_000;
@@ -23,8 +23,6 @@ pub(crate) struct Suspects {
     pub(crate) rows: BTreeMap<GroupKey, (String, Mono)>,
     /// Leaders among them: since when they try to hand over.
     leading: BTreeMap<GroupKey, Mono>,
-    /// That were brought up and lack something that they may have acknowledged.
-    pub(crate) healing: BTreeSet<GroupKey>,
     /// Own files that are being read: which of a group, 0 for all of them.
     checks: BTreeMap<OpToken, GroupKey>,
     next_tick: Option<Mono>,
@@ -36,8 +34,7 @@ pub(crate) struct Suspects {
 
 impl Suspects {
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
-        let busy = !self.rows.is_empty() || !self.healing.is_empty();
-        if busy { self.next_tick.or(Some(Mono(0))) } else { None }
+        if self.rows.is_empty() { None } else { self.next_tick.or(Some(Mono(0))) }
     }
 }
 
@@ -140,14 +137,6 @@ impl Node {
             let term = self.term_of(key);
             others.into_iter().for_each(|node| self.say(node, key, InstallSaid::Ask { term }));
         }
-        for key in self.suspects.healing.clone() {
-            match self.open_group(key).map(|o| (o.partition.floor(), o.partition.leader_node())) {
-                Some((0, _)) => _ = self.suspects.healing.remove(&key),
-                Some((_, Some(leader))) if leader != self.cfg.node_id => self.tell_end(key, leader),
-                Some(_) => {}
-                None => _ = self.suspects.healing.remove(&key),
-            }
-        }
     }
 
     fn lead_no_more(&mut self, now: Now, key: GroupKey) {
@@ -171,21 +160,13 @@ impl Node {
         self.open_group(key).map_or_else(closed, |open| open.partition.term())
     }
 
-    /// Tells a leader where the log here ends.
+    /// Tells a leader where the log here ends; a restrained replica, up to where it is surely the leader's.
     pub(crate) fn tell_end(&mut self, key: GroupKey, leader: NodeId) {
-        if let Some(last_index) = self.open_group(key).map(|open| open.partition.last_index()) {
-            self.say(leader, key, InstallSaid::Done { last_index });
-        }
-    }
-
-    /// A replica was opened that may lack what it acknowledged in an earlier life.
-    pub(crate) fn hold_votes(&mut self, key: GroupKey) {
-        let floor = self.dir.life(key).1;
-        // Without a number the group itself finds out when it holds what matters: `Partition::is_restrained`.
-        if floor > 0 && floor != UNKNOWN_FLOOR {
-            self.with(key, |p, dir, _| p.hold_votes(floor, dir));
-            self.suspects.healing.insert(key);
-        }
+        let Some(open) = self.open_group(key) else { return };
+        let restrained = open.partition.is_restrained();
+        let last_index =
+            if restrained { open.partition.committed_index() } else { open.partition.last_index() };
+        self.say(leader, key, InstallSaid::Done { last_index });
     }
 
     /// A suspect replica was brought up.

@@ -31,24 +31,6 @@ impl Partition {
         self.pump(now, dir, fx);
     }
 
-    /// It neither votes nor campaigns before entry `floor` is persisted here.
-    pub fn hold_votes(&mut self, floor: u64, dir: &mut Directory) {
-        self.floor = floor;
-        self.lift_floor(dir);
-    }
-
-    /// The entry before which it does not vote; 0 where it does.
-    pub fn floor(&self) -> u64 {
-        self.floor
-    }
-
-    pub(crate) fn lift_floor(&mut self, dir: &mut Directory) {
-        if self.floor > 0 && self.phase == Phase::Running && self.group.persisted_index() >= self.floor {
-            self.floor = 0;
-            dir.lift_floor(self.key);
-        }
-    }
-
     /// The replica on `node` holds everything up to `last_index`: on a leader, it is sent what follows.
     pub fn on_installed(
         &mut self,

@@ -61,8 +61,9 @@ pub(crate) fn open(
             assemble(key, log, hard, replica_id, cfg, seed, replay, phase)
         }
     };
-    if dir.life(key).1 > 0 {
-        partition.restrain(dir);
+    let (_, floor) = dir.life(key);
+    if floor > 0 {
+        partition.restrain(floor, dir);
     }
     (partition, opened)
 }
@@ -121,7 +122,6 @@ fn assemble(
         proposed_log_start: None,
         counters: Counters::default(),
         scratch: GroupFx::default(),
-        floor: 0,
         stands_down: false,
         rested_at: 0,
     };

@@ -86,9 +86,6 @@ pub struct Partition {
     pub(crate) proposed_log_start: Option<Offset>,
     pub(crate) counters: Counters,
     pub(crate) scratch: GroupFx,
-    /// It neither votes nor campaigns before this entry is persisted: an earlier life of the replica may have
-    /// acknowledged what it lacks. 0: it may.
-    pub(crate) floor: u64,
     /// It does not campaign: it is damaged, and who leads must be able to read everything.
     pub(crate) stands_down: bool,
     /// The last index at the tick that found nothing to do.
@@ -212,7 +209,6 @@ impl Partition {
             Phase::Running => {}
         }
         self.group.on_persisted(index, round);
-        self.lift_floor(dir);
         self.pump(now, dir, fx);
         self.on_flushed(dir);
     }

@@ -41,9 +41,6 @@ impl Partition {
         if self.phase != Phase::Running || dir.fenced().is_some() {
             return;
         }
-        if self.floor > 0 && message.is_election() {
-            return;
-        }
         let node = self.node_of(message.from());
         let damaged =
             message.data().find_map(|(term, head, payload)| check_batches(term, &head, payload).err());
@@ -59,7 +56,7 @@ impl Partition {
     }
 
     fn refuse(&mut self, node: NodeId, refused: Refused, fx: &mut Vec<PartitionFx>) {
-        if let (Refused::Lost { .. }, true) = (refused, self.floor > 0) {
+        if let (Refused::Lost { .. }, true) = (refused, self.is_restrained()) {
             // The leader remembers what an earlier life acknowledged.
             return fx.push(PartitionFx::Forgot { node });
         }
@@ -117,7 +114,7 @@ impl Partition {
 
     /// Asks the others for their votes, unless it leads, is not ready, or is no voter.
     pub fn campaign(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
-        if self.phase == Phase::Running && !self.group.is_leader() && self.floor == 0 && !self.stands_down {
+        if self.phase == Phase::Running && !self.group.is_leader() && !self.stands_down {
             self.group.campaign();
         }
         self.pump(now, dir, fx);
@@ -127,7 +124,7 @@ impl Partition {
     /// that sleeps gets none.
     pub fn tick_group(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
         // Ticks make a follower campaign, and nothing else.
-        let ticks = self.floor == 0 && (!self.stands_down || self.group.is_leader());
+        let ticks = !self.stands_down || self.group.is_leader();
         if self.phase == Phase::Running && dir.fenced().is_none() && ticks {
             self.group.tick();
             self.end_prompt_commits(now);

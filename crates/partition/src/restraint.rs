@@ -2,12 +2,12 @@
 use crate::api::PartitionFx;
 use crate::partition::Partition;
 use consensus::Freed;
-use storage::Directory;
+use storage::{Directory, UNKNOWN_FLOOR};
 
 impl Partition {
-    /// It neither votes nor leads until it holds again what it may have acknowledged.
-    pub(crate) fn restrain(&mut self, dir: &mut Directory) {
-        self.group.restrain();
+    /// It neither votes nor leads until it holds again what it may have acknowledged, up to `floor` where that is known.
+    pub(crate) fn restrain(&mut self, floor: u64, dir: &mut Directory) {
+        self.group.restrain(if floor == UNKNOWN_FLOOR { 0 } else { floor });
         if !self.group.is_restrained() {
             // All of its group: what is here is what there is.
             dir.lift_floor(self.key);

@@ -59,8 +59,8 @@ pub struct GroupState {
     pub failed: Option<String>,
     /// Counts the lives of the replica on this disk: see [`crate::generation_dir`].
     pub generation: u32,
-    /// The replica neither votes nor campaigns before it holds this entry; 0: it may.
-    /// [`UNKNOWN_FLOOR`]: before it holds whatever it may have acknowledged.
+    /// The replica neither votes nor leads before it holds this entry, where its files were damaged, and whatever
+    /// else it may have acknowledged; 0: it may. [`UNKNOWN_FLOOR`]: nobody knows which entry.
     pub floor: u64,
     /// Which replica of the group this is: see [`Directory::born`].
     pub replica: u64,
@@ -303,7 +303,8 @@ impl Directory {
         dir.groups = read.image.groups;
         if dir.was_other_boot && !dir.was_clean && !planted(Bug::LossForgotten) {
             // The snapshot that the first round writes says both, or neither: this start and what it found.
-            dir.groups.values_mut().filter(|row| row.relaxed).for_each(|row| row.floor = UNKNOWN_FLOOR);
+            let hit = dir.groups.values_mut().filter(|row| row.relaxed && row.floor == 0);
+            hit.for_each(|row| row.floor = UNKNOWN_FLOOR);
         }
         if dir.cfg.accept_state_log_damage {
             dir.adopt(disk)?;

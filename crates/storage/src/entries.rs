@@ -101,8 +101,8 @@ impl Walk<'_> {
         if size > self.data.len() - self.at {
             return Ok(Some(size));
         }
+        let payload = self.checked(size)?;
         if index >= ask.low {
-            let payload = self.checked(size)?;
             self.entries.push((header.head, payload));
             self.size += size;
         }

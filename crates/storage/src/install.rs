@@ -5,7 +5,7 @@
 //! pulled goes into the directory of the next life; one record of the state log ends the old life and begins the
 //! new one. A crash before it leaves the old replica, and what was pulled so far; a crash after it the new one.
 use crate::checkpoint::{self, BaseFile, Checkpoint, checkpoint_name};
-use crate::directory::{DirEvent, Directory, GroupState, Mark};
+use crate::directory::{DirEvent, Directory, GroupState, Mark, UNKNOWN_FLOOR};
 use crate::disk_op::{DiskError, DiskErrorKind, DiskOp, DiskRead, OpToken};
 use crate::error::RecoverError;
 use crate::frame_reader::{FrameReader, Next};
@@ -176,7 +176,7 @@ fn mark_of(checkpoint: &Checkpoint) -> Mark {
 }
 
 impl Directory {
-    /// Which life the replica of `key` is in on this disk, and the entry before which it must not vote.
+    /// Which life the replica of `key` is in on this disk, and its [`GroupState::floor`].
     pub fn life(&self, key: GroupKey) -> (u32, u64) {
         self.groups.get(&key).map_or((0, 0), |row| (row.generation, row.floor))
     }
@@ -230,7 +230,7 @@ impl Directory {
         self.give_up(key);
         let row = self.row(key);
         row.generation += 1;
-        row.floor = row.floor.max(floor);
+        row.floor = if row.floor == UNKNOWN_FLOOR && floor > 0 { floor } else { row.floor.max(floor) };
         row.failed = None;
         row.mark = Some(mark_of(&recovered.checkpoint));
         let state = GroupState::of(key, row);

@@ -72,8 +72,10 @@ impl Log {
         range.min_timestamp = Some(ts);
         match self.active.as_deref().filter(|a| a.segment.first_index == segment.first_index) {
             Some(active) => {
-                let by_offset = active.index.seek_offset(range.from - active.segment.first_offset);
-                range.seek(by_offset.max(active.index.seek_timestamp(ts)));
+                let by_offset = |offset| active.index.seek_offset(offset - active.segment.first_offset);
+                // Not above the bound: frames there may be on their way to the file.
+                let by_time = active.index.seek_timestamp(ts).min(by_offset(upto - 1));
+                range.seek(by_offset(range.from).max(by_time));
             }
             None => range.index = Some((self.path(&index_name(segment.first_index)), segment.indexed())),
         }

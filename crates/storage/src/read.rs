@@ -191,18 +191,19 @@ impl<'a> Walk<'a> {
         if let Some(ask) = self.range.entries {
             return self.entry(ask, &header, size);
         }
-        let wanted = header.head.kind == EntryKind::Data && header.head.next_offset() > self.range.from;
-        if wanted && header.head.base_offset >= self.range.upto {
-            self.done = true;
-            // Nothing below the bound is left behind this frame, wherever the reading began.
-            self.next_offset = self.next_offset.max(self.range.upto);
-            return Ok(None);
-        }
         if size > bytes.len() {
             return Ok(Some(size));
         }
+        // A damaged head must not lead past what is wanted, so even what is skipped is checked.
+        let payload = self.checked(size)?;
+        let wanted = header.head.kind == EntryKind::Data && header.head.next_offset() > self.range.from;
+        if wanted && header.head.base_offset >= self.range.upto {
+            self.done = true;
+            // Nothing below the bound is left behind this frame.
+            self.next_offset = self.next_offset.max(self.range.upto);
+            return Ok(None);
+        }
         if wanted {
-            let payload = self.checked(size)?;
             self.take(payload);
         }
         if !self.done {
@@ -342,7 +343,8 @@ fn seek_by_index(
         Some(ask) => view.seek_index(ask.low),
         None => view.seek_offset(range.from),
     };
-    let pos = range.min_timestamp.map_or(first, |ts| first.max(view.seek_timestamp(ts)));
+    let last = || view.seek_offset(range.upto - 1);
+    let pos = range.min_timestamp.map_or(first, |ts| first.max(view.seek_timestamp(ts).min(last())));
     Ok(if pos < range.file_end { pos } else { 0 })
 }
 

@@ -8,6 +8,7 @@ use records::{BatchBuilder, NewRecord};
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,11 +41,16 @@ pub(crate) fn topic(name: &str, partitions: i32, replicas: i16) -> NewTopic {
 
 /// Every value of a partition, in order.
 pub(crate) async fn all_values(client: &Client, topic: &str, partition: i32) -> Vec<Bytes> {
-    let (mut values, mut offset) = (Vec::new(), 0);
     let place = (topic.to_owned(), partition);
     let end = client.list_offsets(std::slice::from_ref(&place), client_lite::LATEST, false).await.unwrap();
     let end: &OffsetAt = &end[&place];
-    while offset < end.offset {
+    values(client, topic, partition, 0..end.offset).await
+}
+
+/// The values of a partition from an offset to another, in order.
+pub(crate) async fn values(client: &Client, topic: &str, partition: i32, range: Range<i64>) -> Vec<Bytes> {
+    let (mut values, mut offset) = (Vec::new(), range.start);
+    while offset < range.end {
         let from = FetchFrom { topic: topic.to_owned(), partition, offset };
         let fetched = match client.fetch(&[from], &FetchOptions::default()).await {
             Ok(fetched) => fetched,

@@ -1,10 +1,9 @@
 //! A node that was away while its leaders gave up what it needs: it is brought up from their checkpoints.
+use crate::cluster::values;
 use crate::nodes::{Nodes, client, run, wait_in_sync};
 use crate::server::wait_for;
-use bytes::Bytes;
-use client_lite::{Acks, Client, FetchFrom, FetchOptions, NewTopic};
+use client_lite::{Acks, Client, NewTopic};
 use records::{BatchBuilder, NewRecord};
-use std::sync::Arc;
 
 const VALUE: usize = 60_000;
 
@@ -21,23 +20,6 @@ async fn produce(client: &Client, numbers: std::ops::Range<u64>) {
             assert!(error.is_retriable(), "{error}");
         }
     }
-}
-
-async fn values(client: &Arc<Client>, mut offset: i64, end: i64) -> Vec<Bytes> {
-    let mut values = Vec::new();
-    while offset < end {
-        let from = FetchFrom { topic: "kept".to_owned(), partition: 0, offset };
-        let fetched = match client.fetch(&[from], &FetchOptions::default()).await {
-            Ok(fetched) => fetched,
-            Err(error) if error.is_retriable() => continue,
-            Err(error) => panic!("{error}"),
-        };
-        let Some(answer) = fetched.first().filter(|answer| answer.error_code == 0) else { continue };
-        let (records, next) = answer.decode().unwrap();
-        values.extend(records.into_iter().map(|record| record.value.unwrap()));
-        offset = next;
-    }
-    values
 }
 
 fn small() -> NewTopic {
@@ -103,7 +85,7 @@ fn a_node_that_was_away_for_longer_than_its_leader_keeps_entries_comes_back_in_s
         let place = ("kept".to_owned(), 0);
         let ask = std::slice::from_ref(&place);
         let first = client.list_offsets(ask, client_lite::EARLIEST, false).await.unwrap()[&place].offset;
-        let found = values(&client, first, 203).await;
+        let found = values(&client, "kept", 0, first..203).await;
         let due: Vec<Vec<u8>> = (first as u64..203).map(value).collect();
         assert!(first > 5 && found.iter().zip(&due).all(|(a, b)| a == b), "from {first} on");
         assert_eq!(found.len(), due.len());
@@ -174,7 +156,7 @@ fn a_replica_with_a_flipped_bit_is_brought_up_anew_by_its_peers() {
     run(async {
         let client = client(&nodes.address(2)).await;
         produce(&client, 20..23).await;
-        let found = values(&client, 0, 23).await;
+        let found = values(&client, "kept", 0, 0..23).await;
         assert!(found.iter().zip(0..).all(|(a, b)| *a == value(b)) && found.len() == 23);
     });
 }
