@@ -1,4 +1,5 @@
 //! Rows in which each pair starts the brokers: starts, memory at rest, many partitions.
+use crate::moving;
 use crate::rows::{Before, Load, PARTITIONS, Row};
 use crate::run::{Place, Sample};
 use crate::systems::{Setup, System, wall_ms};
@@ -60,6 +61,7 @@ impl Cold {
             Load::ManyReplicas => three::many_replicas(place, setup, seconds),
             Load::Kills { ours, theirs } => three::kills(place, setup, ours, theirs),
             Load::Rolling { rounds } => three::rolling(place, setup, rounds),
+            Load::Move => moving::moves(place, setup, seconds),
             Load::Produce(_) | Load::Tail { .. } | Load::Backlog { .. } | Load::Latency(_) => {
                 bail!("{} runs on brokers that are there", row.name)
             }

@@ -4,6 +4,7 @@
 mod cold;
 mod disk;
 mod kafka;
+mod moving;
 mod probes;
 mod report;
 mod rows;

@@ -108,8 +108,8 @@ const HEAD: &str = "# Benchmarks\n\nWritten by `cargo xtask bench` from `benches
 const THREE: &str = "\n## Three nodes\n\nThree brokers of each kind on this machine of two cores, a topic's replicas on \
     all of them, acks=all, `min.insync.replicas=2`; `cargo xtask bench --nodes 3`. Apache Kafka is warmed by at least 90 s \
     of load, and until a GB costs it no less than before. Six brokers, though only three are loaded at a time, and a client share two cores: figures per GB say what work is done, MB/s is bounded by the \
-    same work, and gaps include waiting for a core. `write.caching` has no effect on topics with several replicas, so in \
-    rows of the page cache ours syncs on a majority before it acknowledges, and Apache Kafka does not.\n\n";
+    same work, and gaps include waiting for a core. In rows of the page cache both \
+    acknowledge what a majority has in its page cache, ours with `write.caching=true`.\n\n";
 
 /// Prints the page and writes it to docs/benchmarks.md, unless this is a trial.
 pub(crate) fn write(place: &Place) -> Result<()> {

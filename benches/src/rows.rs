@@ -41,6 +41,10 @@ pub(crate) enum Figure {
     ManyToTen,
     /// What an application was told of.
     Errors,
+    /// GB a second of a partition that moves.
+    Moved,
+    /// p99 of other partitions' clients beside a move / without.
+    LiveP99,
 }
 
 impl Figure {
@@ -66,12 +70,14 @@ impl Figure {
             Figure::MedianGap => "median gap ms",
             Figure::ManyToTen => "MB/s against 10 partitions",
             Figure::Errors => "errors",
+            Figure::Moved => "GB/s moved",
+            Figure::LiveP99 => "live p99 / p99 without a move",
         }
     }
 
     /// Whether more of it is better.
     pub(crate) fn higher_is_better(self) -> bool {
-        matches!(self, Figure::Throughput | Figure::RequestsPerCpu | Figure::ManyToTen)
+        matches!(self, Figure::Throughput | Figure::RequestsPerCpu | Figure::ManyToTen | Figure::Moved)
     }
 }
 
@@ -129,6 +135,8 @@ pub(crate) enum Load {
     Kills { ours: usize, theirs: usize },
     /// Each node is stopped and started again, one after the other, so many times.
     Rolling { rounds: usize },
+    /// A partition moves to another node: beside nothing, then back and forth beside a load.
+    Move,
 }
 
 impl Load {

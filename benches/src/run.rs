@@ -105,6 +105,10 @@ pub(crate) struct Sample {
     pub(crate) replica_kb: f64,
     #[serde(default)]
     pub(crate) many_to_ten: f64,
+    #[serde(default)]
+    pub(crate) move_gb_per_s: f64,
+    #[serde(default)]
+    pub(crate) live_p99_ratio: f64,
     /// Records that a client had to give up.
     #[serde(default)]
     pub(crate) errors: u64,
@@ -139,6 +143,8 @@ impl Sample {
             Figure::MedianGap => median(self.gaps_ms.clone()).0,
             Figure::ManyToTen => self.many_to_ten,
             Figure::Errors => self.errors as f64,
+            Figure::Moved => self.move_gb_per_s,
+            Figure::LiveP99 => self.live_p99_ratio,
         }
     }
 }

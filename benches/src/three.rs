@@ -27,29 +27,38 @@ pub(crate) fn formed(place: &Place, system: &System) -> Result<()> {
     in_sync(place, system, "formed-0")
 }
 
-/// Leader and number of replicas in sync, by partition.
-fn describe(place: &Place, system: &System, topic: &str) -> Result<Vec<(i64, usize)>> {
+/// A partition as the CLI describes it.
+#[derive(Debug)]
+pub(crate) struct Described {
+    /// -1 for none.
+    pub(crate) leader: i64,
+    pub(crate) replicas: Vec<i64>,
+    pub(crate) in_sync: usize,
+}
+
+/// The partitions of a topic.
+pub(crate) fn describe(place: &Place, system: &System, topic: &str) -> Result<Vec<Described>> {
     let mut command = Command::new(&place.plimsoll);
     command.args(["topic", "describe", topic, "--format", "json", "-b", &system.addresses()]);
     let output = command.stdin(Stdio::null()).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
     let topics: Value = serde_json::from_slice(&output.stdout)?;
     let partitions = topics[0]["partitions"].as_array().context("partitions of a topic")?;
-    let row = |p: &Value| {
-        let leader = p["leader"].as_i64().unwrap_or(-1);
-        (leader, p["inSync"].as_array().map_or(0, Vec::len))
+    let row = |p: &Value| Described {
+        leader: p["leader"].as_i64().unwrap_or(-1),
+        replicas: p["replicas"].as_array().into_iter().flatten().filter_map(Value::as_i64).collect(),
+        in_sync: p["inSync"].as_array().map_or(0, Vec::len),
     };
     Ok(partitions.iter().map(row).collect())
 }
 
 /// Waits until every replica of a topic is in sync.
-fn in_sync(place: &Place, system: &System, topic: &str) -> Result<()> {
+pub(crate) fn in_sync(place: &Place, system: &System, topic: &str) -> Result<()> {
     let start = Instant::now();
     loop {
         let rows = describe(place, system, topic);
-        let whole = |rows: &Vec<(i64, usize)>| {
-            rows.iter().all(|(leader, in_sync)| *leader > 0 && *in_sync == system.nodes())
-        };
+        let whole =
+            |rows: &Vec<Described>| rows.iter().all(|row| row.leader > 0 && row.in_sync == system.nodes());
         if rows.as_ref().is_ok_and(whole) {
             return Ok(());
         }
@@ -204,7 +213,7 @@ pub(crate) fn kills(place: &Place, setup: Setup, ours: usize, theirs: usize) -> 
 }
 
 fn one_kill(place: &Place, system: &mut System, pulse: &Pulse) -> Result<f64> {
-    let leader = describe(place, system, "pulse")?.first().context("a partition")?.0;
+    let leader = describe(place, system, "pulse")?.first().context("a partition")?.leader;
     let node = usize::try_from(leader - 1).context("a leader")?;
     let at = wall_ms();
     system.kill_node(node)?;

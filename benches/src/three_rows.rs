@@ -1,7 +1,7 @@
 //! The rows of three brokers: replication factor 3, acks=all, `min.insync.replicas=2`.
 use crate::rows::Figure::{
-    CpuPerGb, Errors, IdleCpu, LongestGap, ManyToTen, MedianGap, P99, P999, Pss, ReplicaKb, Throughput,
-    UserCpuPerGb,
+    CpuPerGb, Errors, IdleCpu, LiveP99, LongestGap, ManyToTen, MedianGap, Moved, P99, P999, Pss, ReplicaKb,
+    Throughput, UserCpuPerGb,
 };
 use crate::rows::Goal::{self, Ours, Ratio};
 use crate::rows::{Load, Row};
@@ -99,5 +99,18 @@ pub(crate) const ROWS: &[Row] = &[
         most_pairs: 1,
         beside_kafka: false,
         goals: &[(Errors, Ours(0.0)), (LongestGap, Goal::None)],
+    },
+    Row {
+        name: "three-move",
+        what: "a partition of 3 GB with two replicas: the one that follows moves to the third node, without a throttle; \
+               from the command to its end. Then the same back and forth beside 10 MB/s to ten partitions (16 KiB \
+               batches): their p99 against that without a move. Both nodes' disks, the client and three brokers share \
+               two cores and one disk. Ours alone",
+        durability: Durability::Defaults,
+        partitions: 1,
+        load: Load::Move,
+        most_pairs: 3,
+        beside_kafka: false,
+        goals: &[(Moved, Ours(0.3)), (LiveP99, Ours(1.5))],
     },
 ];

@@ -1,11 +1,11 @@
 //! Every anomaly has a history in `fixtures/` that shows it and nothing else.
 #![allow(clippy::unwrap_used)]
-use jepsen::checker::{Kind, check};
+use jepsen::checker::{Kind, check, spared};
 use jepsen::history::{Builder, History, Line, Type};
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 fn read(name: &str) -> History {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
@@ -71,4 +71,37 @@ fn a_million_sends_are_judged_in_seconds_and_one_loss_among_them_is_found() {
     }
     let found = check(&history);
     assert_eq!(found.findings[&Kind::LostWrite].count, 1);
+}
+
+/// Value 1 was acknowledged `before` the power of all was lost; what stands at its offset afterwards is value 2.
+fn taken(before: u64) -> History {
+    let mut builder = Builder::default();
+    let send = |time, kind, value, offset| Line::Send {
+        time,
+        process: value as u32,
+        kind,
+        key: 0,
+        value,
+        offset,
+        error: None,
+    };
+    let cut = 100_000_000_000;
+    let acked = cut - before;
+    let mut lines = vec![send(acked - 1, Type::Invoke, 1, None), send(acked, Type::Ok, 1, Some(0))];
+    lines.push(Line::Fault { time: cut, what: "power-all".to_owned(), begins: true });
+    lines.extend([send(cut + 5, Type::Invoke, 2, None), send(cut + 6, Type::Ok, 2, Some(0))]);
+    lines.push(Line::Poll { start: cut + 7, time: cut + 8, process: 9, records: vec![(0, 0, 2)] });
+    lines.into_iter().for_each(|line| builder.push(line).unwrap());
+    builder.finish()
+}
+
+#[test]
+fn a_loss_of_all_power_may_take_what_was_not_flushed_yet_and_nothing_older() {
+    let window = Duration::from_secs(40);
+    let (recent, kept) = spared(taken(39_000_000_000), window);
+    assert_eq!((check(&recent).kinds(), kept), (vec![], 0));
+    let (old, kept) = spared(taken(41_000_000_000), window);
+    assert_eq!(kept, 1);
+    assert!(check(&old).kinds().contains(&Kind::InconsistentOffsets), "{:?}", check(&old).kinds());
+    assert!(!check(&taken(39_000_000_000)).is_clean(), "without the window it is a loss");
 }

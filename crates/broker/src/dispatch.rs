@@ -167,6 +167,7 @@ fn patience(request: &Request) -> Duration {
         Request::ListPartitionReassignments(r) => ms(r.timeout_ms),
         Request::UpdateFeatures(r) => ms(r.timeout_ms),
         Request::AddRaftVoter(r) => ms(r.timeout_ms),
+        Request::ElectLeaders(r) => ms(r.timeout_ms),
         _ => handlers::alter_configs::PATIENCE,
     }
 }

@@ -7,7 +7,7 @@ use crate::peers;
 use crate::shared::{Complaint, Shared};
 use coordinator::GroupEvent;
 use model::{ErrorCode, GroupKey, NodeId};
-use node::{Event, InstallEvent};
+use node::{CompareCounts, Event, InstallEvent};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -71,18 +71,18 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
                 tracing::error!(node, group = %key, why, "a message of a replica was refused");
             });
         }
+        Event::NoWitness { topic } => tracing::warn!(
+            topic,
+            "partitions with two replicas and no third broker for a witness: the loss of one broker or disk stops them"
+        ),
         Event::Suspect { key, why } => {
             tracing::error!(group = %key, why, "replica is damaged: its peers are asked to bring it up anew");
         }
+        Event::LossAccepted { key, recovery } => on_loss_accepted(key, &recovery),
+        event @ (Event::ChainsDiffer { .. } | Event::ChainsUndecided { .. }) => on_difference(event),
         Event::Install { key, node, what } => on_install(key, node, what),
-        Event::Freed { key, lost: false } => {
-            tracing::info!(group = %key, "power was lost under write.caching: this replica has caught up and votes again");
-        }
-        Event::Freed { key, lost: true } => tracing::error!(
-            group = %key,
-            "power was lost under write.caching on a majority of the replicas: the longest log leads, and what was \
-             acknowledged and is not in it is gone"
-        ),
+        Event::Freed { key, lost } => on_freed(key, lost),
+        Event::LeadsTooMuch { node, key, rate, to } => on_leads_too_much(node, key, rate, to),
         Event::Leads { key, epoch } => tracing::debug!(group = %key, epoch, "leads"),
         Event::NotRegistered(code) => shared.complain(Complaint::Peer, || {
             let why = match code {
@@ -95,6 +95,65 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
             tracing::error!(%code, why, "the leader of the metadata does not register this node");
         }),
         Event::Group(event) => on_group_event(event),
+    }
+}
+
+fn on_loss_accepted(key: GroupKey, recovery: &cluster::Recovery) {
+    tracing::error!(
+        group = %key,
+        replica = recovery.replica,
+        was = recovery.was,
+        last_index = recovery.last.0,
+        last_term = recovery.last.1,
+        from_offset = recovery.offsets.0,
+        end_offset = recovery.offsets.1,
+        principal = recovery.principal,
+        given_up = ?recovery.given_up.iter().map(|r| (r.id, r.node)).collect::<Vec<_>>(),
+        "loss was accepted: this replica goes on alone; acknowledged records from from_offset on may be missing, \
+         from end_offset on they are"
+    );
+}
+
+fn on_freed(key: GroupKey, lost: bool) {
+    if lost {
+        tracing::error!(
+            group = %key,
+            "power was lost under write.caching on a majority of the replicas: the longest log leads, and what was \
+             acknowledged and is not in it is gone"
+        );
+    } else {
+        tracing::info!(group = %key, "power was lost under write.caching: this replica has caught up and votes again");
+    }
+}
+
+fn on_leads_too_much(node: NodeId, key: GroupKey, rate: u64, to: NodeId) {
+    tracing::info!(
+        node,
+        group = %key,
+        bytes_per_second = rate,
+        to,
+        "a node leads too much: another replica of a partition becomes its preferred leader"
+    );
+}
+
+fn on_difference(event: Event) {
+    match event {
+        Event::ChainsDiffer { key, index, file, ours, node, theirs } => tracing::error!(
+            group = %key,
+            file,
+            index,
+            ours = format!("{ours:08x}"),
+            node,
+            theirs = format!("{theirs:08x}"),
+            "replicas differ: the chain value after this entry is another one there; all replicas are asked"
+        ),
+        Event::ChainsUndecided { key, index, file } => tracing::error!(
+            group = %key,
+            file,
+            index,
+            "replicas differ, and none of their chain values is that of most voters: nothing is repaired"
+        ),
+        _ => {}
     }
 }
 
@@ -188,6 +247,7 @@ fn snapshot(shared: &Shared) -> Snapshot {
     put(names::SCRUBBED_BYTES, scrub.bytes as f64);
     put(names::SCRUB_ROUNDS, scrub.rounds as f64);
     put(names::SCRUB_DAMAGED, scrub.damaged as f64);
+    let compared = shared.core.look(node::Node::compare_counts);
     put(names::POOL_BYTES, shared.pool_bytes() as f64);
     put(names::DISK_STALLED, shared.core.stalled().map_or(0.0, |time| time.as_secs_f64()));
     shared.metrics.read_queue.set(shared.readers.queued() as f64);
@@ -199,6 +259,13 @@ fn snapshot(shared: &Shared) -> Snapshot {
             labels([("listener", &*listener)].into_iter()),
             count as f64,
         ));
+    }
+    let CompareCounts { equal, different, undecided, skipped } = compared;
+    let compared =
+        [("equal", equal), ("different", different), ("undecided", undecided), ("skipped", skipped)];
+    for (result, count) in compared {
+        let result = labels([("result", result)].into_iter());
+        snapshot.values.push((names::CHAINS_COMPARED, result, count as f64));
     }
     if shared.clustered {
         peers::observe(shared, &mut snapshot);

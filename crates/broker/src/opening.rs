@@ -74,6 +74,7 @@ pub(crate) fn tell(node: &Node, read_bytes: u64, taken: Duration) {
         LastStop::None => return tracing::info!("data directory is new"),
         LastStop::Clean => "clean",
         LastStop::Killed => "unclean: the process ended without a clean stop",
+        LastStop::Disk => "unclean: the disk failed, what was not synced may be lost",
         LastStop::Machine => "unclean: the machine went down",
     };
     tracing::info!(

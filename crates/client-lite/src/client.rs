@@ -147,6 +147,15 @@ impl Client {
         Ok(conn)
     }
 
+    /// A connection to a broker that another one named. Errors: retriable while the cluster does not list it: it died in
+    /// between, or the broker that was asked has not heard of it yet.
+    pub(crate) async fn named(&self, id: i32) -> Result<Arc<Conn>, ClientError> {
+        match self.node(id).await {
+            Err(ClientError::Missing { .. }) => Err(ClientError::Gone { id }),
+            found => found,
+        }
+    }
+
     /// Asks for the cluster and `topics`, and remembers the answer. Topics are not created by asking.
     pub async fn refresh(&self, topics: &[&str]) -> Result<Cluster, ClientError> {
         self.metadata(Some(topics), false).await
@@ -230,7 +239,7 @@ impl Client {
         let missing = || ClientError::Missing { what: format!("{topic}-{partition}") };
         let row = row.partitions.iter().find(|p| p.index == partition).ok_or_else(missing)?;
         let leader = row.led_by(topic).inspect_err(|_| self.forget_topic(topic))?;
-        match self.node(leader).await {
+        match self.named(leader).await {
             Ok(conn) => Ok((conn, row.epoch)),
             Err(error) => {
                 self.forget_topic(topic);
@@ -246,7 +255,7 @@ impl Client {
             Some(node) => node,
             None => self.find_coordinator(group).await?,
         };
-        match self.node(node).await {
+        match self.named(node).await {
             Ok(conn) => Ok(conn),
             Err(error) => {
                 self.forget_coordinator(group);

@@ -95,6 +95,12 @@ pub enum ClientError {
         /// What was looked for.
         what: String,
     },
+    /// The cluster does not list a broker that one of its brokers named.
+    #[error("broker {id} is not in the cluster now")]
+    Gone {
+        /// The broker.
+        id: i32,
+    },
     /// No bootstrap address could be used.
     #[error("no broker could be reached at {addresses}: {last}")]
     Bootstrap {
@@ -128,6 +134,7 @@ impl ClientError {
             | ClientError::Io { .. }
             | ClientError::Closed { .. }
             | ClientError::Timeout { .. }
+            | ClientError::Gone { .. }
             | ClientError::Bootstrap { .. } => true,
             _ => false,
         }

@@ -145,7 +145,7 @@ impl Client {
         }
         let mut pending = Vec::new();
         for (leader, rows) in &by_leader {
-            let conn = match self.node(*leader).await {
+            let conn = match self.named(*leader).await {
                 Ok(conn) => conn,
                 Err(error) => {
                     rows.iter().for_each(|(_, row)| self.forget_topic(&row.topic));

@@ -8,6 +8,7 @@ mod assignor;
 mod client;
 mod conn;
 mod consumer;
+mod elect;
 mod error;
 mod fetch;
 mod group_member;
@@ -29,6 +30,6 @@ pub use group_member::{Beat, GroupMember, MemberOptions, decode_assignment, deco
 pub use offsets::{Committed, Committer, EARLIEST, LATEST, MAX_TIMESTAMP, OffsetAt, Place};
 pub use produce::{Acks, IdempotentProducer, Produced};
 pub use raw_conn::RawConn;
-pub use reassign::Ongoing;
+pub use reassign::{OnDisk, Ongoing};
 pub use rebalance_log::{Rebalance, parse_rebalance_log};
 pub use topic::{Broker, Cluster, Partition, Topic};

@@ -98,7 +98,7 @@ impl Client {
             by_leader.entry(row.led_by(topic)?).or_default().entry(topic).or_default().push(*partition);
         }
         for (leader, topics) in by_leader {
-            let conn = self.node(leader).await?;
+            let conn = self.named(leader).await?;
             let version = conn.version(ApiKey::ListOffsets)?;
             let topics = topics.into_iter().map(|(name, partitions)| ListOffsetsTopic {
                 name: Str::from(name),

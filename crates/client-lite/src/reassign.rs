@@ -21,6 +21,26 @@ pub struct Ongoing {
     pub removing: Vec<i32>,
 }
 
+/// A replica as the broker that holds it tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OnDisk {
+    /// Its size.
+    pub bytes: u64,
+    /// Bytes a second that it takes in, averaged over about a minute. Only Plimsoll tells.
+    pub rate: Option<u64>,
+    /// It is being brought up: bytes that it has still to get. Only Plimsoll tells.
+    pub bytes_left: Option<u64>,
+    /// What is wrong with it. Only Plimsoll tells.
+    pub trouble: Option<String>,
+}
+
+impl OnDisk {
+    /// Whether it is being brought up, or something is wrong with it.
+    pub fn is_troubled(&self) -> bool {
+        self.bytes_left.is_some() || self.trouble.is_some()
+    }
+}
+
 impl Client {
     /// Gives partitions other replicas, the preferred leader first; `None` takes back what goes on. Answers each
     /// partition's refusal, if there was one.
@@ -84,20 +104,25 @@ impl Client {
         check(|| format!("unregister broker {id}"), answer.error_code, answer.error_message.as_deref())
     }
 
-    /// Bytes of each replica that a broker holds.
-    pub async fn replica_sizes(&self, broker: i32) -> Result<BTreeMap<Place, u64>, ClientError> {
+    /// Each replica that a broker holds.
+    pub async fn replicas_on(&self, broker: i32) -> Result<BTreeMap<Place, OnDisk>, ClientError> {
         let request = DescribeLogDirsRequest { topics: None };
         let answer = self.node(broker).await?.request(request).await?;
-        let mut sizes = BTreeMap::new();
-        for directory in &answer.results {
+        let mut found = BTreeMap::new();
+        for directory in answer.results {
             check(|| format!("directories of broker {broker}"), directory.error_code, None)?;
-            for topic in &directory.topics {
-                for row in &topic.partitions {
-                    let size = u64::try_from(row.partition_size).unwrap_or(0);
-                    sizes.insert((topic.name.to_string(), row.partition_index), size);
+            for topic in directory.topics {
+                for row in topic.partitions {
+                    let on_disk = OnDisk {
+                        bytes: u64::try_from(row.partition_size).unwrap_or(0),
+                        rate: u64::try_from(row.append_rate).ok(),
+                        bytes_left: u64::try_from(row.bytes_left).ok(),
+                        trouble: row.trouble.map(|why| why.to_string()),
+                    };
+                    found.insert((topic.name.to_string(), row.partition_index), on_disk);
                 }
             }
         }
-        Ok(sizes)
+        Ok(found)
     }
 }

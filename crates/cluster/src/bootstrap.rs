@@ -115,7 +115,7 @@ mod tests {
 
     fn started() -> Metadata {
         let mut metadata = Metadata::new(3, Default::default());
-        let founder = st::Replica { id: 1, node_id: 3, kind: st::ReplicaKind::Voter.into() };
+        let founder = st::Replica { id: 1, node_id: 3, kind: st::ReplicaKind::Voter.into(), witness: false };
         let first = start_commands(&metadata.image(), &node(1, 4), "id", &[founder]);
         for (index, command) in (1..).zip(&first) {
             metadata.apply(index, command).unwrap();

@@ -39,6 +39,8 @@ pub struct BrokerConfig {
     pub install_piece_bytes: i64,
     /// `leader.imbalance.check.interval.seconds`.
     pub leader_imbalance_check_interval_seconds: i64,
+    /// `internal.leader.imbalance.margin.bytes`.
+    pub leader_imbalance_margin_bytes: i64,
     /// `leader.replication.throttled.rate`; 0 for none.
     pub leader_throttled_rate: i64,
     /// `log.disk.min.free.bytes`.
@@ -176,6 +178,7 @@ impl BrokerConfig {
             group_max_size: r.int("group.max.size"),
             group_min_session_timeout_ms: r.int("group.min.session.timeout.ms"),
             leader_imbalance_check_interval_seconds: r.long("leader.imbalance.check.interval.seconds"),
+            leader_imbalance_margin_bytes: r.long("internal.leader.imbalance.margin.bytes"),
             log_disk_min_free_bytes: r.long("log.disk.min.free.bytes"),
             log_pool_bytes: r.long("log.pool.bytes"),
             log_retention_check_interval_ms: r.long("log.retention.check.interval.ms"),

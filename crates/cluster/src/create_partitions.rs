@@ -2,7 +2,9 @@
 use crate::command::Command;
 use crate::error::{ItemError, ItemResult};
 use crate::image::Image;
+use crate::load::Candidates;
 use crate::placement::{check_live, check_manual, check_room, place};
+use crate::witness::add_witnesses;
 use model::{ErrorCode, NodeId};
 use proto::cluster::{CreatePartitions, ReplicaSet};
 use std::collections::BTreeMap;
@@ -22,11 +24,12 @@ pub struct NewPartitions {
 }
 
 /// Judges each topic of a request: its name with what to propose, or why not.
-pub fn create_partitions(
+pub fn create_partitions<'a>(
     image: &Image,
     topics: &[NewPartitions],
-    live: &[NodeId],
+    live: impl Into<Candidates<'a>>,
 ) -> Vec<(String, ItemResult<Command>)> {
+    let live = live.into();
     let mut count: BTreeMap<&str, usize> = BTreeMap::new();
     for topic in topics {
         *count.entry(&topic.name).or_default() += 1;
@@ -58,7 +61,12 @@ fn asked_partitions(image: &Image, topics: &[NewPartitions]) -> usize {
     topics.iter().filter_map(more).fold(0, usize::saturating_add)
 }
 
-fn grow(image: &Image, request: &NewPartitions, live: &[NodeId], granted: &mut usize) -> ItemResult<Command> {
+fn grow(
+    image: &Image,
+    request: &NewPartitions,
+    live: Candidates<'_>,
+    granted: &mut usize,
+) -> ItemResult<Command> {
     let Some(topic) = image.topic(&request.name) else {
         return Err(ItemError::bare(ErrorCode::UnknownTopicOrPartition));
     };
@@ -75,7 +83,7 @@ fn grow(image: &Image, request: &NewPartitions, live: &[NodeId], granted: &mut u
         ));
     }
     let more = wanted - have;
-    check_room(image, live, *granted, more)?;
+    check_room(image, live.nodes, *granted, more)?;
     let factor = topic.replication_factor();
     let partitions = match &request.assignments {
         Some(sets) if sets.len() != more => {
@@ -90,9 +98,12 @@ fn grow(image: &Image, request: &NewPartitions, live: &[NodeId], granted: &mut u
         Some(sets) => {
             for (i, nodes) in sets.iter().enumerate() {
                 check_manual(image, nodes, Some(factor))?;
-                check_live(nodes, live, (have + i) as i32)?;
+                check_live(nodes, live.nodes, (have + i) as i32)?;
             }
-            sets.iter().map(|nodes| ReplicaSet { nodes: nodes.clone() }).collect()
+            let set = |nodes: &Vec<NodeId>| ReplicaSet { nodes: nodes.clone(), witness: None };
+            let mut sets: Vec<_> = sets.iter().map(set).collect();
+            add_witnesses(image, live.nodes, have, &mut sets);
+            sets
         }
         None => {
             let start = topic.partitions[0].replicas.first().map_or(0, |r| r.node.unsigned_abs() as usize);

@@ -4,6 +4,7 @@ use crate::config_defs::topic_defs;
 use crate::entries::Entries;
 use crate::error::{ItemError, ItemResult};
 use crate::image::Image;
+use crate::load::Candidates;
 use crate::placement::{check_live, check_manual, check_room, place};
 use crate::resolve::ConfigSource;
 use crate::topic_config_rules::check_topic_configs;
@@ -11,6 +12,7 @@ use crate::topic_name::{
     CLUSTER_METADATA, CONSUMER_OFFSETS, SHARE_GROUP_STATE, TRANSACTION_STATE, is_internal,
     unify_collision_chars, validate_topic_name,
 };
+use crate::witness::add_witnesses;
 use model::{ErrorCode, NodeId, TopicId};
 use proto::cluster::{ConfigEntry, CreateTopic, ReplicaSet};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,12 +79,13 @@ struct Granted {
 
 /// Judges each topic of a request; one that fails does not hold up the others. `live` are the nodes that
 /// may take replicas, `new_id` draws topic ids.
-pub fn create_topics(
+pub fn create_topics<'a>(
     image: &Image,
     topics: &[NewTopic],
-    live: &[NodeId],
+    live: impl Into<Candidates<'a>>,
     new_id: &mut dyn FnMut() -> TopicId,
 ) -> Vec<TopicOutcome> {
+    let live = live.into();
     let mut seen = BTreeSet::new();
     let twice: BTreeSet<&str> = topics.iter().map(|t| t.name.as_str()).filter(|n| !seen.insert(*n)).collect();
     let too_many = asked_partitions(image, topics) > MAX_PARTITIONS_PER_REQUEST;
@@ -121,7 +124,7 @@ fn asked_partitions(image: &Image, topics: &[NewTopic]) -> i64 {
 fn create_topic(
     image: &Image,
     topic: &NewTopic,
-    live: &[NodeId],
+    live: Candidates<'_>,
     granted: &mut Granted,
     new_id: &mut dyn FnMut() -> TopicId,
 ) -> ItemResult<CreatedTopic> {
@@ -137,9 +140,9 @@ fn create_topic(
     let partitions = if topic.assignments.is_empty() {
         chosen_by_cluster(image, topic, live, granted.partitions)?
     } else {
-        chosen_by_client(image, topic, live)?
+        chosen_by_client(image, topic, live.nodes)?
     };
-    check_room(image, live, granted.partitions, partitions.len())?;
+    check_room(image, live.nodes, granted.partitions, partitions.len())?;
     granted.partitions += partitions.len();
     granted.forms.insert(unify_collision_chars(&topic.name), topic.name.clone());
     let id = fresh_id(image, new_id);
@@ -190,7 +193,7 @@ fn check_name(image: &Image, name: &str, granted: &Granted) -> ItemResult<()> {
 fn chosen_by_cluster(
     image: &Image,
     topic: &NewTopic,
-    live: &[NodeId],
+    live: Candidates<'_>,
     granted: usize,
 ) -> ItemResult<Vec<ReplicaSet>> {
     if topic.replication_factor < -1 || topic.replication_factor == 0 {
@@ -235,12 +238,14 @@ fn chosen_by_client(image: &Image, topic: &NewTopic, live: &[NodeId]) -> ItemRes
         check_manual(image, nodes, factor)?;
         factor = Some(nodes.len());
         check_live(nodes, live, *number)?;
-        by_number.insert(*number, ReplicaSet { nodes: nodes.clone() });
+        by_number.insert(*number, ReplicaSet { nodes: nodes.clone(), witness: None });
     }
     if !by_number.keys().copied().eq(0..by_number.len() as i32) {
         return Err(invalid("partitions should be a consecutive 0-based integer sequence".into()));
     }
-    Ok(by_number.into_values().collect())
+    let mut sets: Vec<ReplicaSet> = by_number.into_values().collect();
+    add_witnesses(image, live, image.partition_count(), &mut sets);
+    Ok(sets)
 }
 
 fn effective(image: &Image, name: &str, own: &Entries) -> Vec<CreatedConfig> {
@@ -259,13 +264,14 @@ fn effective(image: &Image, name: &str, own: &Entries) -> Vec<CreatedConfig> {
 /// Judges a topic that nobody asked to create by name and number: one that a client's Metadata request
 /// names, or an internal one that a coordinator needs. Replicas of internal topics are as many as are
 /// configured, or as many as there are live nodes.
-pub fn auto_create(
+pub fn auto_create<'a>(
     image: &Image,
     name: &str,
-    live: &[NodeId],
+    live: impl Into<Candidates<'a>>,
     new_id: &mut dyn FnMut() -> TopicId,
 ) -> ItemResult<CreatedTopic> {
-    let topic = internal_topic(image, name, live.len()).unwrap_or_else(|| NewTopic {
+    let live = live.into();
+    let topic = internal_topic(image, name, live.nodes.len()).unwrap_or_else(|| NewTopic {
         name: name.to_owned(),
         num_partitions: -1,
         replication_factor: -1,

@@ -1,5 +1,5 @@
 //! Errors of this crate: those that stop the state machine, and those that a client sees.
-use model::{ErrorCode, TopicId};
+use model::ErrorCode;
 
 /// The metadata log holds what this build cannot apply. The replica must stop; skipping would diverge.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -46,14 +46,6 @@ pub enum ApplyError {
         index: u64,
         /// Which rule it breaks.
         what: &'static str,
-    },
-    /// Partitions were added to a topic that the state does not hold, or at the wrong number.
-    #[error("metadata entry {index} adds partitions to {topic} that do not follow its own")]
-    PartitionGap {
-        /// Index of the entry.
-        index: u64,
-        /// The topic.
-        topic: TopicId,
     },
     /// The snapshot's bytes are damaged or of a newer format.
     #[error("metadata snapshot: {what}")]

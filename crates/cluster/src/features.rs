@@ -23,9 +23,14 @@ pub struct Feature {
 /// |---|---|
 /// | 1 | what the first release writes |
 /// | 2 | voters of the metadata change (`SetVoter`) |
+/// | 3 | two replicas have a witness; an operator accepts loss (`Recover`, and a change of members that makes one replica all of its group) |
 const PLIMSOLL: &str = "plimsoll.version";
 /// The level from which voters of the metadata change.
 pub(crate) const VOTERS_CHANGE: i16 = 2;
+/// The level from which two replicas have a witness.
+pub(crate) const WITNESSES: i16 = 3;
+/// The level from which an operator can accept loss.
+pub(crate) const ACCEPTED_LOSS: i16 = 3;
 
 /// All of them. Kafka's others are left out as long as what they stand for is not served: `group.version` (KIP-848),
 /// `transaction.version`, `share.version`, `streams.version`, `eligible.leader.replicas.version`.
@@ -34,7 +39,7 @@ pub const FEATURES: &[Feature] = &[
     Feature { name: "kraft.version", lowest: 1, highest: 1 },
     // Kafka's level of what the served APIs can say: 4.4-IV2.
     Feature { name: "metadata.version", lowest: 33, highest: 33 },
-    Feature { name: PLIMSOLL, lowest: 1, highest: 2 },
+    Feature { name: PLIMSOLL, lowest: 1, highest: 3 },
 ];
 
 /// The cluster's level of our own formats.
@@ -226,8 +231,8 @@ mod tests {
         let said = raise(&mixed, 2, UpgradeType::Upgrade).unwrap_err();
         assert!(said.ends_with("Broker 2 only supports versions 1-1"), "{said}");
         assert_eq!(raise(&mixed, 1, UpgradeType::Upgrade), Ok(false), "it is there already");
-        let said = raise(&mixed, 3, UpgradeType::Upgrade).unwrap_err();
-        assert!(said.ends_with("Local controller 1 only supports versions 1-2"), "{said}");
+        let said = raise(&mixed, 4, UpgradeType::Upgrade).unwrap_err();
+        assert!(said.ends_with("Local controller 1 only supports versions 1-3"), "{said}");
         for bad in [-1, 0] {
             assert!(raise(&mixed, bad, UpgradeType::Upgrade).is_err());
         }

@@ -5,6 +5,7 @@ use crate::command::ResourceKind;
 use crate::config_defs::broker_def;
 use crate::cow_map::CowMap;
 use crate::entries::Entries;
+use crate::recover::Recovery;
 use crate::resolve::BrokerLayers;
 use crate::topic_config::TopicConfig;
 use model::{NodeId, PartitionIndex, ProducerId, TopicId};
@@ -70,6 +71,8 @@ pub struct Replica {
 pub struct Partition {
     /// Those that are wanted, in order of preference, and after them those that are to go, as Kafka lists them.
     pub replicas: Arc<[Replica]>,
+    /// The wanted witness, of which clients are not told.
+    pub witness: Option<Replica>,
     /// What became of the first replicas; `None` where they are the present ones.
     pub(crate) moved: Option<Arc<Moved>>,
 }
@@ -93,6 +96,8 @@ pub(crate) struct Moved {
     pub(crate) raised: bool,
     /// Index of the metadata entry that changed what is wanted last.
     pub(crate) generation: u64,
+    /// The last loss that an operator has accepted.
+    pub(crate) recovery: Option<Arc<Recovery>>,
 }
 
 /// A topic. Partition `i` is `partitions[i]`.
@@ -120,7 +125,7 @@ impl Topic {
 
     /// Replicas of the first partition: what Kafka calls the topic's replication factor.
     pub fn replication_factor(&self) -> usize {
-        self.partitions.first().map_or(0, |p| p.wanted().count())
+        self.partitions.first().map_or(0, |p| p.copies().count())
     }
 }
 
@@ -248,10 +253,10 @@ impl Image {
         self.resources.get(&(kind, Arc::from(name)))
     }
 
-    /// `min.insync.replicas` of a partition: what is configured; for an internal topic at most its replicas.
+    /// `min.insync.replicas` of a partition: what is configured, but at most its replicas (KIP-966).
     pub fn min_insync_replicas(&self, topic: &Topic) -> i32 {
         let wanted = self.topic_config(topic).min_insync_replicas;
-        if topic.internal { wanted.min(topic.replication_factor() as i32).max(1) } else { wanted }
+        wanted.min(topic.replication_factor() as i32).max(1)
     }
 
     /// Puts a topic, new or changed, into both maps.

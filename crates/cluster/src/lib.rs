@@ -29,20 +29,28 @@ mod error;
 mod features;
 mod group_config_rules;
 mod image;
+mod load;
 mod metadata;
 mod nodes;
 mod placement;
+mod prefer;
 mod producer_ids;
 mod quorum;
 mod raise;
 mod reassign;
 #[cfg(test)]
 mod reassign_tests;
+mod recover;
+#[cfg(test)]
+mod recover_tests;
 mod resolve;
 mod snapshot;
 mod topic_config;
 mod topic_config_rules;
 mod topic_name;
+mod witness;
+#[cfg(test)]
+mod witness_tests;
 
 pub use alter_configs::{
     AlterEntry, AlterResource, IncrementalEntry, IncrementalResource, alter_configs,
@@ -65,15 +73,19 @@ pub use entries::{Entries, Entry};
 pub use error::{ApplyError, ItemError, ItemResult};
 pub use features::{FEATURES, Feature, FeatureUpdate, UpgradeType, check_features, update_features};
 pub use image::{Endpoint, Image, Node, Partition, Replica, ReplicaKind, Topic};
+pub use load::{Candidates, NodeLoad, TRAFFIC_MARGIN, is_clearly_above};
 pub use metadata::Metadata;
 pub use nodes::unregister_node;
+pub use prefer::prefer_leader;
 pub use producer_ids::{PRODUCER_ID_BLOCK, allocate_producer_ids};
 pub use quorum::{add_voter, remove_voter};
 pub use raise::raise_internal;
 pub use reassign::{PartitionTarget, alter_reassignments};
+pub use recover::{Loss, Recovery, accept_loss, may_accept_loss};
 pub use resolve::ConfigSource;
 pub use topic_config::{CleanupPolicy, CompressionType, TimestampType, TopicConfig};
 pub use topic_name::{
     CONSUMER_OFFSETS, SHARE_GROUP_STATE, TRANSACTION_STATE, is_internal, unify_collision_chars,
     validate_topic_name,
 };
+pub use witness::{lacks_witness, raise_witnesses};

@@ -1,9 +1,11 @@
 //! Where new replicas go.
 use crate::error::{ItemError, ItemResult};
 use crate::image::Image;
+use crate::load::{Candidates, Turns};
+use crate::witness::add_witnesses;
 use model::{ErrorCode, NodeId};
 use proto::cluster::ReplicaSet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Live nodes in an order that alternates between racks.
 fn by_turns(image: &Image, live: &[NodeId]) -> Vec<NodeId> {
@@ -17,15 +19,16 @@ fn by_turns(image: &Image, live: &[NodeId]) -> Vec<NodeId> {
 }
 
 /// Replicas for `count` partitions, striped over the live nodes. `first` moves the stripe along, so that
-/// topics of one partition do not all begin at the same node.
+/// topics of one partition do not all begin at the same node. A node whose load is clearly above the mean gives up
+/// turns.
 pub(crate) fn place(
     image: &Image,
-    live: &[NodeId],
+    candidates: Candidates<'_>,
     first: usize,
     count: usize,
     factor: i32,
 ) -> ItemResult<Vec<ReplicaSet>> {
-    let order = by_turns(image, live);
+    let order = by_turns(image, candidates.nodes);
     let wanted = usize::try_from(factor).unwrap_or(0);
     if order.is_empty() {
         return Err(unplaceable(
@@ -43,9 +46,76 @@ pub(crate) fn place(
             ),
         ));
     }
-    let set =
-        |p: usize| ReplicaSet { nodes: (0..wanted).map(|r| order[(first + p + r) % order.len()]).collect() };
-    Ok((0..count).map(set).collect())
+    let mut dealer =
+        Dealer { image, turns: Turns::of(candidates), order, taken: BTreeMap::new(), led: BTreeMap::new() };
+    let deal = |at| ReplicaSet { nodes: dealer.deal(at, wanted), witness: None };
+    let mut sets: Vec<ReplicaSet> = (first..first + count).map(deal).collect();
+    add_witnesses(image, &dealer.order, first, &mut sets);
+    Ok(sets)
+}
+
+/// Deals replicas out in turns.
+struct Dealer<'a> {
+    image: &'a Image,
+    turns: Turns,
+    order: Vec<NodeId>,
+    /// How many turns of others each node has taken, to hold a replica and to lead.
+    taken: BTreeMap<NodeId, usize>,
+    led: BTreeMap<NodeId, usize>,
+}
+
+impl Dealer<'_> {
+    /// The replicas of the partition at a place of the stripe, the preferred leader first.
+    fn deal(&mut self, at: usize, wanted: usize) -> Vec<NodeId> {
+        let length = self.order.len();
+        let mut nodes: Vec<NodeId> = (0..wanted).map(|r| self.order[(at + r) % length]).collect();
+        if self.turns.are_even() {
+            return nodes;
+        }
+        for r in 0..wanted {
+            if !self.turns.keeps(nodes[r], (at + r) / length)
+                && let Some(heir) = self.heir(&nodes, r)
+            {
+                *self.taken.entry(heir).or_default() += 1;
+                nodes[r] = heir;
+            }
+        }
+        if !self.turns.keeps_lead(nodes[0], at / length)
+            && let Some(heir) = self.lead_heir(&nodes)
+        {
+            *self.led.entry(nodes[heir]).or_default() += 1;
+            nodes[..=heir].rotate_right(1);
+        }
+        nodes
+    }
+
+    /// Who takes the turn of the node at `r`: the least loaded that leaves the replicas on as many racks.
+    fn heir(&self, nodes: &[NodeId], r: usize) -> Option<NodeId> {
+        let racks = self.racks(nodes);
+        let fits = |node: &NodeId| {
+            let mut after = nodes.to_vec();
+            after[r] = *node;
+            !nodes.contains(node) && self.racks(&after) >= racks
+        };
+        let free = self.order.iter().copied().filter(|node| fits(node));
+        let scored = free.filter_map(|node| Some(((self.taken.get(&node), self.turns.spare(node)?), node)));
+        scored.min_by_key(|(score, _)| *score).map(|(_, node)| node)
+    }
+
+    /// The place of the replica that is to lead instead of the first.
+    fn lead_heir(&self, nodes: &[NodeId]) -> Option<usize> {
+        let scored = nodes
+            .iter()
+            .enumerate()
+            .skip(1)
+            .filter_map(|(at, node)| Some(((self.led.get(node), self.turns.spare_lead(*node)?), at)));
+        scored.min_by_key(|(score, _)| *score).map(|(_, at)| at)
+    }
+
+    fn racks(&self, nodes: &[NodeId]) -> usize {
+        let rack = |id: &NodeId| self.image.nodes.get(id).and_then(|node| node.rack.as_deref());
+        nodes.iter().map(rack).collect::<BTreeSet<_>>().len()
+    }
 }
 
 fn unplaceable(factor: i32, why: &str) -> ItemError {
@@ -121,6 +191,7 @@ pub(crate) fn check_room(image: &Image, live: &[NodeId], already: usize, more: u
 mod tests {
     use super::*;
     use crate::image::Node;
+    use crate::load::NodeLoad;
     use std::sync::Arc;
 
     fn image(racks: &[(NodeId, &str)]) -> Image {
@@ -145,14 +216,55 @@ mod tests {
     #[test]
     fn replicas_are_distinct_striped_and_spread_over_racks() {
         let image = image(&[(1, "a"), (2, "a"), (3, "b"), (4, "b")]);
-        let sets = place(&image, &[1, 2, 3, 4], 0, 4, 2).unwrap();
+        let sets = place(&image, (&[1, 2, 3, 4]).into(), 0, 4, 2).unwrap();
         let nodes: Vec<_> = sets.iter().map(|s| s.nodes.clone()).collect();
         assert_eq!(nodes, vec![vec![1, 3], vec![3, 2], vec![2, 4], vec![4, 1]]);
     }
 
+    fn loads(rows: &[(NodeId, u64)]) -> BTreeMap<NodeId, NodeLoad> {
+        let load = |led: u64| NodeLoad { led: led << 20, followed: 0, stored: 0 };
+        rows.iter().map(|(node, led)| (*node, load(*led))).collect()
+    }
+
+    #[test]
+    fn a_hot_node_gives_up_turns_in_its_rack_and_leads_less() {
+        let image = image(&[(1, "a"), (2, "a"), (3, "b"), (4, "b")]);
+        let loads = loads(&[(1, 40), (2, 0), (3, 20), (4, 20)]);
+        let sets = place(&image, Candidates::new(&[1, 2, 3, 4], &loads), 0, 400, 2).unwrap();
+        let held = |node| sets.iter().filter(|set| set.nodes.contains(&node)).count();
+        assert_eq!([1, 2, 3, 4].map(held), [100, 300, 200, 200]);
+        let racks = |set: &&ReplicaSet| set.nodes.iter().any(|n| *n < 3) && set.nodes.iter().any(|n| *n > 2);
+        assert_eq!(sets.iter().filter(racks).count(), 400);
+        let leads = sets.iter().filter(|set| set.nodes[0] == 1).count();
+        assert!((25..=50).contains(&leads), "{leads}");
+    }
+
+    #[test]
+    fn where_every_node_holds_everything_a_hot_one_is_preferred_less() {
+        let (image, loads) = (image(&[(1, ""), (2, ""), (3, "")]), loads(&[(1, 60), (2, 15), (3, 15)]));
+        let mut first: BTreeMap<NodeId, usize> = BTreeMap::new();
+        // One topic of one partition after the other.
+        for at in 0..300 {
+            let set = place(&image, Candidates::new(&[1, 2, 3], &loads), at, 1, 3).unwrap().remove(0);
+            *first.entry(set.nodes[0]).or_default() += 1;
+            assert_eq!(set.nodes.iter().collect::<BTreeSet<_>>().len(), 3);
+        }
+        assert_eq!((first[&1], first[&2] + first[&3]), (50, 250));
+    }
+
+    #[test]
+    fn a_turn_of_the_only_node_of_a_rack_is_kept() {
+        let (image, loads) = (image(&[(1, "a"), (2, "b"), (3, "b")]), loads(&[(1, 90), (2, 1), (3, 1)]));
+        let sets = place(&image, Candidates::new(&[1, 2, 3], &loads), 0, 30, 2).unwrap();
+        let before = place(&image, (&[1, 2, 3]).into(), 0, 30, 2).unwrap();
+        let both = |sets: &[ReplicaSet]| sets.iter().filter(|set| set.nodes.contains(&1)).count();
+        assert_eq!(both(&sets), both(&before), "else both replicas would be in one rack");
+        assert!(sets.iter().filter(|set| set.nodes[0] == 1).count() <= 5);
+    }
+
     #[test]
     fn too_high_a_factor_is_refused_in_kafkas_words() {
-        let error = place(&image(&[(1, "")]), &[1], 0, 1, 3).unwrap_err();
+        let error = place(&image(&[(1, "")]), (&[1]).into(), 0, 1, 3).unwrap_err();
         assert_eq!(error.code, ErrorCode::InvalidReplicationFactor);
         assert_eq!(
             error.message.unwrap(),

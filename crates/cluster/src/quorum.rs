@@ -147,9 +147,11 @@ pub fn add_voter(
     Ok(Command::SetVoter(pb::SetVoter { node_id: node, voter: true }))
 }
 
-/// Judges RemoveRaftVoter (KIP-853): a voter is to follow only.
+/// Judges RemoveRaftVoter (KIP-853): a voter is to follow only. Refused where those that stay have no majority among
+/// the `live` nodes: nothing could be decided any more.
 pub fn remove_voter(
     image: &Image,
+    live: &[NodeId],
     cluster_id: Option<&str>,
     node: NodeId,
     directory: [u8; 16],
@@ -167,6 +169,17 @@ pub fn remove_voter(
             format!("Node {node} is the only voter: without it nothing could be decided any more."),
         ));
     }
+    let stay = || image.quorum.iter().filter(|(id, r)| **id != node && r.kind == ReplicaKind::Voter);
+    let dead: Vec<String> =
+        stay().filter(|(id, _)| !live.contains(id)).map(|(id, _)| id.to_string()).collect();
+    if dead.len() * 2 >= stay().count() {
+        let why = format!(
+            "Without node {node} too few of the voters that stay are reachable ({} are not): nothing could be decided \
+             any more. Bring them back, or remove them first.",
+            dead.join(", ")
+        );
+        return Err(ItemError::new(ErrorCode::InvalidRequest, why));
+    }
     Ok(Command::SetVoter(pb::SetVoter { node_id: node, voter: false }))
 }
 
@@ -181,6 +194,7 @@ mod tests {
             id,
             node_id: *node_id,
             kind: st::ReplicaKind::Voter.into(),
+            witness: false,
         };
         (1..).zip(nodes).map(voter).collect()
     }
@@ -233,13 +247,19 @@ mod tests {
         assert_eq!(apply(&mut metadata, &add), [], "twice in the log it counts once");
         let code = |result: ItemResult<Command>| result.unwrap_err().code;
         assert_eq!(code(add_voter(&metadata.image(), None, 2, [0; 16])), ErrorCode::DuplicateVoter);
-        let one = remove_voter(&metadata.image(), None, 1, [1; 16]).unwrap();
-        let two = remove_voter(&metadata.image(), None, 2, [2; 16]).unwrap();
+        let one = remove_voter(&metadata.image(), &[1, 2, 7], None, 1, [1; 16]).unwrap();
+        let two = remove_voter(&metadata.image(), &[1, 2, 7], None, 2, [2; 16]).unwrap();
         assert_eq!(apply(&mut metadata, &one), [Change::QuorumChanged]);
         // It was judged when there were two.
         assert_eq!(apply(&mut metadata, &two), []);
-        assert_eq!(code(remove_voter(&metadata.image(), None, 2, [2; 16])), ErrorCode::InvalidRequest);
-        assert_eq!(code(remove_voter(&metadata.image(), None, 1, [1; 16])), ErrorCode::VoterNotFound);
+        assert_eq!(
+            code(remove_voter(&metadata.image(), &[1, 2, 7], None, 2, [2; 16])),
+            ErrorCode::InvalidRequest
+        );
+        assert_eq!(
+            code(remove_voter(&metadata.image(), &[1, 2, 7], None, 1, [1; 16])),
+            ErrorCode::VoterNotFound
+        );
     }
 
     #[test]
@@ -253,7 +273,7 @@ mod tests {
         let again = pb::RegisterNode { node_id: 7, ..Default::default() };
         apply(&mut metadata, &Command::RegisterNode(again));
         assert_eq!(members(&metadata), [(1, 1, Voter), (4, 2, Voter), (5, 7, Learner)]);
-        let gone = remove_voter(&metadata.image(), None, 2, [2; 16]).unwrap();
+        let gone = remove_voter(&metadata.image(), &[1, 2, 7], None, 2, [2; 16]).unwrap();
         apply(&mut metadata, &gone);
         assert_eq!(members(&metadata), [(1, 1, Voter), (5, 7, Learner)]);
     }
@@ -266,8 +286,11 @@ mod tests {
         assert_eq!(code(add_voter(&image, Some("d"), 2, [2; 16])), ErrorCode::InconsistentClusterId);
         assert_eq!(code(add_voter(&image, None, 3, [2; 16])), ErrorCode::InvalidVoterKey);
         assert_eq!(code(add_voter(&image, None, 2, [9; 16])), ErrorCode::InvalidVoterKey);
-        assert_eq!(code(remove_voter(&image, Some("d"), 1, [1; 16])), ErrorCode::InconsistentClusterId);
-        assert_eq!(code(remove_voter(&image, None, 2, [2; 16])), ErrorCode::VoterNotFound);
+        assert_eq!(
+            code(remove_voter(&image, &[1, 2], Some("d"), 1, [1; 16])),
+            ErrorCode::InconsistentClusterId
+        );
+        assert_eq!(code(remove_voter(&image, &[1, 2], None, 2, [2; 16])), ErrorCode::VoterNotFound);
         let mut old = Image::clone(&image);
         old.features = Arc::default();
         assert_eq!(code(add_voter(&old, None, 2, [2; 16])), ErrorCode::UnsupportedVersion);

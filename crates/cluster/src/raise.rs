@@ -2,15 +2,18 @@
 use crate::command::Command;
 use crate::create_topics::internal_factor;
 use crate::image::{Image, Partition};
+use crate::load::{Candidates, Turns};
 use model::NodeId;
 use proto::cluster::{Reassign, ReplicaSet};
 use std::collections::BTreeMap;
 
 /// Internal partitions that have fewer replicas than are configured and than there are `live` nodes, and whose
 /// replicas no client has chosen: what to propose for at most `most` of them.
-pub fn raise_internal(image: &Image, live: &[NodeId], most: usize) -> Vec<Command> {
+pub fn raise_internal<'a>(image: &Image, live: impl Into<Candidates<'a>>, most: usize) -> Vec<Command> {
+    let live = live.into();
+    let (live, turns) = (live.nodes, Turns::of(live));
     let mut load: BTreeMap<NodeId, usize> = live.iter().map(|node| (*node, 0)).collect();
-    for replica in image.topics().flat_map(|t| &t.partitions).flat_map(Partition::wanted) {
+    for replica in image.topics().flat_map(|t| &t.partitions).flat_map(Partition::copies) {
         *load.entry(replica.node).or_default() += 1;
     }
     let mut commands = Vec::new();
@@ -20,20 +23,21 @@ pub fn raise_internal(image: &Image, live: &[NodeId], most: usize) -> Vec<Comman
             if commands.len() >= most {
                 return commands;
             }
-            let mut nodes: Vec<NodeId> = partition.wanted().map(|r| r.node).collect();
+            let mut nodes: Vec<NodeId> = partition.copies().map(|r| r.node).collect();
             if nodes.len() >= factor || !partition.may_be_raised() {
                 continue;
             }
             while nodes.len() < factor {
                 let free = live.iter().filter(|node| !nodes.contains(node));
-                let Some(next) = free.min_by_key(|node| (load.get(node), **node)).copied() else { break };
+                let score = |node: NodeId| turns.weighed(node, load.get(&node).copied().unwrap_or(0));
+                let Some(next) = free.min_by_key(|node| (score(**node), **node)).copied() else { break };
                 *load.entry(next).or_default() += 1;
                 nodes.push(next);
             }
             commands.push(Command::Reassign(Reassign {
                 topic_id: topic.id.0.to_vec().into(),
                 partition: index,
-                target: Some(ReplicaSet { nodes }),
+                target: Some(ReplicaSet { nodes, witness: None }),
                 raises: true,
             }));
         }
@@ -55,7 +59,7 @@ mod tests {
     fn alone() -> Metadata {
         let mut metadata = Metadata::new(1, BTreeMap::new());
         let topic_id = vec![7; 16].into();
-        let partitions = vec![ReplicaSet { nodes: vec![1] }; 2];
+        let partitions = vec![ReplicaSet { nodes: vec![1], witness: None }; 2];
         let create = pb::CreateTopic { name: CONSUMER_OFFSETS.into(), topic_id, partitions, configs: vec![] };
         apply(&mut metadata, &Command::CreateTopic(create));
         metadata

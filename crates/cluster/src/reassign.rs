@@ -25,13 +25,13 @@ impl Partition {
     /// The replicas that are to be members of the group when all is done.
     pub fn wanted(&self) -> impl Iterator<Item = &Replica> {
         let removing = self.moved.as_deref().map_or(&[][..], |m| &m.removing);
-        self.replicas.iter().filter(move |r| !removing.contains(&r.id))
+        self.replicas.iter().filter(move |r| !removing.contains(&r.id)).chain(&self.witness)
     }
 
     /// All that may hold something of the partition, but for those whose files are lost.
     pub fn holders(&self) -> impl Iterator<Item = &Replica> {
         let dropped = self.moved.as_deref().map_or(&[][..], |m| &m.dropped);
-        self.replicas.iter().chain(dropped)
+        self.replicas.iter().chain(&self.witness).chain(dropped)
     }
 
     /// The first replicas: a replica of any later time begins with them and learns from the log what came after.
@@ -54,7 +54,7 @@ impl Partition {
     pub fn is_moving(&self) -> bool {
         let busy = |m: &Moved| {
             let lists = [m.adding.is_empty(), m.removing.is_empty(), m.dropped.is_empty(), m.lost.is_empty()];
-            lists.contains(&false)
+            lists.contains(&false) || m.recovery.as_ref().is_some_and(|r| !r.done)
         };
         self.moved.as_deref().is_some_and(busy)
     }
@@ -87,10 +87,11 @@ impl Partition {
     }
 
     /// What became of the first replicas, with nothing on its way.
-    fn settled(&self) -> Moved {
+    pub(crate) fn settled(&self) -> Moved {
         let (agreed, raised) = (self.agreed(), self.moved.as_deref().is_none_or(|m| m.raised));
         let (founders, generation) = (self.founders().to_vec(), self.generation());
-        Moved { founders, agreed, raised, generation, ..Moved::default() }
+        let recovery = self.moved.as_deref().and_then(|m| m.recovery.clone());
+        Moved { founders, agreed, raised, generation, recovery, ..Moved::default() }
     }
 
     /// With `target` wanted instead; replicas that are new get ids from `next_id` on. One that was given up and may
@@ -103,12 +104,14 @@ impl Partition {
             Moved { lost: now.map_or_else(Vec::new, |m| m.lost.clone()), raised: raises, ..self.settled() };
         moved.generation = index;
         let mut replicas: Vec<Replica> = Vec::new();
+        let data = |r: &&Replica| r.kind != ReplicaKind::Witness;
         for node in target {
-            let replica = self.holders().find(|r| r.node == *node).copied().unwrap_or_else(|| {
-                let replica = Replica { id: *next_id, node: *node, kind: ReplicaKind::Voter };
-                *next_id += 1;
-                replica
-            });
+            let replica =
+                self.holders().filter(data).find(|r| r.node == *node).copied().unwrap_or_else(|| {
+                    let replica = Replica { id: *next_id, node: *node, kind: ReplicaKind::Voter };
+                    *next_id += 1;
+                    replica
+                });
             if !before.contains(&replica) {
                 moved.adding.push(replica.id);
             }
@@ -118,19 +121,31 @@ impl Partition {
         let removing: Vec<Replica> = before.iter().filter(out).copied().collect();
         dropped.extend(self.replicas.iter().filter(|r| !before.contains(r)));
         dropped.retain(|r| out(&r));
+        let witness = self.witness_beside(target);
+        match (witness, self.witness) {
+            (Some(witness), _) if now.is_some_and(|m| m.adding.contains(&witness.id)) => {
+                moved.adding.push(witness.id);
+            }
+            (None, gone) => dropped.extend(gone),
+            (Some(_), _) => {}
+        }
+        // A witness on a node that a copy comes to is among these: it votes there until the group has let it go.
         moved.dropped = dropped;
         moved.removing = removing.iter().map(|r| r.id).collect();
         replicas.extend(removing);
-        Partition { replicas: replicas.into(), moved: Some(Arc::new(moved)) }
+        Partition { replicas: replicas.into(), witness, moved: Some(Arc::new(moved)) }
     }
 
     /// With other ids for the replicas on `node`, whose files are lost; `None` where it has none.
     pub(crate) fn replaced_on(&self, node: NodeId, index: u64, next_id: &mut u64) -> Option<Partition> {
         let lost = self.holders().find(|r| r.node == node).copied()?;
+        // A witness is chosen anew.
+        let witness = self.witness.filter(|w| w.node != node);
         let mut moved = self.moved.as_deref().cloned().unwrap_or_else(|| self.settled());
         moved.lost.push(lost);
         moved.generation = index;
         moved.dropped.retain(|r| r.id != lost.id);
+        moved.lost.extend(moved.dropped.extract_if(.., |r| r.node == node));
         let mut replicas = self.replicas.to_vec();
         if moved.removing.contains(&lost.id) {
             moved.removing.retain(|id| *id != lost.id);
@@ -142,12 +157,17 @@ impl Partition {
                 *id = row.id;
             }
         }
-        Some(Partition { replicas: replicas.into(), moved: Some(Arc::new(moved)) })
+        moved.adding.retain(|id| self.witness.is_none_or(|w| w.id != *id) || witness.is_some());
+        Some(Partition { replicas: replicas.into(), witness, moved: Some(Arc::new(moved)) })
     }
 
     fn completed(&self, agreed: (u64, u64)) -> Partition {
-        let moved = Moved { agreed, ..self.settled() };
-        Partition { replicas: self.wanted().copied().collect(), moved: Some(Arc::new(moved)) }
+        let mut moved = Moved { agreed, ..self.settled() };
+        if let Some(recovery) = &mut moved.recovery {
+            Arc::make_mut(recovery).done = true;
+        }
+        let (replicas, witness) = (self.copies().copied().collect(), self.witness);
+        Partition { replicas, witness, moved: Some(Arc::new(moved)) }
     }
 }
 
@@ -188,15 +208,15 @@ fn judge(image: &Image, target: &PartitionTarget, keep_factor: bool) -> ItemResu
             ),
         ));
     }
-    if partition.wanted().map(|r| &r.node).eq(nodes) {
+    if partition.copies().map(|r| &r.node).eq(nodes) {
         return Ok(None);
     }
-    let target = Some(ReplicaSet { nodes: nodes.clone() });
+    let target = Some(ReplicaSet { nodes: nodes.clone(), witness: None });
     Ok(Some(Command::Reassign(pb::Reassign { topic_id, partition: partition_index, target, raises: false })))
 }
 
 /// The topic and partition of a command; `None` where they are gone by now.
-fn find(
+pub(crate) fn find(
     image: &Image,
     index: u64,
     id: &[u8],
@@ -206,7 +226,7 @@ fn find(
     Ok(topic.and_then(|t| t.partition(partition).cloned().map(|p| (t, p))))
 }
 
-fn put(image: &mut Image, topic: &Topic, partition: i32, next: Partition) -> Change {
+pub(crate) fn put(image: &mut Image, topic: &Topic, partition: i32, next: Partition) -> Change {
     let mut topic = topic.clone();
     topic.partitions[partition as usize] = next;
     Change::Reassigned { topic: image.put_topic(topic), partition }

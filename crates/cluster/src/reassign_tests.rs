@@ -18,7 +18,7 @@ fn cluster() -> Metadata {
     let create = pb::CreateTopic {
         name: "t".into(),
         topic_id: TOPIC.to_vec().into(),
-        partitions: vec![pb::ReplicaSet { nodes: vec![1, 2, 3] }],
+        partitions: vec![pb::ReplicaSet { nodes: vec![1, 2, 3], witness: None }],
         ..Default::default()
     };
     metadata.apply(index + 1, &Command::CreateTopic(create)).unwrap();

@@ -5,6 +5,7 @@ use crate::entries::Entries;
 use crate::error::ApplyError;
 use crate::image::{Image, Moved, Node, Partition, Replica, ReplicaKind, Topic};
 use crate::metadata::{node_from, topic_id};
+use crate::recover::Recovery;
 use crate::topic_name::is_internal;
 use bytes::Bytes;
 use model::NodeId;
@@ -40,7 +41,7 @@ pub(crate) fn replica_to(replica: &Replica) -> st::Replica {
         ReplicaKind::Learner => st::ReplicaKind::Learner,
         ReplicaKind::Witness => st::ReplicaKind::Witness,
     };
-    st::Replica { id: replica.id, node_id: replica.node, kind: kind.into() }
+    st::Replica { id: replica.id, node_id: replica.node, kind: kind.into(), witness: false }
 }
 
 pub(crate) fn replica_from(replica: &st::Replica) -> Result<Replica, ApplyError> {
@@ -56,6 +57,36 @@ pub(crate) fn replica_from(replica: &st::Replica) -> Result<Replica, ApplyError>
     Ok(Replica { id: replica.id, node: replica.node_id, kind })
 }
 
+fn recovery_to(r: &Recovery) -> pb::Recovery {
+    pb::Recovery {
+        index: r.index,
+        replica: r.replica,
+        was: r.was,
+        epoch: r.epoch,
+        last_index: r.last.0,
+        last_term: r.last.1,
+        from_offset: r.offsets.0,
+        end_offset: r.offsets.1,
+        principal: r.principal.clone(),
+        given_up: r.given_up.iter().map(replica_to).collect(),
+        done: r.done,
+    }
+}
+
+fn recovery_from(r: &pb::Recovery) -> Result<Recovery, ApplyError> {
+    Ok(Recovery {
+        index: r.index,
+        replica: r.replica,
+        was: r.was,
+        epoch: r.epoch,
+        last: (r.last_index, r.last_term),
+        offsets: (r.from_offset, r.end_offset),
+        principal: r.principal.clone(),
+        given_up: r.given_up.iter().map(replica_from).collect::<Result<_, _>>()?,
+        done: r.done,
+    })
+}
+
 fn partition_from(p: &pb::Partition) -> Result<Partition, ApplyError> {
     let rows = |rows: &[st::Replica]| rows.iter().map(replica_from).collect::<Result<Vec<_>, ApplyError>>();
     let moved = Moved {
@@ -67,9 +98,11 @@ fn partition_from(p: &pb::Partition) -> Result<Partition, ApplyError> {
         agreed: (p.agreed_index, p.agreed_term),
         raised: p.raised,
         generation: p.generation,
+        recovery: p.recovery.as_ref().map(recovery_from).transpose()?.map(Arc::new),
     };
     let moved = (!moved.founders.is_empty()).then(|| Arc::new(moved));
-    Ok(Partition { replicas: rows(&p.replicas)?.into(), moved })
+    let witness = p.witness.as_ref().map(replica_from).transpose()?;
+    Ok(Partition { replicas: rows(&p.replicas)?.into(), witness, moved })
 }
 
 fn topic_to(topic: &Topic) -> pb::Topic {
@@ -78,6 +111,7 @@ fn topic_to(topic: &Topic) -> pb::Topic {
         let moved = p.moved.as_deref();
         pb::Partition {
             replicas: rows(&p.replicas),
+            witness: p.witness.as_ref().map(replica_to),
             founders: moved.map_or_else(Vec::new, |m| rows(&m.founders)),
             adding: moved.map_or_else(Vec::new, |m| m.adding.clone()),
             removing: moved.map_or_else(Vec::new, |m| m.removing.clone()),
@@ -87,6 +121,7 @@ fn topic_to(topic: &Topic) -> pb::Topic {
             agreed_term: moved.map_or(0, |m| m.agreed.1),
             raised: moved.is_some_and(|m| m.raised),
             generation: moved.map_or(0, |m| m.generation),
+            recovery: moved.and_then(|m| m.recovery.as_deref()).map(recovery_to),
         }
     };
     pb::Topic {

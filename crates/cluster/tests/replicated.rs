@@ -13,7 +13,7 @@ fn id(n: u8) -> bytes::Bytes {
 
 fn replica_sets() -> impl Strategy<Value = Vec<pb::ReplicaSet>> {
     prop::collection::vec(
-        prop::collection::vec(1..4i32, 1..3).prop_map(|nodes| pb::ReplicaSet { nodes }),
+        prop::collection::vec(1..4i32, 1..3).prop_map(|nodes| pb::ReplicaSet { nodes, witness: None }),
         1..4,
     )
 }
@@ -68,7 +68,7 @@ fn command() -> impl Strategy<Value = Command> {
 }
 
 fn founders() -> Vec<proto::storage::Replica> {
-    (1..3).map(|id| proto::storage::Replica { id: id as u64, node_id: id, kind: 0 }).collect()
+    (1..3).map(|id| proto::storage::Replica { id: id as u64, node_id: id, kind: 0, witness: false }).collect()
 }
 
 fn fixed() -> BTreeMap<String, String> {
@@ -155,7 +155,7 @@ fn a_snapshot_of_a_newer_format_is_refused() {
 #[test]
 fn ten_thousand_topics_are_not_copied_on_a_change() {
     let mut one = common::One::new(&[]);
-    let sets = vec![pb::ReplicaSet { nodes: vec![1] }];
+    let sets = vec![pb::ReplicaSet { nodes: vec![1], witness: None }];
     for i in 0..10_000u32 {
         let mut id = [7u8; 16];
         id[..4].copy_from_slice(&i.to_be_bytes());

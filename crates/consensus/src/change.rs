@@ -1,7 +1,7 @@
 //! Changes of the membership: proposed by the leader one at a time, applied by every replica when committed.
 use crate::error::ChangeError;
 use crate::group::Group;
-use crate::members::{MemberChange, Membership, Misfit, to_raft};
+use crate::members::{MemberChange, Membership, Misfit, reset_of};
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 use storage::Replica;
@@ -33,6 +33,11 @@ impl Group {
         {
             return Err(ChangeError::Misfit(Misfit::Leader));
         }
+        if let MemberChange::Reset { replica_id, .. } = change
+            && (*replica_id != self.params.replica_id || self.voters() != [*replica_id])
+        {
+            return Err(ChangeError::Misfit(Misfit::NotAlone));
+        }
         let data = change.encode();
         self.members.after(&data)?;
         let mut entry = Entry { data, ..Entry::default() };
@@ -56,12 +61,29 @@ impl Group {
         self.node.raft.has_pending_conf()
     }
 
-    /// Applies a committed change. Errors: it does not fit, and nothing has changed.
-    pub(crate) fn apply_change(&mut self, payload: &Bytes) -> Result<(), Misfit> {
+    /// Applies a committed change of an entry of `term`. Errors: it does not fit, and nothing has changed.
+    pub(crate) fn apply_change(&mut self, term: u64, payload: &Bytes) -> Result<(), Misfit> {
+        if term < self.params.changes_from {
+            // Of a membership that was given up.
+            return Ok(());
+        }
         let next = self.members.after(payload)?;
-        self.node.apply_conf_change(&to_raft(payload)?).map_err(|_| Misfit::Form)?;
+        for step in self.members.to_raft(payload)? {
+            self.node.apply_conf_change(&step).map_err(|_| Misfit::Form)?;
+        }
         self.members = next;
+        self.was_reset |= reset_of(payload).is_some_and(|(id, _)| id == self.params.replica_id);
         Ok(())
+    }
+
+    /// The term before which changes of the membership do not count, see [`crate::GroupParams::changes_from`].
+    pub fn changes_from(&self) -> u64 {
+        self.params.changes_from
+    }
+
+    /// Whether an entry was applied since the start that made this replica all of its group.
+    pub fn was_reset(&self) -> bool {
+        self.was_reset
     }
 
     /// A leader that is no member any more leads no more. It hands over before it is removed, but may have

@@ -15,7 +15,7 @@ fn with_a_fourth() -> Trio {
 }
 
 fn learner(id: u64) -> MemberChange {
-    MemberChange::AddLearner { replica_id: id, node_id: id as i32 }
+    MemberChange::AddLearner { replica_id: id, node_id: id as i32, witness: false }
 }
 
 fn replace(promote: &[u64], remove: &[u64]) -> MemberChange {

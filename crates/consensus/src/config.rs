@@ -36,6 +36,9 @@ pub struct GroupParams {
     pub max_uncommitted_bytes: u64,
     /// Followers are told of each commit at once, instead of with the next append or heartbeat.
     pub prompt_commit: bool,
+    /// Changes of the membership in entries of lower terms do not count: this replica was made all of its group
+    /// after them, see [`crate::MemberChange::Reset`]. 0: all count.
+    pub changes_from: u64,
     /// Election timeouts are a pure function of this, the group, the replica, the term and how many
     /// timeouts were drawn before.
     pub seed: u64,
@@ -95,6 +98,7 @@ mod tests {
             commit: 0,
             max_uncommitted_bytes: 1,
             prompt_commit: false,
+            changes_from: 0,
             seed,
         };
         let row = |p: &GroupParams| (0..40u64).map(|t| p.election_timeout(t, t % 3)).collect::<Vec<_>>();

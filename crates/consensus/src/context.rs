@@ -34,6 +34,7 @@ impl EntryContext {
         let kind = match bytes.get_u8() {
             k if k == EntryKind::Data as u8 => EntryKind::Data,
             k if k == EntryKind::Command as u8 => EntryKind::Command,
+            k if k == EntryKind::Bare as u8 => EntryKind::Bare,
             _ => return None,
         };
         Some(EntryContext {

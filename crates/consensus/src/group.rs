@@ -7,6 +7,7 @@ use crate::peer_message::PeerMessage;
 use crate::peers::{Ask, EntriesAsk};
 use crate::restraint::{Freed, Restraint};
 use crate::view::{EntryMeta, LogView};
+use crate::witness::Witnesses;
 use bytes::Bytes;
 use model::planted::{Bug, planted};
 use model::{LeaderEpoch, Offset, WallMs};
@@ -129,6 +130,11 @@ pub struct Group {
     pub(crate) asks: Vec<Ask>,
     pub(crate) wishes: u64,
     pub(crate) restraint: Option<Box<Restraint>>,
+    /// Whether this replica is a witness.
+    pub(crate) witness: bool,
+    /// Of a leader with witnesses.
+    pub(crate) witnesses: Option<Box<Witnesses>>,
+    pub(crate) was_reset: bool,
 }
 
 impl fmt::Debug for Group {
@@ -172,6 +178,9 @@ impl Group {
             asks: Vec::new(),
             wishes: 0,
             restraint: None,
+            witness: false,
+            witnesses: None,
+            was_reset: false,
         };
         group.node.raft.maybe_free_inflight_buffers();
         group.fix_timeout();
@@ -181,7 +190,7 @@ impl Group {
     /// Starts an election now, where this replica votes. A group of one is won at once; its no-op is in the
     /// next `ready`.
     pub fn campaign(&mut self) {
-        if !self.node.raft.promotable() {
+        if !self.node.raft.promotable() || self.witness {
             return;
         }
         self.draws += 1;
@@ -192,6 +201,12 @@ impl Group {
 
     /// Lets [`crate::TICK_MS`] pass. A group of one voter needs no ticks; a sleeping leader must get none.
     pub fn tick(&mut self) {
+        if self.witness {
+            // Time makes it believe in its leader no longer, and nothing else.
+            let elapsed = &mut self.node.raft.election_elapsed;
+            *elapsed = elapsed.saturating_add(1);
+            return;
+        }
         let before = self.node.raft.election_elapsed;
         self.node.tick();
         if self.node.raft.election_elapsed <= before {
@@ -267,8 +282,11 @@ impl Group {
                 if ss.raft_state != StateRole::Leader {
                     self.asks.clear();
                 }
+                self.reset_witnesses();
             }
-            fx.messages.extend(rd.take_messages().into_iter().map(|m| self.own_up(m)));
+            for message in rd.take_messages() {
+                self.let_go(message, &mut fx.messages);
+            }
             fx.confirmed.extend(rd.take_read_states().iter().filter_map(crate::peers::confirmed));
             let votes = self.take_hard_state(&rd, fx);
             let entries = rd.take_entries();
@@ -287,6 +305,7 @@ impl Group {
             self.release();
         }
         fx.messages.append(&mut self.released);
+        self.release_to_witnesses(&mut fx.messages);
         self.look_at_restraint(fx);
         self.take_asked(fx);
         self.fix_timeout();
@@ -345,7 +364,7 @@ impl Group {
         for entry in rd.take_committed_entries() {
             let meta = self.node.mut_store().pop_applied(entry.index);
             if meta.kind == EntryKind::ConfChange
-                && let Err(misfit) = self.apply_change(&meta.payload)
+                && let Err(misfit) = self.apply_change(meta.term, &meta.payload)
             {
                 fx.broken = Some((meta.index, misfit));
                 return;
@@ -437,6 +456,11 @@ impl Group {
     /// The newest index, proposed entries included.
     pub fn last_index(&self) -> u64 {
         self.node.raft.raft_log.last_index()
+    }
+
+    /// The term of the newest entry.
+    pub fn last_term(&self) -> u64 {
+        self.node.raft.raft_log.last_term()
     }
 
     /// The newest index that is known to be committed.

@@ -14,6 +14,7 @@ fn params(replica_id: u64, voters: &[u64], seed: u64) -> GroupParams {
         commit: 1,
         max_uncommitted_bytes: 1000,
         prompt_commit: false,
+        changes_from: 0,
         seed,
     }
 }

@@ -16,6 +16,7 @@ mod peer_message;
 mod peers;
 mod restraint;
 mod view;
+mod witness;
 
 #[cfg(test)]
 mod change_tests;
@@ -28,12 +29,16 @@ mod peer_codec_tests;
 #[cfg(test)]
 mod peers_tests;
 #[cfg(test)]
+mod reset_tests;
+#[cfg(test)]
 mod restraint_tests;
+#[cfg(test)]
+mod witness_tests;
 
 pub use config::{GroupParams, TICK_MS};
 pub use error::{ChangeError, ProposeError};
 pub use group::{Committed, DataHead, Group, GroupFx, HardState, NewEntry, Role, epoch_of_term};
-pub use members::{MemberChange, Membership, Misfit};
+pub use members::{MemberChange, Membership, Misfit, reset_of};
 pub use peer_codec::{MOST_ENTRIES, SNAPSHOT_BYTES};
 pub use peer_fault::{PeerCodecError, PeerFault};
 pub use peer_message::PeerMessage;

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use model::NodeId;
 use prost::Message as _;
-use proto::peer::{AddedReplica, ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType};
+use proto::peer::{AddedReplica, ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, Reset};
 use raft::eraftpb as raft_pb;
 use std::collections::BTreeSet;
 use storage::{Replica, ReplicaKind};
@@ -22,6 +22,8 @@ pub enum MemberChange {
         replica_id: u64,
         /// Where it is.
         node_id: NodeId,
+        /// Whether it is a witness.
+        witness: bool,
     },
     /// Learners that vote from now on, and replicas that go. Where that changes more than one replica, both
     /// memberships decide together for a while (raft's joint consensus); the leader ends that by itself.
@@ -33,6 +35,15 @@ pub enum MemberChange {
     },
     /// Ends a joint membership whose leader did not: raft 0.7 forgets it in rare cases.
     Leave,
+    /// One replica is all of the group, whatever was its membership before. Only that replica proposes it, which an
+    /// operator has made so: the others are given up, and what they alone held is lost (docs/replication.md, "Accepted
+    /// loss").
+    Reset {
+        /// The replica.
+        replica_id: u64,
+        /// An encoded [`Reset`]: where it is, and what was given up, for whoever reads the log later.
+        record: Bytes,
+    },
 }
 
 /// Why a change was not proposed, or not taken from a peer: it does not fit the membership.
@@ -62,6 +73,9 @@ pub enum Misfit {
     /// A joint change must change who votes.
     #[error("nobody's vote changes")]
     Idle,
+    /// Only a replica that votes alone is made all of its group.
+    #[error("others vote")]
+    NotAlone,
     /// A leader does not remove itself: it hands over first.
     #[error("the leader cannot remove itself")]
     Leader,
@@ -80,7 +94,7 @@ impl Membership {
     /// From a checkpoint. Errors: no changes lead to it, and raft would panic.
     pub fn new(rows: Vec<Replica>) -> Result<Membership, Misfit> {
         let ids: BTreeSet<u64> = rows.iter().map(|r| r.id).collect();
-        // Witnesses are planned and nothing makes one yet.
+        // Here a witness is a flag: it votes, learns, joins and leaves like the others.
         let known = |r: &Replica| ReplicaKind::try_from(r.kind).is_ok_and(|k| k != ReplicaKind::Witness);
         let known = rows.iter().all(known);
         if ids.len() != rows.len() || ids.contains(&0) || !known {
@@ -92,8 +106,10 @@ impl Membership {
     }
 
     fn check(&self) -> Result<(), Misfit> {
-        let votes_next = |r: &Replica| matches!(r.kind(), ReplicaKind::Voter | ReplicaKind::Joining);
-        let voted = |r: &Replica| matches!(r.kind(), ReplicaKind::Voter | ReplicaKind::Leaving);
+        // Witnesses alone could elect nobody.
+        let votes_next =
+            |r: &Replica| !r.witness && matches!(r.kind(), ReplicaKind::Voter | ReplicaKind::Joining);
+        let voted = |r: &Replica| !r.witness && matches!(r.kind(), ReplicaKind::Voter | ReplicaKind::Leaving);
         if self.rows.len() > MOST_REPLICAS {
             return Err(Misfit::TooMany);
         }
@@ -116,6 +132,16 @@ impl Membership {
     /// What `id` is; `None` for a stranger.
     pub fn kind_of(&self, id: u64) -> Option<ReplicaKind> {
         self.rows.iter().find(|r| r.id == id).map(Replica::kind)
+    }
+
+    /// Whether `id` is a witness, voting or not.
+    pub fn is_witness(&self, id: u64) -> bool {
+        self.rows.iter().any(|r| r.id == id && r.witness)
+    }
+
+    /// Whether there is one.
+    pub fn has_witness(&self) -> bool {
+        self.rows.iter().any(|r| r.witness)
     }
 
     fn of_kinds(&self, kinds: &[ReplicaKind]) -> Vec<u64> {
@@ -152,6 +178,15 @@ impl Membership {
                     row.set_kind(ReplicaKind::Voter);
                 }
             }
+            (ConfChangeTransition::Explicit, [one]) => {
+                let record = Reset::decode(change.context.clone()).map_err(|_| Misfit::Form)?;
+                if one.r#type() != ConfChangeType::AddNode || change.context.is_empty() {
+                    return Err(Misfit::Form);
+                }
+                let kind = ReplicaKind::Voter as i32;
+                next.rows =
+                    vec![Replica { id: one.replica_id, node_id: record.node_id, kind, witness: false }];
+            }
             _ if self.is_joint() => return Err(Misfit::Joint),
             (ConfChangeTransition::Auto, [one]) => next.change_one(one, &change.context)?,
             (ConfChangeTransition::Implicit, many) if many.len() > 1 => {
@@ -179,7 +214,7 @@ impl Membership {
                 }
                 let added = AddedReplica::decode(context.clone()).map_err(|_| Misfit::Form)?;
                 let kind = ReplicaKind::Learner as i32;
-                self.rows.push(Replica { id, node_id: added.node_id, kind });
+                self.rows.push(Replica { id, node_id: added.node_id, kind, witness: added.witness });
             }
             ConfChangeType::AddNode => {
                 let at = self.learner(id)?;
@@ -226,9 +261,9 @@ impl MemberChange {
     pub(crate) fn encode(&self) -> Bytes {
         let one = |r#type: ConfChangeType, replica_id| ConfChangeSingle { r#type: r#type as i32, replica_id };
         let change = match self {
-            MemberChange::AddLearner { replica_id, node_id } => ConfChange {
+            MemberChange::AddLearner { replica_id, node_id, witness } => ConfChange {
                 changes: vec![one(ConfChangeType::AddLearner, *replica_id)],
-                context: AddedReplica { node_id: *node_id }.encode_to_vec().into(),
+                context: AddedReplica { node_id: *node_id, witness: *witness }.encode_to_vec().into(),
                 ..ConfChange::default()
             },
             MemberChange::Replace { promote, remove } => {
@@ -241,6 +276,11 @@ impl MemberChange {
                 ConfChange { transition: transition as i32, changes, ..ConfChange::default() }
             }
             MemberChange::Leave => ConfChange::default(),
+            MemberChange::Reset { replica_id, record } => ConfChange {
+                transition: ConfChangeTransition::Explicit as i32,
+                changes: vec![one(ConfChangeType::AddNode, *replica_id)],
+                context: record.clone(),
+            },
         };
         change.encode_to_vec().into()
     }
@@ -256,9 +296,42 @@ fn decode(payload: &Bytes) -> Result<ConfChange, Misfit> {
     if known && change.encode_to_vec() == payload[..] { Ok(change) } else { Err(Misfit::Form) }
 }
 
-/// raft's form of a change that was judged.
-pub(crate) fn to_raft(payload: &Bytes) -> Result<raft_pb::ConfChangeV2, Misfit> {
-    let change = decode(payload)?;
+/// The record of a [`MemberChange::Reset`], and the replica that it is about; `None` for any other change.
+pub fn reset_of(payload: &Bytes) -> Option<(u64, Reset)> {
+    let change = decode(payload).ok()?;
+    match (change.transition(), &change.changes[..]) {
+        (ConfChangeTransition::Explicit, [one]) => {
+            Reset::decode(change.context.clone()).ok().map(|record| (one.replica_id, record))
+        }
+        _ => None,
+    }
+}
+
+impl Membership {
+    /// raft's form of a change that was judged: what it is to apply, one after the other.
+    pub(crate) fn to_raft(&self, payload: &Bytes) -> Result<Vec<raft_pb::ConfChangeV2>, Misfit> {
+        let change = decode(payload)?;
+        if change.transition() != ConfChangeTransition::Explicit {
+            return Ok(vec![to_raft(&change)]);
+        }
+        // Not one step of raft's: whatever is there goes, and what a joint membership waits for is over.
+        let stays: Vec<u64> = change.changes.iter().map(|one| one.replica_id).collect();
+        if !self.is_joint() && self.rows.iter().map(|r| r.id).eq(stays.iter().copied()) {
+            let votes = self.rows.iter().all(|r| r.kind() == ReplicaKind::Voter);
+            return if votes { Ok(Vec::new()) } else { Err(Misfit::Form) };
+        }
+        let left = self.rows.iter().filter(|r| !self.is_joint() || r.kind() != ReplicaKind::Leaving);
+        let gone = left.map(|r| r.id).filter(|id| !stays.contains(id));
+        let remove = |replica_id| ConfChangeSingle { r#type: ConfChangeType::RemoveNode as i32, replica_id };
+        let changes = change.changes.iter().copied().chain(gone.map(remove)).collect();
+        let all = ConfChange { changes, context: Bytes::new(), ..change };
+        let leave = ConfChange::default();
+        let first = self.is_joint().then(|| leave.clone());
+        Ok(first.iter().chain([&all, &leave]).map(to_raft).collect())
+    }
+}
+
+fn to_raft(change: &ConfChange) -> raft_pb::ConfChangeV2 {
     let mut raft = raft_pb::ConfChangeV2::default();
     raft.set_transition(match change.transition() {
         ConfChangeTransition::Auto => raft_pb::ConfChangeTransition::Auto,
@@ -275,14 +348,14 @@ pub(crate) fn to_raft(payload: &Bytes) -> Result<raft_pb::ConfChangeV2, Misfit> 
         single
     };
     raft.set_changes(change.changes.iter().map(single).collect::<Vec<_>>().into());
-    Ok(raft)
+    raft
 }
 
 #[cfg(test)]
 impl Membership {
     /// Voters with these ids, each on the node of that id.
     pub(crate) fn voters(ids: &[u64]) -> Membership {
-        let row = |id: &u64| Replica { id: *id, node_id: *id as NodeId, kind: ReplicaKind::Voter as i32 };
+        let row = |id: &u64| Replica { id: *id, node_id: *id as NodeId, ..Replica::default() };
         Membership::new(ids.iter().map(row).collect()).expect("a membership")
     }
 }

@@ -1,5 +1,4 @@
 //! Memberships by themselves.
-use crate::members::to_raft;
 use crate::{MemberChange, Membership, Misfit};
 use bytes::Bytes;
 use protobuf::Message as _;
@@ -10,7 +9,7 @@ fn voters(ids: &[u64]) -> Membership {
 }
 
 fn learner(id: u64) -> MemberChange {
-    MemberChange::AddLearner { replica_id: id, node_id: id as i32 }
+    MemberChange::AddLearner { replica_id: id, node_id: id as i32, witness: false }
 }
 
 fn replace(promote: &[u64], remove: &[u64]) -> MemberChange {
@@ -71,7 +70,7 @@ fn what_does_not_fit_is_refused() {
 
 #[test]
 fn a_checkpoint_names_no_impossible_membership() {
-    let row = |id, kind: ReplicaKind| Replica { id, node_id: 1, kind: kind as i32 };
+    let row = |id, kind: ReplicaKind| Replica { id, node_id: 1, kind: kind as i32, witness: false };
     let new = |rows: &[(u64, ReplicaKind)]| Membership::new(rows.iter().map(|(i, k)| row(*i, *k)).collect());
     use ReplicaKind::{Joining, Learner, Leaving, Voter, Witness};
     assert!(new(&[(1, Voter), (2, Learner)]).is_ok());
@@ -87,14 +86,14 @@ fn a_checkpoint_names_no_impossible_membership() {
     ] {
         assert!(new(bad).is_err(), "{bad:?}");
     }
-    assert!(Membership::new(vec![Replica { id: 1, node_id: 1, kind: 77 }]).is_err());
+    assert!(Membership::new(vec![Replica { id: 1, node_id: 1, kind: 77, witness: false }]).is_err());
 }
 
 #[test]
 fn a_change_is_encoded_as_raft_itself_would() {
     for change in [learner(4), replace(&[4], &[]), replace(&[4, 5], &[1]), MemberChange::Leave] {
         let bytes = change.encode();
-        let mut raft = to_raft(&bytes).unwrap();
+        let mut raft = voters(&[1]).to_raft(&bytes).unwrap().remove(0);
         raft.context = raft::eraftpb::ConfChangeV2::parse_from_bytes(&bytes).unwrap().context;
         assert_eq!(raft.write_to_bytes().unwrap(), bytes, "{change:?}");
     }

@@ -244,7 +244,11 @@ fn head_of(entry: &Entry) -> Result<EntryHead, PeerFault> {
     };
     match (EntryContext::decode(&entry.context), entry.get_entry_type()) {
         (Some(context), EntryType::EntryNormal) => {
-            let kind = if context.kind == EntryKind::Data { PbEntryType::Data } else { PbEntryType::Command };
+            let kind = match context.kind {
+                EntryKind::Data => PbEntryType::Data,
+                EntryKind::Bare => PbEntryType::Bare,
+                EntryKind::Command | EntryKind::ConfChange | EntryKind::NoOp => PbEntryType::Command,
+            };
             Ok(EntryHead {
                 flags: u32::from(context.flags),
                 offset_count: context.offset_count,
@@ -301,6 +305,7 @@ fn entry_of(
     let kind = match PbEntryType::try_from(head.r#type) {
         Ok(PbEntryType::Data) => EntryKind::Data,
         Ok(PbEntryType::Command) => EntryKind::Command,
+        Ok(PbEntryType::Bare) => EntryKind::Bare,
         Ok(kind @ (PbEntryType::ConfChange | PbEntryType::NoOp)) => {
             let placed = (head.flags, head.offset_count, head.base_offset, head.append_time) != (0, 0, 0, 0);
             if placed || (kind == PbEntryType::NoOp && !payload.is_empty()) {
@@ -314,12 +319,15 @@ fn entry_of(
         }
         Ok(PbEntryType::Unknown) | Err(_) => return Err(("type", PeerFault::Unknown(head.r#type))),
     };
-    let is_data = kind == EntryKind::Data;
-    if is_data != (head.offset_count > 0) {
+    let (is_data, is_bare) = (kind == EntryKind::Data, kind == EntryKind::Bare);
+    if (is_data || is_bare) != (head.offset_count > 0) {
         return Err(("offset_count", PeerFault::Range(head.offset_count.into())));
     }
     if is_data && payload.is_empty() {
         return Err(("payload", PeerFault::Missing));
+    }
+    if is_bare && !payload.is_empty() {
+        return Err(("payload", PeerFault::Misplaced));
     }
     let flags = u16::try_from(head.flags).map_err(|_| ("flags", PeerFault::Range(head.flags.into())))?;
     let (base, due) = (head.base_offset, offset.unwrap_or(head.base_offset));

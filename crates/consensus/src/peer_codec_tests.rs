@@ -193,7 +193,7 @@ fn entries_that_no_log_could_hold_are_refused_by_number_and_field() {
     refused(2, "term", |e| e.term = 8);
     refused(4, "term", |e| e.term = 10);
     refused(1, "type", |e| e.r#type = 0);
-    refused(1, "type", |e| e.r#type = 5);
+    refused(1, "type", |e| e.r#type = 6);
     refused(1, "type", |e| e.r#type = EntryType::ConfChange as i32);
     refused(0, "type", |e| e.base_offset = 100);
     refused(0, "type", |e| e.append_time = 1);
@@ -301,6 +301,7 @@ fn params(replica_id: u64, voters: &[u64]) -> GroupParams {
         commit: 1,
         max_uncommitted_bytes: 1 << 20,
         prompt_commit: false,
+        changes_from: 0,
         seed: 11,
     }
 }

@@ -64,6 +64,12 @@ pub enum Refused {
         /// The last index here.
         last: u64,
     },
+    /// A data entry without its batches for a replica that holds data, or one with them for a witness.
+    #[error("entry {index} is not of the form that this replica keeps")]
+    Bare {
+        /// Its index.
+        index: u64,
+    },
     /// An entry changes the membership in a way that does not fit what it is then.
     #[error("entry {index} does not fit the membership: {misfit}")]
     Members {
@@ -131,6 +137,11 @@ impl Group {
     fn judge_append(&self, m: &Message) -> Result<(), Refused> {
         let log = &self.node.raft.raft_log;
         let (view, committed) = (self.node.store(), log.committed);
+        let other = if self.witness { EntryKind::Data } else { EntryKind::Bare };
+        let unfit = |e: &&Entry| EntryContext::decode(&e.context).is_some_and(|c| c.kind == other);
+        if let Some(entry) = m.entries.iter().find(unfit) {
+            return Err(Refused::Bare { index: entry.index });
+        }
         if m.index < committed {
             return Ok(());
         }
@@ -287,9 +298,11 @@ impl Group {
     }
 
     /// Whether a checkpoint at `index` of `term`, which is committed, holds more than this log: not where the entry is
-    /// here already, or may have been applied.
+    /// here already, or may have been applied. A restrained replica is sent everything from its commit index on, so that
+    /// counts for it.
     pub fn is_behind(&self, index: u64, term: u64) -> bool {
-        index > self.committed() && self.node.raft.raft_log.term(index) != Ok(term)
+        let here = self.node.raft.raft_log.term(index) == Ok(term);
+        index > self.committed() && (!here || self.is_restrained())
     }
 
     /// Hands leadership to replica `to`, once it has everything. It may not work out: look at the role.
@@ -343,7 +356,7 @@ fn to_raft(NewEntry { head, payload }: NewEntry) -> Entry {
     let EntryHead { index, term, kind, flags, offset_count, base_offset, append_time } = head;
     let mut entry = Entry { index, term, ..Entry::default() };
     match kind {
-        EntryKind::Data | EntryKind::Command => {
+        EntryKind::Data | EntryKind::Command | EntryKind::Bare => {
             let context = EntryContext { kind, flags, offset_count, base_offset, append_time };
             entry.context = context.encode();
             entry.data = payload;

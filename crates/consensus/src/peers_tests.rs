@@ -22,6 +22,7 @@ pub(crate) fn params(replica_id: u64, seed: u64) -> GroupParams {
         commit: 1,
         max_uncommitted_bytes: 1 << 30,
         prompt_commit: false,
+        changes_from: 0,
         seed,
     }
 }

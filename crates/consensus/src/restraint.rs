@@ -4,18 +4,25 @@
 //! What it acknowledged counts towards commits that others made. As long as it neither votes nor leads, every
 //! majority that elects a leader has a replica that holds these entries still. It is free again when it has taken
 //! in a leader's log up to what was committed when that leader knew how far it really is. Where so many are
-//! restrained that the others cannot elect, they wait until every voter has told where its log ends, and the one
-//! whose log is the longest leads. docs/replication.md, "Restrained replicas".
+//! restrained that the others cannot elect, every voter must tell a candidate in its term where its log ends, and the
+//! one whose log is the longest leads. docs/replication.md, "Restrained replicas".
 use crate::group::{Group, GroupFx};
 use crate::peer_message::PeerMessage;
+use raft::StateRole;
 use raft::eraftpb::{Message, MessageType};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// In a request for votes raft leaves `reject_hint` unused: this there says that its sender is restrained.
+/// In requests for votes and their answers raft leaves `reject_hint` unused. This there says that the sender is
+/// restrained.
 const RESTRAINED: u64 = 1;
-/// As well, and its files were damaged: where its log ends says nothing of what it had.
+/// Its files were damaged: where its log ends says nothing of what it had.
 const DAMAGED: u64 = 2;
+/// A refusal that names where its sender's log ends. Its sender is in the candidate's term, so its log grows by no
+/// earlier leader's word any more.
+const NAMES_END: u64 = 4;
+/// A request of a candidate that knows in its term where every voter's log ends, and whose own is no shorter.
+const LONGEST: u64 = 8;
 
 /// What is known of replicas that are restrained, this one among them or not.
 #[derive(Debug, Default)]
@@ -28,8 +35,15 @@ pub(crate) struct Restraint {
     met: Option<(u64, u64)>,
     /// The leader that is to hear how far this replica is.
     tell: Option<u64>,
-    /// By voter: where its log ends, as it said when it last asked for votes.
+    /// By voter: where its log ended when it last asked for votes. It may have grown since: whoever goes by this only
+    /// tries, nobody is elected for it.
     ends: BTreeMap<u64, End>,
+    /// The candidate, and its term, that is refused with the end of the log here.
+    refuses: Option<(u64, u64)>,
+    /// A candidate's term, and ends that it was refused with.
+    named: (u64, BTreeMap<u64, End>),
+    /// The term in which voters were asked for the second time.
+    insisted: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,8 +79,10 @@ impl Group {
     /// Looks at a message before raft does; `false` drops it.
     pub(crate) fn heed(&mut self, m: &mut Message) -> bool {
         match m.get_msg_type() {
-            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => self.heed_request(m),
-            MessageType::MsgTimeoutNow => !self.is_restrained(),
+            MessageType::MsgRequestPreVote => self.heed_request(m),
+            MessageType::MsgRequestVote => self.heed_candidate(m),
+            MessageType::MsgRequestVoteResponse => self.heed_answer(m),
+            MessageType::MsgTimeoutNow => !self.is_restrained() && !self.witness,
             MessageType::MsgHeartbeat | MessageType::MsgAppend if m.term >= self.term() => {
                 self.heed_leader(m);
                 true
@@ -75,9 +91,75 @@ impl Group {
         }
     }
 
+    /// Whoever is to be elected is refused first, where it or this replica is restrained, and told where the log here
+    /// ends; it asks again when it knows that of all.
+    fn heed_candidate(&mut self, m: &mut Message) -> bool {
+        let said = m.reject_hint;
+        let restrained = said & RESTRAINED != 0;
+        if restrained && self.is_leader() || said & DAMAGED != 0 {
+            return self.heed_request(m);
+        }
+        m.reject_hint = 0;
+        let own = self.restraint.as_ref().filter(|r| r.own);
+        if own.is_some_and(|r| r.floor > 0) {
+            return false;
+        }
+        if said & LONGEST == 0 && (restrained || own.is_some()) {
+            self.restraint.get_or_insert_default().refuses = Some((m.from, m.term));
+            // Older than any log: raft takes the term, and refuses.
+            (m.index, m.log_term, m.commit, m.commit_term) = (0, 0, 0, 0);
+        }
+        true
+    }
+
+    fn heed_answer(&mut self, m: &mut Message) -> bool {
+        let said = std::mem::take(&mut m.reject_hint);
+        if !m.reject || said & NAMES_END == 0 {
+            return true;
+        }
+        let raft = &self.node.raft;
+        if raft.state == StateRole::Candidate && raft.term == m.term {
+            let restrained = said & RESTRAINED != 0;
+            let end = End { term: m.log_term, index: m.index, restrained, damaged: false };
+            let restraint = self.restraint.get_or_insert_default();
+            if restraint.named.0 != m.term {
+                restraint.named = (m.term, BTreeMap::new());
+            }
+            restraint.named.1.insert(m.from, end);
+        }
+        // Not counted: it may be asked again.
+        false
+    }
+
+    /// A candidate that knows where the log of each voter ends, and whose own is the longest, asks again.
+    fn insist(&mut self, fx: &mut GroupFx) {
+        let raft = &self.node.raft;
+        let Some(restraint) = self.restraint.as_ref().filter(|r| r.named.0 == raft.term) else { return };
+        let (granted, ..) = raft.prs().tally_votes();
+        let (last_term, last) = (raft.raft_log.last_term(), raft.raft_log.last_index());
+        let named = &restraint.named.1;
+        let longest = named.values().all(|end| (end.term, end.index) <= (last_term, last));
+        let all = granted + named.len() == self.voters().len();
+        if raft.state != StateRole::Candidate || restraint.insisted == raft.term || !longest || !all {
+            return;
+        }
+        let hint = LONGEST | if restraint.own { restraint.hint() } else { 0 };
+        for to in named.keys() {
+            let mut m = Message { from: self.params.replica_id, to: *to, ..Message::default() };
+            m.set_msg_type(MessageType::MsgRequestVote);
+            (m.term, m.index, m.log_term, m.reject_hint) = (raft.term, last, last_term, hint);
+            (m.commit, m.commit_term) = raft.raft_log.commit_info();
+            fx.messages.push(PeerMessage(m));
+        }
+        let term = raft.term;
+        if let Some(restraint) = &mut self.restraint {
+            restraint.insisted = term;
+        }
+    }
+
     fn heed_request(&mut self, m: &mut Message) -> bool {
         let said = std::mem::take(&mut m.reject_hint);
-        let (restrained, damaged) = (said == RESTRAINED || said == DAMAGED, said == DAMAGED);
+        let (restrained, damaged) = (said & (RESTRAINED | DAMAGED) != 0, said & DAMAGED != 0);
         if restrained && self.is_leader() {
             // It counts as holding what it said once; from its commit index on it is sent everything again.
             self.on_installed(m.from, m.commit.min(self.last_index()));
@@ -102,12 +184,16 @@ impl Group {
         let (restrained, damaged) = (restraint.own, restraint.floor > 0);
         let own = End { term: log.last_term(), index: log.last_index(), restrained, damaged };
         let mut ends = BTreeMap::new();
-        for id in self.voters() {
+        let (witnesses, voters): (Vec<u64>, _) =
+            self.voters().into_iter().partition(|id| self.members.is_witness(*id));
+        for id in voters {
             let end = if id == self.params.replica_id { Some(&own) } else { restraint.ends.get(&id) };
             let Some(end) = end.filter(|end| !end.damaged) else { return false };
             ends.insert(id, *end);
         }
-        let free = ends.iter().filter(|(_, end)| !end.restrained).map(|(id, _)| *id);
+        // A witness asks for no votes, so nobody knows of it. It syncs what it acknowledges; one that is damaged counts
+        // as free here, by which this rule elects nobody, as where a copy is damaged.
+        let free = ends.iter().filter(|(_, end)| !end.restrained).map(|(id, _)| *id).chain(witnesses);
         let longest = ends.iter().max_by_key(|(id, end)| (end.term, end.index, Reverse(**id)));
         !self.node.raft.prs().has_quorum(&free.collect()) && longest.is_some_and(|(id, _)| *id == replica)
     }
@@ -122,6 +208,7 @@ impl Group {
             self.restraint = None;
             return;
         }
+        restraint.ends.clear();
         if restraint.met.is_some_and(|(term, _)| term == m.term) {
             return;
         }
@@ -143,11 +230,20 @@ impl Group {
         {
             m.reject_hint = restraint.hint();
         }
+        let refused = self.restraint.as_ref().filter(|r| r.refuses == Some((m.to, m.term)));
+        if let Some(restraint) = refused.filter(|_| m.reject)
+            && m.get_msg_type() == MessageType::MsgRequestVoteResponse
+        {
+            let log = &self.node.raft.raft_log;
+            (m.index, m.log_term) = (log.last_index(), log.last_term());
+            m.reject_hint = NAMES_END | if restraint.own { restraint.hint() } else { 0 };
+        }
         PeerMessage(m)
     }
 
     /// Tells a leader how far this replica is; frees it where it holds all that matters.
     pub(crate) fn look_at_restraint(&mut self, fx: &mut GroupFx) {
+        self.insist(fx);
         let leads = self.leader_epoch().is_some();
         let Some(restraint) = self.restraint.as_mut().filter(|r| r.own) else { return };
         let raft = &self.node.raft;

@@ -1,7 +1,9 @@
 //! Replicas that have lost what they acknowledged, and what may be committed on their word.
+use crate::peer_message::PeerMessage;
 use crate::peers_tests::{Member, Trio, params};
 use crate::{EntryMeta, Freed, Group, LogView};
 use bytes::Bytes;
+use raft::eraftpb::{Message, MessageType};
 
 impl Member {
     /// Starts again with its entries up to `last` alone, and knows that it may have had more.
@@ -148,4 +150,26 @@ fn what_is_not_persisted_frees_nobody() {
     trio.of(2).slow = false;
     trio.tick(4);
     assert_eq!(trio.of(2).freed, Some(Freed::CaughtUp));
+}
+
+#[test]
+fn where_a_log_ended_once_says_nothing_of_where_it_ends_now() {
+    let mut trio = led_by_one(5);
+    // 3 lost power, too, and remembers what 1 said before it led and acknowledged entries 3 to 7.
+    trio.of(3).lose(3, 2);
+    let term = trio.of(3).group.term();
+    let mut asked =
+        Message { from: 1, to: 3, term: term + 1, index: 2, log_term: term, ..Message::default() };
+    asked.set_msg_type(MessageType::MsgRequestPreVote);
+    asked.reject_hint = 1;
+    trio.of(3).group.step(PeerMessage(asked)).unwrap();
+    trio.cut = [1].into();
+    for id in [2, 3] {
+        trio.of(id).group.lose_leader();
+    }
+    trio.tick(400);
+    assert!([2, 3].iter().all(|id| !trio.of(*id).group.is_leader()), "1 alone has 6 and 7");
+    trio.cut.clear();
+    trio.tick(200);
+    assert!(trio.equal_logs() && trio.of(1).committed >= 7);
 }

@@ -142,7 +142,7 @@ fn groups() {
 
 fn metadata() {
     let id = Bytes::from_static(&[7; 16]);
-    let set = pb::ReplicaSet { nodes: vec![1] };
+    let set = pb::ReplicaSet { nodes: vec![1], witness: None };
     let entry = pb::ConfigEntry { name: "retention.ms".into(), value: Some("1000".into()), version: 0 };
     let endpoint = pb::Endpoint {
         listener: "PLAINTEXT".into(),
@@ -229,7 +229,7 @@ fn files() {
     for (name, marked) in [("unmarked", 0xff), ("marked", 1)] {
         seed("recovery", name, &[&[marked, 1, 0, 0, 0, 0][..], &log].concat());
     }
-    let members = vec![Replica { id: 1, node_id: 1, kind: ReplicaKind::Voter as i32 }];
+    let members = vec![Replica { id: 1, node_id: 1, kind: ReplicaKind::Voter as i32, witness: false }];
     let content = storage::birth(GroupKey::METADATA, members).encode_to_vec();
     let mut file = b"PLCK\x01\0\0\0".to_vec();
     file.extend(GroupKey::METADATA.topic.0);
@@ -308,7 +308,13 @@ fn peer_frames() -> Vec<peer::Frame> {
     let members = pb_peer::Snapshot { voters: vec![1, 2], voters_outgoing: vec![1, 3], ..Default::default() };
     let snapshot = pb_peer::Snapshot { index: 8, term: 2, learners_next: vec![3], length: 4, ..members };
     let snapshot = pb_peer::RaftMessage { snapshot: Some(snapshot), ..raft(pb_peer::RaftType::Snapshot) };
-    let asleep = pb_peer::SleepingGroup { topic_id: topic_id.clone(), partition: 1, term: 5, last_index: 9 };
+    let asleep = pb_peer::SleepingGroup {
+        topic_id: topic_id.clone(),
+        partition: 1,
+        term: 5,
+        last_index: 9,
+        last_term: 4,
+    };
     let heartbeat =
         pb_peer::Heartbeat { process_start: 3, sequence: 1, sleeping: vec![asleep], ..Default::default() };
     let row =

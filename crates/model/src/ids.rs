@@ -1,9 +1,24 @@
 //! Topic ids and the identity of a raft group.
+use std::cmp::Ordering;
 use std::fmt;
 
 /// A topic's id (KIP-516). All zero means "none".
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct TopicId(pub [u8; 16]);
+
+impl Ord for TopicId {
+    /// As their bytes are, compared as one number: a call for each comparison was an eighth of the CPU of a node
+    /// with ten thousand busy partitions, all of which are looked up by their ids.
+    fn cmp(&self, other: &TopicId) -> Ordering {
+        u128::from_be_bytes(self.0).cmp(&u128::from_be_bytes(other.0))
+    }
+}
+
+impl PartialOrd for TopicId {
+    fn partial_cmp(&self, other: &TopicId) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// Why a text is no topic id.
 #[derive(Debug, PartialEq, Eq)]
@@ -101,6 +116,17 @@ impl fmt::Display for GroupKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_in_the_order_of_their_bytes() {
+        let ids: Vec<TopicId> = (0..16)
+            .flat_map(|at| [1u8, 0x7f, 0xff].map(|byte| (at, byte)))
+            .map(|(at, byte)| TopicId(std::array::from_fn(|i| if i == at { byte } else { 0x40 })))
+            .collect();
+        for (one, other) in ids.iter().flat_map(|one| ids.iter().map(move |other| (one, other))) {
+            assert_eq!(one.cmp(other), one.0.cmp(&other.0), "{one:?} {other:?}");
+        }
+    }
 
     #[test]
     fn text_form_round_trips_and_matches_kafka() {

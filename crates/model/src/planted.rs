@@ -35,13 +35,19 @@ pub enum Bug {
     LossForgotten,
     /// Applying an entry of thirteen records panics. No checker is to catch it: only the group may fail.
     PanicInApply,
+    /// A witness is sent entries before every data replica that is in sync holds them.
+    WitnessAhead,
     /// A leader that was confirmed once answers strong reads without asking again.
     StaleLeaseKept,
+    /// A start takes what a disk that failed in the same boot may have dropped for what was written.
+    FailedSyncForgotten,
+    /// Replicas do not compare the chain values of their logs.
+    ChainsNotCompared,
 }
 
 impl Bug {
     /// Every bug that a checker catches, in the order of the documentation.
-    pub const ALL: [Bug; 15] = [
+    pub const ALL: [Bug; 18] = [
         Bug::AckBeforeSync,
         Bug::ApplyBeforeCommit,
         Bug::NoDedupeAfterRestart,
@@ -57,6 +63,9 @@ impl Bug {
         Bug::InstallBeforeSync,
         Bug::StaleLeaseKept,
         Bug::LossForgotten,
+        Bug::WitnessAhead,
+        Bug::FailedSyncForgotten,
+        Bug::ChainsNotCompared,
     ];
 
     /// Whether only replicas with peers can show it.
@@ -77,7 +86,10 @@ impl Bug {
             | Bug::LostLeadIsRefusal
             | Bug::InstallBeforeSync
             | Bug::LossForgotten
-            | Bug::StaleLeaseKept => true,
+            | Bug::WitnessAhead
+            | Bug::StaleLeaseKept
+            | Bug::FailedSyncForgotten
+            | Bug::ChainsNotCompared => true,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Changes of the metadata: decided on the pending image, answered when they are applied.
 use crate::api::{AdminReply, AdminRequest, Effect, PeerOut, Reply, Token};
 use crate::node::Node;
-use cluster::{Command, Image, ItemError, ItemResult, TopicOutcome};
+use cluster::{Candidates, Command, Image, ItemError, ItemResult, TopicOutcome};
 use coordinator::BatchId;
 use model::{ErrorCode, NodeId, Now, TopicId};
 use partition::{AppendError, Appended};
@@ -50,6 +50,9 @@ impl Node {
             };
             return self.fx.push(Effect::Reply(token, Reply::Admin(AdminReply::Refused(code))));
         }
+        if let AdminRequest::Recover(ask) = &request {
+            return self.inquire(now, token, ask);
+        }
         let (reply, mut commands) = self.admit(now, &request);
         let last = commands.pop();
         for command in &commands {
@@ -80,6 +83,7 @@ impl Node {
     /// What is staged comes to nothing, as far as is known here, and so does what was judged by it.
     pub(crate) fn drop_pending(&mut self) {
         self.metadata.drop_pending();
+        self.drop_inquiries();
         for (token, _) in std::mem::take(&mut self.unproven) {
             let refused = AdminReply::Refused(ErrorCode::NotController);
             self.fx.push(Effect::Reply(token, Reply::Admin(refused)));
@@ -93,11 +97,12 @@ impl Node {
             nodes.retain(|node| image.nodes.contains_key(node));
             nodes
         });
+        let loads = self.loads(now);
         match request {
             AdminRequest::CreateTopics { topics, validate_only } => {
-                let seed = self.cfg.seed;
-                let count = &mut self.next_internal;
+                let (seed, count) = (self.cfg.seed, &mut self.next_internal);
                 let outcomes = placed(&live, &recent, |nodes| {
+                    let nodes = Candidates::new(nodes, &loads);
                     cluster::create_topics(&image, topics, nodes, &mut || new_topic_id(seed, count))
                 });
                 created(outcomes, *validate_only)
@@ -105,6 +110,7 @@ impl Node {
             AdminRequest::AutoCreate(names) => {
                 let (seed, count) = (self.cfg.seed, &mut self.next_internal);
                 let outcomes = placed(&live, &recent, |nodes| {
+                    let nodes = Candidates::new(nodes, &loads);
                     let make = |name: &String| TopicOutcome {
                         name: name.clone(),
                         result: cluster::auto_create(&image, name, nodes, &mut || new_topic_id(seed, count)),
@@ -120,6 +126,7 @@ impl Node {
             }
             AdminRequest::CreatePartitions { topics, validate_only } => {
                 let results = placed(&live, &recent, |nodes| {
+                    let nodes = Candidates::new(nodes, &loads);
                     let results = cluster::create_partitions(&image, topics, nodes);
                     results.into_iter().map(|(_, r)| r.map(Some)).collect::<Vec<_>>()
                 });
@@ -128,6 +135,8 @@ impl Node {
             AdminRequest::Reassign { targets, keep_factor } => {
                 done(cluster::alter_reassignments(&image, targets, *keep_factor), false)
             }
+            // Its replicas are asked first.
+            AdminRequest::Recover(_) => (AdminReply::Refused(ErrorCode::InvalidRequest), Vec::new()),
             AdminRequest::Unregister(node) => {
                 done(vec![cluster::unregister_node(&image, *node, &live).map(Some)], false)
             }
@@ -136,13 +145,12 @@ impl Node {
             }
             AdminRequest::UpdateFeatures { updates, validate_only } => {
                 let results = cluster::update_features(&image, self.cfg.node_id, updates);
-                let refused = results.iter().any(Result::is_err);
-                done(results, *validate_only || refused)
+                let none = *validate_only || results.iter().any(Result::is_err);
+                done(results, none)
             }
             AdminRequest::SetVoter { cluster_id, node, directory, voter } => {
-                let judge = if *voter { cluster::add_voter } else { cluster::remove_voter };
-                let judged = judge(&image, cluster_id.as_deref(), *node, *directory);
-                done(vec![judged.map(Some)], false)
+                let set = set_voter(&image, &live, cluster_id.as_deref(), *node, *directory, *voter);
+                done(vec![set.map(Some)], false)
             }
             AdminRequest::AlterConfigs { resources, validate_only } => {
                 done(cluster::alter_configs(&image, resources), *validate_only)
@@ -243,6 +251,22 @@ impl<T> Placed for ItemResult<T> {
 impl Placed for TopicOutcome {
     fn lacks_nodes(&self) -> bool {
         self.result.lacks_nodes()
+    }
+}
+
+/// Judges AddRaftVoter or RemoveRaftVoter.
+fn set_voter(
+    image: &cluster::Image,
+    live: &[NodeId],
+    cluster_id: Option<&str>,
+    node: NodeId,
+    directory: [u8; 16],
+    voter: bool,
+) -> cluster::ItemResult<Command> {
+    if voter {
+        cluster::add_voter(image, cluster_id, node, directory)
+    } else {
+        cluster::remove_voter(image, live, cluster_id, node, directory)
     }
 }
 

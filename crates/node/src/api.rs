@@ -2,6 +2,8 @@
 //! wait come as [`Effect::Reply`] under the caller's token.
 use crate::leaders::LeaderBatch;
 use crate::liveness::Heartbeat;
+use crate::recovery::RecoverAsk;
+use crate::recovery_plan::{RecoveryPlan, ReplicaState};
 use bytes::Bytes;
 use cluster::{
     AlterResource, DeletedTopic, IncrementalResource, ItemResult, NewPartitions, NewTopic, PartitionTarget,
@@ -70,6 +72,33 @@ pub enum PeerOut {
         key: GroupKey,
         /// Who is to lead.
         to: NodeId,
+    },
+    /// From the leader of the metadata: what does the other node have of this partition? May be lost.
+    AskReplica {
+        /// Which partition.
+        key: GroupKey,
+        /// The answer repeats it.
+        inquiry: u64,
+    },
+    /// The answer. May be lost.
+    ReplicaState {
+        /// Which partition.
+        key: GroupKey,
+        /// As in the question.
+        inquiry: u64,
+        /// What there is.
+        state: Box<ReplicaState>,
+    },
+    /// The chain value of the sender's log after an entry that is committed. May be lost.
+    Chain {
+        /// Which group.
+        key: GroupKey,
+        /// The entry.
+        index: u64,
+        /// The value.
+        value: u32,
+        /// The receiver is to say its own.
+        asks: bool,
     },
     /// Of a replica that is brought up from a checkpoint. May be lost.
     Install {
@@ -188,6 +217,8 @@ pub enum AdminRequest {
         /// The number of replicas of each must stay.
         keep_factor: bool,
     },
+    /// What it would cost to go on with the replicas of a partition that are left; and, if that is accepted, to do so.
+    Recover(RecoverAsk),
     /// What a node had is lost; it may come back with another directory (UnregisterBroker).
     Unregister(NodeId),
     /// Replaces all dynamic configs of resources.
@@ -240,6 +271,8 @@ pub enum AdminReply {
     Deleted(Vec<DeletedTopic>),
     /// Of the rest: nothing but success or failure an item.
     Done(Vec<ItemResult<()>>),
+    /// Of Recover: what was found, and is given up where that was accepted.
+    Recovery(Box<RecoveryPlan>),
     /// Nothing was decided: the metadata group cannot take it now.
     Refused(ErrorCode),
 }
@@ -316,12 +349,48 @@ pub enum Event {
         /// It leads now, because a majority was in that state: what was acknowledged and is in no log is gone.
         lost: bool,
     },
+    /// A topic has partitions of two replicas without a witness: they tolerate no loss.
+    NoWitness {
+        /// Its name.
+        topic: String,
+    },
     /// Bytes of a replica are not what was made durable: its peers are asked to bring it up anew.
     Suspect {
         /// Which group.
         key: GroupKey,
         /// File, position and what was found there.
         why: String,
+    },
+    /// An operator has accepted loss, and the replica here goes on alone.
+    LossAccepted {
+        /// Which group.
+        key: GroupKey,
+        /// What was given up, and by whom.
+        recovery: Box<cluster::Recovery>,
+    },
+    /// Another replica's log is not the one here, though both are good in themselves.
+    ChainsDiffer {
+        /// Which group.
+        key: GroupKey,
+        /// The entry up to which they were compared.
+        index: u64,
+        /// Its file here.
+        file: String,
+        /// The chain value here.
+        ours: u32,
+        /// Who has another one.
+        node: NodeId,
+        /// That one.
+        theirs: u32,
+    },
+    /// Of different chain values none is that of most voters: nothing is repaired.
+    ChainsUndecided {
+        /// Which group.
+        key: GroupKey,
+        /// The entry.
+        index: u64,
+        /// Its file here.
+        file: String,
     },
     /// A replica is brought up from a checkpoint of its leader.
     Install {
@@ -341,6 +410,18 @@ pub enum Event {
     ReplicaGone {
         /// Of which group.
         key: GroupKey,
+    },
+    /// A node leads much more than the others: this one, which leads the metadata, has made another replica the
+    /// preferred leader of a partition.
+    LeadsTooMuch {
+        /// The node.
+        node: NodeId,
+        /// The partition.
+        key: GroupKey,
+        /// Bytes a second that go with it.
+        rate: u64,
+        /// The node that is to lead it.
+        to: NodeId,
     },
     /// The leader of the metadata does not register this node.
     NotRegistered(ErrorCode),

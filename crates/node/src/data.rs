@@ -1,5 +1,6 @@
 //! Produce, fetch and offsets.
 use crate::api::{Effect, PartitionInfo, ReadToken, Reply, Token};
+use crate::compare::LookUp;
 use crate::groups::{Slot, Touch};
 use crate::install_send::Wanted;
 use crate::node::Node;
@@ -29,6 +30,7 @@ pub(crate) enum ReadFor {
     Load { partition: i32 },
     Entries { key: GroupKey, number: u64 },
     Piece(Wanted),
+    Chain(LookUp),
 }
 
 impl Node {
@@ -200,6 +202,7 @@ impl Node {
             Some(ReadFor::Load { partition }) => self.load_read(now, partition, token, result),
             Some(ReadFor::Entries { key, number }) => self.entries_read(now, key, number, result),
             Some(ReadFor::Piece(wanted)) => self.piece_read(wanted, result),
+            Some(ReadFor::Chain(look)) => self.chain_read(now, look, result),
             None => {}
         }
         self.settle(now);

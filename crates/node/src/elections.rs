@@ -17,6 +17,9 @@ const OPEN_AT_ONCE: usize = 64;
 const NEXT_TURN_MS: i64 = 100;
 /// So many campaigns before the election timeouts take over.
 const MOST_TURNS: u8 = 5;
+/// Groups that campaign at once; the others follow when what came meanwhile was heard, heartbeats of nodes first of
+/// all: ten thousand elections must not cost the next lease.
+const CAMPAIGNS_AT_ONCE: usize = 200;
 
 impl Node {
     pub(crate) fn on_leases(&mut self, now: Now, leases: Vec<LeaseEvent>) {
@@ -52,6 +55,10 @@ impl Node {
         for key in keys {
             self.note_down(now, key);
             self.stir(now, key);
+            // What waited for the replica there may go to a witness.
+            if self.open_group(key).is_some_and(|o| o.partition.held_back() > 0) {
+                self.with(key, |p, dir, fx| p.look(now, dir, fx));
+            }
         }
         for key in &orphans {
             self.with(*key, |p, dir, fx| p.lose_leader(now, dir, fx));
@@ -59,7 +66,7 @@ impl Node {
             self.wake(*key);
             let position = self.position(now, *key);
             let delay = campaign_delay(*key, self.cfg.seed, position, orphans.len());
-            self.peers.campaigns.insert(*key, (now.mono.after(delay), 1));
+            self.campaign_at(*key, now.mono.after(delay), 1);
         }
     }
 
@@ -77,10 +84,11 @@ impl Node {
         open.partition.set_down(|node| !liveness.holds(now.mono, node));
     }
 
-    /// The place of this node's replica among those that vote, on live nodes, in the order of the wanted set.
+    /// The place of this node's replica among those that may lead, on live nodes, in the order of the wanted set.
     fn position(&self, now: Now, key: GroupKey) -> usize {
         let Some(open) = self.open_group(key) else { return 0 };
-        let voting = open.partition.members().iter().filter(|m| m.kind() != ReplicaKind::Learner);
+        let may_lead = |m: &&storage::Replica| m.kind() != ReplicaKind::Learner && !m.witness;
+        let voting = open.partition.members().iter().filter(may_lead);
         let live = voting.map(|m| m.node_id);
         let mut live = live.filter(|node| self.peers.liveness.holds(now.mono, *node));
         live.position(|node| node == self.cfg.node_id).unwrap_or(0)
@@ -90,8 +98,12 @@ impl Node {
         if self.handing_over.is_some() {
             self.peers.campaigns.clear();
         }
+        if self.peers.campaigns.is_empty() || self.peers.next_campaign > now.mono {
+            return;
+        }
         let due = |(key, (at, turn)): (&GroupKey, &(Mono, u8))| (*at <= now.mono).then_some((*key, *turn));
-        for (key, turn) in self.peers.campaigns.iter().filter_map(due).collect::<Vec<_>>() {
+        let due = self.peers.campaigns.iter().filter_map(due).take(CAMPAIGNS_AT_ONCE);
+        for (key, turn) in due.collect::<Vec<_>>() {
             self.peers.campaigns.remove(&key);
             let leaderless = self.open_group(key).is_some_and(|o| o.partition.leader_node().is_none());
             if leaderless {
@@ -100,6 +112,14 @@ impl Node {
                 self.campaign_again(now, key, turn);
             }
         }
+        let next = self.peers.campaigns.values().map(|(at, _)| *at).min();
+        self.peers.next_campaign = next.unwrap_or(now.mono);
+    }
+
+    fn campaign_at(&mut self, key: GroupKey, at: Mono, turn: u8) {
+        let none = self.peers.campaigns.is_empty();
+        self.peers.campaigns.insert(key, (at, turn));
+        self.peers.next_campaign = if none { at } else { self.peers.next_campaign.min(at) };
     }
 
     /// Where others still took the leader for alive they gave no vote; and where that left it to one whose log
@@ -108,7 +128,7 @@ impl Node {
         if turn < MOST_TURNS {
             let seed = self.cfg.seed.wrapping_add(u64::from(turn));
             let delay = campaign_delay(key, seed, self.position(now, key), 1);
-            self.peers.campaigns.insert(key, (now.mono.after_ms(NEXT_TURN_MS).after(delay), turn + 1));
+            self.campaign_at(key, now.mono.after_ms(NEXT_TURN_MS).after(delay), turn + 1);
         }
     }
 
@@ -117,7 +137,7 @@ impl Node {
         self.note_down(now, key);
         self.stir(now, key);
         if self.position(now, key) == 0 {
-            self.peers.campaigns.insert(key, (now.mono, 1));
+            self.campaign_at(key, now.mono, 1);
         }
     }
 
@@ -134,6 +154,9 @@ impl Node {
 
     /// Replicas of groups with others elsewhere are opened by themselves: nobody could elect without them.
     pub(crate) fn open_some(&mut self, now: Now) {
+        if self.peers.to_open.is_empty() {
+            return;
+        }
         let opening = self.groups.values().filter(|slot| matches!(slot, Slot::Opening(_))).count();
         for _ in opening..OPEN_AT_ONCE {
             let Some(key) = self.peers.to_open.pop() else { return };
@@ -153,6 +176,9 @@ impl Node {
             self.peers.awake.remove(&key);
             return;
         }
+        if !open.partition.is_leader() {
+            return;
+        }
         let live = |node: NodeId| self.peers.liveness.holds(now.mono, node);
         let replicas = open.partition.replicas(now);
         let (own, others): (Vec<_>, Vec<_>) = replicas.iter().partition(|r| r.node == self.cfg.node_id);
@@ -160,6 +186,7 @@ impl Node {
             |r: &&InSyncReplica| OtherReplica { live: live(r.node), voter: r.votes, matched: r.matched };
         let host = self.host_of(key).and_then(|partition| self.hosts.get(&partition));
         let group = LedGroup {
+            key,
             others: &others.iter().map(other).collect::<Vec<_>>(),
             last_index: open.partition.last_index(),
             persisted: own.first().map_or(0, |r| r.matched),
@@ -171,11 +198,11 @@ impl Node {
             kept_awake: host.is_some_and(Host::expects_members),
             last_activity: self.peers.awake.get(&key).copied().unwrap_or(now.mono),
         };
-        if replicas.is_empty() || may_sleep_at(&group).is_none_or(|at| at > now.mono) {
+        if may_sleep_at(&group).is_none_or(|at| at > now.mono) {
             return;
         }
         let (epoch, last_index) = (open.partition.announced_epoch(), open.partition.last_index());
-        let group = Sleeping { key, epoch, last_index };
+        let group = Sleeping { key, epoch, last_index, last_term: open.partition.last_term() };
         // Each live follower is told, or the group stays awake.
         let told: Vec<NodeId> = others.iter().map(|r| r.node).filter(|node| live(*node)).collect();
         if told.iter().all(|node| self.peers.liveness.sleeps(*node, group)) {
@@ -185,12 +212,19 @@ impl Node {
         }
     }
 
-    /// A leader says that a group sleeps.
-    pub(crate) fn follower_sleeps(&mut self, node: NodeId, said: &Sleeping) {
-        let Some(open) = self.open_group(said.key).filter(|open| !open.partition.is_restrained()) else {
-            // Its leader does not know yet how far it is.
-            return;
+    /// A leader says that a group sleeps, and with it what is committed.
+    pub(crate) fn follower_sleeps(&mut self, now: Now, node: NodeId, said: &Sleeping) {
+        let follows = |open: &&Open| {
+            open.partition.leader_node() == Some(node) && open.partition.announced_epoch() == said.epoch
         };
+        // The leader of a replica that is restrained does not know yet how far that is.
+        let heeds = |open: &&Open| follows(open) && !open.partition.is_restrained();
+        let Some(open) = self.open_group(said.key).filter(heeds) else { return };
+        if said.last_term > 0 && open.partition.committed_index() < said.last_index {
+            let entry = (said.last_index, said.last_term);
+            self.with(said.key, |p, dir, fx| p.known_committed(now, entry, dir, fx));
+        }
+        let Some(open) = self.open_group(said.key) else { return };
         let epoch = (open.partition.leader_node() == Some(node)).then(|| open.partition.announced_epoch());
         let followed = FollowedGroup {
             epoch,

@@ -81,7 +81,7 @@ pub enum Decision {
 pub fn founders(nodes: &[NodeId]) -> Vec<Replica> {
     let mut nodes = nodes.to_vec();
     nodes.sort_unstable();
-    let voter = |(id, node_id)| Replica { id, node_id, kind: ReplicaKind::Voter.into() };
+    let voter = |(id, node_id)| Replica { id, node_id, kind: ReplicaKind::Voter.into(), witness: false };
     (1..).zip(nodes).map(voter).collect()
 }
 

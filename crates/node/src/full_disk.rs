@@ -17,7 +17,7 @@ impl Node {
         }
     }
 
-    fn give_up_group(&mut self, key: GroupKey) -> bool {
+    pub(crate) fn give_up_group(&mut self, key: GroupKey) -> bool {
         if key == GroupKey::METADATA {
             return false;
         }

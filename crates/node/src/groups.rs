@@ -1,11 +1,12 @@
 //! Groups held here: opened at first touch, holding what touches them until they lead.
 use crate::api::{Effect, Event, PeerOut, Reply, Token};
 use crate::configs::partition_config;
+use crate::load::Rate;
 use crate::node::{Node, replica};
 use crate::panics::guarded;
 use bytes::BytesMut;
 use cluster::{Image, Topic};
-use model::{ErrorCode, GroupKey, Now};
+use model::{ErrorCode, GroupKey, NodeId, Now};
 use partition::{AppendError, ListOffsetAsk, Origin, Partition, PartitionFx, Start};
 use std::sync::Arc;
 use storage::{Damage, Directory, GroupState, RecoverError, RecoverJob, Recovered, birth, generation_dir};
@@ -27,11 +28,13 @@ pub(crate) struct Open {
     pub(crate) partition: Box<Partition>,
     /// What waits until it leads.
     pub(crate) waiting: Vec<Touch>,
+    /// What it takes in.
+    pub(crate) rate: Rate,
 }
 
 impl Open {
     pub(crate) fn new(partition: Partition) -> Open {
-        Open { partition: Box::new(partition), waiting: Vec::new() }
+        Open { partition: Box::new(partition), waiting: Vec::new(), rate: Rate::default() }
     }
 
     /// Whether requests belong elsewhere: a replica that is alone leads as soon as it is touched.
@@ -173,13 +176,15 @@ impl Node {
             let code = self.not_held(key);
             return self.refuse(key, touch, code);
         };
+        let witness = self.is_witness_here(&image, key);
         let config = self
             .topic_configs
             .entry(key.topic)
             .or_insert_with(|| Arc::new(partition_config(&image, &topic)))
             .clone();
         let birth = birth(key, members);
-        if self.states.get(&key).is_some_and(|state| !is_ours(state, id)) {
+        let ours = |state: &GroupState| is_ours(state, id) || self.goes_on_as(key, state.replica, id);
+        if self.states.get(&key).is_some_and(|state| !ours(state)) {
             // What is here is of a replica that was removed from the group; the one that is to be here begins anew.
             self.remove_group(key);
             return self.refuse(key, touch, ErrorCode::NotLeaderOrFollower);
@@ -199,8 +204,11 @@ impl Node {
             None => {
                 let start = Start::Born(birth);
                 let seed = self.cfg.seed;
-                let (partition, _) =
+                let (mut partition, _) =
                     Partition::open(key, start, Default::default(), id, config, &mut self.dir, seed);
+                if witness {
+                    partition.be_witness();
+                }
                 self.groups.insert(key, Slot::Open(Open::new(partition)));
                 self.tell_addresses(now, key);
                 self.first_election(now, key);
@@ -217,8 +225,51 @@ impl Node {
     ) -> Option<(Arc<Topic>, u64, Vec<storage::Replica>)> {
         let topic = image.topic_by_id(key.topic)?;
         let partition = topic.partition(key.partition)?;
-        let own = partition.holders().find(|r| r.node == self.cfg.node_id)?;
-        Some((topic.clone(), own.id, partition.founders().iter().map(|r| replica(r.id, r.node)).collect()))
+        let own = self.held_replica(image, key)?;
+        let founder = |r: &cluster::Replica| {
+            let witness = r.kind == cluster::ReplicaKind::Witness;
+            storage::Replica { witness, ..replica(r.id, r.node) }
+        };
+        Some((topic.clone(), own.id, partition.founders().iter().map(founder).collect()))
+    }
+
+    /// What this node has, or is to have, of a group. A witness whose node is to have a copy instead stays until
+    /// [`Node::make_room`], or until this process ends: what a start finds of it may have been half removed.
+    pub(crate) fn held_replica(&self, image: &Image, key: GroupKey) -> Option<cluster::Replica> {
+        let partition = image.topic_by_id(key.topic)?.partition(key.partition)?;
+        let here = || partition.holders().filter(|r| r.node == self.cfg.node_id);
+        let local = self.open_group(key).map(|open| open.partition.replica_id());
+        let stays = |r: &&cluster::Replica| {
+            r.kind != cluster::ReplicaKind::Witness || partition.witness.is_some_and(|w| w.id == r.id)
+        };
+        let found = here().find(|r| Some(r.id) == local).or_else(|| here().find(stays));
+        found.copied()
+    }
+
+    /// A message for a replica that is to take the place of the witness here: its leader counts on that replica
+    /// only after the group has let the witness go. So that may be removed now.
+    pub(crate) fn make_room(&mut self, now: Now, key: GroupKey, from: (u64, NodeId), to: u64) {
+        let image = self.metadata.image();
+        let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+        let Some(partition) = partition else { return };
+        let comes = |r: &cluster::Replica| r.id == to && r.node == self.cfg.node_id;
+        let known = partition.holders().any(|r| (r.id, r.node) == from) && partition.wanted().any(comes);
+        let gives_way = match self.groups.get(&key) {
+            Some(Slot::Open(open)) => open.partition.is_witness() && open.partition.replica_id() != to,
+            // Damaged, and closed.
+            Some(Slot::Failed(_)) => self.states.get(&key).is_some_and(|state| !is_ours(state, to)),
+            Some(Slot::Opening(_)) | None => false,
+        };
+        if known && gives_way {
+            self.fx.push(Effect::Event(Event::ReplicaGone { key }));
+            self.remove_group(key);
+            self.open_replica(now, key);
+        }
+    }
+
+    /// Whether this node's replica of a group is to be a witness.
+    pub(crate) fn is_witness_here(&self, image: &Image, key: GroupKey) -> bool {
+        self.held_replica(image, key).is_some_and(|r| r.kind == cluster::ReplicaKind::Witness)
     }
 
     /// Opens this node's replica of a group with others elsewhere, where there is one. Not before the image is
@@ -273,7 +324,8 @@ impl Node {
         };
         let image = self.metadata.image();
         // The topic was deleted, or the replica moved, while its files were read.
-        let ours = |id: u64| self.states.get(&key).is_none_or(|state| is_ours(state, id));
+        let here = |state: &GroupState, id| is_ours(state, id) || self.goes_on_as(key, state.replica, id);
+        let ours = |id: u64| self.states.get(&key).is_none_or(|state| here(state, id));
         let Some((topic, id, _)) = self.held(&image, key).filter(|(_, id, _)| ours(*id)) else {
             return self.remove_unopened(key, waiting);
         };
@@ -284,14 +336,18 @@ impl Node {
             .or_insert_with(|| Arc::new(partition_config(&image, &topic)))
             .clone();
         let hard = self.states.get(&key).map(|s| s.hard).unwrap_or_default();
-        let start = Start::Recovered(Box::new(recovered));
-        let (partition, opened) = match self.open_guarded(key, start, hard, id, config) {
+        let start = self.start_of(key, id, Box::new(recovered));
+        let (mut partition, opened) = match self.open_guarded(key, start, hard, id, config) {
             Ok(opened) => opened,
             Err(why) => {
                 waiting.into_iter().for_each(|touch| self.refuse(key, touch, ErrorCode::KafkaStorageError));
                 return self.group_failed(key, why);
             }
         };
+        let witness = self.is_witness_here(&image, key);
+        if witness {
+            partition.be_witness();
+        }
         if let Some(detail) = &opened.failed {
             self.said.push_back((key, PartitionFx::Failed(detail.clone())));
         }
@@ -301,11 +357,14 @@ impl Node {
         self.groups.insert(key, Slot::Open(Open::new(partition)));
         self.tell_addresses(now, key);
         self.rejoined(now, key);
-        self.machine_opened(key, opened);
+        if !witness {
+            self.machine_opened(key, opened);
+        }
         for touch in waiting {
             self.run(now, key, touch);
         }
-        if self.host_of(key).is_some() {
+        self.leads_alone(now, key);
+        if self.host_of(key).is_some() && !witness {
             // Its coordinator waits for it to lead.
             self.run(now, key, Touch::Open);
         }
@@ -330,6 +389,7 @@ impl Node {
         self.drop_install(key);
         let code = self.not_held(key);
         self.suspects.rows.remove(&key);
+        self.compares.forget(key);
         match self.groups.remove(&key) {
             Some(Slot::Open(mut open)) => {
                 let mut said = Vec::new();
@@ -440,6 +500,7 @@ impl Node {
                 PartitionFx::Members => self.members_changed(now, key),
                 PartitionFx::Failed(detail) => {
                     self.dir.set_failed(key, Some(detail.clone()));
+                    self.leads_no_more(now, key);
                     self.refuse_touches(key, ErrorCode::KafkaStorageError);
                     if let Some(Slot::Open(open)) = self.groups.remove(&key) {
                         self.close_failed(*open.partition);

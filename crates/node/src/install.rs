@@ -20,8 +20,11 @@ use storage::{
 
 /// Replicas that are brought up at once; the others wait for a later offer.
 const MOST_RUNNING: usize = 4;
-/// Pieces that all of them together have asked for and not got.
-const MOST_ASKED: usize = 8;
+/// With those whose leaders are silent.
+const MOST_KEPT: usize = 64;
+/// Pieces that all of them together have asked for and not got: 6 MiB. Fewer leave the rate to the time of a round
+/// trip and a write where nodes are busy; many more would leave raft no room in the queue to a node.
+const MOST_ASKED: usize = 24;
 /// A piece that did not come is asked for again after this, ms.
 const PIECE_PATIENCE_MS: i64 = 3_000;
 /// Without a sign of the leader for so long the next offer begins a new turn, ms.
@@ -199,6 +202,9 @@ impl Node {
         }
         let suspect = self.suspects.rows.contains_key(&key);
         let repairs = suspect && offer.repair;
+        if repairs && self.goes_back(key, offer.index) {
+            return;
+        }
         let fits = match self.groups.get(&key) {
             Some(Slot::Open(open)) if repairs => open.partition.may_be_replaced(),
             Some(Slot::Open(open)) => open.partition.is_behind(offer.index, offer.index_term),
@@ -237,9 +243,17 @@ impl Node {
         self.pull(now);
     }
 
+    /// Whether the metadata would be older than it is here. Topics that came in between would be taken for deleted.
+    fn goes_back(&self, key: GroupKey, index: u64) -> bool {
+        key == GroupKey::METADATA && index < self.metadata.applied()
+    }
+
     /// `repairs`: a damaged replica is to be replaced, by an offer of a leader whose log ended there.
     fn begin_install(&mut self, now: Now, node: NodeId, key: GroupKey, index: u64, repairs: Option<u64>) {
-        if self.installs.running.len() >= MOST_RUNNING || self.dir.full() || self.stopping() {
+        // One whose leader fell silent keeps what it has, and nobody waits for it.
+        let busy = self.installs.running.values().filter(|i| !matches!(i.stage, Stage::Waits)).count();
+        let many = busy >= MOST_RUNNING || self.installs.running.len() >= MOST_KEPT;
+        if many || self.dir.full() || self.stopping() {
             return;
         }
         let install = Install {
@@ -269,6 +283,7 @@ impl Node {
 
     fn look_aside(&mut self, key: GroupKey) {
         let image = self.metadata.image();
+        let bare = self.is_witness_here(&image, key);
         let members = self.held(&image, key).map(|(_, _, members)| members).unwrap_or_default();
         let Some(install) = self.installs.running.get_mut(&key) else { return };
         let job = AsideJob {
@@ -277,6 +292,7 @@ impl Node {
             index: install.index,
             birth: birth(key, members),
             check: false,
+            bare,
             only: None,
         };
         install.missing.clear();
@@ -322,7 +338,11 @@ impl Node {
     ) {
         let Some(install) = self.installs.running.get_mut(&key) else { return };
         let due = install.from == node && install.index == index && matches!(install.stage, Stage::Pulls);
-        let Some((length, _)) = install.asked.remove(&(file, pos)).filter(|_| due) else { return };
+        if !due {
+            // Another leader was asked for the same meanwhile: its answer is waited for.
+            return;
+        }
+        let Some((length, _)) = install.asked.remove(&(file, pos)) else { return };
         install.heard = now.mono;
         let got = bytes.len() as u64;
         let ends = file == 0 && got < u64::from(length);
@@ -407,6 +427,13 @@ impl Node {
                 self.dir.fx().ops.push(DiskOp::Remove { paths, recycle: false });
                 self.look_aside(key);
             }
+            Ok(Aside::Bare { path, bytes }) => {
+                let end = bytes.len() as u64;
+                self.dir.fx().ops.push(DiskOp::Remove { paths: vec![path.clone()], recycle: false });
+                install.stage = Stage::Pulls;
+                let token = self.dir.put_aside(key, path, 0, bytes);
+                install.storing.insert(token, Part { file: 0, next: 0, end });
+            }
             Ok(Aside::Whole(recovered)) if planted(Bug::InstallBeforeSync) => self.take_over(key, recovered),
             Ok(Aside::Whole(recovered)) => {
                 let token = self.dir.sync_aside(key, install.dir(key));
@@ -421,6 +448,10 @@ impl Node {
         let Some(install) = self.installs.running.get(&key) else { return };
         let (repairs, mut floor) = (install.repairs && self.suspects.rows.contains_key(&key), install.floor);
         let checkpoint = &recovered.checkpoint;
+        if self.goes_back(key, checkpoint.index) {
+            // It went on meanwhile: the next offer is of a newer one.
+            return self.drop_install(key);
+        }
         match self.groups.get_mut(&key) {
             Some(Slot::Open(open)) if open.partition.is_behind(checkpoint.index, checkpoint.term) => {}
             Some(Slot::Open(open)) if repairs && open.partition.may_be_replaced() => {

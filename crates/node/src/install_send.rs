@@ -78,8 +78,19 @@ impl Node {
         }
     }
 
+    /// What is kept for others is bad: as soon as it may go, a checkpoint without it is offered.
+    pub(crate) fn offer_less(&mut self, key: GroupKey) {
+        for ((of, _), pin) in &mut self.installs.sending.pins {
+            pin.spent |= *of == key;
+        }
+        self.repin(key);
+        if self.open_group(key).is_some_and(|open| open.partition.wants_checkpoint()) {
+            self.take_checkpoint(key);
+        }
+    }
+
     /// There is none yet: the next offer names it.
-    fn take_checkpoint(&mut self, key: GroupKey) {
+    pub(crate) fn take_checkpoint(&mut self, key: GroupKey) {
         if let Some(machine) = self.machine_bytes(key) {
             self.with(key, |p, dir, _| p.checkpoint(machine, false, dir));
         }

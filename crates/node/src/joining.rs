@@ -2,14 +2,17 @@
 use crate::configs::metadata_config;
 use crate::finding::Membership;
 use crate::groups::{Open, Slot};
-use crate::node::{Node, OpenError, replica};
+use crate::node::{Node, OpenError, load, replica};
 use bytes::Bytes;
 use cluster::Metadata;
 use model::{GroupKey, NodeId, Now};
 use partition::{Partition, Start};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use storage::{Directory, DiskRead, GroupState, RecoverJob, Replica, birth, generation_dir};
+use storage::{
+    Damage, Directory, DiskRead, GroupState, RecoverError, RecoverJob, Replica, ReplicaKind, birth,
+    generation_dir,
+};
 
 /// What a node says of its cluster to one that looks for its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,17 +47,28 @@ pub(crate) fn settle_founders(cfg: &mut crate::NodeConfig, dir: &mut Directory, 
     cfg.voters = dir.founders().0.iter().map(|r| (r.id, r.node_id)).collect();
 }
 
-/// The replica of the metadata group that the directory holds or begins; `None` while no cluster is known.
+/// The replica of the metadata group that a directory holds or begins.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    /// No cluster is known yet.
+    Nowhere,
+    /// It runs. What is damaged of its base is of no matter to what it votes by.
+    Open(Box<Partition>, Vec<Damage>),
+    /// It is damaged, and others can bring it up anew.
+    Damaged(Damage),
+}
+
+/// Opens it. One that is damaged is refused where nobody else votes: nobody knows more.
 pub(crate) fn open_metadata(
     cfg: &crate::NodeConfig,
     dir: &mut Directory,
     states: &BTreeMap<GroupKey, GroupState>,
     disk: &dyn DiskRead,
     metadata: &mut Metadata,
-) -> Result<Option<Partition>, OpenError> {
+) -> Result<Opening, OpenError> {
     let (founders, own) = dir.founders();
     if founders.is_empty() {
-        return Ok(None);
+        return Ok(Opening::Nowhere);
     }
     let (key, birth) = (GroupKey::METADATA, birth(GroupKey::METADATA, founders.to_vec()));
     let (start, hard) = match states.get(&key) {
@@ -62,25 +76,53 @@ pub(crate) fn open_metadata(
         Some(state) => {
             let dir = generation_dir(key, state.generation);
             let job = RecoverJob { key, dir, mark: state.mark, birth };
-            (Start::Recovered(Box::new(storage::recovery::recover(&job, disk)?)), state.hard)
+            match storage::recovery::recover(&job, disk) {
+                Ok(recovered) => (Start::Recovered(Box::new(recovered)), state.hard),
+                Err(RecoverError::Damaged(damage)) => {
+                    return damaged_metadata(cfg, own, &job, disk, metadata, damage);
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
+    };
+    let damage = match &start {
+        Start::Recovered(recovered) => recovered.base_damage.clone(),
+        Start::Born(_) | Start::Reset { .. } => Vec::new(),
     };
     let config = Arc::new(metadata_config(metadata.image().broker_config()));
     let (partition, opened) = Partition::open(key, start, hard, own, config, dir, cfg.seed);
-    if let Some(detail) = opened.failed {
-        return Err(OpenError::Unreadable(detail));
+    load(metadata, opened)?;
+    check_cluster(cfg, metadata)?;
+    Ok(Opening::Open(Box::new(partition), damage))
+}
+
+/// The log is damaged: what its last checkpoint says is how the cluster is found again, and who else votes.
+fn damaged_metadata(
+    cfg: &crate::NodeConfig,
+    own: u64,
+    job: &RecoverJob,
+    disk: &dyn DiskRead,
+    metadata: &mut Metadata,
+    damage: Damage,
+) -> Result<Opening, OpenError> {
+    let checkpoint = storage::recovery::last_checkpoint(job, disk).ok();
+    let members = checkpoint.as_ref().map_or(&job.birth.members, |checkpoint| &checkpoint.members);
+    if !members.iter().any(|m| m.id != own && m.kind() != ReplicaKind::Learner) {
+        return Err(RecoverError::Damaged(damage).into());
     }
-    if !opened.machine.is_empty() {
-        metadata.restore(opened.machine)?;
+    if let Some(checkpoint) = checkpoint.filter(|checkpoint| !checkpoint.machine.is_empty()) {
+        metadata.restore(checkpoint.machine)?;
     }
-    for (index, payload) in opened.commands {
-        metadata.apply(index, &cluster::decode_command(index, payload)?)?;
-    }
+    check_cluster(cfg, metadata)?;
+    Ok(Opening::Damaged(damage))
+}
+
+fn check_cluster(cfg: &crate::NodeConfig, metadata: &Metadata) -> Result<(), OpenError> {
     let (theirs, ours) = (metadata.image().cluster_id.to_string(), cfg.directory.cluster_id.clone());
     if !theirs.is_empty() && !ours.is_empty() && theirs != ours {
         return Err(OpenError::OtherCluster { theirs, ours });
     }
-    Ok(Some(partition))
+    Ok(())
 }
 
 impl Node {
@@ -106,6 +148,10 @@ impl Node {
             return;
         }
         let Membership { cluster_id, founders, replica, members } = place;
+        if consensus::Membership::new(founders.clone()).is_err() {
+            // No group can have begun with these: somebody else is asked.
+            return;
+        }
         self.dir.join(now.mono, &cluster_id, founders.clone(), replica);
         self.cfg.voters = founders.iter().map(|r| (r.id, r.node_id)).collect();
         self.heard_cluster_id(&cluster_id);

@@ -7,10 +7,13 @@ mod admin;
 mod api;
 mod balance;
 mod campaign;
+mod compare;
 mod configs;
 mod coordinators;
 mod data;
 mod elections;
+mod even;
+mod even_out;
 mod finding;
 #[cfg(test)]
 mod finding_tests;
@@ -25,6 +28,7 @@ mod leaders;
 mod liveness;
 #[cfg(test)]
 mod liveness_tests;
+mod load;
 mod members;
 mod metadata;
 mod nearby;
@@ -33,6 +37,9 @@ mod panics;
 mod peer_wire;
 mod peers;
 mod quorum;
+mod recovery;
+mod recovery_plan;
+mod recovery_wire;
 mod registration;
 mod removals;
 mod replica_view;
@@ -48,16 +55,20 @@ pub use api::{
     AdminReply, AdminRequest, Effect, Event, GroupRequest, InstallEvent, InstallSaid, NodeConfig,
     PartitionInfo, PeerOut, ReadToken, Reply, Token,
 };
+pub use compare::CompareCounts;
 pub use data::FetchResult;
 pub use finding::{At, Decision, Heard, Membership, Plan, decide, founders, seen};
 pub use install::InstallStats;
 pub use joining::Whereabouts;
 pub use leaders::{LeaderBatch, LeaderRow};
 pub use liveness::Heartbeat;
+pub use load::{LoadReport, LoadView};
 pub use node::{LastStop, Node, OpenError};
 pub use peer_wire::BadMessage;
 pub use quorum::{QuorumMember, QuorumView};
-pub use replica_view::ReplicaView;
+pub use recovery::RecoverAsk;
+pub use recovery_plan::{Condition, PlanRow, RecoveryPlan, ReplicaState};
+pub use replica_view::{ReplicaTrouble, ReplicaView};
 pub use scrub::ScrubCounts;
 pub use sleep::Sleeping;
 pub use strong::StrongStats;

@@ -27,9 +27,11 @@
 //!
 //! A pause in which the monotonic clock stands still too (some virtual machines) cannot be seen here; it
 //! prolongs a lease by what is left of it and no more, because later heartbeats do not come.
+use crate::load::LoadReport;
 use crate::sleep::Sleeping;
 use model::{GroupKey, Mono, NodeId};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two heartbeats to one peer.
@@ -60,6 +62,8 @@ pub struct Heartbeat {
     pub oldest_io_ms: u64,
     /// Groups led by the sender that sleep from now on.
     pub sleeping: Vec<Sleeping>,
+    /// What the sender's replicas take in, every few seconds.
+    pub load: Option<Arc<LoadReport>>,
 }
 
 /// What became of a lease.
@@ -132,7 +136,15 @@ impl Link {
         {
             sleeping.push(group);
         }
-        Heartbeat { from_start, to_start: self.start, number, echo: self.heard, oldest_io_ms, sleeping }
+        Heartbeat {
+            from_start,
+            to_start: self.start,
+            number,
+            echo: self.heard,
+            oldest_io_ms,
+            sleeping,
+            load: None,
+        }
     }
 }
 

@@ -43,7 +43,15 @@ impl One {
     fn beat(&mut self, echo: u64) -> Heartbeat {
         self.number += 1;
         let number = self.number;
-        Heartbeat { from_start: 20, to_start: 10, number, echo, oldest_io_ms: 0, sleeping: Vec::new() }
+        Heartbeat {
+            from_start: 20,
+            to_start: 10,
+            number,
+            echo,
+            oldest_io_ms: 0,
+            sleeping: Vec::new(),
+            load: None,
+        }
     }
 
     fn hears(&mut self, ms: i64, beat: &Heartbeat) -> bool {
@@ -231,7 +239,7 @@ fn live_nodes_come_in_order_and_this_one_is_among_them() {
 }
 
 fn asleep(partition: i32) -> Sleeping {
-    Sleeping { key: GroupKey { topic: TopicId([1; 16]), partition }, epoch: 3, last_index: 5 }
+    Sleeping { key: GroupKey { topic: TopicId([1; 16]), partition }, epoch: 3, last_index: 5, last_term: 3 }
 }
 
 #[test]

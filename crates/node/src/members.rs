@@ -54,14 +54,29 @@ pub(crate) struct Seen {
     pub(crate) id: u64,
     pub(crate) node: NodeId,
     pub(crate) kind: ReplicaKind,
+    pub(crate) witness: bool,
     /// Its node is live and it has what the leader has, or had a moment ago.
     pub(crate) ready: bool,
 }
 
-/// The next step from `members` to the `wanted` (id, node); `own` leads. `may_add`: a new replica may begin to
+/// A member as the metadata wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) id: u64,
+    pub(crate) node: NodeId,
+    pub(crate) witness: bool,
+}
+
+impl From<&cluster::Replica> for Wanted {
+    fn from(r: &cluster::Replica) -> Wanted {
+        Wanted { id: r.id, node: r.node, witness: r.kind == cluster::ReplicaKind::Witness }
+    }
+}
+
+/// The next step from `members` to those that are `wanted`; `own` leads. `may_add`: a new replica may begin to
 /// catch up.
-pub(crate) fn next_step(own: u64, members: &[Seen], wanted: &[(u64, NodeId)], may_add: bool) -> Step {
-    let is_wanted = |id: u64| wanted.iter().any(|(w, _)| *w == id);
+pub(crate) fn next_step(own: u64, members: &[Seen], wanted: &[Wanted], may_add: bool) -> Step {
+    let is_wanted = |id: u64| wanted.iter().any(|w| w.id == id);
     let joint = |m: &Seen| matches!(m.kind, ReplicaKind::Joining | ReplicaKind::Leaving);
     if members.iter().any(joint) {
         return Step::Change(MemberChange::Leave);
@@ -69,7 +84,7 @@ pub(crate) fn next_step(own: u64, members: &[Seen], wanted: &[(u64, NodeId)], ma
     let learner = |m: &&Seen| m.kind == ReplicaKind::Learner;
     if !is_wanted(own) {
         // A node that is left by all leads nothing from the beginning.
-        let heir = |m: &&Seen| m.kind == ReplicaKind::Voter && m.ready && is_wanted(m.id);
+        let heir = |m: &&Seen| m.kind == ReplicaKind::Voter && !m.witness && m.ready && is_wanted(m.id);
         if let Some(heir) = members.iter().find(heir) {
             return Step::HandOver(heir.node);
         }
@@ -78,9 +93,14 @@ pub(crate) fn next_step(own: u64, members: &[Seen], wanted: &[(u64, NodeId)], ma
     if let Some(extra) = members.iter().filter(learner).find(|m| !is_wanted(m.id)) {
         return Step::Change(MemberChange::Replace { promote: Vec::new(), remove: vec![extra.id] });
     }
-    let missing = wanted.iter().find(|(id, _)| !members.iter().any(|m| m.id == *id));
-    if let Some((replica_id, node_id)) = missing.copied() {
-        let add = MemberChange::AddLearner { replica_id, node_id };
+    let missing = wanted.iter().find(|w| !members.iter().any(|m| m.id == w.id));
+    if let Some(goes) = missing.and_then(|w| room_for(own, members, w, is_wanted)) {
+        return goes.map_or(Step::Wait, |remove| {
+            Step::Change(MemberChange::Replace { promote: Vec::new(), remove })
+        });
+    }
+    if let Some(Wanted { id: replica_id, node: node_id, witness }) = missing.copied() {
+        let add = MemberChange::AddLearner { replica_id, node_id, witness };
         return if may_add { Step::Change(add) } else { Step::Wait };
     }
     if members.iter().filter(learner).any(|m| !m.ready) {
@@ -101,6 +121,25 @@ pub(crate) fn next_step(own: u64, members: &[Seen], wanted: &[(u64, NodeId)], ma
         };
     }
     if is_wanted(own) { Step::Done } else { Step::Wait }
+}
+
+/// Members that must go before `new` may begin: the witness on its node, which votes until then. With it goes, if the
+/// others could not decide without, whoever is wanted no more and not ready. `None`: nobody is in its way;
+/// `Some(None)`: not yet.
+fn room_for(
+    own: u64,
+    members: &[Seen],
+    new: &Wanted,
+    is_wanted: impl Fn(u64) -> bool,
+) -> Option<Option<Vec<u64>>> {
+    let witness = members.iter().find(|m| m.witness && m.node == new.node && !is_wanted(m.id))?;
+    let idle = |m: &&Seen| m.id != own && m.id != witness.id && !is_wanted(m.id) && !m.ready;
+    let all = || std::iter::once(witness.id).chain(members.iter().filter(idle).map(|m| m.id)).collect();
+    let decides = |remove: &Vec<u64>| {
+        let stay: Vec<&Seen> = members.iter().filter(|m| !remove.contains(&m.id)).collect();
+        stay.iter().filter(|m| m.ready).count() * 2 > stay.len()
+    };
+    Some([vec![witness.id], all()].into_iter().find(decides))
 }
 
 impl Node {
@@ -130,6 +169,11 @@ impl Node {
             self.fx.push(Effect::Event(Event::Moved { key }));
         }
         match self.groups.get(&key) {
+            Some(Slot::Open(open))
+                if own.is_some_and(|id| self.goes_on_as(key, open.partition.replica_id(), id)) =>
+            {
+                return self.begin_alone(key);
+            }
             Some(Slot::Open(open)) if own != Some(open.partition.replica_id()) => {
                 self.fx.push(Effect::Event(Event::ReplicaGone { key }));
                 self.remove_group(key);
@@ -158,6 +202,7 @@ impl Node {
         if let Some(Slot::Open(open)) = self.groups.get_mut(&key) {
             open.partition.set_addresses(addresses);
             open.partition.set_agreed(index, term);
+            open.partition.set_strict(partition.recovery().is_some_and(|r| !r.done));
         }
         if index > 0 {
             self.with(key, |p, dir, fx| p.look(now, dir, fx));
@@ -192,12 +237,17 @@ impl Node {
         }
         self.peers.next_moves = now.mono.after_ms(TICK_MS as i64);
         let keys: BTreeSet<GroupKey> = self.peers.moves.keys().copied().collect();
+        let mut adding = self.peers.moves.values().filter(|m| m.adding).count();
         for key in keys {
-            self.advance_move(now, key);
+            let was = self.peers.moves.get(&key).is_some_and(|m| m.adding);
+            adding -= usize::from(was);
+            self.advance_move(now, key, adding < ADDING_AT_ONCE);
+            adding += usize::from(self.peers.moves.get(&key).is_some_and(|m| m.adding));
         }
     }
 
-    fn advance_move(&mut self, now: Now, key: GroupKey) {
+    /// `may_add`: few enough others are catching up.
+    fn advance_move(&mut self, now: Now, key: GroupKey, may_add: bool) {
         let image = self.metadata.image();
         let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
         let open = self.open_group(key).filter(|o| o.partition.leader_epoch().is_some());
@@ -209,17 +259,22 @@ impl Node {
         {
             return;
         }
-        let wanted: Vec<(u64, NodeId)> = partition.wanted().map(|r| (r.id, r.node)).collect();
-        let others = self.peers.moves.iter().filter(|(k, m)| **k != key && m.adding).count();
+        if let Some(reset) = self.reset_due(key) {
+            self.with(key, |p, dir, fx| p.propose_change(now, &reset, dir, fx).is_ok());
+            return self.settle(now);
+        }
+        let wanted: Vec<Wanted> = partition.wanted().map(Wanted::from).collect();
         let own = open.partition.replica_id();
         let seen: Vec<Seen> = self.seen(now, key);
         let adding = seen.iter().any(|m| m.kind == ReplicaKind::Learner);
-        let step = next_step(own, &seen, &wanted, others < ADDING_AT_ONCE);
+        let step = next_step(own, &seen, &wanted, may_add);
         let adds = adding || matches!(step, Step::Change(MemberChange::AddLearner { .. }));
         if let Some(row) = self.peers.moves.get_mut(&key) {
             row.adding = adds;
         }
         match step {
+            // One that waits for its turn may sleep.
+            Step::Wait if !may_add && !adds => {}
             Step::Wait => self.stir(now, key),
             Step::Change(change) => {
                 // Refused while it is being handed over, for example: the next look finds the same.
@@ -243,12 +298,12 @@ impl Node {
         let own = open.partition.replica_id();
         let row = |m: &Replica| {
             let ready = m.id == own || live(m.node_id) && open.partition.keeps_up(now, m.id);
-            Seen { id: m.id, node: m.node_id, kind: m.kind(), ready }
+            Seen { id: m.id, node: m.node_id, kind: m.kind(), witness: m.witness, ready }
         };
         open.partition.members().iter().map(row).collect()
     }
 
-    fn report(&mut self, now: Now, key: GroupKey, wanted: Vec<(u64, NodeId)>, generation: u64) {
+    fn report(&mut self, now: Now, key: GroupKey, wanted: Vec<Wanted>, generation: u64) {
         let Some(row) = self.peers.moves.get_mut(&key) else { return };
         if row.reported.is_some_and(|at| at.after_ms(REPORT_AGAIN_MS) > now.mono) {
             return;
@@ -256,7 +311,7 @@ impl Node {
         row.reported = Some(now.mono);
         let Some((index, term)) = self.open_group(key).map(|o| o.partition.applied_point()) else { return };
         let topic_id = Bytes::copy_from_slice(&key.topic.0);
-        let replicas = wanted.into_iter().map(|(id, _)| id).collect();
+        let replicas = wanted.into_iter().map(|w| w.id).collect();
         let partition = key.partition;
         let report = Reassigned { topic_id, partition, replicas, index, term, generation };
         let command = Command::Reassigned(report);
@@ -269,7 +324,7 @@ impl Node {
         let image = self.metadata.image();
         let partition = image.topic_by_id(key.topic)?.partition(key.partition)?;
         let open = self.open_group(key)?;
-        let wanted: Vec<(u64, NodeId)> = partition.wanted().map(|r| (r.id, r.node)).collect();
+        let wanted: Vec<Wanted> = partition.wanted().map(Wanted::from).collect();
         let seen = self.seen(now, key);
         let step = next_step(open.partition.replica_id(), &seen, &wanted, true);
         let (leads, pending) = (open.partition.leader_epoch(), open.partition.change_pending());
@@ -277,7 +332,8 @@ impl Node {
         Some(format!("{seen:?}, leads {leads:?}, pending {pending}, {looked_at:?}, next {step:?}"))
     }
 
-    /// Internal topics get the replicas that are configured for them, as soon as there are nodes enough.
+    /// Internal topics get the replicas that are configured for them, and two replicas a witness, as soon as there are
+    /// nodes enough.
     pub(crate) fn raise_topics(&mut self, now: Now) {
         if self.peers.next_raise.is_none_or(|at| at > now.mono) {
             return;
@@ -289,7 +345,10 @@ impl Node {
         let image = self.metadata.pending();
         let mut live = self.peers.liveness.live(now.mono);
         live.retain(|node| image.nodes.contains_key(node));
-        let commands = cluster::raise_internal(&image, &live, RAISED_AT_ONCE);
+        let loads = self.loads(now);
+        let candidates = cluster::Candidates::new(&live, &loads);
+        let mut commands = cluster::raise_internal(&image, candidates, RAISED_AT_ONCE);
+        commands.extend(cluster::raise_witnesses(&image, &live, RAISED_AT_ONCE));
         // Nodes that are registered and not live yet may be soon; what is being raised may not be all.
         if !commands.is_empty() || live.len() < image.nodes.len() {
             self.peers.next_raise = Some(now.mono.after_ms(RAISE_AFTER_MS));
@@ -314,13 +373,25 @@ mod tests {
 
     fn seen(rows: &[(u64, ReplicaKind, bool)]) -> Vec<Seen> {
         rows.iter()
-            .map(|(id, kind, ready)| Seen { id: *id, node: *id as NodeId, kind: *kind, ready: *ready })
+            .map(|(id, kind, ready)| Seen {
+                id: *id,
+                node: *id as NodeId,
+                kind: *kind,
+                witness: *id >= WITNESS,
+                ready: *ready,
+            })
             .collect()
     }
 
+    /// Ids from here on are of witnesses.
+    const WITNESS: u64 = 90;
+
+    fn want(ids: &[u64]) -> Vec<Wanted> {
+        ids.iter().map(|id| Wanted { id: *id, node: *id as NodeId, witness: *id >= WITNESS }).collect()
+    }
+
     fn step(members: &[(u64, ReplicaKind, bool)], wanted: &[u64]) -> Step {
-        let wanted: Vec<(u64, NodeId)> = wanted.iter().map(|id| (*id, *id as NodeId)).collect();
-        next_step(1, &seen(members), &wanted, true)
+        next_step(1, &seen(members), &want(wanted), true)
     }
 
     fn replace(promote: &[u64], remove: &[u64]) -> Step {
@@ -330,7 +401,7 @@ mod tests {
     #[test]
     fn a_replica_is_added_waited_for_and_takes_the_place_of_the_one_that_goes() {
         let three = [(1, VOTER, true), (2, VOTER, true), (3, VOTER, true)];
-        let add = MemberChange::AddLearner { replica_id: 4, node_id: 4 };
+        let add = MemberChange::AddLearner { replica_id: 4, node_id: 4, witness: false };
         assert_eq!(step(&three, &[1, 2, 4]), Step::Change(add));
         let with = |ready| [three[0], three[1], three[2], (4, LEARNER, ready)];
         assert_eq!(step(&with(false), &[1, 2, 4]), Step::Wait);
@@ -349,7 +420,36 @@ mod tests {
         assert_eq!(step(&[(1, VOTER, true), (2, VOTER, false)], &[2]), Step::Wait);
         assert_eq!(step(&[(1, VOTER, true), (2, VOTER, true)], &[2]), Step::HandOver(2));
         let both = [(2, VOTER, true), (1, VOTER, true)];
-        assert_eq!(next_step(2, &seen(&both), &[(2, 2)], true), replace(&[], &[1]));
+        assert_eq!(next_step(2, &seen(&both), &want(&[2]), true), replace(&[], &[1]));
+    }
+
+    #[test]
+    fn a_witness_joins_like_the_others_and_never_leads() {
+        let two = [(1, VOTER, true), (2, VOTER, true)];
+        let add = MemberChange::AddLearner { replica_id: 91, node_id: 91, witness: true };
+        assert_eq!(step(&two, &[1, 2, 91]), Step::Change(add));
+        let with = |kind| [two[0], two[1], (91, kind, true)];
+        assert_eq!(step(&with(LEARNER), &[1, 2, 91]), replace(&[91], &[]));
+        assert_eq!(step(&with(VOTER), &[1, 2, 91]), Step::Done);
+        assert_eq!(step(&with(VOTER), &[1, 2]), replace(&[], &[91]));
+        let alone = [(1, VOTER, true), (2, VOTER, false), (91, VOTER, true)];
+        assert_eq!(step(&alone, &[2, 91]), Step::Wait, "a witness is no heir");
+    }
+
+    #[test]
+    fn a_copy_comes_to_the_node_of_a_witness_when_that_votes_no_more() {
+        let seen = |second: bool| {
+            let mut members = seen(&[(1, VOTER, true), (2, VOTER, second), (91, VOTER, true)]);
+            members[2].node = 3;
+            members
+        };
+        let wanted = |ids: &[u64]| want(ids);
+        assert_eq!(next_step(1, &seen(true), &wanted(&[1, 3]), true), replace(&[], &[91]));
+        // The other one is lost: with the witness's vote both go, and one decides alone.
+        assert_eq!(next_step(1, &seen(false), &wanted(&[1, 3]), true), replace(&[], &[91, 2]));
+        assert_eq!(next_step(1, &seen(false), &wanted(&[1, 2, 3]), true), Step::Wait, "it is wanted");
+        let add = MemberChange::AddLearner { replica_id: 3, node_id: 3, witness: false };
+        assert_eq!(next_step(1, &seen(true)[..2], &wanted(&[1, 3]), true), Step::Change(add));
     }
 
     #[test]
@@ -369,6 +469,6 @@ mod tests {
     #[test]
     fn new_replicas_wait_for_their_turn() {
         let members = seen(&[(1, VOTER, true)]);
-        assert_eq!(next_step(1, &members, &[(1, 1), (2, 2)], false), Step::Wait);
+        assert_eq!(next_step(1, &members, &want(&[1, 2]), false), Step::Wait);
     }
 }

@@ -1,5 +1,6 @@
 //! The metadata group's machine: what a committed command changes here.
 use crate::admin::Internal;
+use crate::api::{Effect, Event};
 use crate::coordinators::offsets_topic;
 use crate::groups::{Open, Slot, Touch};
 use crate::members::RAISE_AFTER_MS;
@@ -55,10 +56,18 @@ impl Node {
             }
             Change::TombstoneCleared(topic) => self.peers.leaders.drop_topic(topic),
             Change::Reassigned { topic, partition } => {
+                self.look_for_witnesses(now);
                 self.reassigned(now, GroupKey { topic: topic.id, partition });
             }
-            Change::TopicCreated(topic) => self.born_here(now, &topic, 0),
-            Change::PartitionsAdded { topic, first } => self.born_here(now, &topic, first),
+            Change::TopicCreated(topic) => {
+                self.look_for_witnesses(now);
+                self.born_here(now, &topic, 0);
+            }
+            Change::PartitionsAdded { topic, first } => {
+                self.look_for_witnesses(now);
+                self.born_here(now, &topic, first);
+            }
+            Change::FeatureChanged(_) => self.look_for_witnesses(now),
             Change::NodeRegistered(node) => {
                 self.peers.next_raise.get_or_insert(now.mono.after_ms(RAISE_AFTER_MS));
                 self.node_registered(now, node);
@@ -73,6 +82,13 @@ impl Node {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Partitions may lack a witness now, or be done with what kept them from getting one.
+    fn look_for_witnesses(&mut self, now: Now) {
+        if self.leads_metadata() {
+            self.peers.next_raise.get_or_insert(now.mono.after_ms(RAISE_AFTER_MS));
         }
     }
 
@@ -202,7 +218,11 @@ impl Node {
         }
         self.address_metadata();
         self.jumped(now, &before);
-        self.rejoined(now, key);
+        if self.registered || self.peers.registering.is_some() {
+            return self.rejoined(now, key);
+        }
+        // It was damaged at the start: the node begins only now.
+        self.begin(now);
     }
 
     /// What the changes between `before` and now would have caused, one by one.
@@ -245,6 +265,9 @@ impl Node {
         if self.metadata.stage(command).is_err() {
             return false;
         }
+        if let Some(topic) = cluster::lacks_witness(&self.metadata.pending(), command) {
+            self.fx.push(Effect::Event(Event::NoWitness { topic }));
+        }
         let token = self.new_internal(who);
         let payload = encode_command(command);
         let key = GroupKey::METADATA;
@@ -259,13 +282,18 @@ impl Node {
         } else {
             self.host_resigned(now, key);
         }
+        self.leads_no_more(now, key);
+        self.refuse_touches(key, ErrorCode::NotLeaderOrFollower);
+        self.wake(key);
+    }
+
+    /// Tells the others that nobody here leads `key` any more, if they were told so.
+    pub(crate) fn leads_no_more(&mut self, now: Now, key: GroupKey) {
         let known = self.peers.leaders.leader(key);
         if known.leader == Some(self.cfg.node_id) {
             let epoch = known.epoch;
             self.peers.leaders.announce(now.mono, key, epoch, None, &[]);
         }
-        self.refuse_touches(key, ErrorCode::NotLeaderOrFollower);
-        self.wake(key);
     }
 
     /// The bytes of the machine on a group's log, for its checkpoint; `None` while it is loading.

@@ -1,12 +1,14 @@
 //! The node: what it owns, how it starts, and how completions and time reach it.
 use crate::admin::Internal;
 use crate::api::{AdminReply, Effect, Event, NodeConfig, ReadToken, Token};
+use crate::compare::Compares;
 use crate::coordinators::Host;
 use crate::data::ReadFor;
 use crate::groups::{Open, Slot};
 use crate::install::Installs;
-use crate::joining::{founders_of, open_metadata, settle_founders};
+use crate::joining::{Opening, founders_of, open_metadata, settle_founders};
 use crate::peers::Peers;
+use crate::recovery::Inquiries;
 use crate::scrub::Scrub;
 use crate::strong::Strong;
 use crate::suspect::Suspects;
@@ -16,6 +18,7 @@ use cluster::{Image, Metadata};
 use model::{ErrorCode, GroupKey, Mono, Now, ProducerId, TopicId};
 use partition::{Opened, PartitionConfig, PartitionFx};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use storage::{
     Completion, DirEvent, Directory, DiskRead, GroupState, RecoverError, Replica, ReplicaKind,
@@ -24,6 +27,9 @@ use storage::{
 
 /// How often partitions that were appended to are looked at (segment.ms, checkpoints).
 const ACTIVE_TICK_MS: i64 = 1_000;
+/// Partitions that are looked at in one turn, for this or for retention; the others follow after [`PAUSE_MS`].
+const LOOKS_AT_ONCE: usize = 500;
+const PAUSE_MS: i64 = 20;
 /// The first look at retention after a start, as in Apache Kafka.
 const FIRST_SWEEP_MS: i64 = 30_000;
 
@@ -63,6 +69,8 @@ pub enum LastStop {
     Killed,
     /// The machine was started anew: a power cut, or a reboot that did not wait.
     Machine,
+    /// A write or sync failed, and the process ended itself.
+    Disk,
 }
 
 /// One broker, as far as it can be simulated.
@@ -95,8 +103,12 @@ pub struct Node {
     pub(crate) scratch: Vec<PartitionFx>,
     /// Partitions appended to since the last tick.
     pub(crate) active: BTreeSet<GroupKey>,
+    /// Those of them that are being looked at.
+    looked_at: BTreeSet<GroupKey>,
     next_active_tick: Mono,
     next_sweep: Mono,
+    /// The last partition that a sweep which is not over has come to.
+    swept: Option<GroupKey>,
     pub(crate) visits: Visits,
     pub(crate) registered: bool,
     pub(crate) peers: Peers,
@@ -104,6 +116,8 @@ pub struct Node {
     pub(crate) strong: Strong,
     pub(crate) suspects: Suspects,
     pub(crate) scrub: Scrub,
+    pub(crate) inquiries: Inquiries,
+    pub(crate) compares: Compares,
     /// What was led here and goes to others, once the node is about to stop.
     pub(crate) handing_over: Option<BTreeSet<GroupKey>>,
     stop: Stop,
@@ -144,7 +158,18 @@ impl Node {
         let found = disk.list("groups").map_err(storage::OpenError::from)?;
         let mut metadata = Metadata::new(cfg.node_id, cfg.static_configs.clone());
         settle_founders(&mut cfg, &mut dir, now);
-        let replica = open_metadata(&cfg, &mut dir, &states, disk, &mut metadata)?;
+        let (mut groups, mut suspicions) = (BTreeMap::new(), Vec::new());
+        match open_metadata(&cfg, &mut dir, &states, disk, &mut metadata)? {
+            Opening::Nowhere => {}
+            Opening::Open(partition, damage) => {
+                groups.insert(GroupKey::METADATA, Slot::Open(Open::new(*partition)));
+                suspicions.extend(damage);
+            }
+            Opening::Damaged(damage) => {
+                groups.insert(GroupKey::METADATA, Slot::Failed(damage.to_string()));
+                suspicions.push(damage);
+            }
+        }
         let image = metadata.image();
         if let Some(before) = image.nodes.get(&cfg.node_id).filter(|n| n.incarnation >= cfg.incarnation) {
             // The wall clock went back: to the others this is a later start all the same.
@@ -158,7 +183,7 @@ impl Node {
             states,
             removals: BTreeMap::new(),
             found: found.iter().filter_map(|name| parse_group_dir(name)).collect(),
-            groups: replica.into_iter().map(|p| (p.key(), Slot::Open(Open::new(p)))).collect(),
+            groups,
             topic_configs: BTreeMap::new(),
             hosts: BTreeMap::new(),
             watches: Watches::default(),
@@ -172,8 +197,10 @@ impl Node {
             said: VecDeque::new(),
             scratch: Vec::new(),
             active: BTreeSet::new(),
+            looked_at: BTreeSet::new(),
             next_active_tick: now.mono.after_ms(ACTIVE_TICK_MS),
             next_sweep: now.mono.after_ms(FIRST_SWEEP_MS),
+            swept: None,
             visits: Visits::new(now),
             registered: false,
             peers,
@@ -181,11 +208,14 @@ impl Node {
             strong: Strong::default(),
             suspects: Suspects::default(),
             scrub: Scrub::new(now.mono),
+            inquiries: Inquiries::default(),
+            compares: Compares::default(),
             handing_over: None,
             stop: Stop::No,
             fx: Vec::new(),
             cfg,
         };
+        suspicions.into_iter().for_each(|damage| node.on_damage(now, GroupKey::METADATA, damage.to_string()));
         node.begin(now);
         Ok(node)
     }
@@ -230,6 +260,8 @@ impl Node {
     pub fn last_stop(&self) -> LastStop {
         if self.states.is_empty() {
             LastStop::None
+        } else if self.dir.had_failed() {
+            LastStop::Disk
         } else if self.dir.was_clean() {
             LastStop::Clean
         } else if self.dir.was_other_boot() {
@@ -309,20 +341,29 @@ impl Node {
     /// Time passes: call at [`Node::next_deadline`] or later.
     pub fn tick(&mut self, now: Now) {
         if now.mono >= self.next_active_tick {
-            self.next_active_tick = now.mono.after_ms(ACTIVE_TICK_MS);
-            for key in std::mem::take(&mut self.active) {
+            if self.looked_at.is_empty() {
+                std::mem::swap(&mut self.active, &mut self.looked_at);
+            }
+            for _ in 0..LOOKS_AT_ONCE {
+                let Some(key) = self.looked_at.pop_first() else { break };
                 self.with(key, |p, dir, _| p.tick_active(now, dir));
                 self.checkpoint_machine(key);
             }
+            let pause = if self.looked_at.is_empty() { ACTIVE_TICK_MS } else { PAUSE_MS };
+            self.next_active_tick = now.mono.after_ms(pause);
         }
         if now.mono >= self.next_sweep {
-            let interval = self.metadata.image().broker_config().log_retention_check_interval_ms;
-            self.next_sweep = now.mono.after_ms(interval.max(1));
-            let keys: Vec<GroupKey> = self.groups.keys().copied().collect();
+            let from = self.swept.take().map_or(Bound::Unbounded, Bound::Excluded);
+            let rest = self.groups.range((from, Bound::Unbounded));
+            let keys: Vec<GroupKey> = rest.map(|(key, _)| *key).take(LOOKS_AT_ONCE).collect();
+            self.swept = keys.last().copied().filter(|_| keys.len() == LOOKS_AT_ONCE);
             for key in keys {
                 self.with(key, |p, dir, fx| p.tick(now, dir, fx));
                 self.checkpoint_machine(key);
             }
+            let interval = self.metadata.image().broker_config().log_retention_check_interval_ms;
+            let pause = if self.swept.is_some() { PAUSE_MS } else { interval.max(1) };
+            self.next_sweep = now.mono.after_ms(pause);
         }
         self.visit(now);
         self.tick_hosts(now);
@@ -332,6 +373,8 @@ impl Node {
         self.tick_installs(now);
         self.tick_suspects(now);
         self.tick_scrub(now);
+        self.conclude_inquiries(now);
+        self.tick_compares(now);
         self.settle(now);
         self.dir.pump(now);
     }
@@ -346,13 +389,17 @@ impl Node {
     /// When [`Node::tick`] has something to do.
     pub fn next_deadline(&self) -> Option<Mono> {
         let mut next = self.next_sweep;
-        if !self.active.is_empty() {
+        if !self.active.is_empty() || !self.looked_at.is_empty() {
             next = next.min(self.next_active_tick);
         }
         let hosts = self.hosts.values().filter_map(Host::next_deadline).min();
         let (visits, peers) = (self.visits.next_deadline(), self.peers_deadline());
-        let installs =
-            [self.installs.next_deadline(), self.suspects.next_deadline(), self.scrub.next_deadline()];
+        let installs = [
+            self.installs.next_deadline(),
+            self.suspects.next_deadline(),
+            self.scrub.next_deadline(),
+            self.compares.next_deadline(),
+        ];
         let installs = installs.into_iter().flatten().min().filter(|_| !self.stopping());
         let (strong, disk) = (self.strong.next_deadline(), self.dir.next_deadline());
         [Some(next), visits, hosts, peers, installs, strong, disk].into_iter().flatten().min()
@@ -399,5 +446,5 @@ impl Node {
 
 /// A voter of this node.
 pub(crate) fn replica(id: u64, node_id: i32) -> Replica {
-    Replica { id, node_id, kind: ReplicaKind::Voter as i32 }
+    Replica { id, node_id, kind: ReplicaKind::Voter as i32, witness: false }
 }

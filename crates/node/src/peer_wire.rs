@@ -2,6 +2,8 @@
 use crate::api::{InstallSaid, PeerOut};
 use crate::leaders::{LeaderBatch, LeaderRow};
 use crate::liveness::Heartbeat;
+use crate::load::{LoadReport, MOST_TOLD};
+use crate::recovery_wire;
 use crate::sleep::Sleeping;
 use bytes::Bytes;
 use consensus::{PeerCodecError, PeerMessage};
@@ -10,6 +12,7 @@ use proto::peer as pb;
 use proto::peer::install::Body as InstallBody;
 use proto::peer::node_message::Body as NodeBody;
 use proto::peer::peer_frame::Body;
+use std::sync::Arc;
 
 /// A frame that is none of what nodes say, or that says it wrongly.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,10 +53,23 @@ impl PeerOut {
                 let (topic_id, partition) = (topic(key), key.partition);
                 Ok((Body::Install(pb::Install { topic_id, partition, body: Some(body) }), payloads))
             }
+            PeerOut::AskReplica { key, inquiry } => {
+                let body = Some(NodeBody::AskReplica(recovery_wire::asked(key, inquiry)));
+                bare(Body::Node(pb::NodeMessage { body }))
+            }
+            PeerOut::ReplicaState { key, inquiry, state } => {
+                let body = Some(NodeBody::ReplicaState(recovery_wire::told(key, inquiry, *state)));
+                bare(Body::Node(pb::NodeMessage { body }))
+            }
             PeerOut::HandOver { key, to } => {
                 let (topic_id, partition) = (topic(key), key.partition);
                 let body = Some(NodeBody::HandOver(pb::HandOver { topic_id, partition, to }));
                 bare(Body::Node(pb::NodeMessage { body }))
+            }
+            PeerOut::Chain { key, index, value, asks } => {
+                let said =
+                    pb::ChainValue { topic_id: topic(key), partition: key.partition, index, value, asks };
+                bare(Body::Node(pb::NodeMessage { body: Some(NodeBody::ChainValue(said)) }))
             }
         }
     }
@@ -78,8 +94,21 @@ impl PeerOut {
                     let code = i16::try_from(p.error_code).ok().and_then(ErrorCode::from_code);
                     PeerOut::Proposed { token: p.token, code: code.unwrap_or(ErrorCode::UnknownServerError) }
                 }
+                NodeBody::AskReplica(asked) => {
+                    let key = key_of(&asked.topic_id, asked.partition)?;
+                    PeerOut::AskReplica { key, inquiry: asked.inquiry }
+                }
+                NodeBody::ReplicaState(said) => {
+                    let inquiry = said.inquiry;
+                    let (key, state) = recovery_wire::heard(said)?;
+                    PeerOut::ReplicaState { key, inquiry, state: Box::new(state) }
+                }
                 NodeBody::HandOver(h) => {
                     PeerOut::HandOver { key: key_of(&h.topic_id, h.partition)?, to: h.to }
+                }
+                NodeBody::ChainValue(said) => {
+                    let key = key_of(&said.topic_id, said.partition)?;
+                    PeerOut::Chain { key, index: said.index, value: said.value, asks: said.asks }
                 }
             },
             Body::Install(message) => {
@@ -99,7 +128,7 @@ impl PeerOut {
     }
 }
 
-fn key_of(topic: &[u8], partition: i32) -> Result<GroupKey, BadMessage> {
+pub(crate) fn key_of(topic: &[u8], partition: i32) -> Result<GroupKey, BadMessage> {
     let topic = topic.try_into().map_err(|_| BadMessage::Field("a topic id has 16 bytes"))?;
     if partition < 0 {
         return Err(BadMessage::Field("a partition is not negative"));
@@ -107,7 +136,7 @@ fn key_of(topic: &[u8], partition: i32) -> Result<GroupKey, BadMessage> {
     Ok(GroupKey { topic: TopicId(topic), partition })
 }
 
-fn topic(key: GroupKey) -> Bytes {
+pub(crate) fn topic(key: GroupKey) -> Bytes {
     Bytes::copy_from_slice(&key.topic.0)
 }
 
@@ -158,6 +187,7 @@ fn heartbeat(beat: &Heartbeat) -> pb::Heartbeat {
         partition: group.key.partition,
         term: u64::try_from(group.epoch).unwrap_or_default(),
         last_index: group.last_index,
+        last_term: group.last_term,
     });
     pb::Heartbeat {
         process_start: beat.from_start,
@@ -166,14 +196,31 @@ fn heartbeat(beat: &Heartbeat) -> pb::Heartbeat {
         sequence: beat.number,
         echo: beat.echo,
         sleeping: sleeping.collect(),
+        load: beat.load.as_deref().map(load),
     }
+}
+
+fn load(load: &LoadReport) -> pb::Load {
+    let most = load.most.iter().map(|(key, rate)| pb::LedGroup {
+        topic_id: topic(*key),
+        partition: key.partition,
+        rate: *rate,
+    });
+    pb::Load { led: load.led, followed: load.followed, stored: load.stored, most: most.collect() }
+}
+
+fn load_of(load: pb::Load) -> Result<Arc<LoadReport>, BadMessage> {
+    let row = |group: pb::LedGroup| Ok((key_of(&group.topic_id, group.partition)?, group.rate));
+    let most = load.most.into_iter().take(MOST_TOLD).map(row).collect::<Result<_, BadMessage>>()?;
+    Ok(Arc::new(LoadReport { led: load.led, followed: load.followed, stored: load.stored, most }))
 }
 
 fn heard(beat: pb::Heartbeat) -> Result<Heartbeat, BadMessage> {
     let sleeping = beat.sleeping.into_iter().map(|group| {
         let key = key_of(&group.topic_id, group.partition)?;
         let epoch = LeaderEpoch::try_from(group.term).map_err(|_| BadMessage::Field("a term fits an i32"))?;
-        Ok::<_, BadMessage>(Sleeping { key, epoch, last_index: group.last_index })
+        let pb::SleepingGroup { last_index, last_term, .. } = group;
+        Ok::<_, BadMessage>(Sleeping { key, epoch, last_index, last_term })
     });
     Ok(Heartbeat {
         from_start: beat.process_start,
@@ -182,6 +229,7 @@ fn heard(beat: pb::Heartbeat) -> Result<Heartbeat, BadMessage> {
         echo: beat.echo,
         oldest_io_ms: beat.oldest_io_ms,
         sleeping: sleeping.collect::<Result<_, _>>()?,
+        load: beat.load.map(load_of).transpose()?,
     })
 }
 
@@ -214,9 +262,14 @@ mod tests {
     #[test]
     fn what_is_said_is_what_is_heard() {
         let key = GroupKey { topic: TopicId([5; 16]), partition: 7 };
-        let sleeping = vec![Sleeping { key, epoch: 9, last_index: 12 }];
-        let beat = Heartbeat { from_start: 1, to_start: 2, number: 3, echo: 4, oldest_io_ms: 5, sleeping };
-        there_and_back(PeerOut::Heartbeat(beat));
+        let sleeping = vec![Sleeping { key, epoch: 9, last_index: 12, last_term: 8 }];
+        let load = LoadReport { led: 9, followed: 8, stored: 7, most: vec![(key, 6)] };
+        for load in [None, Some(Arc::new(load))] {
+            let sleeping = sleeping.clone();
+            let (from_start, to_start, number, echo, oldest_io_ms) = (1, 2, 3, 4, 5);
+            let beat = Heartbeat { from_start, to_start, number, echo, oldest_io_ms, sleeping, load };
+            there_and_back(PeerOut::Heartbeat(beat));
+        }
         for leader in [None, Some(0), Some(3)] {
             let row = LeaderRow { key, epoch: 4, leader, number: 8, in_sync: [1, 2].into() };
             there_and_back(PeerOut::Leaders(LeaderBatch { whole: leader.is_none(), rows: [row].into() }));
@@ -233,6 +286,7 @@ mod tests {
             there_and_back(PeerOut::Install { key, said });
         }
         there_and_back(PeerOut::HandOver { key, to: 3 });
+        there_and_back(PeerOut::Chain { key, index: 9, value: u32::MAX, asks: true });
         there_and_back(PeerOut::Proposed { token: 6, code: ErrorCode::NotController });
     }
 

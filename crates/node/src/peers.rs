@@ -8,9 +8,11 @@ use crate::install::Offer;
 use crate::install_send::Wanted;
 use crate::leaders::{LeaderBatch, Leaders};
 use crate::liveness::{Heartbeat, Liveness};
+use crate::load::Load;
 use crate::members::Move;
 use crate::node::Node;
 use crate::registration::AskedIds;
+use crate::sleep::Turns;
 use crate::throttle::Throttle;
 use consensus::{PeerMessage, TICK_MS};
 use model::{GroupKey, Mono, NodeId, Now};
@@ -28,8 +30,11 @@ pub(crate) struct Peers {
     /// Groups that get ticks, and when something last happened to each.
     pub(crate) awake: BTreeMap<GroupKey, Mono>,
     next_tick: Mono,
+    turns: Turns,
     /// Replicas that lost their leader: when they campaign, for the how manieth time.
     pub(crate) campaigns: BTreeMap<GroupKey, (Mono, u8)>,
+    /// None of them is due before this.
+    pub(crate) next_campaign: Mono,
     /// Groups whose replicas here are to be opened, a few at a time.
     pub(crate) to_open: Vec<GroupKey>,
     /// When this node asks for its registration again.
@@ -50,6 +55,7 @@ pub(crate) struct Peers {
     /// When the leader of the metadata looks whether internal topics can have more replicas.
     pub(crate) next_raise: Option<Mono>,
     pub(crate) throttle: Throttle,
+    pub(crate) load: Load,
 }
 
 impl Peers {
@@ -61,7 +67,9 @@ impl Peers {
             leaders: Leaders::new(node),
             awake: BTreeMap::new(),
             next_tick: now,
+            turns: Turns::new(now),
             campaigns: BTreeMap::new(),
+            next_campaign: now,
             to_open: Vec::new(),
             registering: None,
             registering_with: None,
@@ -73,6 +81,7 @@ impl Peers {
             next_confirm: None,
             next_raise: None,
             throttle: Throttle::default(),
+            load: Load::new(now),
         }
     }
 }
@@ -86,6 +95,7 @@ impl Node {
         let mut leases = Vec::new();
         self.peers.liveness.on_connected(now.mono, node, start, &mut leases);
         self.peers.leaders.on_connected(now.mono, node);
+        self.peers.load.on_connected(node);
         self.on_leases(now, leases);
     }
 
@@ -116,8 +126,15 @@ impl Node {
             PeerOut::Leaders(batch) => self.on_leaders(now, node, &batch),
             PeerOut::Propose { token, command } => self.on_propose(now, node, token, command),
             PeerOut::Proposed { code, .. } => self.on_proposed(now, code),
+            PeerOut::AskReplica { key, inquiry } => self.on_ask_replica(now, node, key, inquiry),
+            PeerOut::ReplicaState { inquiry, state, .. } => {
+                self.on_replica_state(now, node, inquiry, *state);
+            }
             PeerOut::Install { key, said } => self.on_install(now, node, key, said),
             PeerOut::HandOver { key, to } => self.hand_over_one(now, key, to),
+            PeerOut::Chain { key, index, value, asks } => {
+                self.on_chain(now, node, key, (index, value), asks);
+            }
         }
         self.settle(now);
     }
@@ -132,7 +149,7 @@ impl Node {
         let to = message.to();
         let theirs = |open: &Open| open.partition.knows(from, node) && open.partition.replica_id() == to;
         if !self.open_group(key).is_some_and(theirs) {
-            return;
+            return self.make_room(now, key, (from, node), to);
         }
         // Heartbeats of a leader that is known are no activity: a group at rest would never sleep, and the last
         // one, which travels on another connection than the word that the group sleeps, would wake it.
@@ -165,7 +182,8 @@ impl Node {
         let heard = self.peers.liveness.on_heartbeat(now.mono, node, beat, &mut leases);
         self.on_leases(now, leases);
         if heard {
-            beat.sleeping.iter().for_each(|said| self.follower_sleeps(node, said));
+            beat.sleeping.iter().for_each(|said| self.follower_sleeps(now, node, said));
+            beat.load.iter().for_each(|load| self.peers.load.heard(now.mono, node, load.clone()));
         }
     }
 
@@ -173,6 +191,13 @@ impl Node {
         let image = self.metadata.image();
         let deleted = |topic| image.tombstones.contains_key(&topic);
         let rose = self.peers.leaders.on_rows(node, batch.whole, &batch.rows, &deleted);
+        // Whoever sleeps behind a leader that leads no more would miss nothing.
+        let resigned = batch.rows.iter().filter(|row| row.leader.is_none()).map(|row| row.key);
+        for key in resigned {
+            if self.open_group(key).is_some_and(|o| o.partition.leader_node() == Some(node)) {
+                self.stir(now, key);
+            }
+        }
         for key in rose {
             let epoch = self.peers.leaders.leader(key).epoch;
             let behind = self.open_group(key).is_some_and(|o| o.partition.term() < epoch as u64);
@@ -200,13 +225,17 @@ impl Node {
         if self.stopping() {
             return None;
         }
-        let ticks = (!self.peers.awake.is_empty()).then_some(self.peers.next_tick);
-        let campaigns = self.peers.campaigns.values().map(|(at, _)| *at).min();
+        let next_tick = self.peers.next_tick.min(self.peers.turns.due());
+        let ticks = (!self.peers.awake.is_empty()).then_some(next_tick);
+        let campaigns = (!self.peers.campaigns.is_empty()).then_some(self.peers.next_campaign);
         let told = [self.peers.liveness.next_deadline(), self.peers.leaders.next_deadline()];
         let opening = (!self.peers.to_open.is_empty()).then_some(self.peers.next_tick);
         let moves = (!self.peers.moves.is_empty()).then_some(self.peers.next_moves);
-        let others = [self.peers.next_confirm, self.peers.next_raise, self.peers.throttle.next_deadline()];
-        [ticks, campaigns, opening, moves, self.peers.registering]
+        let inquiries = self.inquiries.next_deadline();
+        let others =
+            [inquiries, self.peers.next_confirm, self.peers.next_raise, self.peers.throttle.next_deadline()];
+        let load = Some(self.peers.load.next_deadline());
+        [ticks, campaigns, opening, moves, load, self.peers.registering]
             .into_iter()
             .chain(others)
             .chain(told)
@@ -230,19 +259,26 @@ impl Node {
         self.read_throttled(now);
         self.confirm_deletions(now);
         self.raise_topics(now);
+        self.look_at_load(now);
         if self.peers.next_tick <= now.mono {
             // Time that was lost is not made up for: ticks in a heap would end leases of leaders that live.
             self.peers.next_tick = now.mono.after_ms(TICK_MS as i64);
-            let keys: Vec<GroupKey> = self.peers.awake.keys().copied().collect();
-            for key in keys {
-                self.with(key, |p, dir, fx| p.tick_group(now, dir, fx));
-                self.look_at(now, key);
+            if self.peers.awake.contains_key(&GroupKey::METADATA) {
+                self.tick_group(now, GroupKey::METADATA);
             }
             self.hand_over_more(now);
             self.tend_quorum(now);
         }
+        for key in self.peers.turns.take(now.mono, &self.peers.awake) {
+            self.tick_group(now, key);
+        }
         self.settle(now);
         self.tell_peers(now);
+    }
+
+    fn tick_group(&mut self, now: Now, key: GroupKey) {
+        self.with(key, |p, dir, fx| p.tick_group(now, dir, fx));
+        self.look_at(now, key);
     }
 
     /// Heartbeats and rows that are due.
@@ -250,6 +286,7 @@ impl Node {
         let busy = self.dir.syncing_since().map_or(0, |since| now.mono.since(since).as_millis() as u64);
         let mut beats = Vec::new();
         self.peers.liveness.heartbeats(now.mono, busy, &mut beats);
+        beats.iter_mut().for_each(|(node, beat)| beat.load = self.peers.load.due_to(*node));
         let beats = beats.into_iter().map(|(node, beat)| Effect::Peer(node, PeerOut::Heartbeat(beat)));
         self.fx.extend(beats);
         let mut batches = Vec::new();

@@ -94,7 +94,11 @@ impl Node {
             image.nodes.contains_key(&r.node) || image.founders.iter().any(|founder| founder.id == r.id)
         };
         if let Some(new) = image.quorum.values().filter(comes).find(|r| is(r.id).is_none()) {
-            return Some(Step::Change(MemberChange::AddLearner { replica_id: new.id, node_id: new.node }));
+            return Some(Step::Change(MemberChange::AddLearner {
+                replica_id: new.id,
+                node_id: new.node,
+                witness: false,
+            }));
         }
         let last = open.partition.last_index();
         let caught_up = |id: u64| {

@@ -2,7 +2,8 @@
 use crate::groups::Slot;
 use crate::node::Node;
 use bytes::Bytes;
-use model::{GroupKey, LeaderEpoch, NodeId, Offset};
+use model::{GroupKey, LeaderEpoch, NodeId, Now, Offset};
+use storage::ReplicaKind;
 
 /// What a replica holds and believes at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +38,37 @@ pub struct ReplicaView {
     pub restrained: bool,
     /// Members of its group as it knows them, and how many of them vote.
     pub members: (usize, usize),
+    /// Its id.
+    pub replica: u64,
+    /// Whether it is a witness, which has no chain to compare.
+    pub witness: bool,
+}
+
+/// Why a replica on this node is not what it is to be, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaTrouble {
+    /// It is being brought up from a checkpoint: bytes that it has still to pull, as far as that is known.
+    pub bytes_left: Option<u64>,
+    /// It is suspect, failed or restrained, and for what reason.
+    pub why: Option<String>,
 }
 
 impl Node {
+    /// What is wrong with the replica of a group here; nothing for one that is well or rests unopened. Touches
+    /// nothing.
+    pub fn replica_trouble(&self, key: GroupKey) -> ReplicaTrouble {
+        let suspect = self.suspicion(key).map(|why| format!("suspect: {why}"));
+        let why = suspect.or_else(|| match self.groups.get(&key)? {
+            Slot::Failed(why) => Some(format!("failed: {why}")),
+            Slot::Open(open) if open.partition.is_restrained() => Some(
+                "restrained: it may have lost what it acknowledged, and votes when it has caught up"
+                    .to_owned(),
+            ),
+            Slot::Open(_) | Slot::Opening(_) => None,
+        });
+        ReplicaTrouble { bytes_left: self.installing(key), why }
+    }
+
     /// A look at this node's replica of a group; `None` where it is not open. Touches nothing.
     pub fn replica_view(&self, key: GroupKey) -> Option<ReplicaView> {
         let partition = &self.open_group(key)?.partition;
@@ -53,14 +82,38 @@ impl Node {
             applied,
             first_index: partition.log().first_index(),
             last_index: partition.last_index(),
-            chain: partition.log().chain_at(applied),
+            chain: partition.log().chain_at(applied).filter(|_| !partition.is_witness()),
             high_watermark: partition.high_watermark(),
             log_start: partition.log_start(),
             log_end: partition.log_end(),
             awake: self.peers.awake.contains_key(&key),
             restrained: partition.is_restrained(),
             members: partition.member_counts(),
+            replica: partition.replica_id(),
+            witness: partition.is_witness(),
         })
+    }
+
+    /// Replica ids and nodes of the copies that are in sync, of a group with a witness that leads here; else `None`.
+    pub fn copies_in_sync(&self, now: Now, key: GroupKey) -> Option<Vec<(u64, NodeId)>> {
+        let partition = &self.open_group(key)?.partition;
+        let members = partition.members();
+        partition.leader_epoch().filter(|_| members.iter().any(|m| m.witness))?;
+        let in_sync = partition.in_sync_replicas(now);
+        let copies = members.iter().filter(|m| !m.witness && m.kind() == ReplicaKind::Voter);
+        Some(copies.filter(|m| in_sync.contains(&m.node_id)).map(|m| (m.id, m.node_id)).collect())
+    }
+
+    /// Replicas open here that are witnesses, and messages to witnesses that leaders here hold back.
+    pub fn witness_counts(&self) -> (usize, usize) {
+        let mut counts = (0, 0);
+        for slot in self.groups.values() {
+            if let Slot::Open(open) = slot {
+                counts.0 += usize::from(open.partition.is_witness());
+                counts.1 += open.partition.held_back();
+            }
+        }
+        counts
     }
 
     /// The metadata as of its last applied entry: the index, and bytes that are equal on all nodes.

@@ -21,10 +21,20 @@ const MOST_GROUPS: usize = 1_000;
 pub(crate) struct Scrub {
     /// The last file: its group, and its first index or 0. `None` between two rounds.
     at: Option<(GroupKey, u64)>,
-    reading: Option<(OpToken, GroupKey, String)>,
+    reading: Option<Reading>,
     next: Option<Mono>,
     round_begun: Mono,
     counts: ScrubCounts,
+}
+
+/// A file that is being read.
+#[derive(Debug)]
+struct Reading {
+    token: OpToken,
+    key: GroupKey,
+    path: String,
+    /// Its last entry, and the chain value after it.
+    end: (u64, u32),
 }
 
 /// Numbers since the node was opened.
@@ -68,17 +78,30 @@ impl Node {
         match self.next_file() {
             Next::File(key, row, link) => {
                 let dir = generation_dir(key, self.dir.life(key).0);
-                let (size, first) = (row.size, row.first_index);
+                let (size, first, end) = (row.size, row.first_index, (row.end_index, row.end_chain));
                 let path = storage::aside_path(&dir, 0, first);
                 let only = Some((row, link));
-                let job = AsideJob { key, dir, index: 0, birth: birth(key, Vec::new()), check: true, only };
+                let job = AsideJob {
+                    key,
+                    dir,
+                    index: 0,
+                    birth: birth(key, Vec::new()),
+                    check: true,
+                    bare: false,
+                    only,
+                };
                 let token = self.dir.look_aside(job);
-                self.scrub.reading = Some((token, key, path));
+                self.scrub.reading = Some(Reading { token, key, path, end });
                 self.scrub.at = Some((key, first));
                 self.scrub.counts.bytes += size;
                 let wait = size.saturating_mul(1_000) / rate.unsigned_abs();
                 let wait = i64::try_from(wait).unwrap_or(i64::MAX).max(LEAST_MS);
                 self.scrub.next = Some(now.mono.after_ms(wait));
+            }
+            Next::Rest(key) => {
+                self.compare_end(now, key);
+                self.scrub.at = Some((key, u64::MAX));
+                self.scrub.next = Some(now.mono.after_ms(LEAST_MS));
             }
             Next::Later(key) => {
                 self.scrub.at = Some((key, u64::MAX));
@@ -99,8 +122,11 @@ impl Node {
         for (key, _) in groups.clone().take(MOST_GROUPS) {
             let after = if *key == from { std::mem::take(&mut after) } else { 0 };
             let file = self.open_group(*key).and_then(|open| open.partition.log().next_sealed(after));
-            if let Some((row, link)) = file.filter(|_| *key != GroupKey::METADATA) {
+            if let Some((row, link)) = file {
                 return Next::File(*key, row, link);
+            }
+            if after < u64::MAX && self.open_group(*key).is_some() {
+                return Next::Rest(*key);
             }
         }
         groups.take(MOST_GROUPS + 1).nth(MOST_GROUPS).map_or(Next::End, |(key, _)| Next::Later(*key))
@@ -108,7 +134,8 @@ impl Node {
 
     /// A file was read; whether it was one of these.
     pub(crate) fn scrubbed(&mut self, now: Now, token: OpToken, done: &AsideDone) -> bool {
-        let Some((_, key, path)) = self.scrub.reading.take_if(|(of, ..)| *of == token) else { return false };
+        let reading = self.scrub.reading.take_if(|reading| reading.token == token);
+        let Some(Reading { key, path, end, .. }) = reading else { return false };
         let AsideDone::Looked(result) = done else { return true };
         let why = match &**result {
             Ok(Aside::Missing(parts)) => {
@@ -116,12 +143,18 @@ impl Node {
                 format!("{path} at byte {at}: not what was written")
             }
             Err(RecoverError::Disk(error)) if error.kind == DiskErrorKind::Io => error.to_string(),
+            Ok(Aside::Good) => String::new(),
             _ => return true,
         };
         // A file that was let go while it was read is no damage, nor one of an earlier life.
         let present =
             |open: &crate::groups::Open| open.partition.log().files().iter().any(|f| f.path == path);
         if !self.open_group(key).is_some_and(present) {
+            return true;
+        }
+        if why.is_empty() {
+            // Good in itself: is it what the others hold?
+            self.compare(now, key, end.0, end.1);
             return true;
         }
         self.scrub.counts.damaged += 1;
@@ -142,6 +175,8 @@ impl Node {
 
 enum Next {
     File(GroupKey, storage::BaseFile, Option<u32>),
+    /// All sealed files of this group were read.
+    Rest(GroupKey),
     /// From this group on, at another time.
     Later(GroupKey),
     End,

@@ -8,7 +8,7 @@ use crate::api::{Effect, Event, InstallSaid};
 use crate::groups::Slot;
 use crate::node::Node;
 use model::{GroupKey, Mono, NodeId, Now};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use storage::{AsideJob, OpToken, birth, generation_dir};
 
 /// A leader that found nobody to hand over to in so long leads no more, ms.
@@ -33,6 +33,12 @@ pub(crate) struct Suspects {
 }
 
 impl Suspects {
+    /// What is damaged stays so: nobody is asked to bring the replica up.
+    pub(crate) fn forget(&mut self, key: GroupKey) {
+        self.rows.remove(&key);
+        self.leading.remove(&key);
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
         if self.rows.is_empty() { None } else { self.next_tick.or(Some(Mono(0))) }
     }
@@ -41,9 +47,27 @@ impl Suspects {
 impl Node {
     /// Whether a replica has peers that can bring it up.
     pub(crate) fn has_peers(&self, key: GroupKey) -> bool {
+        self.peers_of(key).is_some_and(|nodes| !nodes.is_empty())
+    }
+
+    /// The other nodes with a replica of a group; `None` where none is wanted here.
+    fn peers_of(&self, key: GroupKey) -> Option<Vec<NodeId>> {
         let image = self.metadata.image();
-        let partition = image.topic_by_id(key.topic).and_then(|topic| topic.partition(key.partition));
-        self.holds(key) && partition.is_some_and(|p| p.holders().count() > 1)
+        let others = |node: &NodeId| *node != self.cfg.node_id;
+        if key == GroupKey::METADATA {
+            // Its own log may be what is damaged: whoever may know it is asked.
+            let open = self.open_group(key).map(|open| open.partition.members()).unwrap_or_default();
+            let nodes = self.cfg.voters.iter().chain(&self.peers.contacts).map(|(_, node)| *node);
+            let nodes =
+                nodes.chain(image.quorum.values().map(|r| r.node)).chain(open.iter().map(|m| m.node_id));
+            let nodes: BTreeSet<NodeId> = nodes.filter(others).collect();
+            return Some(nodes.into_iter().collect());
+        }
+        let partition = image.topic_by_id(key.topic)?.partition(key.partition).filter(|_| self.holds(key))?;
+        if self.goes_on_alone(key) {
+            return None;
+        }
+        Some(partition.holders().map(|r| r.node).filter(others).collect())
     }
 
     /// Bytes of a replica here are not what was made durable. Without peers nothing follows from it: reads of them
@@ -77,16 +101,26 @@ impl Node {
         if !theirs || !leads || self.suspects.rows.contains_key(&key) {
             return;
         }
+        let newest = open.partition.newest_checkpoint().map_or(0, |(index, _)| index);
+        if key == GroupKey::METADATA && newest < open.partition.applied_index() {
+            // What it does not apply again one by one must not lie behind what it has applied.
+            self.take_checkpoint(key);
+        }
         self.offer(key, node, true);
     }
 
     /// Another replica pulled bytes here that are not what the checkpoint says: its own files are read.
     pub(crate) fn on_bad(&mut self, key: GroupKey) {
+        if self.goes_on_alone(key) {
+            // It is known, and an operator raises the log start past it: what is below that need not be sent.
+            return self.offer_less(key);
+        }
         let checking = self.suspects.checks.values().any(|of| *of == key);
         let newest = self.open_group(key).and_then(|open| open.partition.newest_checkpoint());
         let (Some((index, _)), false) = (newest, checking || !self.has_peers(key)) else { return };
         let dir = generation_dir(key, self.dir.life(key).0);
-        let job = AsideJob { key, dir, index, birth: birth(key, Vec::new()), check: true, only: None };
+        let job =
+            AsideJob { key, dir, index, birth: birth(key, Vec::new()), check: true, bare: false, only: None };
         let token = self.dir.look_aside(job);
         self.suspects.checks.insert(token, key);
     }
@@ -116,20 +150,16 @@ impl Node {
             return;
         }
         self.suspects.next_tick = Some(now.mono.after_ms(ASK_MS / 4));
-        let image = self.metadata.image();
         let rows: Vec<GroupKey> =
             self.suspects.rows.iter().filter(|(_, (_, at))| *at <= now.mono).map(|(key, _)| *key).collect();
         for key in rows {
-            let partition = image.topic_by_id(key.topic).and_then(|topic| topic.partition(key.partition));
-            let Some(partition) = partition.filter(|_| self.holds(key)) else {
+            let Some(others) = self.peers_of(key) else {
                 self.suspects.rows.remove(&key);
                 continue;
             };
             if let Some((_, at)) = self.suspects.rows.get_mut(&key) {
                 *at = now.mono.after_ms(ASK_MS);
             }
-            let others: Vec<NodeId> =
-                partition.holders().map(|r| r.node).filter(|node| *node != self.cfg.node_id).collect();
             if self.open_group(key).is_some_and(|open| open.partition.is_leader()) {
                 self.lead_no_more(now, key);
                 continue;
@@ -172,6 +202,7 @@ impl Node {
     /// A suspect replica was brought up.
     pub(crate) fn healed(&mut self, key: GroupKey) {
         self.suspects.leading.remove(&key);
+        self.compares.forget(key);
         if self.suspects.rows.remove(&key).is_some() {
             self.suspects.healed += 1;
         }

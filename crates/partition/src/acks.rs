@@ -76,6 +76,7 @@ impl PendingAcks {
             Level::None => return fx.push(waiter.done(log_start)),
             Level::Written if waiter.index <= self.written_index => return fx.push(waiter.done(log_start)),
             Level::Written => &mut self.written,
+            Level::Committed if waiter.index <= self.kept() => return fx.push(waiter.done(log_start)),
             Level::Committed => &mut self.committed,
         };
         let at = queue.partition_point(|w| w.index <= waiter.index);
@@ -92,13 +93,33 @@ impl PendingAcks {
     pub(crate) fn on_committed(&mut self, index: u64, log_start: Offset, fx: &mut Vec<PartitionFx>) {
         self.on_written(index, log_start, fx);
         self.committed_index = index;
-        release(&mut self.committed, index.min(self.enough.unwrap_or(u64::MAX)), log_start, fx);
+        let kept = self.kept();
+        release(&mut self.committed, kept, log_start, fx);
+    }
+
+    /// Entries up to this index are as safe as was asked for.
+    fn kept(&self) -> u64 {
+        self.committed_index.min(self.enough.unwrap_or(u64::MAX))
+    }
+
+    /// Whether somebody waits for more replicas though the entry is committed.
+    pub(crate) fn wait_for_more(&self) -> bool {
+        self.committed.front().is_some_and(|w| w.index <= self.committed_index)
+    }
+
+    /// Whoever waits for more replicas though the entry is committed is told this.
+    pub(crate) fn fail_committed(&mut self, error: &AppendError, fx: &mut Vec<PartitionFx>) {
+        while self.wait_for_more() {
+            let Some(waiter) = self.committed.pop_front() else { return };
+            fx.push(PartitionFx::AppendDone { token: waiter.token, result: Err(error.clone()) });
+        }
     }
 
     /// `enough` replicas have persisted entries up to this index; `None` where a commit says it all.
     pub(crate) fn on_enough(&mut self, enough: Option<u64>, log_start: Offset, fx: &mut Vec<PartitionFx>) {
         self.enough = enough;
-        release(&mut self.committed, self.committed_index.min(enough.unwrap_or(u64::MAX)), log_start, fx);
+        let kept = self.kept();
+        release(&mut self.committed, kept, log_start, fx);
     }
 
     pub(crate) fn shrink(&mut self) {
@@ -154,6 +175,26 @@ mod tests {
         assert_eq!(tokens(&mut fx), [(6, true)]);
         acks.on_committed(3, 0, &mut fx);
         assert_eq!(tokens(&mut fx), [(5, true), (4, true), (3, true)]);
+    }
+
+    #[test]
+    fn what_is_committed_waits_for_as_many_replicas_as_were_asked_for() {
+        let (mut acks, mut fx) = (PendingAcks::default(), Vec::new());
+        acks.wait(Level::Committed, waiter(1, 3), 0, &mut fx);
+        acks.on_enough(Some(2), 0, &mut fx);
+        acks.on_committed(3, 0, &mut fx);
+        assert!(fx.is_empty() && acks.wait_for_more());
+        // A duplicate of it, or of one before.
+        acks.wait(Level::Committed, waiter(2, 3), 0, &mut fx);
+        acks.wait(Level::Committed, waiter(3, 2), 0, &mut fx);
+        assert_eq!(tokens(&mut fx), [(3, true)]);
+        acks.wait(Level::Committed, waiter(4, 4), 0, &mut fx);
+        acks.fail_committed(&AppendError::bare(ErrorCode::NotEnoughReplicasAfterAppend), &mut fx);
+        assert_eq!(tokens(&mut fx), [(1, false), (2, false)]);
+        assert!(!acks.wait_for_more());
+        acks.on_enough(None, 0, &mut fx);
+        acks.on_committed(4, 0, &mut fx);
+        assert_eq!(tokens(&mut fx), [(4, true)]);
     }
 
     #[test]

@@ -80,6 +80,16 @@ pub enum Start {
     Born(Checkpoint),
     /// Read back from it.
     Recovered(Box<Recovered>),
+    /// The same; and this replica was made all of its group: what others it had is given up with all changes of the
+    /// membership in entries below `from_term`. It leads in that term or a later one.
+    Reset {
+        /// What was read back.
+        recovered: Box<Recovered>,
+        /// The term.
+        from_term: u64,
+        /// The node that it is on.
+        node: NodeId,
+    },
 }
 
 /// What a machine needs to rebuild itself: its checkpoint, then the commands after it up to the commit
@@ -395,4 +405,6 @@ pub struct Counters {
     pub bytes_out: u64,
     /// Records handed to readers.
     pub records_out: u64,
+    /// Bytes of entries that this replica appended to its log, as a leader or a follower.
+    pub bytes_appended: u64,
 }

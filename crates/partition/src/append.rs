@@ -102,7 +102,7 @@ impl Partition {
         }
         let replicas = self.replicas(now).iter().filter(|r| r.in_sync && r.votes).count() as i64;
         // A new leader has not heard of anybody yet: the answer waits for the replicas all the same.
-        if wanted > replicas && (self.leader_epoch().is_some() || wanted > self.group.voters().len() as i64) {
+        if wanted > replicas && (self.leader_epoch().is_some() || wanted > self.data_voters() as i64) {
             let message = format!("min.insync.replicas is {wanted}, in sync are {replicas}");
             return Err(AppendError::new(ErrorCode::NotEnoughReplicas, message));
         }
@@ -181,16 +181,14 @@ impl Partition {
         let append_time = self.cfg.timestamp_type == TimestampType::LogAppendTime;
         let waiter = Waiter {
             token,
-            index: pending.unwrap_or(0),
+            // Of one that is committed the index is not kept: it is at most this.
+            index: pending.unwrap_or(self.applied.index),
             base_offset: first.base_offset,
             last_offset: first.base_offset + i64::from(batch.last_delta),
             log_append_time: if append_time { first.timestamp } else { -1 },
             duplicate: true,
         };
-        match pending {
-            Some(_) => self.acks.wait(level, waiter, self.marks.log_start(), fx),
-            None => fx.push(waiter.done(self.marks.log_start())),
-        }
+        self.acks.wait(level, waiter, self.marks.log_start(), fx);
         Ok(())
     }
 

@@ -78,6 +78,7 @@ impl Partition {
             self.read_for_follower(ask, dir, fx);
         }
         for replica in group_fx.lagging.drain(..) {
+            self.in_sync.is_behind(replica);
             fx.extend(self.node_of(replica).map(|node| PartitionFx::Lags { node }));
         }
         if planted(Bug::ApplyBeforeCommit) {
@@ -113,6 +114,7 @@ impl Partition {
             None => {}
         }
         self.look_at_followers(now, fx);
+        self.stirred |= self.look_at_witnesses(now);
         if let Some(epoch) = self.group.leader_epoch()
             && self.announced != Some(epoch)
         {
@@ -122,13 +124,15 @@ impl Partition {
     }
 
     fn take_entries(&mut self, now: Now, group_fx: &mut GroupFx, dir: &mut Directory) {
-        let relaxed = self.relaxes();
+        // Who the members are must not be forgotten with the page cache: such a replica might take itself for all of them.
+        let changes = |entry: &NewEntry| entry.head.kind == EntryKind::ConfChange;
+        let relaxed = self.relaxes() && !group_fx.appends.iter().any(changes);
         let data = |entry: &NewEntry| entry.head.kind == EntryKind::Data;
         let data = !self.cfg.machine && group_fx.appends.iter().any(data);
         for entry in group_fx.appends.drain(..) {
             self.append_entry(now, entry, dir);
         }
-        if self.cfg.write_caching {
+        if self.may_relax() {
             // Said with the first write of a term, which is synced, no later one waits for it.
             dir.relax(self.key);
         }
@@ -150,6 +154,7 @@ impl Partition {
         summary.term = head.term;
         assert_eq!(summary.next_offset, head.next_offset(), "a summary stands for its entry");
         let max_timestamp = summary.max_timestamp;
+        self.counters.bytes_appended += entry.payload.len() as u64;
         self.producers.push_pending(head.index, summary.batches.iter());
         self.unapplied.push_back(summary);
         if self.gives_way {
@@ -183,7 +188,7 @@ impl Partition {
                     fx.push(PartitionFx::Failed(format!("entry {} of {}: {why}", summary.index, self.key)));
                 }
             },
-            EntryKind::NoOp | EntryKind::ConfChange => {}
+            EntryKind::NoOp | EntryKind::ConfChange | EntryKind::Bare => {}
         }
         self.acks.on_committed(summary.index, self.marks.log_start(), fx);
     }

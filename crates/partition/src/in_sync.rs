@@ -1,7 +1,7 @@
 //! Which replicas are in sync: live, and caught up within `replica.lag.time.max.ms`, as in Apache Kafka.
-use crate::api::PartitionFx;
+use crate::api::{AppendError, PartitionFx};
 use crate::partition::Partition;
-use model::{Mono, NodeId, Now};
+use model::{ErrorCode, Mono, NodeId, Now};
 use storage::ReplicaKind;
 
 /// A replica that reached what the leader had no longer ago than this keeps up.
@@ -16,6 +16,11 @@ struct Row {
     caught_up: Option<Mono>,
     /// What it has to reach for that to be later, and since when the leader has it.
     goal: (u64, Mono),
+    /// Whether a witness is told nothing that this replica lacks, and since when its leader leads.
+    awaited: bool,
+    since: Mono,
+    /// Whether it had all that witnesses were told at some time since it is awaited: from then on it always has.
+    whole: bool,
 }
 
 /// The followers of a leader.
@@ -33,6 +38,8 @@ pub struct InSyncReplica {
     pub matched: u64,
     /// Whether it votes; a learner counts for nothing that is promised.
     pub votes: bool,
+    /// Whether it holds no data; it is never in sync.
+    pub witness: bool,
     /// Whether it had all that the leader had, no longer ago than `replica.lag.time.max.ms`.
     pub in_sync: bool,
 }
@@ -43,11 +50,23 @@ impl InSync {
         let at = match self.rows.iter().position(|r| r.replica == replica) {
             Some(at) => at,
             None => {
-                self.rows.push(Row { replica, matched: 0, caught_up: None, goal: (last, now) });
+                let goal = (last, now);
+                let row = Row {
+                    replica,
+                    matched: 0,
+                    caught_up: None,
+                    goal,
+                    awaited: true,
+                    since: now,
+                    whole: false,
+                };
+                self.rows.push(row);
                 self.rows.len() - 1
             }
         };
         let row = &mut self.rows[at];
+        // A replica that was brought up anew, or lost what it had, begins again.
+        row.whole &= matched >= row.matched;
         row.matched = matched;
         if matched >= last {
             row.caught_up = Some(now);
@@ -61,6 +80,33 @@ impl InSync {
 
     pub(crate) fn caught_up_at(&self, replica: u64) -> Option<Mono> {
         self.rows.iter().find(|r| r.replica == replica).and_then(|r| r.caught_up)
+    }
+
+    /// Whether a data replica is waited for before a witness is told what it lacks. At first each one on a live node
+    /// is: the leader before may have counted on it. That ends when its node dies, when it needs a checkpoint, or when
+    /// it is not in sync; and begins again when it keeps up.
+    pub(crate) fn waits_for(&mut self, now: Mono, replica: u64, live: bool, last: u64, lag_ms: i64) -> bool {
+        let lag = |awaited| if awaited { lag_ms } else { KEEPS_UP_MS.min(lag_ms) };
+        let Some(at) = self.rows.iter().position(|r| r.replica == replica) else { return live };
+        let row = self.rows[at];
+        let new = row.awaited && row.caught_up.is_none() && row.since.after_ms(lag_ms) >= now;
+        let awaited = live && (new || self.is_in_sync(now, replica, last, lag(row.awaited)));
+        self.rows[at].awaited = awaited;
+        awaited
+    }
+
+    /// Witnesses were told everything up to `released`.
+    pub(crate) fn note_released(&mut self, released: u64) {
+        for row in &mut self.rows {
+            row.whole = row.awaited && (row.whole || row.matched >= released);
+        }
+    }
+
+    /// A replica needs what its leader can send it by a checkpoint alone.
+    pub(crate) fn is_behind(&mut self, replica: u64) {
+        for row in self.rows.iter_mut().filter(|r| r.replica == replica && r.caught_up.is_none()) {
+            row.awaited = false;
+        }
     }
 
     fn is_in_sync(&self, now: Mono, replica: u64, last: u64, lag_ms: i64) -> bool {
@@ -81,15 +127,32 @@ impl Partition {
             self.in_sync.note(now.mono, follower.replica_id, follower.matched, last);
         }
         let wanted = usize::try_from(self.cfg.min_insync_replicas).unwrap_or(0);
-        if wanted > self.group.voters().len() / 2 + 1 {
-            let voters = self.group.voters();
-            let voting = self.group.followers().filter(|f| voters.contains(&f.replica_id));
+        // A commit may rest on witnesses, which are no copies.
+        if wanted + self.voting_witnesses() > self.group.voters().len() / 2 + 1 {
+            let (voters, members) = (self.group.voters(), self.group.membership());
+            let copies = |id: &u64| voters.contains(id) && !members.is_witness(*id);
+            let voting = self.group.followers().filter(|f| copies(&f.replica_id));
             let mut matched: Vec<u64> = voting.map(|f| f.matched).collect();
             matched.sort_unstable_by(|a, b| b.cmp(a));
             let enough = matched.get(wanted - 1).copied().unwrap_or(0);
             self.acks.on_enough(Some(enough), self.marks.log_start(), fx);
+            if self.acks.wait_for_more() {
+                self.give_up_waiting(now, wanted, fx);
+            }
         } else {
             self.acks.on_enough(None, self.marks.log_start(), fx);
+        }
+    }
+
+    /// Appends that are committed and wait for more replicas than are in sync any more are answered so: the records
+    /// are there and visible.
+    fn give_up_waiting(&mut self, now: Now, wanted: usize, fx: &mut Vec<PartitionFx>) {
+        let replicas = self.replicas(now);
+        let in_sync = replicas.iter().filter(|r| r.in_sync && r.votes).count();
+        if in_sync < wanted {
+            let why = format!("{in_sync} replicas are in sync, min.insync.replicas is {wanted}");
+            let error = AppendError::new(ErrorCode::NotEnoughReplicasAfterAppend, why);
+            self.acks.fail_committed(&error, fx);
         }
     }
 
@@ -101,16 +164,27 @@ impl Partition {
         }
         let (last, lag) = (self.group.last_index(), self.cfg.replica_lag_ms);
         let alone = self.group.is_alone();
+        let with_witness = self.group.membership().has_witness();
         let row = |m: &storage::Replica| {
             let ours = m.id == self.replica_id;
             let row = self.in_sync.rows.iter().find(|r| r.replica == m.id);
-            let live = !self.down.contains(&m.node_id);
-            let in_sync = ours || alone || live && self.in_sync.is_in_sync(now.mono, m.id, last, lag);
+            let lost = self.member_on(m.node_id).is_some_and(|newest| newest.id != m.id);
+            let live = !self.down.contains(&m.node_id) && !lost;
             let matched = row.map_or(0, |r| r.matched);
             let votes = m.kind() != ReplicaKind::Learner;
-            InSyncReplica { node: m.node_id, matched, votes, in_sync }
+            // Beside a witness only one counts that votes, that the witness waits for, and that lacks nothing it was
+            // told: on these two disks are all that is committed.
+            let counts = !with_witness || votes && row.is_some_and(|r| r.whole);
+            let keeps_up = live && counts && self.in_sync.is_in_sync(now.mono, m.id, last, lag);
+            let in_sync = !m.witness && (ours || alone || keeps_up);
+            InSyncReplica { node: m.node_id, matched, votes, witness: m.witness, in_sync }
         };
         self.members().iter().map(row).collect()
+    }
+
+    /// Replicas that vote and hold data.
+    pub(crate) fn data_voters(&self) -> usize {
+        self.group.voters().len() - self.voting_witnesses()
     }
 
     /// Whether a replica has what this leader has, or had it a moment ago: it may vote from now on without making

@@ -40,7 +40,7 @@ impl Partition {
         dir: &mut Directory,
         fx: &mut Vec<PartitionFx>,
     ) {
-        let replica = self.members().iter().find(|m| m.node_id == node).map(|m| m.id);
+        let replica = self.member_on(node).map(|m| m.id);
         if let Some(replica) = replica.filter(|_| self.phase == Phase::Running) {
             self.group.on_installed(replica, last_index);
         }

@@ -22,6 +22,7 @@ mod restraint;
 mod strong;
 mod summary;
 mod watermark;
+mod witness;
 
 pub use api::{
     AppendError, Appended, CommittedBody, CommittedEntry, Counters, FetchError, FetchInput, FetchOk,
@@ -47,3 +48,5 @@ mod replicas_tests;
 mod strong_tests;
 #[cfg(test)]
 mod test_rig;
+#[cfg(test)]
+mod witness_tests;

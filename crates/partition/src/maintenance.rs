@@ -159,9 +159,12 @@ impl Partition {
     /// told as `PartitionFx::Committed`. With `stop` (a clean stop) only where anything was appended since
     /// the last. `false`: ask again later. It is written when all that it stands for is durable.
     pub fn checkpoint(&mut self, machine: Bytes, stop: bool, dir: &mut Directory) -> bool {
-        if self.phase != Phase::Running || (stop && !self.log.checkpoint_is_stale()) {
+        // A replica that was just made all of its group knows more of the members than its log says.
+        let resets = self.applied.term < self.group.changes_from();
+        if self.phase != Phase::Running || resets || (stop && !self.log.checkpoint_is_stale()) {
             return false;
         }
+        self.forget_records(dir);
         let at = AppliedPoint {
             index: self.applied.index,
             term: self.applied.term,

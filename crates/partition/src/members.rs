@@ -11,6 +11,12 @@ impl Partition {
         self.group.members()
     }
 
+    /// The member on a node. Where a lost replica is a member still, that is the one that took its place, with the
+    /// higher id.
+    pub(crate) fn member_on(&self, node: NodeId) -> Option<&Replica> {
+        self.members().iter().filter(|m| m.node_id == node).max_by_key(|m| m.id)
+    }
+
     /// This replica's id.
     pub fn replica_id(&self) -> u64 {
         self.replica_id
@@ -51,6 +57,11 @@ impl Partition {
         let result = self.group.propose_change(change);
         self.pump(now, dir, fx);
         result
+    }
+
+    /// Whether an entry was applied since the start that made this replica all of its group.
+    pub fn was_reset(&self) -> bool {
+        self.group.was_reset()
     }
 
     /// Whether a change of the members is not applied yet, or may not be.

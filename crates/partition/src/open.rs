@@ -11,7 +11,7 @@ use crate::watermark::Watermarks;
 use bytes::Bytes;
 use consensus::{EntryMeta, Group, GroupFx, GroupParams, LogView, Membership};
 use model::planted::{Bug, planted};
-use model::{ErrorCode, GroupKey};
+use model::{ErrorCode, GroupKey, NodeId};
 use proto::partition::command;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ struct Replay {
     applied: Applied,
     log_start: i64,
     members: Membership,
+    /// See [`GroupParams::changes_from`].
+    changes_from: u64,
     unapplied: VecDeque<EntrySummary>,
     metas: Vec<EntryMeta>,
     opened: Opened,
@@ -40,6 +42,10 @@ pub(crate) fn open(
     dir: &mut Directory,
     seed: u64,
 ) -> (Partition, Opened) {
+    let reset = if let Start::Reset { from_term, node, .. } = start { (from_term, node) } else { (0, 0) };
+    let (from_term, _) = reset;
+    // A campaign raises it by one.
+    let hard = if hard.term + 1 < from_term { HardState { term: from_term - 1, vote: 0 } } else { hard };
     let (mut partition, opened) = match start {
         Start::Born(birth) => {
             let replay = Replay::after(&birth, replica_id);
@@ -47,8 +53,8 @@ pub(crate) fn open(
             dir.born(key, replica_id);
             assemble(key, log, hard, replica_id, cfg, seed, replay, Phase::Running)
         }
-        Start::Recovered(recovered) => {
-            let replay = replay(&recovered, replica_id);
+        Start::Recovered(recovered) | Start::Reset { recovered, .. } => {
+            let replay = replay(&recovered, replica_id, reset);
             let term = hard.term.max(recovered.last_term);
             let hard = HardState { term, vote: if term == hard.term { hard.vote } else { 0 } };
             let mut log = Log::from_recovered(*recovered, cfg.log.clone(), dir.fx());
@@ -78,7 +84,7 @@ fn assemble(
     replay: Replay,
     phase: Phase,
 ) -> (Partition, Opened) {
-    let Replay { producers, applied, log_start, members, unapplied, metas, opened } = replay;
+    let Replay { producers, applied, log_start, members, changes_from, unapplied, metas, opened } = replay;
     let mut view = LogView::applied(log.first_index(), applied.index, log.term_runs(), applied.next_offset);
     metas.into_iter().for_each(|meta| view.push_unapplied(meta));
     log.set_commit(applied.index);
@@ -91,6 +97,7 @@ fn assemble(
         commit: applied.index,
         max_uncommitted_bytes: cfg.max_uncommitted_bytes,
         prompt_commit: key == GroupKey::METADATA,
+        changes_from,
         seed,
     };
     let phase = if opened.failed.is_some() { Phase::Failed(ErrorCode::KafkaStorageError) } else { phase };
@@ -123,6 +130,7 @@ fn assemble(
         counters: Counters::default(),
         scratch: GroupFx::default(),
         stands_down: false,
+        strict: changes_from > 0,
         rested_at: 0,
     };
     (partition, opened)
@@ -138,7 +146,7 @@ impl Replay {
         let members = Membership::new(checkpoint.members.clone()).unwrap_or_else(|misfit| {
             failed = Some(format!("the checkpoint's members: {misfit}"));
             // raft starts from something; a failed replica says and hears nothing.
-            only(replica_id)
+            only(replica_id, 0)
         });
         let forget = planted(Bug::NoDedupeAfterRestart);
         Replay {
@@ -150,6 +158,7 @@ impl Replay {
             },
             log_start: checkpoint.log_start,
             members,
+            changes_from: 0,
             unapplied: VecDeque::new(),
             metas: Vec::new(),
             opened: Opened { machine: checkpoint.machine.clone(), commands: Vec::new(), failed },
@@ -170,7 +179,9 @@ impl Replay {
                 }
             }
         }
-        if let (EntryKind::ConfChange, EntryBody::Whole(payload)) = (entry.head.kind, &entry.body) {
+        if let (EntryKind::ConfChange, EntryBody::Whole(payload)) = (entry.head.kind, &entry.body)
+            && entry.head.term >= self.changes_from
+        {
             let misfit = |misfit| format!("entry {}: {misfit}", summary.index);
             self.members = self.members.after(payload).map_err(misfit)?;
         }
@@ -202,18 +213,32 @@ impl Replay {
 }
 
 /// A membership of one.
-fn only(replica_id: u64) -> Membership {
-    let row = Replica { id: replica_id.max(1), ..Replica::default() };
+fn only(replica_id: u64, node_id: NodeId) -> Membership {
+    let row = Replica { id: replica_id.max(1), node_id, ..Replica::default() };
     Membership::new(vec![row]).expect("one voter is a membership")
 }
 
-fn replay(recovered: &Recovered, replica_id: u64) -> Replay {
+/// Entries up to here are committed: those that were marked so, and every change of the members but the last, because
+/// nobody proposes one before the one before it holds.
+fn committed(marked: u64, entries: impl DoubleEndedIterator<Item = (u64, EntryKind)>) -> u64 {
+    let before_last = entries.rev().filter(|(_, kind)| *kind == EntryKind::ConfChange).nth(1);
+    before_last.map_or(0, |(index, _)| index).max(marked)
+}
+
+/// `reset`: as in [`Start::Reset`], or zeros.
+fn replay(recovered: &Recovered, replica_id: u64, reset: (u64, NodeId)) -> Replay {
+    let entries = recovered.entries.iter().map(|entry| (entry.head.index, entry.head.kind));
+    let committed = committed(recovered.commit, entries);
     let mut replay = Replay::after(&recovered.checkpoint, replica_id);
+    replay.changes_from = reset.0;
+    if reset.0 > 0 && replay.members.kind_of(replica_id).is_none() {
+        replay.members = only(replica_id, reset.1);
+    }
     for entry in &recovered.entries {
         if entry.head.index <= replay.applied.index {
             continue;
         }
-        if entry.head.index <= recovered.commit {
+        if entry.head.index <= committed {
             if let Err(why) = replay.apply(entry) {
                 replay.opened.failed = Some(why);
                 break;
@@ -228,4 +253,20 @@ fn replay(recovered: &Recovered, replica_id: u64) -> Replay {
 fn summarise(entry: &RecoveredEntry) -> EntrySummary {
     let found = if let EntryBody::Data(found) = &entry.body { found.as_slice() } else { &[] };
     EntrySummary::of(&entry.head, found.iter().map(|batch| &batch.header))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_the_members_says_that_the_one_before_it_is_committed() {
+        let entry = |index: u64| {
+            (index, if index.is_multiple_of(10) { EntryKind::ConfChange } else { EntryKind::Data })
+        };
+        assert_eq!(committed(5, (6..10).map(entry)), 5);
+        assert_eq!(committed(5, (6..15).map(entry)), 5, "one alone may be given up");
+        assert_eq!(committed(5, (6..35).map(entry)), 20);
+        assert_eq!(committed(25, (6..35).map(entry)), 25);
+    }
 }

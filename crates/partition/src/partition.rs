@@ -88,6 +88,8 @@ pub struct Partition {
     pub(crate) scratch: GroupFx,
     /// It does not campaign: it is damaged, and who leads must be able to read everything.
     pub(crate) stands_down: bool,
+    /// Everything is synced before it counts: see [`Partition::set_strict`].
+    pub(crate) strict: bool,
     /// The last index at the tick that found nothing to do.
     pub(crate) rested_at: u64,
 }
@@ -110,6 +112,7 @@ impl Partition {
 
     /// Changed settings apply from now on.
     pub fn set_config(&mut self, cfg: Arc<PartitionConfig>) {
+        let cfg = self.fitted(cfg);
         self.log.set_config(cfg.log.clone());
         self.cfg = cfg;
     }

@@ -102,6 +102,26 @@ impl Partition {
         self.group.last_index()
     }
 
+    /// The term of the last entry.
+    pub fn last_term(&self) -> u64 {
+        self.group.last_term()
+    }
+
+    /// The leader says that the entry `index` of `term` is committed, though not in a message of raft. Where that
+    /// very entry stands in the log here, so is everything up to it (log matching).
+    pub fn known_committed(
+        &mut self,
+        now: Now,
+        (index, term): (u64, u64),
+        dir: &mut Directory,
+        fx: &mut Vec<PartitionFx>,
+    ) {
+        if self.phase == Phase::Running && dir.fenced().is_none() {
+            self.group.known_committed(index, term);
+            self.pump(now, dir, fx);
+        }
+    }
+
     /// The index up to which entries are committed, as far as this replica knows.
     pub fn committed_index(&self) -> u64 {
         self.group.committed()
@@ -152,9 +172,8 @@ impl Partition {
         dir: &mut Directory,
         fx: &mut Vec<PartitionFx>,
     ) -> bool {
-        let voter = |m: &&storage::Replica| m.node_id == node && m.kind() == storage::ReplicaKind::Voter;
-        // Where a lost replica is a member still, the one that took its place has the higher id.
-        let to = self.members().iter().filter(voter).map(|m| m.id).max();
+        let voter = |m: &&storage::Replica| !m.witness && m.kind() == storage::ReplicaKind::Voter;
+        let to = self.member_on(node).filter(voter).map(|m| m.id);
         let Some(to) = to.filter(|_| self.group.is_leader()) else { return false };
         self.group.transfer_leader(to);
         self.pump(now, dir, fx);

@@ -18,6 +18,9 @@ impl Partition {
 
     fn try_fetch(&self, input: &FetchInput) -> Result<FetchOk, ErrorCode> {
         let follows = input.at_follower && !self.group.is_leader();
+        if follows && self.is_witness() {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
         if follows {
             self.check_followed_epoch(input.current_leader_epoch)?;
         } else {

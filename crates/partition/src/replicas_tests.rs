@@ -380,3 +380,22 @@ fn a_replica_that_lacks_what_it_acknowledged_elects_nobody_before_it_holds_it() 
     }
     trio.elect(2);
 }
+
+#[test]
+fn a_follower_learns_from_the_word_of_its_leader_what_is_committed_and_only_where_it_has_that_very_entry() {
+    let mut trio = Trio::led(two_of_three());
+    trio.append(1, 1, plain(&["a", "b"])).unwrap();
+    let (index, term) = (trio.of(1).part.last_index(), trio.of(1).part.last_term());
+    let known = |trio: &mut Trio, entry| {
+        let rig = trio.of(2);
+        rig.part.known_committed(rig.now, entry, &mut rig.dir, &mut rig.fx);
+        rig.settle();
+        (rig.part.committed_index(), rig.part.high_watermark())
+    };
+    let before = (index - 1, 0);
+    assert_eq!(trio.of(2).part.last_index(), index, "it has the entry, and was not told yet");
+    assert_eq!(known(&mut trio, (index, term + 1)), before, "its entry there is another");
+    assert_eq!(known(&mut trio, (index + 1, term)), before, "it has none there");
+    assert_eq!(known(&mut trio, (index, term)), (index, 2));
+    assert_eq!(trio.values(2), ["a", "b"], "without a heartbeat");
+}

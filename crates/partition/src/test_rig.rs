@@ -121,8 +121,8 @@ pub(crate) struct Rig {
     pub(crate) now: Now,
     pub(crate) fx: Vec<PartitionFx>,
     cfg: Arc<PartitionConfig>,
-    /// Its replica id, and how many there are.
-    replica: (u64, u64),
+    /// Its replica id, and the group's first members.
+    replica: (u64, Vec<Replica>),
     /// Completed syncs are kept back while this is set.
     pub(crate) hold_syncs: bool,
     held: VecDeque<Completion>,
@@ -136,8 +136,14 @@ fn directory_config() -> DirectoryConfig {
 }
 
 /// Replicas `1..=of`, each on the node with its number.
-fn born(of: u64) -> storage::Checkpoint {
-    birth(KEY, (1..=of).map(|id| Replica { id, node_id: id as i32, kind: 0 }).collect())
+fn first_members(of: u64) -> Vec<Replica> {
+    (1..=of).map(|id| Replica { id, node_id: id as i32, kind: 0, witness: false }).collect()
+}
+
+fn fit(part: &mut Partition, id: u64, members: &[Replica]) {
+    if members.iter().any(|m| m.id == id && m.witness) {
+        part.be_witness();
+    }
 }
 
 impl Rig {
@@ -147,14 +153,26 @@ impl Rig {
 
     /// Replica `id` of `of`.
     pub(crate) fn replica(id: u64, of: u64, cfg: PartitionConfig) -> Rig {
+        Rig::member(id, first_members(of), cfg)
+    }
+
+    /// Two replicas with data and a witness, which is the third.
+    pub(crate) fn with_witness(id: u64, cfg: PartitionConfig) -> Rig {
+        let mut members = first_members(3);
+        members[2].witness = true;
+        Rig::member(id, members, cfg)
+    }
+
+    fn member(id: u64, members: Vec<Replica>, cfg: PartitionConfig) -> Rig {
         let (disk, cfg) = (MemoryDisk::default(), Arc::new(cfg));
         let now = Now { mono: Mono(1), wall: 1_000_000 };
         let (mut dir, states) = Directory::open(&disk, directory_config(), now).unwrap();
         assert!(states.is_empty());
-        let start = Start::Born(born(of));
-        let (part, opened) =
+        let start = Start::Born(birth(KEY, members.clone()));
+        let (mut part, opened) =
             Partition::open(KEY, start, Default::default(), id, Arc::clone(&cfg), &mut dir, 7);
-        let (fx, held, replica) = (Vec::new(), VecDeque::new(), (id, of));
+        fit(&mut part, id, &members);
+        let (fx, held, replica) = (Vec::new(), VecDeque::new(), (id, members));
         let (hold_syncs, reads_for_followers) = (false, 0);
         let mut rig =
             Rig { disk, dir, part, opened, now, fx, cfg, replica, hold_syncs, held, reads_for_followers };
@@ -186,13 +204,14 @@ impl Rig {
             key: KEY,
             dir: group_dir(KEY),
             mark: state.and_then(|s| s.mark),
-            birth: born(self.replica.1),
+            birth: birth(KEY, self.replica.1.clone()),
         };
         let recovered = storage::recovery::recover(&job, &self.disk).unwrap();
         let start = Start::Recovered(Box::new(recovered));
         let hard = state.map(|s| s.hard).unwrap_or_default();
         let id = self.replica.0;
-        let (part, opened) = Partition::open(KEY, start, hard, id, Arc::clone(&self.cfg), &mut dir, 7);
+        let (mut part, opened) = Partition::open(KEY, start, hard, id, Arc::clone(&self.cfg), &mut dir, 7);
+        fit(&mut part, id, &self.replica.1);
         self.dir = dir;
         self.part = part;
         self.opened = opened;

@@ -48,10 +48,22 @@ pub(crate) fn check(body: &Body) -> Checked {
             Some(node_message::Body::Proposed(proposed)) => {
                 kafka_code("Proposed.error_code", proposed.error_code)
             }
+            Some(node_message::Body::AskReplica(ask)) => {
+                sized("AskReplica.topic_id", &ask.topic_id, ID_BYTES)?;
+                not_negative("AskReplica.partition", ask.partition)
+            }
+            Some(node_message::Body::ReplicaState(state)) => {
+                sized("ReplicaState.topic_id", &state.topic_id, ID_BYTES)?;
+                not_negative("ReplicaState.partition", state.partition)
+            }
             Some(node_message::Body::HandOver(hand_over)) => {
                 sized("HandOver.topic_id", &hand_over.topic_id, ID_BYTES)?;
                 not_negative("HandOver.partition", hand_over.partition)?;
                 not_negative("HandOver.to", hand_over.to)
+            }
+            Some(node_message::Body::ChainValue(said)) => {
+                sized("ChainValue.topic_id", &said.topic_id, ID_BYTES)?;
+                not_negative("ChainValue.partition", said.partition)
             }
         },
     }
@@ -98,6 +110,10 @@ fn check_heartbeat(heartbeat: &Heartbeat) -> Checked {
     heartbeat.sleeping.iter().try_for_each(|group| {
         sized("SleepingGroup.topic_id", &group.topic_id, ID_BYTES)?;
         not_negative("SleepingGroup.partition", group.partition)
+    })?;
+    heartbeat.load.iter().flat_map(|load| &load.most).try_for_each(|group| {
+        sized("LedGroup.topic_id", &group.topic_id, ID_BYTES)?;
+        not_negative("LedGroup.partition", group.partition)
     })
 }
 

@@ -40,7 +40,7 @@ fn row(partition: i32) -> LeaderRow {
 }
 
 fn heartbeat() -> Heartbeat {
-    let asleep = SleepingGroup { topic_id: id(2), partition: 1, term: 5, last_index: 70 };
+    let asleep = SleepingGroup { topic_id: id(2), partition: 1, term: 5, last_index: 70, last_term: 4 };
     Heartbeat {
         process_start: 11,
         oldest_io_ms: 5,
@@ -353,7 +353,7 @@ fn a_message_with_an_impossible_field_is_refused_by_name() {
     refused("Found.leader", found(Found { leader: -2, ..Found::default() }));
     refused("Found.voters", found(Found { voters: vec![1, -1], ..Found::default() }));
     refused("Found.error_code", found(Found { error_code: 1 << 15, ..Found::default() }));
-    let replica = |id, node_id| proto::storage::Replica { id, node_id, kind: 0 };
+    let replica = |id, node_id| proto::storage::Replica { id, node_id, kind: 0, witness: false };
     refused("Replica.id", found(Found { founders: vec![replica(0, 1)], ..Found::default() }));
     refused("Replica.node_id", found(Found { members: vec![replica(1, -1)], ..Found::default() }));
     let at = |host: &str, port, node_id| NodeAddress { host: host.to_owned(), port, node_id };

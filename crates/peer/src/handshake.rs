@@ -20,15 +20,28 @@ use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use model::NodeId;
 use proto::peer::peer_frame::Body;
-use proto::peer::{Hello, Proof, Purpose, Reason};
+use proto::peer::{Hello, NodeMessage, Proof, Purpose, Reason, node_message};
 use sha2::Sha256;
 use std::fmt;
 use std::ops::RangeInclusive;
 
 /// Random bytes of each Hello.
 pub const NONCE_BYTES: usize = 32;
-/// Versions of the peer protocol that this program speaks.
-pub const VERSIONS: RangeInclusive<u32> = 1..=1;
+/// Versions of the peer protocol that this program speaks:
+///
+/// | version | what is said from it on |
+/// |---|---|
+/// | 1 | what the first release says |
+/// | 2 | `ChainValue` |
+pub const VERSIONS: RangeInclusive<u32> = 1..=2;
+
+/// The version from which a message is understood: to a peer of an older one it is not sent.
+pub fn since(body: &Body) -> u32 {
+    match body {
+        Body::Node(NodeMessage { body: Some(node_message::Body::ChainValue(_)) }) => 2,
+        _ => 1,
+    }
+}
 /// What the proof of the side that connects begins with.
 const CONNECTS: &[u8] = b"plimsoll peer 1: the side that connects";
 /// What the proof of the side that accepts begins with.

@@ -24,7 +24,7 @@ mod queue_tests;
 pub use decoder::{Decoder, Received};
 pub use error::{FrameError, FrameFault, Unsendable};
 pub use frame::{Frame, Limits, PREFIX_BYTES};
-pub use handshake::{Established, Handshake, Identity, Local, NONCE_BYTES, Secret, Step, VERSIONS};
+pub use handshake::{Established, Handshake, Identity, Local, NONCE_BYTES, Secret, Step, VERSIONS, since};
 pub use preface::{MAGIC, Preface, preface};
 pub use proto::peer::peer_frame::Body;
 pub use proto::peer::{Purpose, Reason};

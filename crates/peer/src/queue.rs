@@ -219,11 +219,13 @@ impl SendQueue {
         self.waiting.push_back(Waiting { frame, cost });
     }
 
-    /// A newer heartbeat says all that an older one said, but for the groups that fell asleep.
+    /// A newer heartbeat says all that an older one said, but for the groups that fell asleep, and a load that is
+    /// not told each time.
     fn push_heartbeat(&mut self, mut heartbeat: Heartbeat) -> Result<(), NotQueued> {
         let older = self.heartbeat.take();
         self.counters.heartbeats_replaced += u64::from(older.is_some());
-        let older = older.map(|older| older.sleeping).unwrap_or_default();
+        let (older, load) = older.map(|older| (older.sleeping, older.load)).unwrap_or_default();
+        heartbeat.load = heartbeat.load.or(load);
         let newer = std::mem::take(&mut heartbeat.sleeping);
         let fits = older.len() + newer.len() <= MOST_SLEEPING;
         let newer = if fits { newer } else { Vec::new() };

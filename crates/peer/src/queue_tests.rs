@@ -26,7 +26,7 @@ fn ack(index: u64) -> Frame {
 }
 
 fn asleep(partition: i32, term: u64) -> SleepingGroup {
-    SleepingGroup { topic_id: Bytes::from(vec![1; 16]), partition, term, last_index: 5 }
+    SleepingGroup { topic_id: Bytes::from(vec![1; 16]), partition, term, last_index: 5, last_term: 1 }
 }
 
 fn heartbeat(sequence: u64, sleeping: Vec<SleepingGroup>) -> Frame {

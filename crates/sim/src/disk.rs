@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use storage::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, FileSource, OpToken};
 
 const SECTOR: usize = 512;
+const PAGE: usize = 4096;
 
 #[derive(Clone, Debug)]
 struct PendingWrite {
@@ -21,6 +22,8 @@ struct Inode {
     live: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<PendingWrite>,
+    /// Ranges whose pages a failed sync made clean: only memory holds them yet.
+    forgotten: Vec<(usize, usize)>,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +58,8 @@ pub struct DiskFaults {
     pub cuts: u64,
     /// Bits flipped in synced data.
     pub flips: u64,
+    /// Ranges that memory lost after a failed sync, while the machine went on.
+    pub evicted: u64,
 }
 
 impl DiskFaults {
@@ -67,6 +72,7 @@ impl DiskFaults {
         self.full += o.full;
         self.cuts += o.cuts;
         self.flips += o.flips;
+        self.evicted += o.evicted;
     }
 }
 
@@ -88,6 +94,7 @@ pub struct SimDisk {
     pub faults: DiskFaults,
     /// The next sync fails.
     pub fail_next_sync: bool,
+    evicts: bool,
     /// So many bytes may files still grow by; `None`: any number.
     pub room: Option<usize>,
     /// Kept back for a full disk; given out once while it is full.
@@ -101,6 +108,19 @@ impl SimDisk {
     /// An empty disk.
     pub fn new() -> SimDisk {
         SimDisk::default()
+    }
+
+    /// An empty disk of a machine that is short of memory: what a failed sync made clean may go from it before the next
+    /// process reads it.
+    pub fn evicting() -> SimDisk {
+        SimDisk { evicts: true, ..SimDisk::default() }
+    }
+
+    /// What is on the medium for certain.
+    pub fn after_power_cut(&self) -> SimDisk {
+        let inode = |inode: &Inode| Inode { live: inode.durable.clone(), ..Inode::default() };
+        let inodes = self.inodes.iter().map(|(id, i)| (*id, inode(i))).collect();
+        SimDisk { inodes, names: self.durable_names.clone(), ..SimDisk::default() }
     }
 
     /// Queues an operation.
@@ -317,7 +337,7 @@ impl SimDisk {
             return Completion::Put { token, result: Err(error(DiskErrorKind::Full, &path)) };
         }
         self.next_inode += 1;
-        let mut inode = Inode { live: bytes.to_vec(), durable: Vec::new(), pending: Vec::new() };
+        let mut inode = Inode { live: bytes.to_vec(), ..Inode::default() };
         if durable {
             inode.durable = bytes.to_vec();
         } else {
@@ -416,8 +436,36 @@ impl SimDisk {
     /// writes them, and a power cut loses them.
     fn forget_dirty(&mut self, inodes: &[u64], up_to: u64) {
         for id in inodes {
-            if let Some(inode) = self.inodes.get_mut(id) {
-                inode.pending.retain(|write| write.seq > up_to);
+            let Some(inode) = self.inodes.get_mut(id) else { continue };
+            let (clean, dirty) = std::mem::take(&mut inode.pending).into_iter().partition(|w| w.seq <= up_to);
+            inode.pending = dirty;
+            let ranges = clean.iter().map(|w: &PendingWrite| (w.pos, w.pos + w.bytes.len()));
+            inode.forgotten.extend(ranges.map(|(from, to)| (from / PAGE * PAGE, to.next_multiple_of(PAGE))));
+        }
+        // The disk leaves a note for the next process.
+        self.next_inode += 1;
+        self.inodes.insert(self.next_inode, Inode::default());
+        self.link(storage::FAILED.to_owned(), self.next_inode);
+    }
+
+    /// The kernel needs the memory of clean pages for something else.
+    fn evict(&mut self, rng: &mut Rng) {
+        for inode in self.inodes.values_mut() {
+            for (from, to) in std::mem::take(&mut inode.forgotten) {
+                if !self.evicts || rng.chance(1, 2) {
+                    continue;
+                }
+                self.faults.evicted += 1;
+                let mut on_disk = inode.durable.clone();
+                on_disk.resize(on_disk.len().max(inode.live.len()), 0);
+                let to = to.min(inode.live.len());
+                if from < to {
+                    inode.live[from..to].copy_from_slice(&on_disk[from..to]);
+                }
+                // A dirty page does not go.
+                for write in &inode.pending {
+                    overlay(&mut inode.live, write.pos, &write.bytes);
+                }
             }
         }
     }
@@ -447,7 +495,7 @@ impl SimDisk {
         self.said.clear();
         self.low = false;
         if !power {
-            return;
+            return self.evict(rng);
         }
         self.faults.crashes += 1;
         let kept = rng.below(self.journal.len() as u64 + 1) as usize;
@@ -465,6 +513,7 @@ impl SimDisk {
                     }
                 }
             }
+            inode.forgotten.clear();
             inode.live = inode.durable.clone();
         }
     }

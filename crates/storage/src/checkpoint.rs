@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_file_round_trips_and_every_flip_is_seen() {
         let key = GroupKey::METADATA;
-        let members = vec![Replica { id: 7, node_id: 1, kind: ReplicaKind::Voter as i32 }];
+        let members = vec![Replica { id: 7, node_id: 1, kind: ReplicaKind::Voter as i32, witness: false }];
         let bytes = encode(key, &birth(key, members.clone()));
         assert_eq!(decode(key, &bytes), Ok(birth(key, members)));
         for i in 0..bytes.len() {

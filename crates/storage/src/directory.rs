@@ -7,6 +7,7 @@ use crate::checkpoint::Replica;
 use crate::config::DirectoryConfig;
 use crate::disk_op::{Completion, DiskErrorKind, DiskOp, DiskRead, OpToken};
 use crate::error::{Damage, OpenError, RecoverError};
+use crate::failed::HadFailed;
 use crate::founding::{Founding, META};
 use crate::fx::{PutKind, StorageFx};
 use crate::install::AsideDone;
@@ -66,7 +67,7 @@ pub struct GroupState {
     pub replica: u64,
 }
 
-/// A [`GroupState::floor`] after a loss of power under `write.caching`.
+/// A [`GroupState::floor`] after a loss of power, or a failed sync, under `write.caching`.
 pub const UNKNOWN_FLOOR: u64 = u64::MAX;
 
 impl GroupState {
@@ -189,6 +190,8 @@ pub struct Directory {
     pub(crate) told_full: bool,
     was_clean: bool,
     was_other_boot: bool,
+    /// The disk had failed; what this start found is not durable yet.
+    pub(crate) had_failed: HadFailed,
     adopted: Vec<GroupKey>,
     /// What all groups share is being changed.
     changing: bool,
@@ -301,7 +304,9 @@ impl Directory {
         dir.was_clean = read.image.clean;
         dir.was_other_boot = read.image.boot_id != dir.cfg.boot_id;
         dir.groups = read.image.groups;
-        if dir.was_other_boot && !dir.was_clean && !planted(Bug::LossForgotten) {
+        dir.had_failed = HadFailed::look(disk)?;
+        let lost = dir.was_other_boot && !dir.was_clean || dir.had_failed();
+        if lost && !planted(Bug::LossForgotten) {
             // The snapshot that the first round writes says both, or neither: this start and what it found.
             let hit = dir.groups.values_mut().filter(|row| row.relaxed && row.floor == 0);
             hit.for_each(|row| row.floor = UNKNOWN_FLOOR);
@@ -346,6 +351,7 @@ impl Directory {
             told_full: false,
             was_clean: false,
             was_other_boot: false,
+            had_failed: HadFailed::No,
             adopted: Vec::new(),
             changing: false,
         }

@@ -18,6 +18,17 @@ pub enum EntriesPlan {
     File(FileRange),
 }
 
+/// How to learn a chain value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainPlan {
+    /// It is in memory.
+    Known(u32),
+    /// It comes back as [`crate::Extracted::chain`] of this range, which holds that entry alone.
+    File(FileRange),
+    /// The entry is not committed here, or its file is gone.
+    Unknown,
+}
+
 /// The entries that a [`FileRange`] is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryRange {
@@ -49,11 +60,15 @@ impl Log {
         let unwritten = dir.unwritten_from(self.key).unwrap_or(self.last_index + 1);
         let high = high.min(unwritten).min(self.last_index + 1);
         let sealed = self.segments.partition_point(|s| s.end_index < low);
-        let active = self.active.as_deref();
-        let segment = self.segments.get(sealed).or(active.map(|a| &a.segment));
+        let segment = self.segments.get(sealed).or(self.active.as_deref().map(|a| &a.segment));
         let Some(segment) = segment.filter(|_| low < high) else { return EntriesPlan::NotYet };
+        EntriesPlan::File(self.entry_range(segment, low, high, max_bytes))
+    }
+
+    fn entry_range(&self, segment: &Segment, low: u64, high: u64, max_bytes: usize) -> FileRange {
         let mut range = self.range(segment, segment.first_offset, i64::MAX, max_bytes);
         range.entries = Some(EntryRange { low, high, settled: self.commit });
+        let active = self.active.as_deref();
         let active = active.filter(|a| a.segment.first_index == segment.first_index);
         match (self.begin_of(low, segment), active) {
             (Some(pos), _) => range.seek(pos),
@@ -62,7 +77,24 @@ impl Log {
                 range.index = Some((self.path(&index_name(segment.first_index)), segment.indexed()));
             }
         }
-        EntriesPlan::File(range)
+        range
+    }
+
+    /// How to learn the chain value after a committed entry, of the base as well: see [`Log::chain_at`].
+    pub fn chain_plan(&self, index: u64, dir: &Directory) -> ChainPlan {
+        let unwritten = dir.unwritten_from(self.key);
+        if index > self.commit || unwritten.is_some_and(|first| first <= index) {
+            return ChainPlan::Unknown;
+        }
+        if let Some(chain) = self.chain_at(index) {
+            return ChainPlan::Known(chain);
+        }
+        match self.all_segments().find(|s| s.end_index >= index) {
+            Some(segment) if segment.first_index <= index => {
+                ChainPlan::File(self.entry_range(segment, index, index + 1, 1))
+            }
+            _ => ChainPlan::Unknown,
+        }
     }
 
     /// Where entry `index` begins in `segment`, if that is known.

@@ -20,6 +20,8 @@ pub enum EntryKind {
     ConfChange = 3,
     /// A leader's first entry.
     NoOp = 4,
+    /// A data entry without its batches: all that a witness keeps of one.
+    Bare = 5,
 }
 
 impl EntryKind {
@@ -29,6 +31,7 @@ impl EntryKind {
             2 => Some(EntryKind::Command),
             3 => Some(EntryKind::ConfChange),
             4 => Some(EntryKind::NoOp),
+            5 => Some(EntryKind::Bare),
             _ => None,
         }
     }
@@ -45,7 +48,7 @@ pub struct EntryHead {
     pub kind: EntryKind,
     /// Free for the owner of the kind.
     pub flags: u16,
-    /// Records; 0 unless data.
+    /// Records; 0 unless data, bare or not.
     pub offset_count: u32,
     /// The next offset before this entry, whatever its kind.
     pub base_offset: i64,
@@ -175,7 +178,9 @@ pub fn parse_header(bytes: &[u8]) -> Result<FrameHeader, FrameError> {
     let append_time = at.get_i64_le();
     let (prev_crc, crc) = (at.get_u32_le(), at.get_u32_le());
     let head = EntryHead { index, term, kind, flags, offset_count, base_offset, append_time };
-    if base_offset < 0 || (kind != EntryKind::Data && offset_count != 0) {
+    let counts = matches!(kind, EntryKind::Data | EntryKind::Bare);
+    let bare = kind == EntryKind::Bare;
+    if base_offset < 0 || (!counts && offset_count != 0) || (bare && (length != 0 || offset_count == 0)) {
         return Err(FrameError::NotAFrame);
     }
     Ok(FrameHeader { head, length, prev_crc, crc })
@@ -296,6 +301,18 @@ mod tests {
     }
 
     #[test]
+    fn a_bare_frame_takes_offsets_and_has_no_payload() {
+        let bare = head(9, EntryKind::Bare, 5, 10);
+        let (header, _) = encode_header(&bare, b"", 77);
+        assert_eq!(header.len(), FRAME_HEADER);
+        assert_eq!(check(&header).map(|h| (h.head, h.length)), Ok((bare, 0)));
+        let (with_payload, _) = encode_header(&bare, b"x", 77);
+        assert!(check(&[&with_payload[..], b"x"].concat()).is_err());
+        let (of_nothing, _) = encode_header(&EntryHead { offset_count: 0, ..bare }, b"", 77);
+        assert!(check(&of_nothing).is_err());
+    }
+
+    #[test]
     fn a_frame_of_the_future_is_named_not_skipped() {
         let (mut header, _) = encode_header(&head(9, EntryKind::Command, 0, 0), b"new", 5);
         header[5] = 9;
@@ -313,7 +330,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_behind_a_good_start_never_panic(
-            kind in 0u8..6, length in 0u32..500, rest in proptest::collection::vec(any::<u8>(), 42..400),
+            kind in 0u8..7, length in 0u32..500, rest in proptest::collection::vec(any::<u8>(), 42..400),
         ) {
             let mut bytes = length.to_le_bytes().to_vec();
             bytes.extend([1, kind]);

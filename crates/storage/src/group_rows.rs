@@ -33,6 +33,15 @@ impl Directory {
         }
     }
 
+    /// What is here of the group is `replica` from now on, which nobody may doubt: what its former life may have
+    /// acknowledged and lacks was given up. Nothing that is appended from now on is persisted before that is.
+    pub fn rename(&mut self, key: GroupKey, replica: u64) {
+        let row = self.row(key);
+        (row.replica, row.floor, row.relaxed, row.failed) = (replica, 0, false, None);
+        self.rounds.refresh(key);
+        self.rounds.changed(key, true);
+    }
+
     /// Removes what a group has on disk, in the life that it is in; [`DirEvent::Removed`] is the end of it. Nothing
     /// of the group may be created here before that. Call it before [`Directory::forget`].
     pub fn remove(&mut self, key: GroupKey) {

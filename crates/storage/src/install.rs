@@ -54,6 +54,8 @@ pub struct AsideJob {
     pub birth: Checkpoint,
     /// Only check: a directory that is whole is not recovered.
     pub check: bool,
+    /// A witness is to live here: of the checkpoint it takes the numbers, and no files.
+    pub bare: bool,
     /// Only this file, whose first frame links to that chain value where it is known.
     pub only: Option<(BaseFile, Option<u32>)>,
 }
@@ -76,6 +78,13 @@ pub enum Aside {
     Missing(Vec<MissingPart>),
     /// Checkpoints of other offers are here: they are to be removed, or a start would take one of them.
     Stale(Vec<String>),
+    /// The checkpoint names files that this replica is not to have: these bytes are to take its place, then look again.
+    Bare {
+        /// The checkpoint's file.
+        path: String,
+        /// What is to be in it.
+        bytes: Bytes,
+    },
     /// Every byte was read and is good.
     Whole(Box<Recovered>),
     /// The same, of a directory that was only to be checked.
@@ -115,6 +124,9 @@ pub fn look(job: &AsideJob, disk: &dyn DiskRead) -> Result<Aside, RecoverError> 
     let Some(checkpoint) = found.filter(|c| c.index == job.index) else {
         return Ok(Aside::Missing(vec![MissingPart { file: 0, good: 0, size: u64::MAX }]));
     };
+    if job.bare && !is_bare(&checkpoint) {
+        return Ok(Aside::Bare { path, bytes: checkpoint::encode(job.key, &bared(checkpoint)) });
+    }
     let mut missing = Vec::new();
     let mut before: Option<Segment> = None;
     let rows = checkpoint.files.iter().chain(&checkpoint.window_files).chain(&checkpoint.active);
@@ -136,6 +148,30 @@ pub fn look(job: &AsideJob, disk: &dyn DiskRead) -> Result<Aside, RecoverError> 
     let recovered =
         recover(&RecoverJob { key: job.key, dir: job.dir.clone(), mark, birth: job.birth.clone() }, disk)?;
     Ok(Aside::Whole(Box::new(recovered)))
+}
+
+/// Whether a checkpoint stands for nothing but a position and the members.
+fn is_bare(c: &Checkpoint) -> bool {
+    c.files.is_empty() && c.window_files.is_empty() && c.active.is_none() && c.log_start == c.next_offset
+}
+
+/// What a witness takes of a checkpoint: its log begins after it.
+fn bared(c: Checkpoint) -> Checkpoint {
+    Checkpoint {
+        log_start: c.next_offset,
+        files: Vec::new(),
+        producers: Bytes::new(),
+        machine: Bytes::new(),
+        first_index: c.index + 1,
+        prev_term: c.term,
+        prev_chain: c.chain,
+        first_offset: c.next_offset,
+        terms: Vec::new(),
+        window_files: Vec::new(),
+        active: None,
+        active_index: Bytes::new(),
+        ..c
+    }
 }
 
 /// Bytes at the beginning of a file that hold the frames which its row tells of; a file that ends elsewhere than

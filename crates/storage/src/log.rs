@@ -453,6 +453,12 @@ impl Log {
         self.all_segments().map(info).collect()
     }
 
+    /// The data file that holds entry `index`.
+    pub fn file_with(&self, index: u64) -> Option<String> {
+        let file = self.all_segments().find(|s| (s.first_index..=s.end_index).contains(&index))?;
+        Some(self.path(&log_name(file.first_index)))
+    }
+
     /// Removes its files; [`crate::Directory::forget`] and [`crate::Directory::remove`] what else there is.
     pub fn delete(mut self, fx: &mut StorageFx) {
         let paths: Vec<String> = self.all_segments().map(|s| self.path(&log_name(s.first_index))).collect();

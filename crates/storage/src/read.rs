@@ -68,6 +68,8 @@ pub struct Extracted {
     pub batches: Vec<Bytes>,
     /// Head and payload of each entry, without gaps, where the range asked for entries.
     pub entries: Vec<(EntryHead, Bytes)>,
+    /// Chain value after the last frame that was passed.
+    pub chain: Option<u32>,
     /// Where to go on reading.
     pub next_offset: i64,
     /// `Some(bytes)`: the range ended before the first wanted batch did; read so many from `pos` on.
@@ -253,8 +255,8 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(self, need_more: Option<u32>) -> Extracted {
-        let Walk { batches, entries, next_offset, .. } = self;
-        Extracted { batches, entries, next_offset, need_more }
+        let Walk { batches, entries, next_offset, link, .. } = self;
+        Extracted { batches, entries, chain: link.map(|(_, chain)| chain), next_offset, need_more }
     }
 }
 

@@ -155,6 +155,12 @@ pub fn recover(job: &RecoverJob, disk: &dyn DiskRead) -> Result<Recovered, Recov
     })
 }
 
+/// The newest checkpoint of a group that is whole, or its birth: what is known of one that [`recover`] refuses.
+pub fn last_checkpoint(job: &RecoverJob, disk: &dyn DiskRead) -> Result<Checkpoint, RecoverError> {
+    let names: BTreeSet<String> = disk.list(&job.dir)?.into_iter().collect();
+    newest_checkpoint(job, disk, &names).map(|(checkpoint, _)| checkpoint)
+}
+
 /// The newest checkpoint that is whole, and the numbers of all that are, oldest first. A damaged one is
 /// rebuilt from an older one and the frames since.
 fn newest_checkpoint(

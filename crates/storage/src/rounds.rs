@@ -450,6 +450,10 @@ impl Directory {
 
     fn finish_round(&mut self, now: Now, running: Running, out: &mut Vec<DirEvent>) {
         let round = running.number;
+        // The first record of a process is a snapshot.
+        if running.record > 0 {
+            self.failure_is_known();
+        }
         let rounds = &mut self.rounds;
         rounds.last_durable = round;
         rounds.synced_record = rounds.synced_record.max(running.record);

@@ -120,8 +120,11 @@ fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> 
     let limit = Duration::from_secs(if context.tier == Tier::Full { 3600 } else { 1200 });
     let mut outcome = Outcome::default();
     let mut unread = Vec::new();
-    let finished = process::lines(&mut command, limit, |line| match Cell::parse(line) {
-        Ok(cell) => judge(context, program, kind, cell, &mut outcome),
+    let finished = process::lines(&mut command, limit, |line| match Line::parse(line) {
+        Ok(Line::Cell(cell)) => judge(context, program, kind, cell, &mut outcome),
+        Ok(Line::Skipped(check, why)) => {
+            outcome.skipped.push(format!("{}/{check} against {kind:?}: {why}", program.name));
+        }
         Err(_) => unread.push(line.to_owned()),
     });
     let name = format!("{} against {kind:?}", program.name);
@@ -133,10 +136,13 @@ fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> 
         }
         Err(error) => outcome.failures.push(format!("{name}: {error:#}")),
     }
-    if outcome.passed == 0 && outcome.failures.is_empty() {
+    if outcome.passed == 0 && outcome.failures.is_empty() && outcome.skipped.is_empty() {
         outcome.failures.push(format!("{name}: no check ran"));
     }
-    if let Err(error) = broker.judge_replicas(context, program.name) {
+    // Where all was skipped there are no topics.
+    if outcome.passed > 0
+        && let Err(error) = broker.judge_replicas(context, program.name)
+    {
         outcome.failures.push(format!("{name}: {error:#}"));
     }
     if !outcome.failures.is_empty() {
@@ -183,17 +189,27 @@ fn tail(path: &Path) -> String {
     lines[lines.len().saturating_sub(10)..].join("\n")
 }
 
-impl Cell {
-    /// A line of the contract.
+/// A line of the contract.
+enum Line {
+    Cell(Cell),
+    /// A check that these nodes cannot be put to, and why.
+    Skipped(String, String),
+}
+
+impl Line {
     fn parse(line: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(line)?;
         let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
-        Ok(Self {
-            check: text("check").context("check")?,
+        let check = text("check").context("check")?;
+        if let Some(why) = text("skipped") {
+            return Ok(Line::Skipped(check, why));
+        }
+        Ok(Line::Cell(Cell {
+            check,
             codec: text("codec"),
             ok: value.get("ok").and_then(Value::as_bool),
             detail: text("detail").unwrap_or_default(),
             seconds: value.get("seconds").and_then(Value::as_f64).unwrap_or_default(),
-        })
+        }))
     }
 }

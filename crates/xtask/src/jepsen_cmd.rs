@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 pub(crate) const FLAGS: &str = "[--minutes N] [--seed S] [--faults LIST] [--nodes N] [--scenario NAME]... \
-                                [--times N] [--scaling MB,MB] [--topic NAME=VALUE] [--planted] \
+                                [--times N] [--older PLIMSOLL] [--scaling MB,MB] [--topic NAME=VALUE] [--planted] \
                                 [--clients ours|all] [--report PAGE] [--dir DIR]";
 
 /// How its output names what it left out.

@@ -27,6 +27,7 @@ mod test_runner;
 mod three_nodes;
 mod tidy;
 mod tidy_source;
+mod upgrade;
 
 use anyhow::{Result, anyhow, bail};
 use cargo_cmd::none_left;

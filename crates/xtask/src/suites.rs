@@ -8,7 +8,7 @@ use crate::broker_tests::{self, NEEDS_A_BROKER};
 use crate::client_suites as clients;
 use crate::install::{self, Need};
 use crate::test_runner::{Context, Outcome, Tier};
-use crate::{cargo_cmd, jepsen_cmd, process};
+use crate::{cargo_cmd, jepsen_cmd, process, upgrade};
 
 /// One suite; it runs in its tier and in those above.
 pub(crate) struct Suite {
@@ -33,6 +33,7 @@ pub(crate) const SUITES: &[Suite] = &[
     fast("unit", unit),
     slow("sim", sim),
     slow("process", process_tests),
+    slow("upgrade", upgrade::suite),
     slow("dump-log", dump_log),
     slow("tools-cluster", tools_cluster),
     slow("golden", |context| Ok(judged("golden", crate::golden_cmd::check(&context.root)))),
@@ -80,7 +81,8 @@ fn sim(context: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
-const PROCESS: [&str; 6] = ["test", "--package", "plimsoll-server", "--test", "process", "--"];
+/// The tests of the real process.
+pub(crate) const PROCESS: [&str; 6] = ["test", "--package", "plimsoll-server", "--test", "process", "--"];
 /// The test of `process` that needs Kafka's tools.
 const DUMP_LOG: &str = "kafka_dump_log";
 
@@ -91,7 +93,16 @@ const KILLS: &str = "verifiable_producer_and_consumer";
 /// The real process under hostile bytes and failing disks; the disks need loop mounts.
 fn process_tests(context: &Context) -> Result<Outcome> {
     let mut command = cargo_cmd::cargo(&PROCESS);
-    command.args(["--ignored", "--format=pretty", "--skip", DUMP_LOG, "--skip", TOOLS_CLUSTER]);
+    command.args([
+        "--ignored",
+        "--format=pretty",
+        "--skip",
+        DUMP_LOG,
+        "--skip",
+        TOOLS_CLUSTER,
+        "--skip",
+        upgrade::TESTS,
+    ]);
     let mut skipped = Vec::new();
     install::install(&context.root, Need::Debian(&["strace"]))?;
     if let Err(why) = process::run_quietly(Command::new("strace").args(["-c", "true"])) {
@@ -163,7 +174,7 @@ fn jepsen(context: &Context) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn loop_mount(context: &Context) -> Result<()> {
+pub(crate) fn loop_mount(context: &Context) -> Result<()> {
     let dir = context.root.join("target/loop-mount");
     let (image, mount) = (dir.join("image"), dir.join("mount"));
     std::fs::create_dir_all(&mount)?;

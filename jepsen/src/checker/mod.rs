@@ -5,6 +5,7 @@
 mod bounds;
 mod log;
 mod order;
+mod power;
 mod reads;
 
 use crate::history::{History, Line, Outcome};
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use log::Logs;
+pub use power::spared;
 
 /// What is wrong with a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

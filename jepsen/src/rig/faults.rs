@@ -61,7 +61,7 @@ pub(crate) enum Fault {
     SlowDisk,
     /// A wall clock jumps by an hour, forth and back.
     Clock,
-    /// A bit flips in a data file of a node, which goes on meanwhile; needs a broker that repairs.
+    /// A bit flips in a data file of a node, which goes on meanwhile.
     BitFlip,
     /// A partition is given other replicas; needs more nodes than a partition has replicas.
     Membership,

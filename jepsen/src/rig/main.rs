@@ -82,9 +82,6 @@ struct Args {
     /// Another version of the broker: nodes begin with it, and `upgrade` changes to and fro.
     #[arg(long)]
     older: Option<PathBuf>,
-    /// The broker repairs damaged files from its peers: bits may flip.
-    #[arg(long)]
-    repairs: bool,
     /// Topic config, NAME=VALUE.
     #[arg(long, value_delimiter = ',')]
     topic: Vec<String>,
@@ -227,6 +224,7 @@ fn scenarios(args: &Args, seed: u64) -> Result<bool> {
         (setup.make.nodes, setup.keys, setup.load) = (scenario.nodes, scenario.keys, scenario.load.load());
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         setup.topic = scenario.topic.iter().map(pair).collect();
+        setup.takes = scenario.takes;
         if scenario.steps.iter().all(|step| step.fault != Fault::Upgrade) {
             setup.make.older = None;
         }
@@ -314,5 +312,5 @@ fn setup(args: &Args, abilities: &Abilities) -> Result<Setup> {
     };
     let topic = args.topic.iter().map(pair).collect::<Result<Vec<_>>>()?;
     let outside = Outside { java: args.java.clone(), python: args.python.clone() };
-    Ok(Setup { make, keys: args.keys, load: Load::default(), outside, topic })
+    Ok(Setup { make, keys: args.keys, load: Load::default(), outside, topic, takes: Duration::ZERO })
 }

@@ -39,6 +39,7 @@ fn steps(bench: &mut Bench, scenario: &Scenario, times: u32, rng: &mut Rng) -> R
     let mut turn = 0;
     for _ in 0..times {
         for step in scenario.steps {
+            std::thread::sleep(scenario.calm);
             let node = target(&bench.lab, step, turn, rng);
             turn += 1;
             bench.lab.wrong = step.fault.name().to_owned();

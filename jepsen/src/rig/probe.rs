@@ -56,12 +56,6 @@ pub(crate) fn probe(args: &Args, nodes: u32) -> Abilities {
     if args.older.is_none() {
         lacks(&[Fault::Upgrade], "no other version is given (--older)".to_owned());
     }
-    if !args.repairs {
-        lacks(
-            &[Fault::BitFlip],
-            "the broker is not known to repair damage from peers (--repairs)".to_owned(),
-        );
-    }
     let knows = |command: [&str; 2]| run(Command::new(&args.broker).args(command).arg("--help")).is_ok();
     if !knows(["partition", "move"]) {
         lacks(&[Fault::Membership], "this broker's partitions cannot be moved".to_owned());

@@ -28,7 +28,8 @@ struct Inner {
     nonsense: Vec<String>,
     /// Who leads each key, by Metadata.
     leaders: BTreeMap<u32, i32>,
-    in_sync: BTreeMap<u32, usize>,
+    /// How many replicas are, and when that was told.
+    in_sync: BTreeMap<u32, (u64, usize)>,
     /// The leader epoch of each key.
     epochs: BTreeMap<u32, i32>,
     replicas: BTreeMap<u32, Vec<i32>>,
@@ -101,7 +102,7 @@ impl Recorder {
         inner.epochs.insert(key, row.epoch);
         inner.replicas.insert(key, row.replicas.clone());
         inner.leaders.insert(key, leader);
-        inner.in_sync.insert(key, in_sync);
+        inner.in_sync.insert(key, (now(), in_sync));
     }
 
     pub(crate) fn leader(&self, key: u32) -> Option<u32> {
@@ -130,13 +131,12 @@ impl Recorder {
         self.lock().replicas.len().max(1) as u32
     }
 
-    /// Whether each key has so many replicas, no more, and all of them in sync.
-    pub(crate) fn are_in_sync(&self, wanted: usize) -> bool {
+    /// Whether each key has so many replicas, no more, and all of them in sync, as was told after `since`.
+    pub(crate) fn are_in_sync(&self, wanted: usize, since: u64) -> bool {
         let inner = self.lock();
-        inner
-            .replicas
-            .iter()
-            .all(|(key, nodes)| nodes.len() == wanted && inner.in_sync.get(key) == Some(&wanted))
+        let told = |key| inner.in_sync.get(key).is_some_and(|(at, count)| *at > since && *count == wanted);
+        let all = inner.replicas.iter().all(|(key, nodes)| nodes.len() == wanted && told(key));
+        all && !inner.replicas.is_empty()
     }
 
     /// The history, and what could not become part of it. The recorder is empty afterwards.

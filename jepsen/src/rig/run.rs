@@ -7,7 +7,7 @@ use crate::recorder::{Recorder, acked_since, now};
 use crate::replicas;
 use anyhow::{Context, Result, bail};
 use client_lite::{Client, ClientOptions, NewTopic};
-use jepsen::checker::{Verdict, check};
+use jepsen::checker::{Verdict, check, spared};
 use jepsen::history::{History, Line};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) outside: Outside,
     /// Configs of the topic.
     pub(crate) topic: Vec<(String, String)>,
+    /// What was acknowledged so long before the power of all is lost may be gone.
+    pub(crate) takes: Duration,
 }
 
 /// What our own clients do.
@@ -156,7 +158,8 @@ impl Bench {
     pub(crate) fn wait_until_in_sync(&self, patience: Duration) -> bool {
         let end = Instant::now() + patience;
         let wanted = self.setup.make.nodes.min(3) as usize;
-        while !self.lab.recorder.are_in_sync(wanted) {
+        let since = now();
+        while !self.lab.recorder.are_in_sync(wanted, since) {
             if Instant::now() > end {
                 return false;
             }
@@ -203,12 +206,24 @@ impl Bench {
         let (expected, not): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.lab.ended).into_iter().partition(|text| may_end(text));
         problems.extend(not);
-        let verdict = check(&history);
+        let mut figures = Vec::new();
+        let verdict = if self.setup.takes.is_zero() {
+            check(&history)
+        } else {
+            let (judged, kept) = spared(history.clone(), self.setup.takes);
+            let takes = self.setup.takes.as_secs();
+            figures
+                .push(format!("{kept} sends had been acknowledged {takes} s before each loss of all power"));
+            if kept == 0 {
+                problems.push("nothing had been acknowledged long enough before".to_owned());
+            }
+            check(&judged)
+        };
         if !verdict.is_clean() {
             // Disks go with the run: what is on them tells terms and producers.
             replicas::keep(&broker, &data, TOPIC, &self.setup.make.dir)?;
         }
-        let (notes, figures, began) = (expected, Vec::new(), self.began);
+        let (notes, began) = (expected, self.began);
         Ok(Outcome { history, verdict, problems, notes, figures, began, ended, healed_after })
     }
 }

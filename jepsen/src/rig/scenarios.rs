@@ -55,6 +55,10 @@ pub(crate) struct Scenario {
     pub(crate) topic: &'static [(&'static str, &'static str)],
     /// Whether clients of other families work too.
     pub(crate) outside: bool,
+    /// How long all goes well before each step, besides the time until all replicas are in sync.
+    pub(crate) calm: Duration,
+    /// What was acknowledged so long before the power of all is lost may be gone.
+    pub(crate) takes: Duration,
 }
 
 /// How much is sent.
@@ -100,6 +104,8 @@ const PLAIN: Scenario = Scenario {
     load: Rate::Steady,
     topic: &[],
     outside: false,
+    calm: Duration::ZERO,
+    takes: Duration::ZERO,
 };
 
 const fn of(number: u32, name: &'static str, times: u32, steps: &'static [Step]) -> Scenario {
@@ -268,8 +274,10 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         topic: CACHING,
-        load: Rate::Burst,
-        ..of(42, "caching-power-all", 5, &[step(Fault::PowerAll, At::InTurn, 0, 100)])
+        // A flush every 30 s, and the time that it takes.
+        takes: Duration::from_secs(40),
+        calm: Duration::from_secs(50),
+        ..of(42, "caching-power-all", 3, &[step(Fault::PowerAll, At::InTurn, 0, 100)])
     },
 ];
 

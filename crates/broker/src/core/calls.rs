@@ -4,7 +4,7 @@ use crate::handlers::fetch::Planned;
 use bytes::BytesMut;
 use coordinator::{DescribedGroup, ListRequest, ListedGroup};
 use model::{ErrorCode, GroupKey, NodeId, Now};
-use node::{AdminReply, AdminRequest, FetchResult, GroupRequest, Node, PartitionInfo};
+use node::{AdminReply, AdminRequest, FetchResult, GroupRequest, Node, PartitionInfo, ReplicaTrouble};
 use partition::{FetchOk, ListOffsetAsk, ListOffsetOutcome, ProducerInfo};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -173,6 +173,11 @@ impl Core {
     /// What is known of a partition without touching it.
     pub(crate) fn partition_info(&self, key: GroupKey) -> Option<PartitionInfo> {
         self.look(|node| node.partition_info(key))
+    }
+
+    /// What is wrong with a replica here.
+    pub(crate) fn replica_trouble(&self, key: GroupKey) -> ReplicaTrouble {
+        self.look(|node| node.replica_trouble(key))
     }
 
     /// Whether there is such an isolation level.

@@ -159,7 +159,10 @@ impl Core {
                     tokio::task::yield_now().await;
                 }
                 Some(completion) = completions.recv() => self.on_disk(completion),
-                () = tokio::time::sleep_until(timer.into()) => {}
+                () = tokio::time::sleep_until(timer.into()) => {
+                    // What other nodes say that they live is heard before the next piece of work, however late that is.
+                    tokio::task::yield_now().await;
+                }
             }
             self.take_turn(&mut completions);
             self.count_writes(&metrics.metrics);

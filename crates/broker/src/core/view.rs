@@ -63,6 +63,12 @@ impl Core {
         self.look(|node| node.handed_over(now))
     }
 
+    /// What this node takes in and stores.
+    pub(crate) fn load_view(&self) -> node::LoadView {
+        let now = self.now();
+        self.look(|node| node.load_view(now))
+    }
+
     /// Whether this node may change the metadata.
     pub(crate) fn leads_metadata(&self) -> bool {
         self.look(Node::leads_metadata)
@@ -143,6 +149,13 @@ impl Core {
         let image = self.image();
         let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
         partition.is_some_and(|p| p.replicas.iter().any(|r| r.node == image.node_id))
+    }
+
+    /// Whether this node has the witness of a partition.
+    pub(crate) fn is_witness_of(&self, key: GroupKey) -> bool {
+        let image = self.image();
+        let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+        partition.and_then(|p| p.witness).is_some_and(|w| w.node == image.node_id)
     }
 
     /// The nodes whose replicas of a partition are in sync.

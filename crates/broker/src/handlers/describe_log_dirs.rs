@@ -13,6 +13,8 @@ use wire::{DescribeLogDirsRequest, DescribeLogDirsResponse, ResponseBody, Str};
 
 /// First version with an error of the whole.
 const ERROR_FROM: i16 = 3;
+/// Bytes of a reason that are told.
+const TROUBLE_MAX: usize = 400;
 
 pub(crate) fn handle(
     shared: &Rc<Shared>,
@@ -58,6 +60,11 @@ pub(crate) fn handle(
     ResponseBody::DescribeLogDirs(DescribeLogDirsResponse { results: vec![directory], ..Default::default() })
 }
 
+/// A panic may say anything: so much of it that an answer about many replicas stays small.
+fn shortened(why: &str) -> &str {
+    why.get(..why.floor_char_boundary(TROUBLE_MAX)).unwrap_or(why)
+}
+
 fn describe(
     shared: &Shared,
     topic: &Arc<Topic>,
@@ -66,14 +73,22 @@ fn describe(
     let rows: Vec<DescribeLogDirsPartition> = partitions
         .into_iter()
         .filter_map(|index| {
-            let key = core::group_key(topic, index).filter(|key| shared.core.holds(*key))?;
+            // A witness has files here too, though no client is told of it as a replica.
+            let here = |key: &_| shared.core.holds(*key) || shared.core.is_witness_of(*key);
+            let key = core::group_key(topic, index).filter(here)?;
             // A partition that was never touched has no files.
             let size = shared.core.partition_info(key).map_or(0, |info| info.size_bytes);
+            let rate = shared.core.look(|node| node.replica_rate(key)).unwrap_or(0);
+            let trouble = shared.core.replica_trouble(key);
+            let long = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
             Some(DescribeLogDirsPartition {
                 partition_index: index,
-                partition_size: size.try_into().unwrap_or(i64::MAX),
+                partition_size: long(size),
                 offset_lag: 0,
                 is_future_key: false,
+                append_rate: long(rate),
+                bytes_left: trouble.bytes_left.map_or(-1, long),
+                trouble: trouble.why.map(|why| Str::from(shortened(&why))),
             })
         })
         .collect();

@@ -1,17 +1,22 @@
-//! ElectLeaders: leadership goes back to preferred replicas. There is no unclean election.
+//! ElectLeaders: leadership goes back to preferred replicas. An unclean election is an operator's word that loss is
+//! accepted, for partitions that are named (KIP-460); with a type of our own it only tells what would be lost.
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::core;
 use crate::shared::Shared;
 use model::{ErrorCode, GroupKey, NodeId};
+use node::{AdminReply, AdminRequest, RecoverAsk, RecoveryPlan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use wire::elect_leaders_request::TopicPartitions;
 use wire::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
 use wire::{ElectLeadersRequest, ElectLeadersResponse, ResponseBody, Str};
 
 /// Election types of the protocol.
 const PREFERRED: i8 = 0;
 const UNCLEAN: i8 = 1;
+/// Our own: what an unclean election of the partition would give up; nothing is done. Kafka refuses it.
+const PLAN: i8 = 100;
 /// First version that names a type, and has an error of the whole.
 const TYPES_FROM: i16 = 1;
 /// A leader that has not handed over is asked again after this: the message may have been lost, or the transfer
@@ -20,8 +25,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Nobody is waited for longer, whatever the request says.
 const MOST: Duration = Duration::from_secs(60);
 
-const NO_UNCLEAN: &str = "there are no unclean elections on this broker: a partition elects a leader by itself \
-     as soon as a majority of its replicas is back";
+const NO_UNCLEAN: &str = "an unclean election gives acknowledged records up: it is for partitions that are named. \
+     `plimsoll partition recover` shows what would be lost";
 
 /// What became of one partition; `None`: it was handed over.
 type Refused = Option<(ErrorCode, Option<String>)>;
@@ -39,8 +44,16 @@ pub(crate) async fn handle(
         return whole(ErrorCode::ClusterAuthorizationFailed);
     }
     let election = if ctx.api_version < TYPES_FROM { PREFERRED } else { request.election_type };
-    if election != PREFERRED && election != UNCLEAN {
+    if !matches!(election, PREFERRED | UNCLEAN | PLAN) {
         return whole(ErrorCode::InvalidRequest);
+    }
+    let patience = Duration::from_millis(request.timeout_ms.max(0) as u64).min(MOST);
+    if let Some(named) = request.topic_partitions.as_ref().filter(|_| election != PREFERRED) {
+        let results = accept_loss(shared, ctx, named, election == UNCLEAN, patience).await;
+        return ResponseBody::ElectLeaders(ElectLeadersResponse {
+            replica_election_results: encode(shared, ctx, results),
+            ..Default::default()
+        });
     }
     let all = request.topic_partitions.is_none();
     let asked: BTreeMap<Str, BTreeSet<i32>> = match request.topic_partitions {
@@ -64,7 +77,6 @@ pub(crate) async fn handle(
             }
         }
     }
-    let patience = Duration::from_millis(request.timeout_ms.max(0) as u64).min(MOST);
     let late = hand_over(shared, moves.iter().map(|(_, key, to)| (*key, *to)).collect(), patience).await;
     for (at, key, to) in moves {
         let why = || format!("{to} does not lead it yet");
@@ -93,7 +105,7 @@ fn judge(
     let key = core::group_key(&topic, partition)
         .ok_or_else(|| unknown(format!("partition as {name}-{partition}")))?;
     let leader = shared.core.leader_of(key).map(|(leader, _)| leader);
-    if election == UNCLEAN {
+    if election != PREFERRED {
         return Err(match leader {
             Some(_) => (ErrorCode::ElectionNotNeeded, None),
             None => (ErrorCode::EligibleLeadersNotAvailable, Some(NO_UNCLEAN.to_owned())),
@@ -108,6 +120,72 @@ fn judge(
         _ => {
             let why = "the preferred replica is not in sync, or its broker is not alive".to_owned();
             Err((ErrorCode::PreferredLeaderNotAvailable, Some(why)))
+        }
+    }
+}
+
+/// Asks what is left of each partition, and has the best go on alone where that is accepted.
+async fn accept_loss(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    named: &[TopicPartitions],
+    accept: bool,
+    patience: Duration,
+) -> BTreeMap<(Str, i32), Refused> {
+    let mut results = BTreeMap::new();
+    for topic in named {
+        for partition in &topic.partitions {
+            let (at, name) = ((topic.topic.clone(), *partition), topic.topic.as_str().to_owned());
+            let by = &ctx.connection.principal;
+            let principal = format!("{}:{}", by.kind, by.name);
+            let ask = RecoverAsk { topic: name, partition: *partition, principal, accept };
+            let refused = match shared.admin(ctx, AdminRequest::Recover(ask), patience).await {
+                Ok(AdminReply::Recovery(plan)) => Some(follow(shared, &plan, accept, patience).await),
+                Ok(AdminReply::Done(items)) => {
+                    items.into_iter().find_map(Result::err).map(|error| (error.code, error.message))
+                }
+                Ok(_) => Some((ErrorCode::UnknownServerError, None)),
+                Err(code) => Some((code, None)),
+            };
+            results.insert(at, refused);
+        }
+    }
+    results
+}
+
+/// Waits until the replica that is left leads.
+async fn follow(
+    shared: &Shared,
+    plan: &RecoveryPlan,
+    accept: bool,
+    patience: Duration,
+) -> (ErrorCode, Option<String>) {
+    let (loss, node) = match &plan.verdict {
+        Err((code, why)) => return (*code, Some(if accept { why.clone() } else { plan.to_string() })),
+        Ok((loss, node)) => (loss, *node),
+    };
+    if !accept {
+        return (ErrorCode::None, Some(plan.to_string()));
+    }
+    tracing::error!(
+        topic = %loss.topic,
+        partition = loss.partition,
+        broker = node,
+        from_offset = loss.offsets.0,
+        end_offset = loss.offsets.1,
+        principal = loss.principal,
+        "loss is accepted: {plan}"
+    );
+    let key = GroupKey { topic: loss.topic, partition: loss.partition };
+    let led = async {
+        while shared.core.leader_of(key).is_none() {
+            shared.core.turned().await;
+        }
+    };
+    match tokio::time::timeout(patience, led).await {
+        Ok(()) => (ErrorCode::None, Some(plan.to_string())),
+        Err(_) => {
+            (ErrorCode::RequestTimedOut, Some(format!("it is accepted; broker {node} does not lead yet")))
         }
     }
 }

@@ -105,9 +105,13 @@ metrics! {
     JOIN_QUESTIONS = "plimsoll_join_questions_total", Kind::Counter, ["result"], "Questions of nodes that look for their cluster: those that only asked (told), and those that were let in (registered).";
     SUSPECT_REPLICAS = "plimsoll_suspect_replicas", Kind::Gauge, [], "Replicas of this node that are damaged and wait for a peer to bring them up anew.";
     DAMAGED_REPLICAS = "plimsoll_damaged_replicas_total", Kind::Counter, ["result"], "Replicas of this node with peers that were found damaged, and those that were brought up anew: found, healed.";
+    WITNESSES = "plimsoll_witness_replicas", Kind::Gauge, [], "Replicas of this node that are witnesses: they vote and hold no data.";
+    WITNESS_HELD = "plimsoll_witness_messages_held", Kind::Gauge, [], "Messages to witnesses that leaders here hold back until both copies are durable; many for long: the other copy is slow.";
+    LOSSES_ACCEPTED = "plimsoll_losses_accepted_total", Kind::Counter, [], "Partitions whose replica here went on alone because an operator accepted that acknowledged records are lost.";
     SCRUBBED_BYTES = "plimsoll_scrubbed_bytes_total", Kind::Counter, [], "Bytes of sealed files that were read again and checked.";
     SCRUB_ROUNDS = "plimsoll_scrub_rounds_total", Kind::Counter, [], "Rounds over all sealed files of open partitions.";
     SCRUB_DAMAGED = "plimsoll_scrub_damaged_files_total", Kind::Counter, [], "Files that were found not to be what was written, by such a reading.";
+    CHAINS_COMPARED = "plimsoll_chains_compared_total", Kind::Counter, ["result"], "Comparisons of a replica here with others of its group, after a sealed file was read again: equal; different (an error line names both values); undecided (of these, where no value is that of most voters); skipped (no leader answered, or too many were under way: the next round compares again).";
     LEASES = "plimsoll_leases", Kind::Gauge, [], "Other nodes that this one takes for alive.";
     TOMBSTONES = "plimsoll_deletions_unconfirmed", Kind::Gauge, [], "Deleted topics of which some node has not confirmed yet that their files are gone.";
     MOVED = "plimsoll_partitions_moved_total", Kind::Counter, [], "Partitions led here that have got the replicas that were wanted instead of others.";
@@ -118,6 +122,11 @@ metrics! {
     STRONG_READS_WAITING = "plimsoll_strong_reads_waiting", Kind::Gauge, [], "Of these, reads that wait.";
     STRONG_READ_ROUNDS = "plimsoll_strong_read_rounds_total", Kind::Counter, [], "Rounds of messages for them; reads of one turn and partition share one.";
     READ_AT_FOLLOWERS = "plimsoll_partitions_read_at_followers", Kind::Gauge, [], "Partitions led here whose consumers were sent to a follower in the last ten minutes: followers hear of their commits at once.";
+    NODE_LED_RATE = "plimsoll_node_led_bytes_per_second", Kind::Gauge, [], "Bytes a second that partitions led here take in, averaged over about a minute.";
+    NODE_FOLLOWED_RATE = "plimsoll_node_followed_bytes_per_second", Kind::Gauge, [], "The same of replicas here that follow.";
+    NODE_STORED = "plimsoll_node_stored_bytes", Kind::Gauge, [], "Bytes of all replicas here that were opened since the start.";
+    NODE_LED_SHARE = "plimsoll_node_led_share", Kind::Gauge, [], "Which part of all that is led in the cluster, in bytes a second, is led here: 0 to 1.";
+    LOAD_MOVES = "plimsoll_leaders_moved_for_load_total", Kind::Counter, [], "Partitions of which this node, as the leader of the metadata, has made another replica the preferred leader because a node led too much.";
     PEER_CONNECTIONS = "plimsoll_peer_connections", Kind::Gauge, ["node", "connection"], "1 while the connection to the other node stands, else 0; connection is data or liveness.";
     PEER_QUEUED = "plimsoll_peer_queued_bytes", Kind::Gauge, ["node"], "Bytes that wait to be sent to the other node.";
     PEER_SENT = "plimsoll_peer_sent_messages_total", Kind::Counter, ["kind"], "Messages sent to other nodes: raft, heartbeat, leader_rows, forward, forwarded, node, install, find.";

@@ -166,6 +166,7 @@ fn is_admin(key: ApiKey) -> bool {
             | ApiKey::ListPartitionReassignments
             | ApiKey::UnregisterBroker
             | ApiKey::DescribeQuorum
+            | ApiKey::ElectLeaders
             | ApiKey::UpdateFeatures
             | ApiKey::AddRaftVoter
             | ApiKey::RemoveRaftVoter

@@ -196,7 +196,11 @@ async fn run(shared: &Rc<Shared>, link: &Rc<Link>, shaking: Shaking, established
         return;
     }
     let (channel, connection) = (link.channel(purpose), shared.links.next_connection());
-    channel.begin(connection);
+    channel.begin(connection, established.version);
+    if purpose == Purpose::Data {
+        // Answers to what the connection before had sent do not come any more.
+        shared.forwarding.lost(node);
+    }
     shared.core.with_node(|n, now| {
         n.heard_cluster_id(&established.peer.cluster_id);
         if purpose == Purpose::Liveness {

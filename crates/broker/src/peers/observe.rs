@@ -19,6 +19,12 @@ pub(crate) fn observe(shared: &Shared, snapshot: &mut Snapshot) {
     put(names::STRONG_READS_WAITING, strong.waiting as f64);
     put(names::STRONG_READ_ROUNDS, strong.rounds as f64);
     put(names::READ_AT_FOLLOWERS, shared.core.look(node::Node::read_at_followers) as f64);
+    let load = shared.core.load_view();
+    put(names::NODE_LED_RATE, load.own.led as f64);
+    put(names::NODE_FOLLOWED_RATE, load.own.followed as f64);
+    put(names::NODE_STORED, load.own.stored as f64);
+    put(names::NODE_LED_SHARE, load.own.led as f64 / load.led_by_all.max(1) as f64);
+    put(names::LOAD_MOVES, load.moves as f64);
     put(names::FORWARDED_WAITING, shared.forwarding.waiting() as f64);
     for (result, count) in [("asked", strong.reads), ("unconfirmed", strong.unconfirmed)] {
         let label = labels([("result", result)].into_iter());
@@ -68,6 +74,11 @@ fn installs(shared: &Shared, snapshot: &mut Snapshot) {
         let label = labels([("result", result)].into_iter());
         snapshot.values.push((names::DAMAGED_REPLICAS, label, count as f64));
     }
+    let (witnesses, held) = shared.core.look(node::Node::witness_counts);
+    snapshot.values.push((names::WITNESSES, String::new(), witnesses as f64));
+    snapshot.values.push((names::WITNESS_HELD, String::new(), held as f64));
+    let accepted = shared.core.look(node::Node::losses_accepted);
+    snapshot.values.push((names::LOSSES_ACCEPTED, String::new(), accepted as f64));
     let image = shared.core.image();
     for (key, left) in rows {
         let topic = image.topic_by_id(key.topic).map_or("__cluster_metadata", |topic| &*topic.name);

@@ -2,7 +2,7 @@
 use bytes::Bytes;
 use model::NodeId;
 use node::PeerOut;
-use peer::{Body, DEFAULT_QUEUE_BYTES, Frame, Kind, Limits, NotQueued, Purpose, Reason, SendQueue};
+use peer::{Body, DEFAULT_QUEUE_BYTES, Frame, Kind, Limits, NotQueued, Purpose, Reason, SendQueue, since};
 use proto::peer::RaftType;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -78,6 +78,8 @@ pub(crate) struct Channel {
     over: Notify,
     /// The present connection; 0 for none.
     current: Cell<u64>,
+    /// The version that both its ends speak.
+    version: Cell<u32>,
     /// Something came on it: the other end has taken it for good as well.
     heard: Cell<bool>,
     /// Rows of leaders did not fit.
@@ -194,7 +196,8 @@ impl Links {
             return false;
         };
         let channel = link.channel(purpose_of(&frame.body));
-        if !channel.is_up() {
+        // An older node would take it for nonsense.
+        if !channel.is_up() || channel.version.get() < since(&frame.body) {
             self.dropped.add(kind, 0);
             return false;
         }
@@ -274,6 +277,7 @@ impl Channel {
             wake: Notify::new(),
             over: Notify::new(),
             current: Cell::new(0),
+            version: Cell::new(0),
             heard: Cell::new(false),
             missed: Cell::new(false),
             writing_since: Cell::new(None),
@@ -290,9 +294,10 @@ impl Channel {
         self.current.get() == connection
     }
 
-    /// `connection` is the present one from now on; it begins with an empty queue.
-    pub(crate) fn begin(&self, connection: u64) {
+    /// `connection`, of this version, is the present one from now on; it begins with an empty queue.
+    pub(crate) fn begin(&self, connection: u64, version: u32) {
         self.current.set(connection);
+        self.version.set(version);
         self.queue.borrow_mut().clear();
         self.missed.set(false);
         self.heard.set(false);
@@ -407,5 +412,29 @@ pub(crate) fn reason_name(reason: Reason) -> &'static str {
         Reason::OlderProcess => "older_process",
         Reason::WrongDirectory => "wrong_directory",
         Reason::Itself => "itself",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{GroupKey, TopicId};
+
+    #[test]
+    fn a_peer_of_an_older_version_is_not_told_what_it_cannot_read() {
+        let links = Links::new(Limits::DEFAULT);
+        let link = links.link(2);
+        let key = GroupKey { topic: TopicId([1; 16]), partition: 0 };
+        let say = || links.send(2, PeerOut::Chain { key, index: 3, value: 4, asks: true });
+        let older = || links.send(2, PeerOut::HandOver { key, to: 1 });
+        link.data.begin(1, 1);
+        say();
+        assert_eq!((link.data.queued_bytes(), links.dropped.of(Kind::Node).0), (0, 1));
+        older();
+        assert!(link.data.queued_bytes() > 0, "what it knows it is told");
+        link.data.begin(2, 2);
+        say();
+        assert!(link.data.queued_bytes() > 0);
+        assert_eq!(links.dropped.of(Kind::Node).0, 1);
     }
 }

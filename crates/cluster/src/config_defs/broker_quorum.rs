@@ -5,7 +5,7 @@ use crate::config_def::{ConfigDef, ConfigType, Valid};
 
 #[rustfmt::skip]
 pub(super) const DEFS: &[ConfigDef] = &[
-    ConfigDef::new("auto.leader.rebalance.enable", ConfigType::Boolean, "true", Valid::Any, "Whether leadership returns to preferred replicas: the first of each partition, when it is in sync."),
+    ConfigDef::new("auto.leader.rebalance.enable", ConfigType::Boolean, "true", Valid::Any, "Whether leadership returns to preferred replicas (the first of each partition, when it is in sync), and another replica becomes the preferred one where a node leads much more bytes/s than the others."),
     ConfigDef::new("broker.heartbeat.interval.ms", ConfigType::Int, "2000", Valid::Any, "").idle(RAFT),
     ConfigDef::new("broker.id", ConfigType::Int, "-1", Valid::Any, "Kafka's older name of node.id."),
     ConfigDef::null("broker.rack", ConfigType::String, Valid::Any, "Where this broker stands; told to clients and used to spread replicas."),
@@ -33,7 +33,7 @@ pub(super) const DEFS: &[ConfigDef] = &[
     ConfigDef::new("internal.metadata.delete.delay.millis", ConfigType::Long, "60000", Valid::Any, "").idle(RAFT).hidden(),
     ConfigDef::null("internal.metadata.log.segment.bytes", ConfigType::Int, Valid::Any, "For tests: in place of metadata.log.segment.bytes.").hidden(),
     ConfigDef::new("internal.metadata.max.batch.size.in.bytes", ConfigType::Int, "8388608", Valid::Any, "").idle(RAFT).hidden(),
-    ConfigDef::new("leader.imbalance.check.interval.seconds", ConfigType::Long, "300", Valid::Range(1, LONG_MAX), "How often a node looks for partitions that it leads and another one is to lead."),
+    ConfigDef::new("leader.imbalance.check.interval.seconds", ConfigType::Long, "300", Valid::Range(1, LONG_MAX), "How often a node looks for partitions that it leads and another one is to lead. Ten times as often, once a second at most, the leader of the metadata looks whether one node leads too much."),
     ConfigDef::null("metadata.log.dir", ConfigType::String, Valid::Any, "").idle(RAFT),
     ConfigDef::new("metadata.log.max.record.bytes.between.snapshots", ConfigType::Long, "20971520", Valid::Range(1, LONG_MAX), "A snapshot of the metadata is due so many bytes after the last."),
     ConfigDef::new("metadata.log.max.snapshot.interval.ms", ConfigType::Long, "3600000", Valid::Range(0, LONG_MAX), "").idle(RAFT),

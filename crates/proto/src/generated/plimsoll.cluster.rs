@@ -8,7 +8,7 @@ pub struct Command {
     pub version: u32,
     #[prost(
         oneof = "command::Kind",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 30, 31, 32, 20"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 30, 31, 32, 33, 20, 40"
     )]
     pub kind: ::core::option::Option<command::Kind>,
 }
@@ -40,8 +40,12 @@ pub mod command {
         Reassigned(super::Reassigned),
         #[prost(message, tag = "32")]
         UnregisterNode(super::UnregisterNode),
+        #[prost(message, tag = "33")]
+        SetWitness(super::SetWitness),
         #[prost(message, tag = "20")]
         SetVoter(super::SetVoter),
+        #[prost(message, tag = "40")]
+        Recover(super::Recover),
     }
 }
 impl ::prost::Name for Command {
@@ -174,6 +178,9 @@ impl ::prost::Name for CreateTopic {
 pub struct ReplicaSet {
     #[prost(int32, repeated, tag = "1")]
     pub nodes: ::prost::alloc::vec::Vec<i32>,
+    /// The node of the witness, where two replicas are to have one (plimsoll.version 3).
+    #[prost(int32, optional, tag = "2")]
+    pub witness: ::core::option::Option<i32>,
 }
 impl ::prost::Name for ReplicaSet {
     const NAME: &'static str = "ReplicaSet";
@@ -359,6 +366,26 @@ impl ::prost::Name for Reassign {
         "/plimsoll.cluster.Reassign".into()
     }
 }
+/// A partition of two replicas is to have a witness on this node (plimsoll.version 3).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetWitness {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub topic_id: ::prost::bytes::Bytes,
+    #[prost(int32, tag = "2")]
+    pub partition: i32,
+    #[prost(int32, tag = "3")]
+    pub node_id: i32,
+}
+impl ::prost::Name for SetWitness {
+    const NAME: &'static str = "SetWitness";
+    const PACKAGE: &'static str = "plimsoll.cluster";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.cluster.SetWitness".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.cluster.SetWitness".into()
+    }
+}
 /// A partition's leader reports that its members are the replicas that are wanted, and nobody else.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Reassigned {
@@ -386,6 +413,47 @@ impl ::prost::Name for Reassigned {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/plimsoll.cluster.Reassigned".into()
+    }
+}
+/// An operator accepts loss: no majority of a partition's replicas comes back, and one that is left is all of its group
+/// from now on, under a new id. Whatever else was a replica gets another id, or is none any more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Recover {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub topic_id: ::prost::bytes::Bytes,
+    #[prost(int32, tag = "2")]
+    pub partition: i32,
+    /// The replica that counts, by its id so far.
+    #[prost(uint64, tag = "3")]
+    pub replica: u64,
+    /// As in the partition when this was judged: where another change came in between it has no effect.
+    #[prost(uint64, tag = "4")]
+    pub generation: u64,
+    /// It leads in this term or a later one: above all that those which are given up may have used.
+    #[prost(uint64, tag = "5")]
+    pub epoch: u64,
+    /// The last entry of its log, as it said.
+    #[prost(uint64, tag = "6")]
+    pub index: u64,
+    #[prost(uint64, tag = "7")]
+    pub term: u64,
+    /// Acknowledged records may be missing from this offset on, and are from the end of its log on.
+    #[prost(int64, tag = "8")]
+    pub from_offset: i64,
+    #[prost(int64, tag = "9")]
+    pub end_offset: i64,
+    /// Who asked for it.
+    #[prost(string, tag = "10")]
+    pub principal: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Recover {
+    const NAME: &'static str = "Recover";
+    const PACKAGE: &'static str = "plimsoll.cluster";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.cluster.Recover".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.cluster.Recover".into()
     }
 }
 /// What a node had is lost: replicas that are wanted there get new ids, and it may come back with another
@@ -475,6 +543,9 @@ pub struct Partition {
     /// Those that are wanted, and after them those that are to go, as Kafka lists them.
     #[prost(message, repeated, tag = "1")]
     pub replicas: ::prost::alloc::vec::Vec<super::storage::Replica>,
+    /// The wanted witness, of which clients are not told.
+    #[prost(message, optional, tag = "2")]
+    pub witness: ::core::option::Option<super::storage::Replica>,
     /// The first replicas, where the present ones are others: a replica that begins later begins with them.
     #[prost(message, repeated, tag = "30")]
     pub founders: ::prost::alloc::vec::Vec<super::storage::Replica>,
@@ -499,6 +570,9 @@ pub struct Partition {
     /// Index of the metadata entry that changed what is wanted last.
     #[prost(uint64, tag = "38")]
     pub generation: u64,
+    /// The last loss that an operator has accepted.
+    #[prost(message, optional, tag = "40")]
+    pub recovery: ::core::option::Option<Recovery>,
 }
 impl ::prost::Name for Partition {
     const NAME: &'static str = "Partition";
@@ -508,6 +582,46 @@ impl ::prost::Name for Partition {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/plimsoll.cluster.Partition".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Recovery {
+    /// Index of the Recover.
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    /// The replica that counts since then: its id now and before.
+    #[prost(uint64, tag = "2")]
+    pub replica: u64,
+    #[prost(uint64, tag = "3")]
+    pub was: u64,
+    #[prost(uint64, tag = "4")]
+    pub epoch: u64,
+    /// As in the Recover.
+    #[prost(uint64, tag = "5")]
+    pub last_index: u64,
+    #[prost(uint64, tag = "6")]
+    pub last_term: u64,
+    #[prost(int64, tag = "7")]
+    pub from_offset: i64,
+    #[prost(int64, tag = "8")]
+    pub end_offset: i64,
+    #[prost(string, tag = "9")]
+    pub principal: ::prost::alloc::string::String,
+    /// Replicas that were given up.
+    #[prost(message, repeated, tag = "10")]
+    pub given_up: ::prost::alloc::vec::Vec<super::storage::Replica>,
+    /// Its group has other members, and has reported them.
+    #[prost(bool, tag = "11")]
+    pub done: bool,
+}
+impl ::prost::Name for Recovery {
+    const NAME: &'static str = "Recovery";
+    const PACKAGE: &'static str = "plimsoll.cluster";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.cluster.Recovery".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.cluster.Recovery".into()
     }
 }
 /// Configs of a broker, group or subscription (those of topics are with the topic).

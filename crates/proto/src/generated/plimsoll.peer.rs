@@ -291,6 +291,8 @@ impl ::prost::Name for ConfChange {
 pub struct AddedReplica {
     #[prost(int32, tag = "1")]
     pub node_id: i32,
+    #[prost(bool, tag = "2")]
+    pub witness: bool,
 }
 impl ::prost::Name for AddedReplica {
     const NAME: &'static str = "AddedReplica";
@@ -300,6 +302,38 @@ impl ::prost::Name for AddedReplica {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/plimsoll.peer.AddedReplica".into()
+    }
+}
+/// The context of a configuration change that makes one replica all of its group, whoever was a member before: no
+/// majority of these comes back, and an operator has accepted that. What is missing after that entry is said here.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Reset {
+    #[prost(int32, tag = "1")]
+    pub node_id: i32,
+    /// Members that were given up.
+    #[prost(message, repeated, tag = "2")]
+    pub given_up: ::prost::alloc::vec::Vec<super::storage::Replica>,
+    /// The last entry that the replica had when this was decided.
+    #[prost(uint64, tag = "3")]
+    pub index: u64,
+    #[prost(uint64, tag = "4")]
+    pub term: u64,
+    /// Acknowledged records may be missing from this offset on, and are from the end of its log then.
+    #[prost(int64, tag = "5")]
+    pub from_offset: i64,
+    #[prost(int64, tag = "6")]
+    pub end_offset: i64,
+    #[prost(string, tag = "7")]
+    pub principal: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Reset {
+    const NAME: &'static str = "Reset";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.Reset".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.Reset".into()
     }
 }
 /// Liveness, every 100 ms.
@@ -322,6 +356,9 @@ pub struct Heartbeat {
     /// Groups that the sender leads and that stop their ticks now.
     #[prost(message, repeated, tag = "6")]
     pub sleeping: ::prost::alloc::vec::Vec<SleepingGroup>,
+    /// Every few seconds.
+    #[prost(message, optional, tag = "20")]
+    pub load: ::core::option::Option<Load>,
 }
 impl ::prost::Name for Heartbeat {
     const NAME: &'static str = "Heartbeat";
@@ -333,6 +370,51 @@ impl ::prost::Name for Heartbeat {
         "/plimsoll.peer.Heartbeat".into()
     }
 }
+/// What the sender's replicas take in, averaged over about a minute, and what it stores.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Load {
+    /// Bytes a second of groups that it leads, and of those that it follows.
+    #[prost(uint64, tag = "1")]
+    pub led: u64,
+    #[prost(uint64, tag = "2")]
+    pub followed: u64,
+    /// Bytes.
+    #[prost(uint64, tag = "3")]
+    pub stored: u64,
+    /// The groups that it leads with most, up to 16.
+    #[prost(message, repeated, tag = "4")]
+    pub most: ::prost::alloc::vec::Vec<LedGroup>,
+}
+impl ::prost::Name for Load {
+    const NAME: &'static str = "Load";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.Load".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.Load".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LedGroup {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub topic_id: ::prost::bytes::Bytes,
+    #[prost(int32, tag = "2")]
+    pub partition: i32,
+    /// Bytes a second.
+    #[prost(uint64, tag = "3")]
+    pub rate: u64,
+}
+impl ::prost::Name for LedGroup {
+    const NAME: &'static str = "LedGroup";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.LedGroup".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.LedGroup".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SleepingGroup {
     #[prost(bytes = "bytes", tag = "1")]
@@ -341,8 +423,12 @@ pub struct SleepingGroup {
     pub partition: i32,
     #[prost(uint64, tag = "3")]
     pub term: u64,
+    /// The last entry of the sender's log: committed, and held by every live replica.
     #[prost(uint64, tag = "4")]
     pub last_index: u64,
+    /// Its term: who has that very entry knows by it that all up to there is committed. 0 where it is not said.
+    #[prost(uint64, tag = "5")]
+    pub last_term: u64,
 }
 impl ::prost::Name for SleepingGroup {
     const NAME: &'static str = "SleepingGroup";
@@ -532,14 +618,14 @@ impl ::prost::Name for NodeAddress {
         "/plimsoll.peer.NodeAddress".into()
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeMessage {
-    #[prost(oneof = "node_message::Body", tags = "1, 2, 10")]
+    #[prost(oneof = "node_message::Body", tags = "1, 2, 10, 30, 40, 41")]
     pub body: ::core::option::Option<node_message::Body>,
 }
 /// Nested message and enum types in `NodeMessage`.
 pub mod node_message {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Body {
         #[prost(message, tag = "1")]
         Propose(super::Propose),
@@ -547,6 +633,12 @@ pub mod node_message {
         Proposed(super::Proposed),
         #[prost(message, tag = "10")]
         HandOver(super::HandOver),
+        #[prost(message, tag = "30")]
+        ChainValue(super::ChainValue),
+        #[prost(message, tag = "40")]
+        AskReplica(super::AskReplica),
+        #[prost(message, tag = "41")]
+        ReplicaState(super::ReplicaState),
     }
 }
 impl ::prost::Name for NodeMessage {
@@ -557,6 +649,102 @@ impl ::prost::Name for NodeMessage {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/plimsoll.peer.NodeMessage".into()
+    }
+}
+/// From the leader of the metadata, before loss is accepted: what has the receiver of this partition?
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AskReplica {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub topic_id: ::prost::bytes::Bytes,
+    #[prost(int32, tag = "2")]
+    pub partition: i32,
+    /// The answer repeats it.
+    #[prost(uint64, tag = "3")]
+    pub inquiry: u64,
+}
+impl ::prost::Name for AskReplica {
+    const NAME: &'static str = "AskReplica";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.AskReplica".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.AskReplica".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReplicaState {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub topic_id: ::prost::bytes::Bytes,
+    #[prost(int32, tag = "2")]
+    pub partition: i32,
+    #[prost(uint64, tag = "3")]
+    pub inquiry: u64,
+    /// Its id; 0 for none.
+    #[prost(uint64, tag = "4")]
+    pub replica: u64,
+    #[prost(enumeration = "ReplicaCondition", tag = "5")]
+    pub condition: i32,
+    /// What is wrong with it, in words.
+    #[prost(string, tag = "6")]
+    pub why: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "7")]
+    pub term: u64,
+    #[prost(uint64, tag = "8")]
+    pub last_index: u64,
+    #[prost(uint64, tag = "9")]
+    pub last_term: u64,
+    #[prost(sint64, tag = "10")]
+    pub log_start: i64,
+    #[prost(sint64, tag = "11")]
+    pub high_watermark: i64,
+    #[prost(sint64, tag = "12")]
+    pub log_end: i64,
+    /// Who votes, as it knows.
+    #[prost(message, repeated, tag = "13")]
+    pub voters: ::prost::alloc::vec::Vec<super::storage::Replica>,
+    /// The highest epoch of a leader that its node has heard of; -1 for none.
+    #[prost(sint32, tag = "14")]
+    pub epoch: i32,
+    /// The node that leads, as it knows; -1 for none.
+    #[prost(sint32, tag = "15")]
+    pub leader: i32,
+}
+impl ::prost::Name for ReplicaState {
+    const NAME: &'static str = "ReplicaState";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.ReplicaState".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.ReplicaState".into()
+    }
+}
+/// What stands in the sender's log: replicas compare what they read of their files. From version 2 on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChainValue {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub topic_id: ::prost::bytes::Bytes,
+    #[prost(int32, tag = "2")]
+    pub partition: i32,
+    /// A committed entry, and the chain value after it.
+    #[prost(uint64, tag = "3")]
+    pub index: u64,
+    #[prost(fixed32, tag = "4")]
+    pub value: u32,
+    /// The receiver is to say its own.
+    #[prost(bool, tag = "5")]
+    pub asks: bool,
+}
+impl ::prost::Name for ChainValue {
+    const NAME: &'static str = "ChainValue";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.ChainValue".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.ChainValue".into()
     }
 }
 /// For the leader of a partition: another replica is to lead it. Whether it came about shows in the rows of leaders.
@@ -944,6 +1132,8 @@ pub enum EntryType {
     Command = 2,
     ConfChange = 3,
     NoOp = 4,
+    /// A data entry without its batches, for a witness.
+    Bare = 5,
 }
 impl EntryType {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -957,6 +1147,7 @@ impl EntryType {
             Self::Command => "ENTRY_TYPE_COMMAND",
             Self::ConfChange => "ENTRY_TYPE_CONF_CHANGE",
             Self::NoOp => "ENTRY_TYPE_NO_OP",
+            Self::Bare => "ENTRY_TYPE_BARE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -967,6 +1158,7 @@ impl EntryType {
             "ENTRY_TYPE_COMMAND" => Some(Self::Command),
             "ENTRY_TYPE_CONF_CHANGE" => Some(Self::ConfChange),
             "ENTRY_TYPE_NO_OP" => Some(Self::NoOp),
+            "ENTRY_TYPE_BARE" => Some(Self::Bare),
             _ => None,
         }
     }
@@ -1025,6 +1217,50 @@ impl ConfChangeType {
             "CONF_CHANGE_TYPE_ADD_NODE" => Some(Self::AddNode),
             "CONF_CHANGE_TYPE_REMOVE_NODE" => Some(Self::RemoveNode),
             "CONF_CHANGE_TYPE_ADD_LEARNER" => Some(Self::AddLearner),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ReplicaCondition {
+    /// Nothing of it is here, or not yet.
+    ConditionNone = 0,
+    /// It runs.
+    ConditionRuns = 1,
+    /// Its files are being read.
+    ConditionOpening = 2,
+    /// It may have lost what it acknowledged: power, with write.caching, or a repair that has not ended.
+    ConditionRestrained = 3,
+    /// Some of its bytes are not what was written.
+    ConditionSuspect = 4,
+    /// It cannot be opened.
+    ConditionFailed = 5,
+}
+impl ReplicaCondition {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::ConditionNone => "CONDITION_NONE",
+            Self::ConditionRuns => "CONDITION_RUNS",
+            Self::ConditionOpening => "CONDITION_OPENING",
+            Self::ConditionRestrained => "CONDITION_RESTRAINED",
+            Self::ConditionSuspect => "CONDITION_SUSPECT",
+            Self::ConditionFailed => "CONDITION_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CONDITION_NONE" => Some(Self::ConditionNone),
+            "CONDITION_RUNS" => Some(Self::ConditionRuns),
+            "CONDITION_OPENING" => Some(Self::ConditionOpening),
+            "CONDITION_RESTRAINED" => Some(Self::ConditionRestrained),
+            "CONDITION_SUSPECT" => Some(Self::ConditionSuspect),
+            "CONDITION_FAILED" => Some(Self::ConditionFailed),
             _ => None,
         }
     }

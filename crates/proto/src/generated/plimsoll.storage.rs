@@ -9,6 +9,10 @@ pub struct Replica {
     pub node_id: i32,
     #[prost(enumeration = "ReplicaKind", tag = "3")]
     pub kind: i32,
+    /// Of a group's members: it holds the heads of data entries alone, and never leads. It votes, learns, joins and
+    /// leaves like the others.
+    #[prost(bool, tag = "4")]
+    pub witness: bool,
 }
 impl ::prost::Name for Replica {
     const NAME: &'static str = "Replica";
@@ -191,6 +195,7 @@ impl ::prost::Name for DirectoryMeta {
 pub enum ReplicaKind {
     Voter = 0,
     Learner = 1,
+    /// Wanted as a witness (the metadata alone): among the members of the group that is `witness`.
     Witness = 2,
     /// Members while one configuration gives way to the next (raft's joint consensus): votes in the next one
     /// alone; votes in the old one alone.

@@ -10,8 +10,10 @@ use clap::Args;
   plimsoll cluster rebalance --dry-run                 which replicas would go where, how much, how long
   plimsoll cluster rebalance                           do it and show how far it is
 
-Brokers get the same number of replicas, up to one, for as little copying as possible, and lead the same number of
-partitions where their replicas allow it. Replicas stay on as many racks (broker.rack) as they are on now.")]
+Brokers get the same number of replicas, up to one, for as little copying as possible. A broker that stores 1.3 times
+the mean and 1 GiB more exchanges large replicas for small ones. What brokers lead is evened out where their replicas
+allow it, by bytes a second and by number: a lead counts 64 KiB a second more than its partition takes in. Replicas
+stay on as many racks (broker.rack) as they are on now.")]
 pub(crate) struct RebalanceArgs {
     #[command(flatten)]
     how: MoveArgs,

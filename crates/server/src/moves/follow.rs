@@ -38,8 +38,19 @@ impl Progress {
             if held.leader < 0 {
                 progress.blocked.push(format!("{name} has no leader: too few of its replicas are running"));
             }
+            let troubled = |node: i32| view.on(node, &held.place).and_then(|on| on.trouble.clone());
+            if let Some(why) = troubled(held.leader) {
+                progress
+                    .blocked
+                    .push(format!("{name}: its leader's replica, on broker {}, is {why}", held.leader));
+            }
             for node in &ongoing.adding {
-                progress.left += held.bytes.saturating_sub(view.size_on(*node, &held.place));
+                let missing = held.bytes.saturating_sub(view.size_on(*node, &held.place));
+                // What is put aside for a replica that is being brought up is no part of its size yet.
+                progress.left += view.on(*node, &held.place).and_then(|on| on.bytes_left).unwrap_or(missing);
+                if let Some(why) = troubled(*node) {
+                    progress.blocked.push(format!("{name}: the replica on broker {node} is {why}"));
+                }
                 if !view.brokers.contains_key(node) {
                     progress.blocked.push(format!("{name} waits for broker {node}, which is not running"));
                 }
@@ -68,15 +79,19 @@ impl Rate {
     }
 }
 
+/// Bytes left, and how long that takes, where it can be said.
+fn to_go(left: u64, rate: Option<u64>) -> String {
+    let mut text = format!(", {} left", human(left));
+    if let Some(rate) = rate.filter(|rate| *rate > 0 && left > 0) {
+        text.push_str(&format!(", {}/s, {} to go", human(rate), duration(left.div_ceil(rate))));
+    }
+    text
+}
+
 fn line(progress: &Progress, rate: Option<u64>, stuck: bool) -> String {
-    let mut line = format!("{} partition(s), {} left", progress.partitions, human(progress.left));
-    match rate {
-        Some(rate) if rate > 0 && progress.left > 0 => {
-            let rest = duration(progress.left.div_ceil(rate));
-            line.push_str(&format!(", {}/s, {rest} to go", human(rate)));
-        }
-        _ if progress.left == 0 => line.push_str(", the new replicas take over"),
-        _ => {}
+    let mut line = format!("{} partition(s){}", progress.partitions, to_go(progress.left, rate));
+    if progress.left == 0 {
+        line.push_str(", the new replicas take over");
     }
     if let Some(first) = progress.blocked.first() {
         line.push_str(&format!("; blocked: {first}"));
@@ -120,9 +135,23 @@ pub(crate) async fn follow(client: &Client, places: BTreeSet<Place>) -> anyhow::
     }
 }
 
+/// What a broker still lacks of all that it is to hold, bytes, and what is wrong with its replicas.
+fn lacks(view: &View, node: i32) -> (u64, Vec<String>) {
+    let (mut left, mut wrong) = (0, Vec::new());
+    for held in view.held.iter().filter(|h| h.replicas.contains(&node)) {
+        let on_disk = view.on(node, &held.place);
+        let missing = held.bytes.saturating_sub(on_disk.map_or(0, |on| on.bytes));
+        left += on_disk.and_then(|on| on.bytes_left).unwrap_or(missing);
+        if let Some(why) = on_disk.and_then(|on| on.trouble.as_ref()) {
+            wrong.push(format!("{}-{} is {why}", held.place.0, held.place.1));
+        }
+    }
+    (left, wrong)
+}
+
 /// Waits until every partition that is to be on `node` is in sync there.
 pub(crate) async fn follow_node(client: &Client, node: i32) -> anyhow::Result<()> {
-    let mut told = None::<Instant>;
+    let (mut rate, mut told) = (Rate::default(), None::<Instant>);
     loop {
         let cluster = client.all_topics().await.map_err(advise)?;
         let all = cluster.topics.iter().flat_map(|t| &t.partitions).filter(|p| p.replicas.contains(&node));
@@ -132,9 +161,17 @@ pub(crate) async fn follow_node(client: &Client, node: i32) -> anyhow::Result<()
             return Ok(());
         }
         let now = Instant::now();
+        let mut text = format!("broker {node}: {behind} of {} replicas are not in sync", all.count());
+        if let Ok(view) = View::ask_more(client, &cluster).await {
+            let (left, wrong) = lacks(&view, node);
+            text.push_str(&to_go(left, rate.note(now, left)));
+            wrong.first().into_iter().for_each(|first| text.push_str(&format!("; {first}")));
+        }
+        if !up {
+            text.push_str("; blocked: the broker is not running: start it");
+        }
         if told.is_none_or(|at| now.duration_since(at) >= LINE) {
-            let waits = if up { "" } else { "; blocked: the broker is not running: start it" };
-            eprintln!("broker {node}: {behind} of {} replicas are not in sync{waits}", all.count());
+            eprintln!("{text}");
             told = Some(now);
         }
         tokio::time::sleep(LOOK).await;
@@ -145,16 +182,17 @@ pub(crate) async fn follow_node(client: &Client, node: i32) -> anyhow::Result<()
 mod tests {
     use super::super::view::Held;
     use super::*;
-    use client_lite::Ongoing;
+    use client_lite::{OnDisk, Ongoing};
     use std::collections::BTreeMap;
 
     fn view(leader: i32, copied: u64, up: bool) -> View {
         let place: Place = ("t".to_owned(), 0);
-        let held = Held { place: place.clone(), replicas: vec![2, 3], leader, bytes: 4_096 };
+        let held = Held { place: place.clone(), replicas: vec![2, 3], leader, bytes: 4_096, rate: 0 };
         let ongoing = Ongoing { replicas: vec![2, 3, 1], adding: vec![3], removing: vec![1] };
         let brokers = [(1, None), (2, None)].into_iter().chain(up.then_some((3, None))).collect();
-        let sizes = BTreeMap::from([(3, BTreeMap::from([(place.clone(), copied)]))]);
-        View { brokers, held: vec![held], ongoing: BTreeMap::from([(place, ongoing)]), sizes }
+        let replica = OnDisk { bytes: copied, ..OnDisk::default() };
+        let on_disk = BTreeMap::from([(3, BTreeMap::from([(place.clone(), replica)]))]);
+        View { brokers, held: vec![held], ongoing: BTreeMap::from([(place, ongoing)]), on_disk }
     }
 
     fn of(view: &View) -> Progress {
@@ -170,6 +208,26 @@ mod tests {
         assert!(down.ends_with("blocked: t-0 waits for broker 3, which is not running"), "{down}");
         assert!(line(&of(&view(-1, 0, true)), None, false).contains("has no leader"));
         assert!(line(&of(&view(2, 4_096, true)), None, false).ends_with("the new replicas take over"));
+    }
+
+    #[test]
+    fn a_replica_that_something_is_wrong_with_blocks_its_move() {
+        let mut view = view(2, 1_024, true);
+        let replica = view.on_disk.get_mut(&3).unwrap().values_mut().next().unwrap();
+        (replica.bytes_left, replica.trouble) = (Some(2_000), Some("failed: no more room".to_owned()));
+        let progress = of(&view);
+        assert_eq!(progress.left, 2_000, "what it still has to pull");
+        assert_eq!(progress.blocked, ["t-0: the replica on broker 3 is failed: no more room"]);
+    }
+
+    #[test]
+    fn what_a_broker_that_comes_back_lacks_is_told() {
+        let mut view = view(2, 1_024, true);
+        assert_eq!(lacks(&view, 3), (3_072, vec![]));
+        assert_eq!(lacks(&view, 1), (0, vec![]), "it is to hold nothing");
+        let replica = view.on_disk.get_mut(&3).unwrap().values_mut().next().unwrap();
+        (replica.bytes_left, replica.trouble) = (Some(2_000), Some("failed: x".to_owned()));
+        assert_eq!(lacks(&view, 3), (2_000, vec!["t-0 is failed: x".to_owned()]));
     }
 
     #[test]

@@ -2,4 +2,6 @@
 pub(crate) mod args;
 pub(crate) mod follow;
 pub(crate) mod plan;
+pub(crate) mod shares;
+mod stored;
 pub(crate) mod view;

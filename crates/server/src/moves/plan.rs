@@ -1,4 +1,6 @@
 //! Which replicas go where. Pure: from a view of the cluster to a list of moves.
+use super::shares::{Share, shares};
+use super::stored::even_stored;
 use super::view::{Held, View};
 use crate::admin::table::Table;
 use client_lite::Place;
@@ -37,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) moves: Vec<Move>,
     /// What stands in the way, or is worth knowing.
     pub(crate) constraints: Vec<String>,
+    /// What each broker has before and after; empty where that is not what it is about.
+    pub(crate) shares: Vec<Share>,
 }
 
 impl Plan {
@@ -78,6 +82,7 @@ impl Plan {
                 human(rate)
             ));
         }
+        text.push_str(&Share::as_text(&self.shares));
         for constraint in &self.constraints {
             text.push_str(&format!("Note: {constraint}\n"));
         }
@@ -92,6 +97,7 @@ impl Plan {
             "bytes": self.bytes(),
             "seconds": self.seconds(rate),
             "constraints": self.constraints,
+            "brokers": self.shares.iter().map(Share::as_json).collect::<Vec<_>>(),
         })
     }
 }
@@ -167,7 +173,7 @@ impl Load {
 }
 
 /// How many racks `replicas` are on.
-fn racks(view: &View, replicas: &[i32]) -> usize {
+pub(crate) fn racks(view: &View, replicas: &[i32]) -> usize {
     let rack = |id: &i32| view.brokers.get(id).cloned().flatten();
     replicas.iter().filter_map(rack).collect::<BTreeSet<String>>().len()
 }
@@ -250,7 +256,10 @@ pub(crate) fn drain(view: &View, node: i32) -> Result<Plan, String> {
     Ok(plan)
 }
 
-/// Replicas and preferred leaders are spread evenly over the brokers that run.
+/// Bytes a second that a lead counts for beside what the partition takes in: what is at rest is spread by number.
+const LEAD: u64 = 64 << 10;
+
+/// Replicas and preferred leaders are spread evenly over the brokers that run, and so is what they store and lead.
 pub(crate) fn rebalance(view: &View) -> Plan {
     let brokers: BTreeSet<i32> = view.brokers.keys().copied().collect();
     let mut load = Load::of(view, &brokers);
@@ -264,9 +273,10 @@ pub(crate) fn rebalance(view: &View) -> Plan {
             *node = to;
         }
     }
+    even_stored(view, &mut held);
     held.sort_by(|a, b| a.place.cmp(&b.place));
     spread_leaders(&mut held, &brokers);
-    let mut plan = Plan::default();
+    let mut plan = Plan { shares: shares(&brokers, &view.held, &held), ..Plan::default() };
     for after in held {
         let before = view.held.iter().find(|h| h.place == after.place).expect("made from it");
         if before.replicas != after.replicas {
@@ -309,24 +319,26 @@ fn next_even(view: &View, held: &[Held], load: &Load) -> Option<(usize, i32, i32
     None
 }
 
-/// Puts another replica first where that makes the number of preferred leaders more even.
+/// Puts another replica first where that makes more even what the preferred leaders are to lead.
 fn spread_leaders(held: &mut [Held], brokers: &BTreeSet<i32>) {
-    let mut leaders: BTreeMap<i32, usize> = brokers.iter().map(|id| (*id, 0)).collect();
-    for first in held.iter().filter_map(|h| h.replicas.first()) {
-        *leaders.entry(*first).or_default() += 1;
+    let weight = |held: &Held| held.rate.saturating_add(LEAD);
+    let mut leaders: BTreeMap<i32, u64> = brokers.iter().map(|id| (*id, 0)).collect();
+    for (first, weight) in held.iter().filter_map(|h| Some((h.replicas.first()?, weight(h)))) {
+        *leaders.entry(*first).or_default() += weight;
     }
     loop {
         let mut changed = false;
         for held in held.iter_mut() {
-            let count = |id: &i32| leaders.get(id).copied().unwrap_or(usize::MAX);
+            let count = |id: &i32| leaders.get(id).copied().unwrap_or(u64::MAX);
             let Some(first) = held.replicas.first().copied() else { continue };
             let candidates = held.replicas.iter().filter(|id| brokers.contains(id));
             let Some(best) = candidates.min_by_key(|id| (count(id), **id)).copied() else { continue };
-            if count(&best).saturating_add(1) < count(&first) {
+            let weight = weight(held);
+            if count(&best).saturating_add(weight) < count(&first) {
                 held.replicas.retain(|id| *id != best);
                 held.replicas.insert(0, best);
-                *leaders.entry(first).or_default() -= 1;
-                *leaders.entry(best).or_default() += 1;
+                *leaders.entry(first).or_default() -= weight;
+                *leaders.entry(best).or_default() += weight;
                 changed = true;
             }
         }
@@ -347,6 +359,7 @@ mod tests {
             replicas: replicas.to_vec(),
             leader: replicas[0],
             bytes: 1_000,
+            rate: 0,
         };
         View {
             brokers: brokers.iter().map(rack).collect(),
@@ -402,7 +415,31 @@ mod tests {
     #[test]
     fn what_is_even_is_left_alone() {
         let view = view(&FOUR, &[&[1, 2], &[2, 3], &[3, 4], &[4, 1]]);
-        assert_eq!(rebalance(&view), Plan::default());
+        assert_eq!(rebalance(&view).moves, []);
+    }
+
+    #[test]
+    fn what_is_led_much_is_spread_by_what_it_takes_in() {
+        let all: [&[i32]; 6] = [&[1, 2, 3]; 6];
+        let mut view = view(&FOUR[..3], &all);
+        // One is as much as three others, and there are two at rest.
+        for (held, mib) in view.held.iter_mut().zip([30, 10, 10, 10, 0, 0]) {
+            held.rate = mib << 20;
+        }
+        let plan = rebalance(&view);
+        let led: Vec<Value> =
+            plan.shares.iter().map(|share| share.as_json()["after"]["led"].clone()).collect();
+        let mut led: Vec<u64> = led.iter().filter_map(Value::as_u64).map(|led| led >> 20).collect();
+        led.sort_unstable();
+        assert_eq!((led, plan.bytes()), (vec![10, 20, 30], 0));
+        let after = |held: &Held| plan.moves.iter().find(|m| m.place == held.place).map(|m| m.to.clone());
+        let moved: Vec<Held> = view
+            .held
+            .iter()
+            .map(|held| Held { replicas: after(held).unwrap_or(held.replicas.clone()), ..held.clone() })
+            .collect();
+        view.held = moved;
+        assert_eq!(rebalance(&view).moves, [], "what is even is left alone");
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! What a plan is made from: who is there, who holds what, and how large it is.
 use crate::admin::connect::advise;
-use client_lite::{Client, Cluster, Ongoing, Place};
+use client_lite::{Client, Cluster, OnDisk, Ongoing, Place};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A broker that has not said by then what it holds is passed over.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +18,8 @@ pub(crate) struct Held {
     pub(crate) leader: i32,
     /// Bytes of its largest replica.
     pub(crate) bytes: u64,
+    /// Bytes a second that it takes in; 0 where its broker does not tell.
+    pub(crate) rate: u64,
 }
 
 /// The cluster at one moment.
@@ -25,30 +31,39 @@ pub(crate) struct View {
     pub(crate) held: Vec<Held>,
     /// What is being changed.
     pub(crate) ongoing: BTreeMap<Place, Ongoing>,
-    /// Bytes of each replica, by broker.
-    pub(crate) sizes: BTreeMap<i32, BTreeMap<Place, u64>>,
+    /// Each replica as its broker tells of it, by broker.
+    pub(crate) on_disk: OnDisks,
+}
+
+/// What each broker says of its replicas.
+pub(crate) type OnDisks = BTreeMap<i32, BTreeMap<Place, OnDisk>>;
+
+/// Asks all brokers. One that does not answer in time has no row.
+pub(crate) async fn on_disks(client: &Client, cluster: &Cluster) -> OnDisks {
+    let mut on_disk = OnDisks::new();
+    for broker in &cluster.brokers {
+        if let Ok(Ok(found)) = tokio::time::timeout(PATIENCE, client.replicas_on(broker.id)).await {
+            on_disk.insert(broker.id, found);
+        }
+    }
+    on_disk
 }
 
 impl View {
     /// Asks the cluster. A broker that does not say what it holds counts as one that holds nothing yet.
     pub(crate) async fn ask(client: &Client) -> anyhow::Result<View> {
         let cluster = client.all_topics().await.map_err(advise)?;
+        View::ask_more(client, &cluster).await
+    }
+
+    /// The same, where the topics are known already.
+    pub(crate) async fn ask_more(client: &Client, cluster: &Cluster) -> anyhow::Result<View> {
         let ongoing = client.list_reassignments().await.map_err(advise)?;
-        let mut sizes = BTreeMap::new();
-        for broker in &cluster.brokers {
-            if let Ok(found) = client.replica_sizes(broker.id).await {
-                sizes.insert(broker.id, found);
-            }
-        }
-        Ok(View::of(&cluster, ongoing, sizes))
+        Ok(View::of(cluster, ongoing, on_disks(client, cluster).await))
     }
 
     /// From what was asked.
-    pub(crate) fn of(
-        cluster: &Cluster,
-        ongoing: BTreeMap<Place, Ongoing>,
-        sizes: BTreeMap<i32, BTreeMap<Place, u64>>,
-    ) -> View {
+    pub(crate) fn of(cluster: &Cluster, ongoing: BTreeMap<Place, Ongoing>, on_disk: OnDisks) -> View {
         let brokers = cluster.brokers.iter().map(|b| (b.id, b.rack.clone())).collect();
         let mut held = Vec::new();
         for topic in &cluster.topics {
@@ -56,16 +71,48 @@ impl View {
                 let place: Place = (topic.name.clone(), partition.index);
                 let goes = |node: &i32| ongoing.get(&place).is_some_and(|o| o.removing.contains(node));
                 let replicas = partition.replicas.iter().copied().filter(|node| !goes(node)).collect();
-                let of = |sizes: &BTreeMap<Place, u64>| sizes.get(&place).copied();
-                let bytes = sizes.values().filter_map(of).max().unwrap_or(0);
-                held.push(Held { place, replicas, leader: partition.leader, bytes });
+                let of = |found: &BTreeMap<Place, OnDisk>| found.get(&place).cloned();
+                let bytes = on_disk.values().filter_map(of).map(|replica| replica.bytes).max().unwrap_or(0);
+                let leader = partition.leader;
+                let rate = on_disk.get(&leader).and_then(of).and_then(|replica| replica.rate).unwrap_or(0);
+                held.push(Held { place, replicas, leader, bytes, rate });
             }
         }
-        View { brokers, held, ongoing, sizes }
+        View { brokers, held, ongoing, on_disk }
+    }
+
+    /// The broker that has the witness of a partition of two replicas, which are `replicas`: clients are not told of it,
+    /// but its directory names the partition. `None` also where that broker does not say what it holds.
+    pub(crate) fn witness_of(&self, place: &Place, replicas: &[i32]) -> Option<i32> {
+        let moves = self.ongoing.contains_key(place);
+        let holds = |(broker, found): (&i32, &BTreeMap<Place, OnDisk>)| {
+            (!replicas.contains(broker) && found.contains_key(place)).then_some(*broker)
+        };
+        if replicas.len() == 2 && !moves { self.on_disk.iter().find_map(holds) } else { None }
+    }
+
+    /// Partitions of two replicas that have no witness, as far as all brokers say what they hold.
+    pub(crate) fn without_witness(&self) -> Vec<&Place> {
+        let pairs =
+            self.held.iter().filter(|h| h.replicas.len() == 2 && !self.ongoing.contains_key(&h.place));
+        pairs.filter(|h| self.witness_of(&h.place, &h.replicas).is_none()).map(|h| &h.place).collect()
     }
 
     /// Bytes that a broker has of a replica.
     pub(crate) fn size_on(&self, broker: i32, place: &Place) -> u64 {
-        self.sizes.get(&broker).and_then(|sizes| sizes.get(place)).copied().unwrap_or(0)
+        self.on(broker, place).map_or(0, |replica| replica.bytes)
+    }
+
+    /// A replica as its broker tells of it.
+    pub(crate) fn on(&self, broker: i32, place: &Place) -> Option<&OnDisk> {
+        self.on_disk.get(&broker)?.get(place)
+    }
+
+    /// Replicas that are being brought up or that something is wrong with.
+    pub(crate) fn troubled(&self) -> impl Iterator<Item = (&Place, i32, &OnDisk)> {
+        self.on_disk.iter().flat_map(|(broker, found)| {
+            let troubled = found.iter().filter(|(_, replica)| replica.is_troubled());
+            troubled.map(|(place, replica)| (place, *broker, replica))
+        })
     }
 }

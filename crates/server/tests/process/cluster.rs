@@ -1,4 +1,5 @@
 //! Three processes that are one cluster: formed, written and read through any node, killed, restarted.
+use crate::load::{Load, replicas_are_equal};
 use crate::nodes::{Nodes, client, client_within, run, wait_in_sync};
 use crate::server::{PATIENCE, Server, wait_for};
 use crate::wire_client::value_batch;
@@ -354,58 +355,21 @@ fn a_leader_that_is_paused_loses_the_lead_and_what_it_wakes_with_harms_nothing()
 #[test]
 #[ignore = "needs a broker"]
 fn a_rolling_restart_is_nothing_that_a_client_must_know_of() {
-    const PARTITIONS: i32 = 3;
-    let mut nodes = Nodes::start(3);
-    let addresses = nodes.addresses();
-    run(async {
-        client(&addresses).await.create_topic(&topic("kept", PARTITIONS, 3), false).await.unwrap();
-    });
-    wait_in_sync(&nodes, 1, "kept");
-    let all: Vec<Rc<Acked>> = (0..PARTITIONS).map(|_| Rc::new(Acked::default())).collect();
-    let (nodes, gaps) = run(async {
-        let mut producing = Vec::new();
-        for (partition, acked) in (0..).zip(&all) {
-            producing.push(tokio::task::spawn_local(produce(addresses.clone(), partition, acked.clone())));
-        }
-        let mut gaps = Vec::new();
-        for id in 1..=3 {
-            for acked in &all {
-                acked.more(50).await;
-                acked.gap.take();
-            }
-            let mut server = nodes.running[id - 1].take().unwrap();
-            server.ask_to_stop();
-            let ended = tokio::task::spawn_blocking(move || (server.ended(), server));
-            let (status, stopped) = ended.await.unwrap();
-            assert!(status.success(), "{status}\n{}", stopped.log());
-            assert!(!stopped.log().contains("before all that is led here"), "{}", stopped.log());
-            drop(stopped);
-            for acked in &all {
-                acked.more(50).await;
-            }
-            gaps.push(all.iter().map(|acked| acked.gap.get()).max().unwrap());
-            nodes = tokio::task::spawn_blocking(move || {
-                nodes.running[id - 1] = Some(nodes.start_node(id));
-                wait_in_sync(&nodes, id, "kept");
-                nodes
-            })
-            .await
-            .unwrap();
-        }
-        all.iter().for_each(|acked| acked.stop.set(true));
-        for task in producing {
-            task.await.unwrap();
-        }
-        let client = client(&nodes.addresses()).await;
-        for (partition, acked) in (0..).zip(&all) {
-            check(&client, partition, acked).await;
-        }
-        (nodes, gaps)
-    });
-    println!("the longest times without an acknowledgement, node by node: {gaps:?}");
+    let mut nodes = Nodes::new(3);
+    nodes.set("min.insync.replicas=2");
+    nodes.start_all();
+    let load = Load::start(&nodes, 3, 3);
     for id in 1..=3 {
-        assert!(!nodes.log(id).contains("panicked"), "{}", nodes.log(id));
+        load.gap();
+        nodes.stop(id);
+        load.more(50);
+        println!("node {id} was stopped: no acknowledgement for {:?} at most", load.gap());
+        nodes.running[id - 1] = Some(nodes.start_node(id));
+        wait_in_sync(&nodes, id, "kept");
+        load.more(50);
     }
+    let acked = load.finish();
+    replicas_are_equal(&mut nodes, &acked);
 }
 
 fn secret(nodes: &Nodes, name: &str, text: &str) -> String {

@@ -112,7 +112,7 @@ fn a_dead_nodes_replicas_are_offline_and_out_of_sync_until_it_is_back() {
 }
 
 /// Code and text of each partition of a topic that the answer names.
-fn elect(
+pub(crate) fn elect(
     nodes: &Nodes,
     through: usize,
     unclean: bool,
@@ -182,7 +182,7 @@ fn leaders_go_back_to_preferred_replicas_when_they_are_told_to() {
 
 #[test]
 #[ignore = "needs a broker"]
-fn an_unclean_election_is_refused_and_says_why() {
+fn an_unclean_election_of_what_nobody_has_or_of_everything_is_refused_and_says_why() {
     let mut nodes = Nodes::start(3);
     create(&nodes, "single", 3, 1);
     nodes.running[2].as_mut().unwrap().kill();
@@ -190,5 +190,8 @@ fn an_unclean_election_is_refused_and_says_why() {
     wait_for("its leader to be gone", || (told(&nodes, 1, "single")[at as usize].leader == -1).then_some(()));
     let refused = elect(&nodes, 1, true, Some(("single", &[at])));
     assert_eq!(refused[0].1, ErrorCode::EligibleLeadersNotAvailable.code(), "{refused:?}");
-    assert!(refused[0].2.contains("no unclean elections"), "{refused:?}");
+    assert!(refused[0].2.contains("no replica of it runs"), "{refused:?}");
+    let all = elect(&nodes, 2, true, None);
+    assert_eq!(all.len(), 1, "what has a leader is not named: {all:?}");
+    assert!(all[0].1 == refused[0].1 && all[0].2.contains("partitions that are named"), "{all:?}");
 }

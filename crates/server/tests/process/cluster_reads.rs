@@ -114,8 +114,10 @@ fn what_is_acknowledged_is_read_at_a_follower_within_milliseconds() {
     let rack = format!("rack-{follower}");
     let (mut at_leader, mut there) = (nodes.node(leader).client(), Some(nodes.node(follower).client()));
     at_leader.produce("near", 0, value_batch(b"first")).unwrap();
-    let sent = fetch(&mut at_leader, topic, &rack, 0, epoch, 1_000);
-    assert_eq!(sent.preferred_read_replica, follower as i32);
+    wait_for("the follower to have the first record", || {
+        let sent = fetch(&mut at_leader, topic, &rack, 0, epoch, 1_000);
+        (sent.preferred_read_replica == follower as i32).then_some(())
+    });
     let mut late: Vec<Duration> = (1..=200)
         .map(|offset| {
             let rack = rack.clone();

@@ -83,6 +83,10 @@ fn a_partition_that_is_offline_by_damage_shows_as_such_everywhere() {
     assert_eq!(list_offsets(&server), ErrorCode::KafkaStorageError.code());
     let shown = plimsoll(&server, &["topic", "describe", "t"], "");
     assert!(String::from_utf8_lossy(&shown.stdout).contains("0  offline "), "{shown:?}");
+    let status = plimsoll(&server, &["cluster", "status"], "");
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    let row = status.lines().find(|line| line.contains("failed: groups/"));
+    assert!(row.is_some_and(|row| row.contains(".log at byte ")), "the reason names the file: {status}");
     for command in [&["consume", "t", "-e"][..], &["topic", "trim", "t", "--before", "1"]] {
         let begun = Instant::now();
         let output = plimsoll(&server, &[command, &["--timeout", "2"]].concat(), "");

@@ -1,5 +1,6 @@
 //! A node that was away while its leaders gave up what it needs: it is brought up from their checkpoints.
 use crate::cluster::values;
+use crate::cluster_moves::told;
 use crate::nodes::{Nodes, client, run, wait_in_sync};
 use crate::server::wait_for;
 use client_lite::{Acks, Client, NewTopic};
@@ -11,7 +12,7 @@ fn value(number: u64) -> Vec<u8> {
     number.to_be_bytes().into_iter().cycle().take(VALUE).collect()
 }
 
-async fn produce(client: &Client, numbers: std::ops::Range<u64>) {
+pub(crate) async fn produce(client: &Client, numbers: std::ops::Range<u64>) {
     for number in numbers {
         let mut batch = BatchBuilder::new();
         batch.push(NewRecord::new(-1, None, Some(&value(number))));
@@ -22,7 +23,7 @@ async fn produce(client: &Client, numbers: std::ops::Range<u64>) {
     }
 }
 
-fn small() -> NewTopic {
+pub(crate) fn small() -> NewTopic {
     NewTopic {
         name: "kept".to_owned(),
         partitions: Some(1),
@@ -67,7 +68,17 @@ fn a_node_that_was_away_for_longer_than_its_leader_keeps_entries_comes_back_in_s
         let pulled = nodes.node(away).metric("plimsoll_install_bytes_total{direction=\"in\"}");
         (pulled > 300_000).then_some(())
     });
+    let (status, _) = told(&nodes, &["cluster", "status"]);
     assert_eq!(metric(&nodes, away, "finished"), 0, "in the middle");
+    let row: Vec<&str> = status
+        .lines()
+        .map(str::trim)
+        .find(|line| line.contains("installing"))
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    assert_eq!(row[..4], ["kept", "0", &away.to_string(), "installing,"], "{status}");
+    assert!(row[4].parse::<f64>().unwrap() > 0.0 && row.last() == Some(&"left"), "{status}");
     nodes.running[away - 1].as_mut().unwrap().kill();
     nodes.running[away - 1] = Some(nodes.start_node(away));
     wait_for("the install to end", || (metric(&nodes, away, "finished") == 1).then_some(()));
@@ -104,7 +115,7 @@ fn a_node_that_was_away_for_longer_than_its_leader_keeps_entries_comes_back_in_s
 }
 
 /// The first data file of the topic's partition on a node, in whichever life.
-fn first_file(nodes: &Nodes, id: usize) -> std::path::PathBuf {
+pub(crate) fn first_file(nodes: &Nodes, id: usize) -> std::path::PathBuf {
     let groups = std::fs::read_dir(nodes.data(id).join("groups")).unwrap();
     let files = groups.flat_map(|group| std::fs::read_dir(group.unwrap().path()).unwrap());
     let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();

@@ -26,7 +26,7 @@ fn batch(value: &str) -> Bytes {
     batch.finish().unwrap().freeze()
 }
 
-fn quorum(node: &Server) -> DescribeQuorumResponse {
+pub(crate) fn quorum(node: &Server) -> DescribeQuorumResponse {
     let partitions = vec![PartitionData { partition_index: 0 }];
     let topics = vec![TopicData { topic_name: "__cluster_metadata".into(), partitions }];
     let request = DescribeQuorumRequest { topics };
@@ -88,7 +88,7 @@ fn remove_voter(through: &Server, id: i32, directory: [u8; 16]) -> i16 {
     answer.error_code
 }
 
-fn update_feature(through: &Server, name: &str, level: i16) -> UpdateFeaturesResponse {
+pub(crate) fn update_feature(through: &Server, name: &str, level: i16) -> UpdateFeaturesResponse {
     let update = FeatureUpdateKey {
         feature: name.into(),
         max_version_level: level,
@@ -205,18 +205,18 @@ fn features_are_shown_with_their_levels_and_do_not_fall() {
         answer.supported_features.iter().map(|f| (f.name.as_str(), f.min_version, f.max_version)).collect();
     assert_eq!(
         supported,
-        [("kraft.version", 1, 1), ("metadata.version", 33, 33), ("plimsoll.version", 1, 2)]
+        [("kraft.version", 1, 1), ("metadata.version", 33, 33), ("plimsoll.version", 1, 3)]
     );
     let finalized: Vec<_> =
         answer.finalized_features.iter().map(|f| (f.name.as_str(), f.max_version_level)).collect();
-    assert_eq!(finalized, [("kraft.version", 1), ("metadata.version", 33), ("plimsoll.version", 2)]);
+    assert_eq!(finalized, [("kraft.version", 1), ("metadata.version", 33), ("plimsoll.version", 3)]);
     assert!(answer.finalized_features_epoch > 0);
-    for (name, level) in [("plimsoll.version", 1), ("plimsoll.version", 3), ("share.version", 1)] {
+    for (name, level) in [("plimsoll.version", 1), ("plimsoll.version", 4), ("share.version", 1)] {
         let answer = update_feature(node, name, level);
         assert_eq!(answer.error_code, 95, "INVALID_UPDATE_VERSION");
         assert!(answer.error_message.unwrap().as_str().starts_with("The update failed for all features"));
     }
-    assert_eq!(update_feature(node, "plimsoll.version", 2).error_code, 0, "it is there already");
+    assert_eq!(update_feature(node, "plimsoll.version", 3).error_code, 0, "it is there already");
 }
 
 #[test]
@@ -287,6 +287,10 @@ fn kafkas_own_properties_with_ids_ports_and_voters_edited_start_three_nodes() {
         running.push(Process::of(&path, &nodes.log_path(id)));
     }
     wait_for("the first node", || std::net::TcpStream::connect(nodes.address(1)).ok());
+    wait_for("all nodes", || {
+        let known = run(async { client(&nodes.address(1)).await.refresh(&[]).await });
+        known.is_ok_and(|cluster| cluster.brokers.len() == 3).then_some(())
+    });
     run(async {
         let client = client(&nodes.address(1)).await;
         client.create_topic(&topic("stock", 3, 3), false).await.unwrap();

@@ -298,7 +298,7 @@ fn verifiable_producer_and_consumer_agree_while_nodes_are_killed() {
     let acked = producing.named("producer_send_success");
     let acked: BTreeMap<(i64, i64), String> = acked.iter().map(|e| (place(e), value(e))).collect();
     assert!(acked.len() > 100 * rounds);
-    let read = || -> BTreeMap<(i64, i64), BTreeSet<String>> {
+    let all_read = || -> BTreeMap<(i64, i64), BTreeSet<String>> {
         let mut read: BTreeMap<(i64, i64), BTreeSet<String>> = BTreeMap::new();
         consuming
             .named("record_data")
@@ -307,10 +307,11 @@ fn verifiable_producer_and_consumer_agree_while_nodes_are_killed() {
         read
     };
     let end = Instant::now() + Duration::from_secs(60);
-    while acked.keys().any(|at| !read().contains_key(at)) && Instant::now() < end {
+    let mut read = all_read();
+    while acked.keys().any(|at| !read.contains_key(at)) && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(500));
+        read = all_read();
     }
-    let read = read();
     consuming.stop();
     let missing: Vec<_> = acked.iter().filter(|(at, _)| !read.contains_key(at)).take(5).collect();
     assert!(missing.is_empty(), "acknowledged and not read: {missing:?}");

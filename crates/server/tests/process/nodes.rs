@@ -1,8 +1,8 @@
 //! Several processes that are one cluster.
-use crate::server::{Server, command, wait_for};
+use crate::server::{Server, THIS, command_of, wait_for};
 use client_lite::{Client, ClientOptions, ConnOptions};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -28,13 +28,16 @@ fn free_port() -> u16 {
 
 /// Where nodes listen and what they are told; and those that run.
 pub(crate) struct Nodes {
-    dir: TempDir,
     kafka: Vec<u16>,
     controllers: Vec<u16>,
     sets: Vec<String>,
+    /// What each node runs when it starts next.
+    programs: Vec<PathBuf>,
     /// Nodes find each other at the addresses of the first so many; `None`: each is told all voters.
     pub(crate) finds: Option<usize>,
     pub(crate) running: Vec<Option<Server>>,
+    /// Goes last: a node that is dropped by a test that failed shows its log.
+    dir: TempDir,
 }
 
 impl Nodes {
@@ -46,6 +49,7 @@ impl Nodes {
             kafka: ports(),
             controllers: ports(),
             sets: Vec::new(),
+            programs: vec![THIS.into(); count],
             finds: None,
             running: (0..count).map(|_| None).collect(),
         }
@@ -61,6 +65,16 @@ impl Nodes {
     /// The same for every node, but that `{id}` is its number.
     pub(crate) fn set(&mut self, pair: &str) {
         self.sets.push(pair.to_owned());
+    }
+
+    /// From its next start on the node runs this build.
+    pub(crate) fn set_program(&mut self, id: usize, program: &Path) {
+        program.clone_into(&mut self.programs[id - 1]);
+    }
+
+    /// What the node runs when it starts next.
+    pub(crate) fn program(&self, id: usize) -> &Path {
+        &self.programs[id - 1]
     }
 
     /// The data directory of a node.
@@ -128,14 +142,35 @@ impl Nodes {
     pub(crate) fn start_node(&self, id: usize) -> Server {
         let sets = self.settings(id);
         let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
-        Server::start_with(&self.data(id), &self.log_path(id), &sets)
+        let log = self.log_path(id);
+        Server::wait(command_of(self.program(id), &self.data(id), &log, &sets), &log)
+    }
+
+    /// Starts a node with this file; what is its own here, it is told besides.
+    pub(crate) fn start_configured(&mut self, id: usize, config: &Path) {
+        let listeners = self.settings(id).into_iter().find(|set| set.starts_with("listeners=")).unwrap();
+        let (data, log) = (self.data(id), self.log_path(id));
+        let mut command = command_of(self.program(id), &data, &log, &[&listeners]);
+        command.arg("--config").arg(config);
+        self.running[id - 1] = Some(Server::wait(command, &log));
     }
 
     /// Starts a node that may never serve, with one more setting.
     pub(crate) fn spawn(&self, id: usize, set: &str) -> Child {
         let sets = self.settings(id);
         let sets: Vec<&str> = sets.iter().map(String::as_str).chain([set]).collect();
-        command(&self.data(id), &self.log_path(id), &sets).spawn().unwrap()
+        command_of(self.program(id), &self.data(id), &self.log_path(id), &sets).spawn().unwrap()
+    }
+
+    /// Stops a node in good order: it has handed over all that it led.
+    pub(crate) fn stop(&mut self, id: usize) {
+        let mut server = self.running[id - 1].take().unwrap();
+        let before = server.log().len();
+        server.ask_to_stop();
+        let status = server.ended();
+        let log = server.log();
+        assert!(status.success(), "{status}\n{log}");
+        assert!(!log[before..].contains("before all that is led here"), "{log}");
     }
 
     /// A node that runs.

@@ -31,9 +31,17 @@ pub(crate) struct Server {
     log: PathBuf,
 }
 
+/// The program that is tested.
+pub(crate) const THIS: &str = env!("CARGO_BIN_EXE_plimsoll");
+
 /// The command line of a broker over `data`, its output going to `log`.
 pub(crate) fn command(data: &Path, log: &Path, sets: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
+    command_of(Path::new(THIS), data, log, sets)
+}
+
+/// The same of another build.
+pub(crate) fn command_of(program: &Path, data: &Path, log: &Path, sets: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command.arg("serve");
     command.args(["--set", "group.initial.rebalance.delay.ms=0", "--data"]).arg(data);
     for (key, flag) in [("listeners=", "--listen"), ("http.listener=", "--http")] {
@@ -57,8 +65,13 @@ impl Server {
 
     /// The same with its log elsewhere.
     pub(crate) fn start_with(data: &Path, log: &Path, sets: &[&str]) -> Server {
+        Server::wait(command(data, log, sets), log)
+    }
+
+    /// Runs a broker's command line and waits until it says where it listens.
+    pub(crate) fn wait(mut command: Command, log: &Path) -> Server {
         let log = log.to_path_buf();
-        let mut child = command(data, &log, sets).spawn().unwrap();
+        let mut child = command.spawn().unwrap();
         let (said, lines) = channel();
         let output = BufReader::new(child.stdout.take().unwrap());
         // Its end is the process's.

@@ -52,6 +52,8 @@ pub(crate) struct Admin {
     voters_change: bool,
     /// Every topic has all the replicas that it can have, always.
     all_replicas: bool,
+    /// Most topics have two replicas.
+    pairs: bool,
     topics: Vec<Topic>,
     asked: Option<Asked>,
     doomed: Vec<GroupKey>,
@@ -67,7 +69,8 @@ impl Admin {
         let all_replicas = swarm.write_caching;
         let moves = if all_replicas { 0 } else { swarm.moves };
         let (voters_change, topics, asked, doomed) = (swarm.voters_change, Vec::new(), None, Vec::new());
-        Admin { nodes, moves, cancelled: 0, voters_change, all_replicas, topics, asked, doomed }
+        let pairs = swarm.pairs;
+        Admin { nodes, moves, cancelled: 0, voters_change, all_replicas, pairs, topics, asked, doomed }
     }
 
     /// Finds ids of topics of whose creation no answer came; all partitions that are there.
@@ -101,7 +104,9 @@ impl Admin {
             let most = self.nodes as u64;
             // Most topics have all the replicas that they can have.
             let all = self.all_replicas || live.is_empty() || world.rng.chance(2, 3);
+            let pair = self.pairs && most > 2 && world.rng.chance(3, 4);
             let factor = if all { most } else { 1 + world.rng.below(most) };
+            let factor = if pair { 2 } else { factor };
             let min_in_sync = if world.rng.chance(1, 3) { 1 + world.rng.below(factor) as i32 } else { 1 };
             self.topics.push(Topic {
                 name: format!("topic-{}", self.topics.len()),

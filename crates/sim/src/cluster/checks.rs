@@ -14,6 +14,7 @@ pub const CHECKERS: &[&str] = &[
     "false-damage",
     "peer-refused",
     "install-failed",
+    "witness-ahead",
     "codec",
     "panic",
 ];
@@ -32,6 +33,24 @@ pub(crate) struct Checks {
     metadata_seen: BTreeMap<usize, (u64, u64)>,
     /// Voters of the metadata, and up to which entry that is so.
     voters: (u64, usize),
+}
+
+/// What its leader knows to be committed is on every copy that counts as in sync, where there is a witness.
+fn witness_ahead(world: &World, oracle: &mut Oracle, m: usize, key: GroupKey, view: &ReplicaView) {
+    let now = world.machines[m].now(world.t);
+    let in_sync = world.machines[m].node.as_ref().and_then(|n| n.copies_in_sync(now, key));
+    for (id, at) in in_sync.unwrap_or_default() {
+        let copy = world.machines[World::place_of(at)].node.as_ref();
+        let copy = copy.filter(|n| n.suspicion(key).is_none()).and_then(|n| n.replica_view(key));
+        if let Some(copy) = copy.filter(|copy| copy.replica == id && copy.last_index < view.committed) {
+            let detail = format!(
+                "{key}: node {} has committed {}, node {at}, in sync: {copy:?}",
+                m + 1,
+                view.committed
+            );
+            oracle.violate("witness-ahead", detail);
+        }
+    }
 }
 
 impl Checks {
@@ -61,6 +80,9 @@ impl Checks {
         self.last.retain(|(of, key), _| *of != m || keys.binary_search(key).is_ok());
         for (key, view) in views {
             self.replica(world, oracle, m, key, &view);
+            if view.leads {
+                witness_ahead(world, oracle, m, key, &view);
+            }
         }
     }
 
@@ -83,7 +105,8 @@ impl Checks {
         }
         let last = self.last.insert((m, key), (life, *view)).filter(|(of, _)| *of == life).map(|(_, v)| v);
         let moved = last.is_none_or(|l| l.applied != view.applied);
-        if let Some(chain) = view.chain.filter(|_| moved) {
+        // Whether they find it, and are equal again, is seen at the end.
+        if let Some(chain) = view.chain.filter(|_| moved && !world.forged.contains(&key)) {
             let (known, by) = *self.chains.entry(key).or_default().entry(view.applied).or_insert((chain, m));
             if known != chain {
                 let detail = format!("{key} at index {}: nodes {} and {node}", view.applied, by + 1);
@@ -106,6 +129,23 @@ impl Checks {
         let rose = view.term > last.term;
         let asked = last.leader.is_none() && !last.leads && view.leader != Some(node) && !view.leads;
         count.votes_lost += u64::from(rose && asked && view.leader.is_none());
+    }
+
+    fn hear_loss(
+        &mut self,
+        world: &mut World,
+        oracle: &mut Oracle,
+        machine: usize,
+        key: GroupKey,
+        recovery: &cluster::Recovery,
+    ) {
+        world.sometimes.losses_accepted += 1;
+        let given_up = oracle.lose(key, recovery.offsets.0);
+        world.sometimes.records_given_up += given_up as u64;
+        // What the lost ones committed, another entry may stand for by now.
+        if let Some(chains) = self.chains.get_mut(&key) {
+            chains.retain(|index, (_, by)| *by == machine && *index <= recovery.last.0);
+        }
     }
 
     /// What nodes said unasked.
@@ -137,28 +177,21 @@ impl Checks {
                 node::Event::Suspect { key, why } => {
                     world.trace.add(format_args!("node {node} suspects {key} {why}"));
                     world.sometimes.suspect += 1;
+                    world.sometimes.suspect_metadata += u64::from(key == GroupKey::METADATA);
                     // Bits flip on one node; its rotten files may have been sent, but never taken.
-                    if world.rotten != Some(said.machine) {
+                    let forged = world.forged.contains(&key) && why.contains("chain value");
+                    if world.rotten != Some(said.machine) && !forged {
                         oracle.violate("false-damage", format!("node {node}, {key}: {why}"));
                     }
                 }
-                node::Event::Install { key, what, .. } => {
-                    world.trace.add(format_args!("node {node} install {key} {what:?}"));
-                    let count = &mut world.sometimes;
-                    match what {
-                        InstallEvent::Begun { resumes, .. } => count.install_resumed += u64::from(resumes),
-                        InstallEvent::Resumed { .. } => count.install_resumed += 1,
-                        InstallEvent::Finished { .. } => {
-                            count.installed += 1;
-                            count.installed_metadata += u64::from(key == GroupKey::METADATA);
-                        }
-                        // A leader whose files rot sends them before it knows.
-                        InstallEvent::Failed { .. } if world.rotten.is_some() => {}
-                        InstallEvent::Failed { why } => {
-                            oracle.violate("install-failed", format!("node {node}, {key}: {why}"));
-                        }
-                    }
+                node::Event::LossAccepted { key, recovery } => {
+                    world.trace.add(format_args!("node {node} goes on alone with {key}: {recovery:?}"));
+                    self.hear_loss(world, oracle, said.machine, key, &recovery);
                 }
+                event @ (node::Event::ChainsDiffer { .. } | node::Event::ChainsUndecided { .. }) => {
+                    differ(world, oracle, node, &event);
+                }
+                node::Event::Install { key, what, .. } => install(world, oracle, node, key, what),
                 node::Event::GivenUp(count) => {
                     world.sometimes.given_up += count as u64;
                     world.trace.add(format_args!("node {node} gives up {count}"));
@@ -177,6 +210,34 @@ impl Checks {
                 }
                 event => world.trace.add(format_args!("node {node}: {event:?}")),
             }
+        }
+    }
+}
+
+/// Replicas found that they differ: only those that were made to.
+fn differ(world: &mut World, oracle: &mut Oracle, node: usize, event: &node::Event) {
+    world.trace.add(format_args!("node {node}: {event:?}"));
+    match event {
+        node::Event::ChainsDiffer { key, .. } if world.forged.contains(key) => world.sometimes.differed += 1,
+        _ => oracle.violate("logs-differ", format!("node {node}: {event:?}")),
+    }
+}
+
+/// A replica is brought up from a checkpoint.
+fn install(world: &mut World, oracle: &mut Oracle, node: usize, key: GroupKey, what: InstallEvent) {
+    world.trace.add(format_args!("node {node} install {key} {what:?}"));
+    let count = &mut world.sometimes;
+    match what {
+        InstallEvent::Begun { resumes, .. } => count.install_resumed += u64::from(resumes),
+        InstallEvent::Resumed { .. } => count.install_resumed += 1,
+        InstallEvent::Finished { .. } => {
+            count.installed += 1;
+            count.installed_metadata += u64::from(key == GroupKey::METADATA);
+        }
+        // A leader whose files rot sends them before it knows.
+        InstallEvent::Failed { .. } if world.rotten.is_some() => {}
+        InstallEvent::Failed { why } => {
+            oracle.violate("install-failed", format!("node {node}, {key}: {why}"));
         }
     }
 }

@@ -109,6 +109,8 @@ pub(crate) struct Clients {
     deletes: bool,
     /// Nothing new is begun.
     pub(crate) draining: bool,
+    /// Topics stay as they are.
+    pub(crate) settled: bool,
     /// Partitions that may be written and read.
     pub(crate) keys: Vec<GroupKey>,
     /// Which producer made a value that stands in its order.
@@ -142,6 +144,7 @@ impl Clients {
             lost: swarm.lost,
             deletes: swarm.deletes,
             draining: false,
+            settled: false,
             keys: Vec::new(),
             producer_of: BTreeMap::new(),
             acked_batches: 0,
@@ -182,6 +185,18 @@ impl Clients {
                 && p.batch.take_if(|b| b.key == key).is_some()
                 && self.clients[c].call.is_some()
             {
+                self.over(world, c);
+            }
+        }
+    }
+
+    /// What is under way is given up: what became of it is not known any more.
+    pub(crate) fn forget_all(&mut self, world: &mut World) {
+        for c in 0..self.clients.len() {
+            if let Role::Producer(p) = &mut self.clients[c].role {
+                p.batch = None;
+            }
+            if self.clients[c].call.is_some() {
                 self.over(world, c);
             }
         }
@@ -272,7 +287,7 @@ impl Clients {
     }
 
     fn next_admin(&mut self, world: &mut World, oracle: &mut Oracle, c: usize) -> Option<(usize, Ask)> {
-        let draining = self.draining;
+        let draining = self.draining || self.settled;
         let Role::Admin(admin) = &mut self.clients[c].role else { return None };
         let keys = admin.look(world, oracle);
         self.keys.clone_from(&keys);

@@ -1,8 +1,10 @@
 //! What goes wrong, how often, and for how long: drawn once a seed, so that seeds differ in kind.
 use super::events::{Event, MS, Micros, SECOND};
+use super::machine::Machine;
 use super::network::{Dir, KINDS, Latency};
 use super::world::World;
 use crate::rng::Rng;
+use model::GroupKey;
 
 /// The end of something that went wrong.
 #[derive(Clone, Debug)]
@@ -40,6 +42,10 @@ pub struct FaultCounts {
     pub clock_jumps: u64,
     /// Bits flipped in sealed files of replicas with peers.
     pub rots: u64,
+    /// Disks lost for good, at the end.
+    pub lost_disks: u64,
+    /// Entries that one replica took otherwise than they were sent, with checksums made right.
+    pub forgeries: u64,
 }
 
 impl FaultCounts {
@@ -51,8 +57,19 @@ impl FaultCounts {
         self.blackouts += blackouts;
         self.resets += resets;
         self.cuts += cuts;
-        let FaultCounts { pauses, slow_disks, full_disks, failed_syncs, clock_jumps, rots, .. } = *o;
-        self.rots += rots;
+        let FaultCounts {
+            pauses,
+            slow_disks,
+            full_disks,
+            failed_syncs,
+            clock_jumps,
+            rots,
+            lost_disks,
+            forgeries,
+            ..
+        } = *o;
+        (self.rots, self.lost_disks) = (self.rots + rots, self.lost_disks + lost_disks);
+        self.forgeries += forgeries;
         self.pauses += pauses;
         self.slow_disks += slow_disks;
         self.full_disks += full_disks;
@@ -82,9 +99,10 @@ enum Kind {
     Sync,
     Clock,
     Rot,
+    Forge,
 }
 
-/// Drawn by themselves; rot comes with small files alone.
+/// Drawn by themselves; rot and forgery come with small files alone.
 const ALL: [Kind; 10] = [
     Kind::Kill,
     Kind::Power,
@@ -127,6 +145,8 @@ pub(crate) struct Swarm {
     pub(crate) moves: u64,
     /// The node whose sealed files rot; what the others hold is good.
     pub(crate) rot: Option<usize>,
+    /// Replicas take what they were not sent, with all checksums right.
+    pub(crate) forges: bool,
     /// How long clients think, at most.
     pub(crate) think: Micros,
     /// Before the last look nobody asks for anything, for so long: groups fall asleep.
@@ -137,6 +157,14 @@ pub(crate) struct Swarm {
     pub(crate) voters_change: bool,
     /// Everything loses power once more before the last look.
     pub(crate) blackout_at_last: bool,
+    /// Most topics have two replicas, which have a witness.
+    pub(crate) pairs: bool,
+    /// A disk is lost for good instead of the last look.
+    pub(crate) loses_disk: bool,
+    /// At last all disks but that of one node are lost, which alone votes on the metadata.
+    pub(crate) loses_disks: bool,
+    /// Leads move for loads as small as those of these clients, and soon.
+    pub(crate) evens_out: bool,
 }
 
 impl Swarm {
@@ -144,7 +172,7 @@ impl Swarm {
         let write_caching = rng.chance(1, 8);
         let mut kinds: Vec<Kind> = ALL.into_iter().filter(|_| rng.chance(1, 2)).collect();
         if write_caching {
-            kinds.retain(|kind| !matches!(kind, Kind::Blackout | Kind::Sync));
+            kinds.retain(|kind| *kind != Kind::Blackout);
         }
         if kinds.is_empty() {
             kinds.push(Kind::Kill);
@@ -163,6 +191,7 @@ impl Swarm {
             deletes: rng.chance(1, 3),
             installs: None,
             rot: None,
+            forges: false,
             at_leaders: rng.below(4),
             moves: *rng.pick(&[0, 3, 10, 40]).unwrap_or(&10),
             think: *rng.pick(&[1, 10, 100]).unwrap_or(&20) * MS,
@@ -170,6 +199,10 @@ impl Swarm {
             blackout_at_last: !write_caching && rng.chance(1, 2),
             founding: *rng.pick(&[4, 4, 3, 1]).unwrap_or(&4),
             voters_change: rng.chance(1, 3),
+            pairs: false,
+            loses_disk: false,
+            loses_disks: false,
+            evens_out: false,
         };
         if rng.chance(1, 2) {
             let piece = *rng.pick(&[256, 1_000, 262_144]).unwrap_or(&256);
@@ -177,11 +210,22 @@ impl Swarm {
             if rng.chance(1, 2) && !write_caching {
                 swarm.rot = Some(rng.below(3) as usize);
                 swarm.kinds.push(Kind::Rot);
-                // A partition that is moved has fewer good replicas than it seems.
+                // A group that is changed has fewer good replicas than it seems.
+                (swarm.moves, swarm.voters_change) = (0, false);
+            }
+            if swarm.rot.is_none() && rng.chance(1, 2) {
+                swarm.forges = true;
+                swarm.kinds.push(Kind::Forge);
+                // Of an even number of replicas there may be no majority.
                 swarm.moves = 0;
             }
             swarm.installs = Some((piece, *rng.pick(&[0, 300_000]).unwrap_or(&0)));
         }
+        swarm.pairs = !write_caching && rng.chance(1, 3);
+        swarm.loses_disk =
+            swarm.pairs && !swarm.forges && swarm.rot.is_none() && !swarm.voters_change && rng.chance(1, 2);
+        swarm.loses_disks = swarm.founding == 1 && !swarm.forges && !swarm.voters_change && rng.chance(2, 3);
+        swarm.evens_out = rng.chance(1, 3);
         swarm
     }
 }
@@ -221,11 +265,8 @@ impl World {
     fn strike(&mut self, kind: Kind, swarm: &Swarm) {
         let m = self.victim(swarm);
         let lasting = self.duration(swarm);
-        let kind = if kind == Kind::Power && swarm.write_caching && !self.may_lose_power(m) {
-            Kind::Kill
-        } else {
-            kind
-        };
+        let loses = matches!(kind, Kind::Power | Kind::Sync);
+        let kind = if loses && swarm.write_caching && !self.may_lose_power(m) { Kind::Kill } else { kind };
         self.trace.add(format_args!("fault {kind:?} {m} for {lasting}"));
         match kind {
             Kind::Kill => {
@@ -259,7 +300,13 @@ impl World {
                 self.counts.failed_syncs += 1;
                 self.machines[m].disk.fail_next_sync = true;
             }
-            Kind::Rot => self.rot(swarm.rot.unwrap_or(0)),
+            Kind::Rot => {
+                let m = swarm.rot.unwrap_or(0);
+                if !(self.rng.chance(1, 4) && self.rot_metadata(m, lasting)) {
+                    self.rot(m);
+                }
+            }
+            Kind::Forge => self.forging = true,
             Kind::Clock => {
                 self.counts.clock_jumps += 1;
                 let to = self.rng.below(3_600_000) as i64 - 1_800_000;
@@ -294,6 +341,32 @@ impl World {
             self.counts.rots += 1;
             self.trace.add(format_args!("rot {m} {path} at {at}"));
         }
+    }
+
+    /// A bit flips in what the metadata's replica on a node votes by, and its process ends; it has two good peers at
+    /// least. Below a mark that is durable itself: else it would be a torn tail. Whether it was done.
+    fn rot_metadata(&mut self, m: usize, down: Micros) -> bool {
+        let key = GroupKey::METADATA;
+        let good = |machine: &Machine| {
+            let node = machine.node.as_ref().filter(|node| node.ready() && node.suspicion(key).is_none());
+            let view = node.and_then(|node| node.replica_view(key));
+            view.is_some_and(|view| !view.restrained && view.members.1 > 2)
+        };
+        if !self.machines.iter().all(good) {
+            return false;
+        }
+        let states = storage::inspect::group_states(&self.machines[m].disk.after_power_cut());
+        let state = states.ok().and_then(|states| states.into_iter().find(|state| state.key == key));
+        let Some((state, mark)) = state.and_then(|state| Some((state.clone(), state.mark?))) else {
+            return false;
+        };
+        let file = storage::aside_path(&storage::generation_dir(key, state.generation), 0, mark.segment);
+        let wanted = |path: &str| (path == file).then_some(mark.pos);
+        let Some((path, at)) = self.machines[m].disk.flip_bit(&mut self.rng, wanted) else { return false };
+        self.counts.rots += 1;
+        self.trace.add(format_args!("rot {m} {path} at {at}"));
+        self.crash(m, false, down);
+        true
     }
 
     /// The node that is struck.
@@ -382,6 +455,7 @@ impl World {
 
     /// Everything that is wrong ends now, and messages are quick.
     pub(crate) fn heal_everything(&mut self) {
+        self.forging = false;
         self.net.heal_all();
         self.net.latency = Latency { least: 200, spread: 2 * MS };
         (self.turn_us, self.disk_us) = (200, 500);

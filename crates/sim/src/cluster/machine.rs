@@ -54,10 +54,16 @@ pub(crate) struct Machine {
     boots: u64,
     /// Power was lost here, and the process that follows has not said yet that it made good what that took.
     pub(crate) shaken: bool,
+    /// The machine is lost for good.
+    pub(crate) gone: bool,
     clock: Clock,
     seed: u64,
     configs: BTreeMap<String, String>,
     founders: usize,
+    /// Disks that were here before.
+    pub(super) directories: u8,
+    /// It is known under the disk that it has lost: nobody would let it in.
+    pub(super) barred: bool,
 }
 
 impl Machine {
@@ -69,7 +75,7 @@ impl Machine {
     ) -> Machine {
         Machine {
             id: place as NodeId + 1,
-            disk: SimDisk::new(),
+            disk: SimDisk::evicting(),
             node: None,
             life: 0,
             reads: VecDeque::new(),
@@ -80,10 +86,13 @@ impl Machine {
             slow_until: 0,
             boots: 1,
             shaken: false,
+            gone: false,
             clock: Clock { base_ns: 1, since: 0, ppm: 0, wall_off_ms: 0 },
             seed,
             configs,
             founders,
+            directories: 0,
+            barred: false,
         }
     }
 
@@ -124,7 +133,7 @@ impl Machine {
             directory: DirectoryConfig {
                 cluster_id: CLUSTER_ID.to_owned(),
                 node_id: self.id,
-                new_directory_id: [self.id as u8; 16],
+                new_directory_id: [self.id as u8 + 100 * self.directories; 16],
                 boot_id,
                 // Some nodes keep next to nothing in memory: what followers lack is read back there.
                 tail_cache_bytes: if own.is_multiple_of(3) { 2 << 10 } else { 1 << 20 },
@@ -152,7 +161,8 @@ impl Machine {
 
     /// The process ends; with `power` the machine does.
     pub(crate) fn die(&mut self, rng: &mut Rng, power: bool) {
-        self.shaken = power || self.is_shaken();
+        // A failed sync takes what was not synced, as a loss of power does.
+        self.shaken = power || self.fenced() || self.is_shaken();
         self.node = None;
         self.reads.clear();
         self.paused_until = 0;
@@ -169,7 +179,8 @@ impl Machine {
 
     /// Whether replicas here may lack what they acknowledged.
     pub(crate) fn is_shaken(&self) -> bool {
-        self.node.as_ref().map_or(self.shaken, |node| node.below_their_floor() > 0)
+        let fails = self.disk.fail_next_sync || self.fenced();
+        fails || self.node.as_ref().map_or(self.shaken, |node| node.below_their_floor() > 0)
     }
 
     pub(crate) fn is_paused(&self, t: Micros) -> bool {

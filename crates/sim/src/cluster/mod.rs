@@ -3,13 +3,20 @@
 //!
 //! `machine.rs` is one node with its disk, clock and process; `network.rs` the connections; `world.rs` all of
 //! it with one clock and one queue of events; `faults.rs` what goes wrong; `clients.rs` those who ask;
-//! `oracle.rs` what they were told; `checks.rs` what must hold between replicas; `run.rs` one seed.
+//! `oracle.rs` what they were told; `checks.rs` what must hold between replicas; `run.rs` one seed, `loss.rs` one that ends with the loss of a disk.
+mod accepted;
 mod admin;
 mod checks;
 mod clients;
+#[cfg(test)]
+mod even_tests;
 mod events;
 mod faults;
+mod forge;
+#[cfg(test)]
+mod forge_tests;
 mod joining;
+mod loss;
 mod machine;
 mod network;
 mod oracle;

@@ -65,6 +65,21 @@ impl Oracle {
         self.places.retain(|_, (at, _)| *at != key);
     }
 
+    /// An operator has accepted that what was acknowledged from `from` on is lost. How many records that may be.
+    pub(crate) fn lose(&mut self, key: GroupKey, from: Offset) -> usize {
+        let Some(log) = self.logs.get_mut(&key) else { return 0 };
+        let given_up = log.known.split_off(&from).len();
+        log.acked_by_one.retain(|(offset, ..)| *offset < from);
+        log.told.clear();
+        let lost = |at: &(GroupKey, Offset)| at.0 == key && at.1 >= from;
+        let gone: Vec<Value> = self.places.iter().filter(|(_, at)| lost(at)).map(|(v, _)| *v).collect();
+        for value in gone {
+            self.places.remove(&value);
+            log.acked.remove(&value);
+        }
+        given_up
+    }
+
     /// Acknowledged with acks=all, by the leader of `epoch`, or nobody knows by which where it is -1.
     pub(crate) fn acked(&mut self, key: GroupKey, epoch: LeaderEpoch, base: Offset, values: &[Value]) {
         if self.doomed.contains(&key) {

@@ -67,6 +67,14 @@ fn configs(swarm: &Swarm) -> BTreeMap<String, String> {
     ];
     let mut configs: BTreeMap<String, String> =
         rows.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    if swarm.evens_out {
+        let rows = [
+            // A look each second, and averages over two.
+            ("leader.imbalance.check.interval.seconds", "10"),
+            ("internal.leader.imbalance.margin.bytes", "200"),
+        ];
+        configs.extend(rows.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    }
     if let Some((piece, rate)) = swarm.installs {
         let rows = [
             ("log.roll.ms", 300),
@@ -74,7 +82,7 @@ fn configs(swarm: &Swarm) -> BTreeMap<String, String> {
             ("internal.metadata.log.segment.bytes", 2_000),
             ("install.piece.bytes", piece),
             ("follower.replication.throttled.rate", rate),
-            ("log.scrub.rate.bytes", if swarm.rot.is_some() { 1_000_000 } else { 0 }),
+            ("log.scrub.rate.bytes", if swarm.rot.is_some() || swarm.forges { 1_000_000 } else { 0 }),
             ("log.scrub.interval.ms", 2_000),
         ];
         configs.extend(rows.iter().map(|(k, v)| ((*k).to_owned(), v.to_string())));
@@ -85,22 +93,7 @@ fn configs(swarm: &Swarm) -> BTreeMap<String, String> {
 /// Runs one seed for `steps` steps with `nodes` nodes, heals everything, and checks that all is well again and
 /// nothing is missing. A panic of the code under test is a violation like any other.
 pub fn run_seed(seed: u64, steps: u64, nodes: usize) -> ClusterOutcome {
-    let swarm = Swarm::draw(&mut Rng::new(seed, 3));
-    let founders = swarm.founders(nodes);
-    let mut world = World::new(seed, (nodes, founders), &configs(&swarm), swarm.latency);
-    (world.turn_us, world.disk_us) = (swarm.turn_us, swarm.disk_us);
-    world.rotten = swarm.rot;
-    let mut run = Run {
-        world,
-        oracle: Oracle::default(),
-        checks: Checks::default(),
-        clients: Clients::new(nodes, &swarm),
-        swarm,
-        healed_after: 0,
-        steps: 0,
-        faults_end: false,
-        forced: false,
-    };
+    let mut run = Run::new(seed, nodes, Swarm::draw(&mut Rng::new(seed, 3)));
     let ended = catch_unwind(AssertUnwindSafe(|| run.whole(steps)));
     if let Err(panic) = ended {
         let text = panic.downcast_ref::<String>().cloned();
@@ -111,6 +104,24 @@ pub fn run_seed(seed: u64, steps: u64, nodes: usize) -> ClusterOutcome {
 }
 
 impl Run {
+    pub(crate) fn new(seed: u64, nodes: usize, swarm: Swarm) -> Run {
+        let founders = swarm.founders(nodes);
+        let mut world = World::new(seed, (nodes, founders), &configs(&swarm), swarm.latency);
+        (world.turn_us, world.disk_us) = (swarm.turn_us, swarm.disk_us);
+        world.rotten = swarm.rot;
+        Run {
+            world,
+            oracle: Oracle::default(),
+            checks: Checks::default(),
+            clients: Clients::new(nodes, &swarm),
+            swarm,
+            healed_after: 0,
+            steps: 0,
+            faults_end: false,
+            forced: false,
+        }
+    }
+
     fn outcome(self, seed: u64) -> ClusterOutcome {
         let mut disks = DiskFaults::default();
         for machine in &self.world.machines {
@@ -150,6 +161,9 @@ impl Run {
             }
             self.step();
         }
+        if self.is_well() && self.swarm.loses_disk && self.lose_a_disk() {
+            return;
+        }
         if self.is_well() {
             self.heal_and_verify();
         }
@@ -161,6 +175,9 @@ impl Run {
                 self.world.crash(m, true, MS);
             }
             self.heal_and_verify();
+        }
+        if self.is_well() && self.swarm.loses_disks && self.swarm.founders(self.world.machines.len()) == 1 {
+            self.lose_all_but_one();
         }
     }
 
@@ -202,7 +219,7 @@ impl Run {
         awake
     }
 
-    fn pass(&mut self, time: Micros) {
+    pub(crate) fn pass(&mut self, time: Micros) {
         let until = self.world.t + time;
         while self.world.t < until && self.is_well() {
             self.step();

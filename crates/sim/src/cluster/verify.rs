@@ -22,7 +22,9 @@ impl Run {
         let begun = self.world.t;
         let mut probes = Probes::default();
         let mut why = "nothing was looked at".to_owned();
-        while self.world.t < begun + PATIENCE {
+        // Replicas that differ are found when the scrub has come to their files, one after the other.
+        let patience = if self.world.forged.is_empty() { PATIENCE } else { 3 * PATIENCE };
+        while self.world.t < begun + patience {
             self.world.later(100 * MS, Event::Look);
             let until = self.world.t + 100 * MS;
             while self.world.t < until && self.is_well() {
@@ -39,7 +41,13 @@ impl Run {
                 Some(reason) => why = reason,
             }
         }
-        self.oracle.violate("liveness", format!("20 s after the last fault: {why}"));
+        let nodes = || self.world.machines.iter().filter_map(|m| m.node.as_ref());
+        let there = |key: &&GroupKey| nodes().any(|node| holds(node, **key));
+        let forged = self.world.forged.iter().filter(there).find_map(|key| unequal(&self.world, *key));
+        if let Some(why) = forged {
+            return self.oracle.violate("logs-differ", format!("long after the last fault: {why}"));
+        }
+        self.oracle.violate("liveness", format!("long after the last fault: {why}"));
     }
 
     fn probing_step(&mut self, probes: &mut Probes) {
@@ -149,7 +157,7 @@ impl Run {
     }
 
     /// `tries`: how often a leader may find that its files are rotten.
-    fn read_whole(&mut self, key: GroupKey, tries: u32) {
+    pub(crate) fn read_whole(&mut self, key: GroupKey, tries: u32) {
         let leader = self.world.machines.iter().position(|m| {
             m.node.as_ref().and_then(|n| n.replica_view(key)).is_some_and(|v| v.epoch.is_some())
         });
@@ -203,6 +211,16 @@ fn unequal(world: &World, key: GroupKey) -> Option<String> {
     if let Some((id, _)) = missing {
         return Some(format!("{key} is not open on node {id}"));
     }
+    let heads = |v: &node::ReplicaView| (v.applied, v.last_index, v.high_watermark);
+    for machine in &world.machines {
+        let Some(node) = machine.node.as_ref().filter(|n| witnesses(n, key)) else { continue };
+        let view = node.replica_view(key);
+        let equal = view
+            .is_some_and(|v| v.witness && views.iter().all(|(_, o)| o.map(|o| heads(&o)) == Some(heads(&v))));
+        if !equal {
+            return Some(format!("the witness of {key} has {view:?}, the others {views:?}"));
+        }
+    }
     let state = |v: &node::ReplicaView| (v.applied, v.last_index, v.chain, v.high_watermark, v.log_start);
     let states: BTreeSet<_> = views.iter().filter_map(|(_, v)| v.as_ref().map(state)).collect();
     let whole = states.iter().all(|(applied, last, chain, ..)| applied == last && chain.is_some());
@@ -234,9 +252,9 @@ fn left_behind(world: &World, keys: &[GroupKey]) -> Option<String> {
     for machine in &world.machines {
         let Some(node) = &machine.node else { continue };
         let dirs = storage::DiskRead::list(&machine.disk, "groups").unwrap_or_default();
-        for key in keys.iter().filter(|key| !holds(node, **key)) {
-            let dir = storage::group_dir(*key);
-            if node.replica_view(*key).is_some() || dirs.iter().any(|d| dir.ends_with(d.as_str())) {
+        for key in keys.iter().filter(|key| !holds(node, **key) && !witnesses(node, **key)) {
+            let of_key = |d: &String| storage::parse_group_dir(d).is_some_and(|(of, _)| of == *key);
+            if node.replica_view(*key).is_some() || dirs.iter().any(of_key) {
                 return Some(format!("{key} is still on node {}", machine.id));
             }
         }
@@ -250,9 +268,15 @@ fn holds(node: &Node, key: GroupKey) -> bool {
     replicas.is_some_and(|p| p.replicas.iter().any(|r| r.node == image.node_id))
 }
 
+fn witnesses(node: &Node, key: GroupKey) -> bool {
+    let image = node.image();
+    let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+    partition.and_then(|p| p.witness).is_some_and(|w| w.node == image.node_id)
+}
+
 /// One append with acks=all for each partition.
 #[derive(Debug, Default)]
-struct Probes {
+pub(crate) struct Probes {
     count: u64,
     asked: BTreeMap<GroupKey, (Token, u64)>,
     done: BTreeSet<GroupKey>,
@@ -260,7 +284,7 @@ struct Probes {
 
 impl Probes {
     /// Why the partition is not known to take appends yet.
-    fn probe(&mut self, world: &mut World, key: GroupKey, leader: usize) -> Option<String> {
+    pub(crate) fn probe(&mut self, world: &mut World, key: GroupKey, leader: usize) -> Option<String> {
         if self.done.contains(&key) {
             return None;
         }
@@ -278,7 +302,7 @@ impl Probes {
         Some(format!("{key} has not taken an append"))
     }
 
-    fn hear(&mut self, world: &mut World) {
+    pub(crate) fn hear(&mut self, world: &mut World) {
         for replied in &world.replies {
             let Reply::Produce(result) = &replied.reply else { continue };
             let key = self.asked.iter().find(|(_, (token, _))| *token == replied.token).map(|(key, _)| *key);

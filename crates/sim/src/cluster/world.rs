@@ -28,6 +28,10 @@ pub struct Sometimes {
     pub install_resumed: u64,
     /// Replicas were found damaged.
     pub suspect: u64,
+    /// The metadata's among them.
+    pub suspect_metadata: u64,
+    /// Two replicas found that they differ though each is good in itself.
+    pub differed: u64,
     /// A group's replica fell asleep.
     pub slept: u64,
     /// And woke.
@@ -52,6 +56,14 @@ pub struct Sometimes {
     pub voters_added: u64,
     /// Or fewer.
     pub voters_removed: u64,
+    /// Disks that were lost for good.
+    pub disks_lost: u64,
+    /// Partitions that went on alone, because an operator accepted what that cost.
+    pub losses_accepted: u64,
+    /// Acknowledged records that may be lost with that.
+    pub records_given_up: u64,
+    /// Partitions got another preferred leader because a node led too much.
+    pub evened_out: u64,
 }
 
 impl Sometimes {
@@ -62,6 +74,8 @@ impl Sometimes {
         self.votes_lost += o.votes_lost;
         self.read_for_followers += o.read_for_followers;
         self.suspect += o.suspect;
+        self.suspect_metadata += o.suspect_metadata;
+        self.differed += o.differed;
         self.installed += o.installed;
         self.installed_metadata += o.installed_metadata;
         self.install_resumed += o.install_resumed;
@@ -77,6 +91,10 @@ impl Sometimes {
         self.joined += o.joined;
         self.voters_added += o.voters_added;
         self.voters_removed += o.voters_removed;
+        self.disks_lost += o.disks_lost;
+        self.losses_accepted += o.losses_accepted;
+        self.records_given_up += o.records_given_up;
+        self.evened_out += o.evened_out;
     }
 }
 
@@ -100,6 +118,10 @@ pub(crate) struct World {
     pub(crate) counts: FaultCounts,
     /// The node whose files rot.
     pub(crate) rotten: Option<usize>,
+    /// The next batch that is sent to a replica of enough others is altered.
+    pub(crate) forging: bool,
+    /// Groups of which that was done.
+    pub(crate) forged: BTreeSet<GroupKey>,
     /// The longest that a turn of a shell's loop takes.
     pub(crate) turn_us: Micros,
     /// The longest that a step of a disk takes.
@@ -132,6 +154,8 @@ impl World {
             sometimes: Sometimes::default(),
             counts: FaultCounts::default(),
             rotten: None,
+            forging: false,
+            forged: BTreeSet::new(),
             turn_us: 200,
             disk_us: 300,
             refused_start: None,
@@ -227,7 +251,11 @@ impl World {
                 }
                 Effect::Peer(to, said) => self.send(m, World::place_of(to), said),
                 Effect::Reply(token, reply) => self.replies.push(Replied { machine: m, token, reply }),
-                Effect::Event(event) => self.said.push(Said { machine: m, event }),
+                Effect::Event(event) => {
+                    let evens_out = matches!(event, node::Event::LeadsTooMuch { .. });
+                    self.sometimes.evened_out += u64::from(evens_out);
+                    self.said.push(Said { machine: m, event });
+                }
             }
         }
         self.effects = effects;
@@ -301,9 +329,13 @@ impl World {
             | PeerOut::Propose { .. }
             | PeerOut::Proposed { .. }
             | PeerOut::Install { .. }
-            | PeerOut::HandOver { .. } => LinkKind::Data,
+            | PeerOut::AskReplica { .. }
+            | PeerOut::ReplicaState { .. }
+            | PeerOut::HandOver { .. }
+            | PeerOut::Chain { .. } => LinkKind::Data,
         };
         let table = matches!(said, PeerOut::Leaders(_));
+        let said = if self.forging { self.forge((from, to), said) } else { said };
         let said = match network::encode(said) {
             Ok(said) => said,
             Err(why) => return self.unsaid = Some(format!("node {}: {why}", from + 1)),
@@ -408,7 +440,8 @@ impl World {
 
     /// A process is started, unless one runs.
     pub(crate) fn start(&mut self, m: usize) {
-        if self.machines[m].node.is_some() || self.refused_start.is_some() {
+        let out = self.machines[m].gone || self.machines[m].barred;
+        if out || self.machines[m].node.is_some() || self.refused_start.is_some() {
             return;
         }
         if let Err(error) = self.machines[m].start(self.t, &mut self.rng) {
@@ -464,5 +497,8 @@ fn name_of(said: &PeerOut) -> &'static str {
         PeerOut::Proposed { .. } => "proposed",
         PeerOut::Install { .. } => "install",
         PeerOut::HandOver { .. } => "hand over",
+        PeerOut::AskReplica { .. } => "ask replica",
+        PeerOut::ReplicaState { .. } => "replica state",
+        PeerOut::Chain { .. } => "chain",
     }
 }

@@ -91,7 +91,7 @@ impl Presence {
         let detail =
             format!("the data directory {} {how} under the running broker", self.shared.root().display());
         let error = DiskError { kind: DiskErrorKind::Io, detail };
-        self.shared.fail(&error);
+        self.shared.lose(&error);
         guard(&self.sink)(Completion::Synced { token: UNASKED, result: Err(error), micros: 0 });
     }
 }

@@ -15,6 +15,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The one place for files, threads and clocks.
 mod background;
 mod buffers;
+mod failure;
 mod lane;
 mod lock;
 mod reader;
@@ -92,6 +93,7 @@ impl RealDisk {
         let made = !root.exists();
         std::fs::create_dir_all(root).map_err(|e| io_error("create", &root.display().to_string(), &e))?;
         let lock = lock::take(root)?;
+        failure::recall(root)?;
         let shared = Arc::new(Shared::new(root, &options)?);
         let sink: Sink = Arc::new(Mutex::new(sink));
         let (sync_jobs, syncer_in) = mpsc::channel();

@@ -1,6 +1,7 @@
 //! What the threads share: paths, the files open for reading, index maps, the first failure.
 use super::DiskOptions;
 use super::buffers::Buffers;
+use super::failure;
 use crate::config::FILE_BYTES;
 use crate::disk_op::{DiskError, DiskErrorKind};
 use bytes::Bytes;
@@ -187,11 +188,25 @@ impl Shared {
         guard(&self.readers)
     }
 
-    /// Keeps the first failure that is not about space; everything later fails with it.
+    /// Keeps the first failure that is not about space; everything later fails with it. What was written and not
+    /// synced may be gone from then on: the next start must know.
     pub(super) fn fail(&self, error: &DiskError) {
-        if error.kind != DiskErrorKind::Full {
-            guard(&self.failed).get_or_insert_with(|| error.clone());
+        if error.kind == DiskErrorKind::Full {
+            return;
         }
+        let first = {
+            let mut failed = guard(&self.failed);
+            failed.is_none() && failed.replace(error.clone()).is_none()
+        };
+        // Not under the lock: where this hangs the others still see that it failed. The process waits for this thread.
+        if first {
+            failure::note(&self.root, &error.detail);
+        }
+    }
+
+    /// The same where the directory is another one now: what was written is there, but not for the next start.
+    pub(super) fn lose(&self, error: &DiskError) {
+        guard(&self.failed).get_or_insert_with(|| error.clone());
     }
 
     pub(super) fn check(&self) -> Result<(), DiskError> {

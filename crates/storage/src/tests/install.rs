@@ -22,7 +22,15 @@ fn source() -> Rig {
 
 fn job(rig: &Rig, dir: &str) -> AsideJob {
     let index = rig.log.as_ref().unwrap().newest_checkpoint().unwrap();
-    AsideJob { key: KEY, dir: dir.to_owned(), index, birth: birth(KEY, members()), check: false, only: None }
+    AsideJob {
+        key: KEY,
+        dir: dir.to_owned(),
+        index,
+        birth: birth(KEY, members()),
+        check: false,
+        bare: false,
+        only: None,
+    }
 }
 
 fn missing(job: &AsideJob, disk: &dyn DiskRead) -> Vec<MissingPart> {
@@ -30,6 +38,7 @@ fn missing(job: &AsideJob, disk: &dyn DiskRead) -> Vec<MissingPart> {
         Aside::Missing(parts) => parts,
         Aside::Whole(_) | Aside::Good => Vec::new(),
         Aside::Stale(paths) => panic!("{paths:?}"),
+        Aside::Bare { path, .. } => panic!("{path}"),
     }
 }
 
@@ -86,6 +95,40 @@ fn what_is_pulled_in_pieces_is_whole_when_every_byte_of_it_is_good() {
             assert!(pull(&source, &mut to, &job, 300, usize::MAX), "it heals");
         }
     }
+}
+
+#[test]
+fn a_witness_takes_the_numbers_of_a_checkpoint_and_none_of_its_files() {
+    let source = source();
+    let mut to = Rig::new();
+    let job = AsideJob { bare: true, ..job(&source, &generation_dir(KEY, 1)) };
+    let name = aside_path(&job.dir, job.index, 0);
+    let checkpoint = source.disk.read(&aside_path(&group_dir(KEY), job.index, 0), 0, 1 << 20).unwrap();
+    to.dir.put_aside(KEY, name.clone(), 0, checkpoint.clone());
+    while to.step() {}
+    let Aside::Bare { path, bytes } = look(&job, &to.disk).unwrap() else { panic!("it has files") };
+    assert_eq!(path, name);
+    to.dir.fx().ops.push(DiskOp::Remove { paths: vec![path.clone()], recycle: false });
+    to.dir.put_aside(KEY, path, 0, bytes);
+    while to.step() {}
+    let Aside::Whole(recovered) = look(&job, &to.disk).unwrap() else { panic!("nothing is missing") };
+    let theirs = checkpoint::decode(KEY, &checkpoint).unwrap();
+    assert_eq!((recovered.last_index, recovered.last_term), (theirs.index, theirs.term));
+    assert_eq!(
+        (recovered.next_offset, recovered.checkpoint.log_start),
+        (theirs.next_offset, theirs.next_offset)
+    );
+    assert_eq!(recovered.checkpoint.members, theirs.members);
+    // It lives on from there with heads alone, and is found again.
+    let mut fx = StorageFx::new(1 << 20);
+    let mut log = Log::from_recovered(*recovered, small(), &mut fx);
+    assert_eq!((log.first_index(), log.term(theirs.index)), (theirs.index + 1, Some(theirs.term)));
+    let head = EntryHead {
+        term: theirs.term,
+        ..test_data::head(theirs.index + 1, EntryKind::Bare, 7, theirs.next_offset)
+    };
+    log.append(to.now, &head, Bytes::new(), -1, &mut fx);
+    assert_eq!((log.last_index(), log.next_offset()), (theirs.index + 1, theirs.next_offset + 7));
 }
 
 #[test]
@@ -207,6 +250,39 @@ fn each_sealed_file_can_be_read_again_by_itself() {
         read += 1;
     }
     assert!(read > 2, "{read} files");
+}
+
+#[test]
+fn the_chain_value_after_any_committed_entry_is_in_memory_or_one_small_read_away() {
+    let mut rig = source();
+    let end = rig.log().last_index();
+    rig.append(1);
+    rig.settle();
+    let first = rig.log().next_sealed(0).unwrap().0.first_index;
+    let (mut known, mut read) = (0, 0);
+    for file in rig.log().files() {
+        for at in crate::inspect::frames(&rig.disk.clone(), &file.path).unwrap() {
+            let frame = at.unwrap().frame.header;
+            match rig.log.as_ref().unwrap().chain_plan(frame.head.index, &rig.dir) {
+                ChainPlan::Known(chain) => {
+                    assert_eq!(chain, frame.crc);
+                    known += 1;
+                }
+                ChainPlan::File(range) => {
+                    assert!(range.len < 64 << 10, "{range:?}");
+                    let found = read_range(&rig.disk, &range).unwrap();
+                    let indexes: Vec<u64> = found.entries.iter().map(|(head, _)| head.index).collect();
+                    assert_eq!((found.chain, &indexes[..]), (Some(frame.crc), &[frame.head.index][..]));
+                    read += 1;
+                }
+                ChainPlan::Unknown => assert!(frame.head.index > end, "{}", frame.head.index),
+            }
+        }
+    }
+    assert!(known > 3 && read > 10, "{known} in memory, {read} read");
+    let plan = |index| rig.log.as_ref().unwrap().chain_plan(index, &rig.dir);
+    assert_eq!(plan(first - 1), ChainPlan::Unknown, "before the first file");
+    assert_eq!(plan(end + 5), ChainPlan::Unknown, "not there yet");
 }
 
 #[test]

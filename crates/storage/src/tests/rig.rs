@@ -60,7 +60,7 @@ pub(super) enum Told {
 }
 
 pub(super) fn members() -> Vec<Replica> {
-    vec![Replica { id: 1, node_id: 1, kind: ReplicaKind::Voter as i32 }]
+    vec![Replica { id: 1, node_id: 1, kind: ReplicaKind::Voter as i32, witness: false }]
 }
 
 pub(super) fn open(disk: &TestDisk, now: Now) -> Result<(Directory, Vec<GroupState>), OpenError> {

@@ -220,6 +220,28 @@ fn the_first_entries_of_a_group_are_synced_with_the_record_that_it_is_there() {
     }
 }
 
+#[test]
+fn after_a_failed_sync_what_was_relaxed_is_restrained_in_the_same_boot_until_it_is_free() {
+    let mut rig = Rig::new();
+    rig.relaxed = true;
+    rig.append(2);
+    rig.settle();
+    rig.reopen().unwrap();
+    assert_eq!(rig.dir.below_their_floor(), 0, "a process that was killed lost nothing");
+    rig.disk.set(FAILED, b"cannot sync".to_vec());
+    // The process that finds the note may die before anything follows from it.
+    for _ in 0..2 {
+        rig.try_recover().unwrap();
+        assert!(rig.dir.had_failed() && !rig.dir.was_other_boot());
+        assert_eq!(rig.dir.below_their_floor(), 1);
+    }
+    rig.reopen().unwrap();
+    assert!(!rig.disk.names().iter().any(|name| name == FAILED), "it is in the state log now");
+    rig.reopen().unwrap();
+    assert!(!rig.dir.had_failed());
+    assert_eq!(rig.dir.below_their_floor(), 1, "nobody has freed it");
+}
+
 mod promises {
     use super::*;
     use proptest::prelude::*;

@@ -136,34 +136,83 @@ impl Wire for DescribeLogDirsTopic {
 }
 
 /// Versions 0 to 5.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DescribeLogDirsPartition {
     pub partition_index: i32,
     pub partition_size: i64,
     pub offset_lag: i64,
     pub is_future_key: bool,
+    /// Versions 2 to 5. Tagged field 10000.
+    pub bytes_left: i64,
+    /// Versions 2 to 5. Tagged field 10001.
+    pub append_rate: i64,
+    /// Versions 2 to 5. Tagged field 10002.
+    pub trouble: Option<crate::Str>,
+}
+
+impl Default for DescribeLogDirsPartition {
+    fn default() -> Self {
+        Self {
+            partition_index: Default::default(),
+            partition_size: Default::default(),
+            offset_lag: Default::default(),
+            is_future_key: Default::default(),
+            bytes_left: -1,
+            append_rate: -1,
+            trouble: Default::default(),
+        }
+    }
 }
 
 impl Wire for DescribeLogDirsPartition {
     const MIN_SIZE: usize = 21;
 
     fn read(r: &mut Reader, _: &'static str) -> Result<Self, DecodeError> {
-        let out = Self {
+        let mut out = Self {
             partition_index: r.i32("DescribeLogDirsPartition.partition_index")?,
             partition_size: r.i64("DescribeLogDirsPartition.partition_size")?,
             offset_lag: r.i64("DescribeLogDirsPartition.offset_lag")?,
             is_future_key: r.bool("DescribeLogDirsPartition.is_future_key")?,
+            bytes_left: -1,
+            append_rate: -1,
+            trouble: Default::default(),
         };
-        r.skip_tags("DescribeLogDirsPartition")?;
+        r.tags("DescribeLogDirsPartition", |r, tag| {
+            match tag {
+                10000 => out.bytes_left = r.i64("DescribeLogDirsPartition.bytes_left")?,
+                10001 => out.append_rate = r.i64("DescribeLogDirsPartition.append_rate")?,
+                10002 => out.trouble = r.opt_str(true, "DescribeLogDirsPartition.trouble")?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
         Ok(out)
     }
 
     fn write(&self, w: &mut Writer, _: &'static str) -> Result<(), EncodeError> {
+        let version = w.version();
         w.i32(self.partition_index);
         w.i64(self.partition_size);
         w.i64(self.offset_lag);
         w.bool(self.is_future_key);
-        w.end_struct();
+        let tags = w.begin_tags();
+        if version >= 2 && !(self.bytes_left == -1) {
+            w.tag(tags, 10000, |w| {
+                w.i64(self.bytes_left);
+                Ok(())
+            })?;
+        }
+        if version >= 2 && !(self.append_rate == -1) {
+            w.tag(tags, 10001, |w| {
+                w.i64(self.append_rate);
+                Ok(())
+            })?;
+        }
+        if version >= 2 && !(self.trouble.is_none()) {
+            w.tag(tags, 10002, |w| {
+                w.opt_str(self.trouble.as_ref(), true, "DescribeLogDirsPartition.trouble")
+            })?;
+        }
         Ok(())
     }
 }

@@ -8,6 +8,9 @@ pub(crate) static PROTOCOL: LazyLock<Protocol> = LazyLock::new(|| {
     Protocol::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../protocol/kafka")).unwrap()
 });
 
+/// Tags from here on are not Kafka's.
+const OWN_TAGS: u32 = 10_000;
+
 /// Bytes that decide what a message looks like; when they run out it ends in zeros and empty arrays.
 pub(crate) struct Entropy<'a>(pub(crate) &'a [u8]);
 
@@ -46,7 +49,8 @@ fn structure(fields: &[Field], version: i16, flexible: bool, entropy: &mut Entro
     }
     let mut tagged: Vec<(u32, Vec<u8>)> = Vec::new();
     for field in fields.iter().filter(present) {
-        let Some(tag) = tag_of(field) else { continue };
+        // The other codec does not know our own.
+        let Some(tag) = tag_of(field).filter(|tag| *tag < OWN_TAGS) else { continue };
         let mut content = Vec::new();
         value(field, version, flexible, entropy, &mut content);
         if content != default(field, version) {

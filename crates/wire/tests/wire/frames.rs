@@ -1,10 +1,11 @@
 //! Whole frames: headers, the API table, what is refused before a body is read.
 use bytes::{Bytes, BytesMut};
+use wire::describe_log_dirs_response::{DescribeLogDirsResult, DescribeLogDirsTopic};
 use wire::frame::{Split, split};
 use wire::{
-    ApiKey, ApiVersionsResponse, FetchRequest, Message, MetadataRequest, MetadataResponse, OffsetCommitKey,
-    OffsetCommitValue, Request, RequestError, RequestHeader, RequestMessage, ResponseBody, decode_request,
-    decode_response, encode_request, encode_response,
+    ApiKey, ApiVersionsResponse, DescribeLogDirsResponse, FetchRequest, Message, MetadataRequest,
+    MetadataResponse, OffsetCommitKey, OffsetCommitValue, Request, RequestError, RequestHeader,
+    RequestMessage, ResponseBody, decode_request, decode_response, encode_request, encode_response,
 };
 
 fn joined(pieces: &[Bytes]) -> BytesMut {
@@ -135,4 +136,25 @@ fn offset_records_have_kafkas_bytes() {
     let value = OffsetCommitValue { offset: 5, leader_epoch: 3, commit_timestamp: 9, ..Default::default() };
     let bytes = value.encode_versioned(3).unwrap();
     assert_eq!(bytes[..], [0, 3, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
+}
+
+#[test]
+fn fields_of_our_own_stand_behind_kafkas_and_only_when_they_say_something() {
+    use wire::describe_log_dirs_response::DescribeLogDirsPartition as Row;
+    let answer = |row: Row| {
+        let topics = vec![DescribeLogDirsTopic { name: "t".into(), partitions: vec![row] }];
+        let results = vec![DescribeLogDirsResult { topics, ..Default::default() }];
+        DescribeLogDirsResponse { results, ..Default::default() }
+    };
+    let well = Row { partition_size: 7, ..Row::default() };
+    let troubled = Row { bytes_left: 5, trouble: Some("suspect: x".into()), ..well.clone() };
+    for version in 0..=5 {
+        let bytes = answer(troubled.clone()).encode(version).unwrap();
+        let back = DescribeLogDirsResponse::decode(BytesMut::from(&bytes[..]), version).unwrap();
+        let kept = if version >= 2 { &troubled } else { &well };
+        assert_eq!(back.results[0].topics[0].partitions[0], *kept, "{version}");
+        let plain = answer(well.clone()).encode(version).unwrap();
+        let tags = if version >= 2 { 2 + 1 + 8 + 2 + 1 + 11 } else { 0 };
+        assert_eq!(bytes.len(), plain.len() + tags, "{version}");
+    }
 }

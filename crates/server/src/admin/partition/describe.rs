@@ -16,7 +16,10 @@ use serde_json::{Value, json};
   plimsoll partition describe orders 0 --format json
 
 A replica is in sync while its broker runs and it has caught up within replica.lag.time.max.ms. One that is being added
-votes and serves when it has all; one that is being removed goes when the others are in place.")]
+votes and serves when it has all; one that is being removed goes when the others are in place.
+
+Two replicas have a witness on a third broker: it votes and holds no records, so that the loss of one of the two stops
+nothing. No other client is told of it. Without one there is a note: both brokers are needed.")]
 pub(crate) struct DescribeArgs {
     /// Topic.
     topic: String,
@@ -60,6 +63,17 @@ pub(crate) async fn run(args: DescribeArgs) -> anyhow::Result<()> {
                 "partition": partition.index, "broker": broker, "state": state, "leads": leads, "bytes": bytes,
             }));
         }
+        if let Some(broker) = view.witness_of(&place, &partition.replicas) {
+            let (state, bytes) = ("witness", view.size_on(broker, &place));
+            let (index, id) = (partition.index.to_string(), broker.to_string());
+            table.push([index, id, state.to_owned(), String::new(), human(bytes)]);
+            rows.push(json!({
+                "partition": partition.index, "broker": broker, "state": state, "leads": false, "bytes": bytes,
+            }));
+        }
+    }
+    if let Some((topic, index)) = view.without_witness().into_iter().find(|(topic, _)| *topic == args.topic) {
+        eprintln!("{topic} {index}: two replicas and no witness: the loss of one broker or disk stops it");
     }
     args.format.print(&table, &json!({ "topic": args.topic, "replicas": rows }))
 }

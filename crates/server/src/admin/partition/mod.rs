@@ -1,6 +1,7 @@
 //! `plimsoll partition`: where the replicas of partitions are.
 mod describe;
 mod move_one;
+mod recover;
 
 use clap::{Args, Subcommand};
 
@@ -15,6 +16,7 @@ pub(crate) struct PartitionArgs {
 enum PartitionCommand {
     Move(move_one::MoveOneArgs),
     Describe(describe::DescribeArgs),
+    Recover(recover::RecoverArgs),
 }
 
 /// Runs one command.
@@ -22,5 +24,6 @@ pub(crate) async fn run(args: PartitionArgs) -> anyhow::Result<()> {
     match args.command {
         PartitionCommand::Move(args) => move_one::run(args).await,
         PartitionCommand::Describe(args) => describe::run(args).await,
+        PartitionCommand::Recover(args) => recover::run(args).await,
     }
 }

@@ -3,6 +3,7 @@ use super::super::connect::{ConnectArgs, advise};
 use super::super::format::FormatArgs;
 use super::super::table::Table;
 use super::key_value;
+use crate::moves::view::View;
 use clap::Args;
 use client_lite::{Client, NewTopic};
 use model::ErrorCode;
@@ -60,7 +61,18 @@ pub(crate) async fn run(args: CreateArgs) -> anyhow::Result<()> {
             "topic": name, "partitions": partitions, "replicationFactor": replicas, "result": result,
         }));
     }
-    args.format.print(&table, &json!(rows))
+    args.format.print(&table, &json!(rows))?;
+    if rows.iter().any(|row| row["replicationFactor"] == 2 && row["result"] == "created") {
+        let view = View::ask(&client).await?;
+        let lacking = view.without_witness();
+        for name in args.names.iter().filter(|name| lacking.iter().any(|(topic, _)| topic == *name)) {
+            eprintln!(
+                "{name}: two replicas and no third broker for a witness: the loss of one broker or disk stops it. It \
+                 gets a witness when a third broker joins."
+            );
+        }
+    }
+    Ok(())
 }
 
 async fn create(client: &Client, args: &CreateArgs, name: &str) -> anyhow::Result<&'static str> {
