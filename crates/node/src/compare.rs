@@ -101,7 +101,12 @@ impl Node {
         if !follows || self.suspects.rows.contains_key(&key) || planted(Bug::ChainsNotCompared) {
             return;
         }
-        if self.compares.running.contains_key(&key) || self.compares.running.len() >= MOST_GROUPS {
+        let running = self.compares.running.get(&key);
+        // What nobody can say any more gives way to a later entry.
+        let gives_way =
+            |c: &Compare| c.all && !c.judged && c.index < index && c.begun.after_ms(STALE_MS) <= now.mono;
+        let full = running.is_none() && self.compares.running.len() >= MOST_GROUPS;
+        if full || running.is_some_and(|c| !gives_way(c)) {
             self.compares.counts.skipped += 1;
             return;
         }

@@ -20,6 +20,18 @@ const MOST_TURNS: u8 = 5;
 /// Groups that campaign at once; the others follow when what came meanwhile was heard, heartbeats of nodes first of
 /// all: ten thousand elections must not cost the next lease.
 const CAMPAIGNS_AT_ONCE: usize = 200;
+/// Groups that are told in one turn that a node is lost, and the time to the next turn, ms: ten thousand in 0.3 s.
+const LOST_AT_ONCE: usize = 400;
+const LOST_EVERY_MS: i64 = 10;
+
+/// A group that is to be told that the node of a replica is lost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LostPeer {
+    node: NodeId,
+    key: GroupKey,
+    /// Groups that lost their leader with it.
+    orphans: usize,
+}
 
 impl Node {
     pub(crate) fn on_leases(&mut self, now: Now, leases: Vec<LeaseEvent>) {
@@ -34,6 +46,8 @@ impl Node {
     /// Replicas there may be behind: what leads here sends to them again.
     fn gained(&mut self, now: Now, node: NodeId) {
         self.peers.leaders.set_live(node, true);
+        // A lease that was lost for a moment: groups that have not been told yet never hear of it.
+        self.peers.lost.retain(|lost| lost.node != node);
         for key in self.groups_with(node) {
             self.note_down(now, key);
             let behind =
@@ -48,25 +62,42 @@ impl Node {
     /// whether it still has a majority.
     fn lost(&mut self, now: Now, node: NodeId) {
         self.peers.leaders.set_live(node, false);
-        let keys = self.groups_with(node);
-        let led = |open: &Open| open.partition.leader_node() == Some(node);
-        let orphans: Vec<GroupKey> =
-            keys.iter().copied().filter(|key| self.open_group(*key).is_some_and(led)).collect();
-        for key in keys {
+        let led = |key: &GroupKey| {
+            self.open_group(*key).is_some_and(|open| open.partition.leader_node() == Some(node))
+        };
+        let (orphans, others): (Vec<GroupKey>, Vec<GroupKey>) =
+            self.groups_with(node).into_iter().partition(led);
+        let count = orphans.len();
+        // Nobody has these to write to, so they are told first.
+        let keys = orphans.into_iter().chain(others);
+        self.peers.lost.extend(keys.map(|key| LostPeer { node, key, orphans: count }));
+        self.peers.next_lost = now.mono;
+        self.tell_lost(now);
+    }
+
+    /// Groups are told that the node of a replica is lost, some in each turn of the loop: what this costs with many
+    /// groups must not cost the next lease.
+    pub(crate) fn tell_lost(&mut self, now: Now) {
+        if self.peers.lost.is_empty() || self.peers.next_lost > now.mono {
+            return;
+        }
+        self.peers.next_lost = now.mono.after_ms(LOST_EVERY_MS);
+        for _ in 0..LOST_AT_ONCE {
+            let Some(LostPeer { node, key, orphans }) = self.peers.lost.pop_front() else { return };
             self.note_down(now, key);
             self.stir(now, key);
             // What waited for the replica there may go to a witness.
             if self.open_group(key).is_some_and(|o| o.partition.held_back() > 0) {
                 self.with(key, |p, dir, fx| p.look(now, dir, fx));
             }
-        }
-        for key in &orphans {
-            self.with(*key, |p, dir, fx| p.lose_leader(now, dir, fx));
+            if self.open_group(key).is_none_or(|open| open.partition.leader_node() != Some(node)) {
+                continue;
+            }
+            self.with(key, |p, dir, fx| p.lose_leader(now, dir, fx));
             // Who reads here is sent to the next leader.
-            self.wake(*key);
-            let position = self.position(now, *key);
-            let delay = campaign_delay(*key, self.cfg.seed, position, orphans.len());
-            self.campaign_at(*key, now.mono.after(delay), 1);
+            self.wake(key);
+            let delay = campaign_delay(key, self.cfg.seed, self.position(now, key), orphans);
+            self.campaign_at(key, now.mono.after(delay), 1);
         }
     }
 

@@ -3,6 +3,7 @@
 //! A group with replicas elsewhere is *awake* while it gets ticks; it sleeps when nothing has happened to it
 //! for a while (`sleep.rs`). Elections are in `elections.rs`.
 use crate::api::{Effect, Event, InstallSaid, PeerOut};
+use crate::elections::LostPeer;
 use crate::groups::{Open, Slot};
 use crate::install::Offer;
 use crate::install_send::Wanted;
@@ -16,7 +17,7 @@ use crate::sleep::Turns;
 use crate::throttle::Throttle;
 use consensus::{PeerMessage, TICK_MS};
 use model::{GroupKey, Mono, NodeId, Now};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use storage::{DiskErrorKind, ExtractError, Extracted};
 
 /// The first look at leaders after a start, ms.
@@ -35,6 +36,9 @@ pub(crate) struct Peers {
     pub(crate) campaigns: BTreeMap<GroupKey, (Mono, u8)>,
     /// None of them is due before this.
     pub(crate) next_campaign: Mono,
+    /// Groups with replicas on nodes that are lost, which do not know it yet; and when the next of them are told.
+    pub(crate) lost: VecDeque<LostPeer>,
+    pub(crate) next_lost: Mono,
     /// Groups whose replicas here are to be opened, a few at a time.
     pub(crate) to_open: Vec<GroupKey>,
     /// When this node asks for its registration again.
@@ -70,6 +74,8 @@ impl Peers {
             turns: Turns::new(now),
             campaigns: BTreeMap::new(),
             next_campaign: now,
+            lost: VecDeque::new(),
+            next_lost: now,
             to_open: Vec::new(),
             registering: None,
             registering_with: None,
@@ -228,6 +234,7 @@ impl Node {
         let next_tick = self.peers.next_tick.min(self.peers.turns.due());
         let ticks = (!self.peers.awake.is_empty()).then_some(next_tick);
         let campaigns = (!self.peers.campaigns.is_empty()).then_some(self.peers.next_campaign);
+        let lost = (!self.peers.lost.is_empty()).then_some(self.peers.next_lost);
         let told = [self.peers.liveness.next_deadline(), self.peers.leaders.next_deadline()];
         let opening = (!self.peers.to_open.is_empty()).then_some(self.peers.next_tick);
         let moves = (!self.peers.moves.is_empty()).then_some(self.peers.next_moves);
@@ -235,7 +242,7 @@ impl Node {
         let others =
             [inquiries, self.peers.next_confirm, self.peers.next_raise, self.peers.throttle.next_deadline()];
         let load = Some(self.peers.load.next_deadline());
-        [ticks, campaigns, opening, moves, load, self.peers.registering]
+        [ticks, campaigns, lost, opening, moves, load, self.peers.registering]
             .into_iter()
             .chain(others)
             .chain(told)
@@ -251,6 +258,7 @@ impl Node {
         let mut leases = Vec::new();
         self.peers.liveness.advance(now.mono, &mut leases);
         self.on_leases(now, leases);
+        self.tell_lost(now);
         self.campaign_due(now);
         self.balance(now);
         self.open_some(now);

@@ -117,8 +117,10 @@ fn three_nodes_that_know_only_addresses_found_a_cluster_and_a_fourth_joins_it() 
     run(async {
         let through = client(&nodes.address(4)).await;
         through.create_topic(&topic("wide", 4, 4), false).await.unwrap();
-        let cluster = through.refresh(&["wide"]).await.unwrap();
-        assert_eq!(cluster.brokers.len(), 4);
+        // A node that has just joined hears of the others' lives one after the other.
+        while through.refresh(&["wide"]).await.unwrap().brokers.len() < 4 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
         for partition in &through.topic_created("wide").await.unwrap().partitions {
             assert_eq!(partition.replicas.len(), 4);
             let sent = batch("wide");

@@ -28,6 +28,10 @@ impl Run {
             }
             let world = &mut self.world;
             left.retain(|key| {
+                // A deletion may have been on its way.
+                if !exists(world, *key) {
+                    return false;
+                }
                 let Some(m) = led(world, *key) else { return true };
                 takes_one_copy(world, *key) && probes.probe(world, *key, m).is_some()
             });
@@ -38,7 +42,7 @@ impl Run {
             }
         }
         for key in keys {
-            if self.is_well() {
+            if self.is_well() && exists(&self.world, key) {
                 self.read_whole(key, 0);
             }
         }
@@ -55,6 +59,12 @@ impl Run {
         self.oracle.violate("liveness", detail);
         true
     }
+}
+
+fn exists(world: &World, key: GroupKey) -> bool {
+    let nodes = world.machines.iter().filter_map(|m| m.node.as_ref());
+    let newest = nodes.max_by_key(|n| n.metadata_applied());
+    newest.is_none_or(|n| n.image().topic_by_id(key.topic).is_some())
 }
 
 fn led(world: &World, key: GroupKey) -> Option<usize> {
