@@ -135,6 +135,8 @@ pub struct Group {
     /// Of a leader with witnesses.
     pub(crate) witnesses: Option<Box<Witnesses>>,
     pub(crate) was_reset: bool,
+    /// It campaigns when its log is persisted.
+    campaigns_soon: bool,
 }
 
 impl fmt::Debug for Group {
@@ -181,6 +183,7 @@ impl Group {
             witness: false,
             witnesses: None,
             was_reset: false,
+            campaigns_soon: false,
         };
         group.node.raft.maybe_free_inflight_buffers();
         group.fix_timeout();
@@ -193,10 +196,22 @@ impl Group {
         if !self.node.raft.promotable() || self.witness {
             return;
         }
+        if self.must_persist_first() {
+            self.campaigns_soon = true;
+            return;
+        }
         self.draws += 1;
         // Refused only with an unapplied configuration change; the next tick tries again.
         let _ = self.node.campaign();
         self.fix_timeout();
+    }
+
+    /// Whether it is the only voter, which wins at once, and its log is not persisted: raft takes for granted that a new
+    /// leader's is, because others are asked for votes only when it is.
+    fn must_persist_first(&self) -> bool {
+        let raft = &self.node.raft;
+        let behind = raft.raft_log.persisted < raft.raft_log.last_index();
+        behind && raft.state != StateRole::Leader && self.voters() == [self.params.replica_id]
     }
 
     /// Lets [`crate::TICK_MS`] pass. A group of one voter needs no ticks; a sleeping leader must get none.
@@ -205,6 +220,9 @@ impl Group {
             // Time makes it believe in its leader no longer, and nothing else.
             let elapsed = &mut self.node.raft.election_elapsed;
             *elapsed = elapsed.saturating_add(1);
+            return;
+        }
+        if self.must_persist_first() {
             return;
         }
         let before = self.node.raft.election_elapsed;
@@ -404,6 +422,10 @@ impl Group {
     pub fn on_persisted(&mut self, index: u64, round: u64) {
         self.persisted = (self.persisted.0.max(index), self.persisted.1.max(round));
         self.release();
+        if self.campaigns_soon && !self.must_persist_first() {
+            self.campaigns_soon = false;
+            self.campaign();
+        }
     }
 
     fn release(&mut self) {

@@ -60,6 +60,24 @@ fn a_group_of_one_leads_at_once_and_serves_when_its_no_op_is_applied() {
 }
 
 #[test]
+fn the_only_voter_leads_again_when_its_log_is_persisted_and_not_before() {
+    let mut group = one();
+    group.campaign();
+    let _ = drain(&mut group);
+    group.on_persisted(2, 0);
+    let _ = drain(&mut group);
+    group.propose_data(data(0), Bytes::from_static(b"on its way")).unwrap();
+    assert_eq!(drain(&mut group).appends.len(), 1);
+    group.stand_down();
+    group.campaign();
+    (0..100).for_each(|_| group.tick());
+    let _ = drain(&mut group);
+    assert!(!group.is_leader());
+    group.on_persisted(3, 0);
+    assert!(group.is_leader() && group.term() == 3);
+}
+
+#[test]
 fn entries_commit_only_when_they_are_persisted_and_data_comes_without_payload() {
     let mut group = one();
     group.campaign();
