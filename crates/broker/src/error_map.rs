@@ -25,7 +25,9 @@ pub(crate) fn fetch_session(error: SessionError) -> ErrorCode {
 /// The code of a file that could not be read.
 pub(crate) fn read(error: &ReadFailure) -> ErrorCode {
     match error {
-        ReadFailure::Extract(ExtractError::Damaged(_)) => ErrorCode::CorruptMessage,
+        ReadFailure::Extract(ExtractError::Damaged(_) | ExtractError::Unsettled(_)) => {
+            ErrorCode::CorruptMessage
+        }
         ReadFailure::Extract(ExtractError::Disk(_)) => ErrorCode::KafkaStorageError,
         ReadFailure::Stopped => ErrorCode::NotLeaderOrFollower,
     }

@@ -118,11 +118,11 @@ fn on_freed(key: GroupKey, lost: bool) {
     if lost {
         tracing::error!(
             group = %key,
-            "power was lost under write.caching on a majority of the replicas: the longest log leads, and what was \
-             acknowledged and is not in it is gone"
+            "a majority of the replicas lost power, or failed to sync, under write.caching: the longest log leads, and what \
+             was acknowledged and is not in it is gone"
         );
     } else {
-        tracing::info!(group = %key, "power was lost under write.caching: this replica has caught up and votes again");
+        tracing::info!(group = %key, "this replica may have lost what it acknowledged: it has caught up, and votes again");
     }
 }
 

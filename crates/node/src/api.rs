@@ -342,7 +342,7 @@ pub enum Event {
         /// Why.
         why: String,
     },
-    /// A replica that may have lost what it acknowledged, in a loss of power under `write.caching`, votes again.
+    /// A replica that may have lost what it acknowledged (`write.caching`, or damage) votes again.
     Freed {
         /// Of which group.
         key: GroupKey,

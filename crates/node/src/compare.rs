@@ -1,6 +1,6 @@
 //! Replicas compare what they hold: the chain value after an entry stands for every byte up to there.
 //!
-//! A replica that has read a sealed file asks its leader for the value after the file's last entry. Where the two
+//! A replica that has read a file asks its leader for the value after the file's last entry. Where the two
 //! differ each of them asks every member of the group, and judges itself alone: one that has a majority of the voters
 //! against it is suspect, and is brought up anew (`suspect.rs`). So a leader in the minority gives way instead of
 //! overwriting good replicas, and where nobody has a majority nothing is repaired. docs/replication.md, "Damage".
@@ -95,7 +95,7 @@ fn majority(voters: &[NodeId], said: &BTreeMap<NodeId, u32>) -> Option<u32> {
 }
 
 impl Node {
-    /// A sealed file was read and is good in itself: the leader is asked whether its log holds the same.
+    /// A file was read and is good in itself: the leader is asked whether its log holds the same.
     pub(crate) fn compare(&mut self, now: Now, key: GroupKey, index: u64, own: u32) {
         let follows = self.open_group(key).is_some_and(|open| open.follows() && !open.partition.is_witness());
         if !follows || self.suspects.rows.contains_key(&key) || planted(Bug::ChainsNotCompared) {
@@ -114,7 +114,7 @@ impl Node {
         self.ask_for_chains(now, key);
     }
 
-    /// Of a file that is still written only the chain value is compared, as of what is committed.
+    /// When all files of a group were read: as of what is committed.
     pub(crate) fn compare_end(&mut self, now: Now, key: GroupKey) {
         let Some(open) = self.open_group(key) else { return };
         let index = open.partition.log().commit();
@@ -212,7 +212,7 @@ impl Node {
             }
             Err(ExtractError::Damaged(damage)) => self.on_damage(now, look.key, damage.to_string()),
             // Its file went meanwhile.
-            Ok(_) | Err(ExtractError::Disk(_)) => {}
+            Ok(_) | Err(ExtractError::Disk(_) | ExtractError::Unsettled(_)) => {}
         }
     }
 

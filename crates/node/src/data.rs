@@ -26,9 +26,20 @@ pub enum FetchResult {
 /// Who waits for a read.
 #[derive(Debug)]
 pub(crate) enum ReadFor {
-    ListOffset { token: Token, key: GroupKey, search: ListOffsetSearch },
-    Load { partition: i32 },
-    Entries { key: GroupKey, number: u64 },
+    ListOffset {
+        token: Token,
+        key: GroupKey,
+        search: ListOffsetSearch,
+    },
+    Load {
+        partition: i32,
+    },
+    /// `term`: in which this replica led when it was planned.
+    Entries {
+        key: GroupKey,
+        number: u64,
+        term: u64,
+    },
     Piece(Wanted),
     Chain(LookUp),
 }
@@ -195,12 +206,16 @@ impl Node {
                         self.on_damage(now, key, damage.to_string());
                         Err(ErrorCode::CorruptMessage)
                     }
-                    Err(ExtractError::Disk(_)) => Err(ErrorCode::KafkaStorageError),
+                    Err(ExtractError::Disk(_) | ExtractError::Unsettled(_)) => {
+                        Err(ErrorCode::KafkaStorageError)
+                    }
                 };
                 self.list_offset_step(token, key, step);
             }
             Some(ReadFor::Load { partition }) => self.load_read(now, partition, token, result),
-            Some(ReadFor::Entries { key, number }) => self.entries_read(now, key, number, result),
+            Some(ReadFor::Entries { key, number, term }) => {
+                self.entries_read(now, key, number, term, result);
+            }
             Some(ReadFor::Piece(wanted)) => self.piece_read(wanted, result),
             Some(ReadFor::Chain(look)) => self.chain_read(now, look, result),
             None => {}

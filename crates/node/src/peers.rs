@@ -309,15 +309,20 @@ impl Node {
         now: Now,
         key: GroupKey,
         number: u64,
+        term: u64,
         result: Result<Extracted, ExtractError>,
     ) {
+        // A log is not cut while its replica leads.
+        let leads = |open: &crate::groups::Open| open.partition.is_leader() && open.partition.term() == term;
+        let uncut = self.open_group(key).is_some_and(leads);
         let entries = match result {
             Ok(found) => found.entries,
             // It was deleted while its files were read.
             Err(_) if self.open_group(key).is_none() => return,
             // What the replica needs left the window meanwhile: its next answer asks for something else.
             Err(ExtractError::Disk(error)) if error.kind == DiskErrorKind::NotFound => Vec::new(),
-            Err(ExtractError::Damaged(damage)) if self.has_peers(key) => {
+            Err(ExtractError::Unsettled(_)) if !uncut => Vec::new(),
+            Err(ExtractError::Damaged(damage) | ExtractError::Unsettled(damage)) if self.has_peers(key) => {
                 self.on_damage(now, key, damage.to_string());
                 Vec::new()
             }

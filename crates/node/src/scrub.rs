@@ -1,4 +1,5 @@
-//! Reads every sealed file again and again, at a capped rate: damage is found while there are peers that can heal it.
+//! Reads every file again and again, at a capped rate: damage is found while there are peers that can heal it. Of one
+//! that is still written it reads what is committed and synced.
 //!
 //! One file at a time, of one open group after the other; the next one waits for as long as the bytes of the last take
 //! at `log.scrub.rate.bytes`. A round begins no sooner than `log.scrub.interval.ms` after the one before. What is found
@@ -121,7 +122,9 @@ impl Node {
         let groups = self.groups.range((Bound::Included(from), Bound::Unbounded));
         for (key, _) in groups.clone().take(MOST_GROUPS) {
             let after = if *key == from { std::mem::take(&mut after) } else { 0 };
-            let file = self.open_group(*key).and_then(|open| open.partition.log().next_sealed(after));
+            let file = self
+                .open_group(*key)
+                .and_then(|open| open.partition.log().next_settled(after, self.dir.durable_index(*key)));
             if let Some((row, link)) = file {
                 return Next::File(*key, row, link);
             }
@@ -175,7 +178,7 @@ impl Node {
 
 enum Next {
     File(GroupKey, storage::BaseFile, Option<u32>),
-    /// All sealed files of this group were read.
+    /// All files of this group were read.
     Rest(GroupKey),
     /// From this group on, at another time.
     Later(GroupKey),

@@ -31,6 +31,7 @@ pub(crate) struct Throttle {
 struct Waiting {
     key: GroupKey,
     number: u64,
+    term: u64,
     range: Box<FileRange>,
     since: Mono,
 }
@@ -75,14 +76,15 @@ impl Node {
     /// Reads entries for a replica that is behind, now or later.
     pub(crate) fn read_entries(&mut self, now: Now, key: GroupKey, number: u64, range: Box<FileRange>) {
         let limit = self.limit(key);
+        let term = self.open_group(key).map_or(0, |open| open.partition.term());
         let bytes = u64::from(range.len);
         let now = now.mono;
         if limit.is_none_or(|rate| {
             self.peers.throttle.waiting.is_empty() && self.peers.throttle.take(now, bytes, rate)
         }) {
-            return self.read_now(key, number, *range);
+            return self.read_now(key, number, term, *range);
         }
-        self.peers.throttle.waiting.push_back(Waiting { key, number, range, since: now });
+        self.peers.throttle.waiting.push_back(Waiting { key, number, term, range, since: now });
     }
 
     /// Reads whose turn has come.
@@ -93,13 +95,13 @@ impl Node {
                 self.peers.throttle.pay(now.mono, u64::from(next.range.len), rate);
             }
             if self.open_group(next.key).is_some() {
-                self.read_now(next.key, next.number, *next.range);
+                self.read_now(next.key, next.number, next.term, *next.range);
             }
         }
     }
 
-    fn read_now(&mut self, key: GroupKey, number: u64, range: FileRange) {
-        let read = self.new_read(ReadFor::Entries { key, number });
+    fn read_now(&mut self, key: GroupKey, number: u64, term: u64, range: FileRange) {
+        let read = self.new_read(ReadFor::Entries { key, number, term });
         self.fx.push(Effect::Read(read, range));
     }
 

@@ -319,11 +319,13 @@ impl Log {
         })
     }
 
-    /// The first sealed file that begins above `after` and that nothing can change any more, with the chain value before
-    /// it where that is known.
-    pub fn next_sealed(&self, after: u64) -> Option<(BaseFile, Option<u32>)> {
-        let settled = |s: &&Segment| s.first_index > after && s.end_index <= self.commit;
-        let segment = self.segments.iter().find(settled)?;
+    /// The first file that begins above `after`, as far as nothing can change it any more: a sealed one whole, the one
+    /// that is still written up to the commit index. With it the chain value before it where that is known. `durable`:
+    /// the last entry that this disk holds for certain; what is above it may not be there yet.
+    pub fn next_settled(&self, after: u64, durable: u64) -> Option<(BaseFile, Option<u32>)> {
+        let upto = self.commit.min(durable);
+        let settled = |s: &&Segment| s.first_index > after && s.end_index <= upto;
+        let segment = self.segments.iter().chain(self.points.front()).find(settled)?;
         let before = self.segments.iter().find(|s| s.end_index + 1 == segment.first_index);
         Some((segment.to_row(), before.map(|s| s.end_chain)))
     }

@@ -1,5 +1,5 @@
 //! Read plans, and what turns bytes of a file back into whole batches.
-use crate::disk_op::{DiskError, DiskErrorKind, DiskRead};
+use crate::disk_op::{DiskError, DiskRead};
 use crate::entries::EntryRange;
 use crate::error::Damage;
 use crate::frame::{self, EntryHead, EntryKind, FRAME_HEADER, FrameError, FrameHeader};
@@ -82,6 +82,9 @@ pub enum ExtractError {
     /// Bad bytes: `CORRUPT_MESSAGE` for this range.
     #[error("damaged: {0}")]
     Damaged(Damage),
+    /// The same above what was committed when this was planned: unless the log gave these entries up since.
+    #[error("damaged, or given up: {0}")]
+    Unsettled(Damage),
     /// The disk could not be read, or the file is gone (retention went past it: plan again).
     #[error("{0}")]
     Disk(#[from] DiskError),
@@ -142,19 +145,16 @@ impl<'a> Walk<'a> {
     }
 
     pub(crate) fn damaged(&self, why: impl std::fmt::Display) -> ExtractError {
-        if self.range.entries.is_some_and(|ask| self.next_index().unwrap_or(ask.low) > ask.settled) {
-            let detail = format!("{why} in {}: the log may have given it up meanwhile", self.range.path);
-            return ExtractError::Disk(DiskError { kind: DiskErrorKind::NotFound, detail });
-        }
         let detail = format!(
             "{why}; the range cannot be served until it is repaired, nothing was changed \
              (`plimsoll log verify` shows its extent)"
         );
-        ExtractError::Damaged(Damage {
-            file: self.range.path.clone(),
-            pos: self.base + self.at as u64,
-            detail,
-        })
+        let damage = Damage { file: self.range.path.clone(), pos: self.base + self.at as u64, detail };
+        let unsettled = |ask: EntryRange| self.next_index().unwrap_or(ask.low) > ask.settled;
+        if self.range.entries.is_some_and(unsettled) {
+            return ExtractError::Unsettled(damage);
+        }
+        ExtractError::Damaged(damage)
     }
 
     /// Takes whole frames out of the data; `Ok(Some(bytes))` when the next one is cut off after so many.

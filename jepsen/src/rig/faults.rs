@@ -243,7 +243,10 @@ impl Fault {
                 node.set_clock(ahead)?;
                 return Ok(format!("clock {target} {:+} h", ahead / HOUR_NS));
             }
-            Fault::BitFlip => node.flip_bit(level as u64)?,
+            Fault::BitFlip => {
+                node.flip_bit(level as u64)?;
+                lab.flipped.insert(target);
+            }
             Fault::Membership => return lab.give_other_replicas(level as u32, target),
             Fault::DiskLoss => return lab.lose_disk(target),
             other => anyhow::bail!("{} concerns no disk", other.name()),

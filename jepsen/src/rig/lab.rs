@@ -7,7 +7,7 @@ use crate::rng::Rng;
 use crate::run::TOPIC;
 use anyhow::{Context, Result};
 use jepsen::machine::run;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub(crate) struct Lab {
     pub(crate) ended: Vec<String>,
     /// The faults of this moment, by name.
     pub(crate) wrong: String,
+    /// Nodes with a bit that flipped in a file: what nothing has read since lies there still.
+    pub(crate) flipped: BTreeSet<u32>,
 }
 
 impl Lab {
@@ -44,7 +46,8 @@ impl Lab {
     pub(crate) fn new(make: Make, recorder: Recorder) -> Result<Lab> {
         let nodes = (1..=make.nodes).map(|id| Node::new(&make, id)).collect::<Result<Vec<_>>>()?;
         let (proxies, flaps, ended) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let mut lab = Lab { make, nodes, recorder, proxies, flaps, ended, wrong: "the start".to_owned() };
+        let (wrong, flipped) = ("the start".to_owned(), BTreeSet::new());
+        let mut lab = Lab { make, nodes, recorder, proxies, flaps, ended, wrong, flipped };
         lab.start_all()?;
         Ok(lab)
     }

@@ -25,6 +25,7 @@ mod rng;
 mod run;
 mod scaling;
 mod scenarios;
+mod scrub;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -303,7 +304,7 @@ fn setup(args: &Args, abilities: &Abilities) -> Result<Setup> {
         nodes: args.nodes,
         disk_bytes: 1 << 30,
         preload: abilities.preload.clone(),
-        properties: "log.pool.bytes=33554432\n".to_owned(),
+        properties: format!("log.pool.bytes=33554432\n{}", scrub::PROPERTIES),
         environment: Vec::new(),
     };
     let pair = |text: &String| {

@@ -14,6 +14,8 @@ pub(crate) const CLIENTS: &str = "10.231.0.254";
 pub(crate) const PROXY: &str = "10.231.0.253";
 pub(crate) const KAFKA_PORT: u16 = 9092;
 pub(crate) const PEER_PORT: u16 = 9093;
+/// Where each broker tells its metrics.
+pub(crate) const HTTP_PORT: u16 = 9644;
 const BRIDGE: &str = "rig0";
 
 /// The address of a node.

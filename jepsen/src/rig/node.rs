@@ -100,11 +100,11 @@ impl Node {
         let voters: Vec<_> = all.map(|id| format!("{id}@{}:{}", net::address(id), net::PEER_PORT)).collect();
         let (id, own, replicas) = (self.id, net::address(self.id), self.make.nodes.min(3));
         let least = replicas / 2 + 1;
-        let (kafka, peers) = (net::KAFKA_PORT, net::PEER_PORT);
+        let (kafka, peers, http) = (net::KAFKA_PORT, net::PEER_PORT, net::HTTP_PORT);
         format!(
             "process.roles=broker,controller\nnode.id={id}\ncontroller.quorum.voters={}\n\
              listeners=PLAINTEXT://{own}:{kafka},CONTROLLER://{own}:{peers}\n\
-             controller.listener.names=CONTROLLER\ncluster.secret.file={}\nhttp.listener=\nlog.dirs={}\n\
+             controller.listener.names=CONTROLLER\ncluster.secret.file={}\nhttp.listener={own}:{http}\nlog.dirs={}\n\
              default.replication.factor={replicas}\nmin.insync.replicas={least}\n\
              offsets.topic.replication.factor={replicas}\ngroup.initial.rebalance.delay.ms=0\n{}",
             voters.join(","),

@@ -5,6 +5,7 @@ use crate::node::Make;
 use crate::outside::{Outside, Program, Work};
 use crate::recorder::{Recorder, acked_since, now};
 use crate::replicas;
+use crate::scrub;
 use anyhow::{Context, Result, bail};
 use client_lite::{Client, ClientOptions, NewTopic};
 use jepsen::checker::{Verdict, check, spared};
@@ -182,6 +183,10 @@ impl Bench {
         }
         if !self.wait_until_in_sync(HEALED) {
             problems.push(format!("liveness: not all replicas in sync {} s after healing", HEALED.as_secs()));
+        }
+        let flipped: Vec<_> = self.lab.flipped.iter().copied().collect();
+        if !scrub::wait(&flipped, HEALED)? {
+            problems.push(format!("liveness: damage is left {} s after healing", HEALED.as_secs()));
         }
         self.programs.iter_mut().for_each(Program::begin_final);
         self.ours.begin_final();

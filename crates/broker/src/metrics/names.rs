@@ -108,10 +108,10 @@ metrics! {
     WITNESSES = "plimsoll_witness_replicas", Kind::Gauge, [], "Replicas of this node that are witnesses: they vote and hold no data.";
     WITNESS_HELD = "plimsoll_witness_messages_held", Kind::Gauge, [], "Messages to witnesses that leaders here hold back until both copies are durable; many for long: the other copy is slow.";
     LOSSES_ACCEPTED = "plimsoll_losses_accepted_total", Kind::Counter, [], "Partitions whose replica here went on alone because an operator accepted that acknowledged records are lost.";
-    SCRUBBED_BYTES = "plimsoll_scrubbed_bytes_total", Kind::Counter, [], "Bytes of sealed files that were read again and checked.";
-    SCRUB_ROUNDS = "plimsoll_scrub_rounds_total", Kind::Counter, [], "Rounds over all sealed files of open partitions.";
+    SCRUBBED_BYTES = "plimsoll_scrubbed_bytes_total", Kind::Counter, [], "Bytes of files that were read again and checked.";
+    SCRUB_ROUNDS = "plimsoll_scrub_rounds_total", Kind::Counter, [], "Rounds over all files of open partitions.";
     SCRUB_DAMAGED = "plimsoll_scrub_damaged_files_total", Kind::Counter, [], "Files that were found not to be what was written, by such a reading.";
-    CHAINS_COMPARED = "plimsoll_chains_compared_total", Kind::Counter, ["result"], "Comparisons of a replica here with others of its group, after a sealed file was read again: equal; different (an error line names both values); undecided (of these, where no value is that of most voters); skipped (no leader answered, or too many were under way: the next round compares again).";
+    CHAINS_COMPARED = "plimsoll_chains_compared_total", Kind::Counter, ["result"], "Comparisons of a replica here with others of its group, after a file was read again: equal; different (an error line names both values); undecided (of these, where no value is that of most voters); skipped (no leader answered, or too many were under way: the next round compares again).";
     LEASES = "plimsoll_leases", Kind::Gauge, [], "Other nodes that this one takes for alive.";
     TOMBSTONES = "plimsoll_deletions_unconfirmed", Kind::Gauge, [], "Deleted topics of which some node has not confirmed yet that their files are gone.";
     MOVED = "plimsoll_partitions_moved_total", Kind::Counter, [], "Partitions led here that have got the replicas that were wanted instead of others.";

@@ -1,5 +1,5 @@
 //! Three processes that are one cluster: formed, written and read through any node, killed, restarted.
-use crate::load::{Load, replicas_are_equal};
+use crate::load::{self, Load};
 use crate::nodes::{Nodes, client, client_within, run, wait_in_sync};
 use crate::server::{PATIENCE, Server, wait_for};
 use crate::wire_client::value_batch;
@@ -368,8 +368,7 @@ fn a_rolling_restart_is_nothing_that_a_client_must_know_of() {
         wait_in_sync(&nodes, id, "kept");
         load.more(50);
     }
-    let acked = load.finish();
-    replicas_are_equal(&mut nodes, &acked);
+    load::end(load, &mut nodes);
 }
 
 fn secret(nodes: &Nodes, name: &str, text: &str) -> String {

@@ -1,6 +1,6 @@
 //! Replicas that move while records are written: by hand, off a node, and back.
 use crate::cluster::{leader, topic};
-use crate::load::{Load, TOPIC, replicas_are_equal};
+use crate::load::{self, Load, TOPIC, replicas_are_equal};
 use crate::nodes::{Nodes, client, run, wait_in_sync};
 use crate::server::{THIS, wait_for};
 use client_lite::{Client, Place};
@@ -119,9 +119,7 @@ fn a_node_is_drained_under_load_and_gets_its_share_again() {
     assert_eq!(held.values().sum::<usize>(), 20);
     assert!(held.len() == 3 && held.values().all(|count| (6..=7).contains(count)), "{held:?}");
     load.more(50);
-    println!("no acknowledgement for {:?} at most", load.gap());
-    let acked = load.finish();
-    replicas_are_equal(&mut nodes, &acked);
+    load::end(load, &mut nodes);
 }
 
 #[test]
@@ -163,9 +161,7 @@ fn a_node_is_added_under_load_takes_its_share_and_another_one_leaves() {
     wait_for("what it had to be removed", || groups_on(&nodes, 1).is_empty().then_some(()));
     nodes.stop(1);
     load.more(50);
-    println!("no acknowledgement for {:?} at most", load.gap());
-    let acked = load.finish();
-    replicas_are_equal(&mut nodes, &acked);
+    load::end(load, &mut nodes);
 }
 
 #[test]
@@ -208,9 +204,7 @@ fn a_node_that_lost_its_disk_is_replaced_under_load() {
     load.more(50);
     nodes.running[2] = Some(nodes.start_node(3));
     wait_in_sync(&nodes, 3, TOPIC);
-    println!("no acknowledgement for {:?} at most", load.gap());
-    let acked = load.finish();
-    replicas_are_equal(&mut nodes, &acked);
+    load::end(load, &mut nodes);
 }
 
 #[test]

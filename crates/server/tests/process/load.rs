@@ -244,6 +244,13 @@ fn entries(nodes: &Nodes, id: usize) -> BTreeMap<String, Entries> {
     found
 }
 
+/// Ends the load, tells how long it was held up, and has its records and the replicas' files checked.
+pub(crate) fn end(load: Load, nodes: &mut Nodes) {
+    println!("no acknowledgement for {:?} at most", load.gap());
+    let acked = load.finish();
+    replicas_are_equal(nodes, &acked);
+}
+
 /// Stops all nodes, after all of them have every record, and compares their files where these overlap.
 pub(crate) fn replicas_are_equal(nodes: &mut Nodes, acked: &[u64]) {
     let up: Vec<usize> = (1..).zip(&nodes.running).filter(|(_, n)| n.is_some()).map(|(id, _)| id).collect();

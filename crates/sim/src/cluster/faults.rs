@@ -209,7 +209,7 @@ impl Swarm {
             // What rots is a loss like that of power: both may take a majority.
             if rng.chance(1, 2) && !write_caching {
                 swarm.rot = Some(rng.below(3) as usize);
-                swarm.kinds.push(Kind::Rot);
+                swarm.kinds.extend([Kind::Rot; 3]);
                 // A group that is changed has fewer good replicas than it seems.
                 (swarm.moves, swarm.voters_change) = (0, false);
             }
@@ -321,22 +321,27 @@ impl World {
         2 * shaken < self.machines.len()
     }
 
-    /// A bit flips in a sealed file of a replica that has two good peers at least. What was just sealed may not be
-    /// marked yet: it would be a torn tail.
+    /// A bit flips in a file of a replica that has two good peers at least, below a mark that is durable itself: what
+    /// is above it would be a torn tail.
     fn rot(&mut self, m: usize) {
         let Some(node) = self.machines[m].node.as_ref() else { return };
         let image = node.image();
-        let mut sealed = std::collections::BTreeMap::new();
-        for key in node.open_keys() {
+        let states =
+            storage::inspect::group_states(&self.machines[m].disk.after_power_cut()).unwrap_or_default();
+        let mut settled = std::collections::BTreeMap::new();
+        for (state, mark) in states.into_iter().filter_map(|state| Some((state.clone(), state.mark?))) {
+            let key = state.key;
             let replicas = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
             if replicas.is_none_or(|p| p.replicas.len() < 3 || p.is_moving()) {
                 continue;
             }
-            let files = node.files(key).unwrap_or_default();
-            let old = files.len().saturating_sub(2);
-            sealed.extend(files.into_iter().take(old).map(|file| (file.path, file.bytes)));
+            let last = storage::aside_path(&storage::generation_dir(key, state.generation), 0, mark.segment);
+            let files = node.files(key).unwrap_or_default().into_iter().filter(|file| file.path <= last);
+            settled.extend(
+                files.map(|file| (file.path.clone(), if file.path == last { mark.pos } else { file.bytes })),
+            );
         }
-        let wanted = |path: &str| sealed.get(path).copied();
+        let wanted = |path: &str| settled.get(path).copied();
         if let Some((path, at)) = self.machines[m].disk.flip_bit(&mut self.rng, wanted) {
             self.counts.rots += 1;
             self.trace.add(format_args!("rot {m} {path} at {at}"));

@@ -57,13 +57,8 @@ impl Run {
     /// What is not as it should be, if anything.
     fn not_yet(&mut self, probes: &mut Probes) -> Option<String> {
         let world = &mut self.world;
-        for machine in &world.machines {
-            let Some(node) = &machine.node else { return Some(format!("node {} is down", machine.id)) };
-            if !node.ready() {
-                let view = |m: &super::machine::Machine| m.node.as_ref()?.replica_view(GroupKey::METADATA);
-                let views: Vec<_> = world.machines.iter().map(view).collect();
-                return Some(format!("node {} is not registered; the metadata: {views:?}", machine.id));
-            }
+        if let Some(why) = not_up(world) {
+            return Some(why);
         }
         let nodes = || world.machines.iter().filter_map(|m| m.node.as_ref());
         let versions: BTreeSet<u64> = nodes().map(Node::metadata_applied).collect();
@@ -97,7 +92,10 @@ impl Run {
             // Nobody knows the epoch of a partition without other replicas before it is touched.
             let known = said.len() == 1 || !probes.done.contains(key);
             let (1, true, Some(Some(leader))) = (named.len(), known, named.first()) else {
-                return Some(format!("{key} is led, by (epoch, node), by {said:?}"));
+                return Some(format!(
+                    "{key} is led, by (epoch, node), by {said:?}; {}",
+                    explain(world, *key)
+                ));
             };
             leaders.insert(*key, World::place_of(*leader));
         }
@@ -233,10 +231,24 @@ fn explain(world: &World, key: GroupKey) -> String {
     for machine in &world.machines {
         let now = machine.now(world.t);
         if let Some(why) = machine.node.as_ref().and_then(|n| n.explain_move(now, key)) {
-            said.push_str(&format!("node {}: {why}; ", machine.id));
+            let view = machine.node.as_ref().and_then(|n| n.replica_view(key));
+            said.push_str(&format!("node {}: {why}, {view:?}; ", machine.id));
         }
     }
     said
+}
+
+/// Which node is down or not registered, if one is.
+fn not_up(world: &World) -> Option<String> {
+    for machine in &world.machines {
+        let Some(node) = &machine.node else { return Some(format!("node {} is down", machine.id)) };
+        if !node.ready() {
+            let view = |m: &super::machine::Machine| m.node.as_ref()?.replica_view(GroupKey::METADATA);
+            let views: Vec<_> = world.machines.iter().map(view).collect();
+            return Some(format!("node {} is not registered; the metadata: {views:?}", machine.id));
+        }
+    }
+    None
 }
 
 /// Partitions that the table of leaders says are led, and are not.

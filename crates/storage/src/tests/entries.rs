@@ -149,7 +149,8 @@ fn damage_is_told_where_entries_are_committed_and_what_is_before_it_is_read() {
                     assert_eq!((damage.file, damage.pos as usize), (path.clone(), ends[2]));
                 }
                 // It may have been given up since.
-                Err(ExtractError::Disk(_)) => assert!(!committed),
+                Err(ExtractError::Unsettled(_)) => assert!(!committed),
+                Err(error) => panic!("{at}: {error}"),
                 Ok(found) => panic!("{at}: {found:?}"),
             }
             rig.disk = good;

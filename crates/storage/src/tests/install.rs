@@ -234,12 +234,13 @@ fn a_checkpoint_of_another_offer_is_in_the_way() {
 }
 
 #[test]
-fn each_sealed_file_can_be_read_again_by_itself() {
+fn each_file_can_be_read_again_by_itself_as_far_as_it_is_settled() {
     let mut rig = source();
+    let last = rig.log().last_index();
     let dir = group_dir(KEY);
-    let (mut after, mut read) = (0, 0);
-    while let Some((row, link)) = rig.log().next_sealed(after) {
-        after = row.first_index;
+    let (mut after, mut end, mut read) = (0, 0, 0);
+    while let Some((row, link)) = rig.log().next_settled(after, last) {
+        (after, end) = (row.first_index, row.end_index);
         let path = aside_path(&dir, 0, after);
         let job = AsideJob { check: true, only: Some((row, link)), ..job(&rig, &dir) };
         assert!(matches!(look(&job, &rig.disk), Ok(Aside::Good)));
@@ -250,6 +251,8 @@ fn each_sealed_file_can_be_read_again_by_itself() {
         read += 1;
     }
     assert!(read > 2, "{read} files");
+    assert_eq!(end, last, "the file that is still written, too");
+    assert!(rig.log().next_settled(after - 1, last - 1).is_none(), "not above what is synced");
 }
 
 #[test]
@@ -258,7 +261,7 @@ fn the_chain_value_after_any_committed_entry_is_in_memory_or_one_small_read_away
     let end = rig.log().last_index();
     rig.append(1);
     rig.settle();
-    let first = rig.log().next_sealed(0).unwrap().0.first_index;
+    let first = rig.log().next_settled(0, u64::MAX).unwrap().0.first_index;
     let (mut known, mut read) = (0, 0);
     for file in rig.log().files() {
         for at in crate::inspect::frames(&rig.disk.clone(), &file.path).unwrap() {
