@@ -301,6 +301,11 @@ pub(crate) fn measure(place: &Place, row: &Row, pairs: usize, seconds: f64) -> R
     Summary::of(place, row, &measured).keep(place, row)
 }
 
+/// What keeps memory warm; a trial is not worth the time that this takes.
+fn ballast(place: &Place) -> Result<Option<Ballast>> {
+    if place.trial { Ok(None) } else { Ballast::new(&place.dir).map(Some) }
+}
+
 /// Who goes first alternates.
 fn order(row: &Row, pair: usize) -> &'static [usize] {
     match (row.beside_kafka, pair.is_multiple_of(2)) {
@@ -361,8 +366,7 @@ fn running(place: &Place, row: &Row, disks: &Disks, pairs: usize, measured: &mut
         delete_topic(place, &system, "warm-up");
         systems.push(system);
     }
-    // A trial is not worth the time that this takes.
-    let mut ballast = if place.trial { None } else { Some(Ballast::new(&place.dir)?) };
+    let mut ballast = ballast(place)?;
     let mut refill = || ballast.as_mut().map_or(Ok(()), Ballast::refill);
     refill()?;
     measured.probes = probe(disks.first())?;
@@ -396,6 +400,7 @@ fn anew(
 ) -> Result<Vec<(Sample, Option<Sample>)>> {
     let keeps = matches!(row.load, Load::Start(Before::Clean | Before::Killed));
     let mut kept: [Option<Cold>; 2] = [None, None];
+    let mut ballast = ballast(place)?;
     let mut all = Vec::new();
     for pair in 0..pairs {
         let mut samples = [None, None];
@@ -405,6 +410,7 @@ fn anew(
                 None => Cold::new(Setup::new(place, KINDS[at], row.durability, &disks.0[at])?),
             };
             disks.settle();
+            ballast.as_mut().map_or(Ok(()), Ballast::refill)?;
             let sample = cold.run(place, row, pair, seconds)?;
             println!("  pair {pair} {:?}: {}", KINDS[at], describe(row, &sample));
             samples[at] = Some(sample);

@@ -35,20 +35,8 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
         Event::Fenced(why) => {
             tracing::error!(why, "data directory fenced: nothing is acknowledged any more, the broker stops");
         }
-        Event::DiskFull(full) => {
-            shared.disk_full.set(full);
-            if full {
-                tracing::error!("disk full: produce is refused until there is room, fetch and delete go on");
-            } else {
-                tracing::info!("disk has room again");
-            }
-        }
-        Event::GivenUp(partitions) => {
-            shared.metrics.given_up.increment(partitions as u64);
-            tracing::warn!(
-                partitions,
-                "disk full: appends without room were given up, their producers send them again"
-            );
+        event @ (Event::DiskFull(_) | Event::GivenUp(_) | Event::LeftFullDisk(_)) => {
+            on_full_disk(shared, event)
         }
         Event::Moved { key } => {
             shared.metrics.moved.increment(1);
@@ -95,6 +83,31 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
             tracing::error!(%code, why, "the leader of the metadata does not register this node");
         }),
         Event::Group(event) => on_group_event(event),
+    }
+}
+
+fn on_full_disk(shared: &Shared, event: Event) {
+    match event {
+        Event::DiskFull(full) => {
+            shared.disk_full.set(full);
+            if full {
+                tracing::error!("disk full: produce is refused until there is room, fetch and delete go on");
+            } else {
+                tracing::info!("disk has room again");
+            }
+        }
+        Event::GivenUp(partitions) => {
+            shared.metrics.given_up.increment(partitions as u64);
+            tracing::warn!(
+                partitions,
+                "disk full: appends without room were given up, their producers send them again"
+            );
+        }
+        Event::LeftFullDisk(partitions) => {
+            shared.metrics.left_full_disk.increment(partitions as u64);
+            tracing::warn!(partitions, "disk full: their leads are handed to nodes whose disks have room");
+        }
+        _ => {}
     }
 }
 

@@ -310,6 +310,8 @@ pub enum Event {
     /// So many partitions had batches for which the disk has no room: these were given up, their producers
     /// send them again.
     GivenUp(usize),
+    /// So many partitions are handed to other nodes, for the disk here is full.
+    LeftFullDisk(usize),
     /// A group found damage or could not be opened; it stays offline.
     GroupFailed {
         /// Which.

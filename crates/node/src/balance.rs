@@ -44,8 +44,8 @@ impl Node {
         let image = self.metadata.image();
         let preferred = image.topic_by_id(key.topic)?.partition(key.partition)?.replicas.first()?.node;
         let fit = |r: &&partition::InSyncReplica| r.node == preferred && r.in_sync && r.votes;
-        let live = self.peers.liveness.holds(now.mono, preferred) && !open.partition.is_transferring();
-        let elsewhere = preferred != self.cfg.node_id && live;
+        let takes_it = self.peers.liveness.holds(now.mono, preferred) && !self.disk_is_full(preferred);
+        let elsewhere = preferred != self.cfg.node_id && takes_it && !open.partition.is_transferring();
         open.partition.replicas(now).iter().find(fit).map(|r| r.node).filter(|_| elsewhere)
     }
 }

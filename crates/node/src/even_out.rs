@@ -116,7 +116,7 @@ impl Node {
             let partition = image.topic_by_id(key.topic).and_then(|topic| topic.partition(key.partition));
             let Some(partition) = partition.filter(|partition| !partition.is_moving()) else { continue };
             let in_sync = self.in_sync_of(key);
-            let fit = |id: NodeId| live.contains(&id) && in_sync.contains(&id);
+            let fit = |id: NodeId| live.contains(&id) && in_sync.contains(&id) && !self.disk_is_full(id);
             let heirs: Vec<NodeId> = partition
                 .wanted()
                 .filter(|r| r.kind == ReplicaKind::Voter && r.node != node && fit(r.node))

@@ -1,12 +1,50 @@
-//! A full disk: groups whose appends find no room are closed and read back, so that nothing waits behind them.
+//! A full disk: groups whose appends find no room are closed and read back, so that nothing waits behind them. What
+//! leads here goes to replicas whose disks have room.
 use crate::api::{Effect, Event};
 use crate::groups::Slot;
 use crate::node::Node;
-use model::{ErrorCode, GroupKey};
+use model::{ErrorCode, GroupKey, NodeId, Now};
 use partition::PartitionFx;
 use storage::{RecoverJob, birth, generation_dir};
 
+/// A disk that is full for so long loses its leads, ms: the next look may find room again.
+const PATIENCE_MS: i64 = 1_000;
+/// Groups handed over in one look, and the time to the next, ms.
+const AT_ONCE: usize = 200;
+const EVERY_MS: i64 = 1_000;
+
 impl Node {
+    /// Whether a node, this one or another, refuses what clients append because its disk is full.
+    pub(crate) fn disk_is_full(&self, node: NodeId) -> bool {
+        if node == self.cfg.node_id { self.dir.full() } else { self.peers.liveness.is_full(node) }
+    }
+
+    /// Hands what leads here to replicas that take what clients append, while this disk does not.
+    pub(crate) fn leave_full_disk(&mut self, now: Now) {
+        if !self.dir.full() {
+            self.peers.leave_full_at = None;
+            return;
+        }
+        let at = *self.peers.leave_full_at.get_or_insert(now.mono.after_ms(PATIENCE_MS));
+        if at > now.mono || self.handing_over.is_some() {
+            return;
+        }
+        self.peers.leave_full_at = Some(now.mono.after_ms(EVERY_MS));
+        let heir = |(key, slot): (&GroupKey, &Slot)| match slot {
+            Slot::Open(open) if !open.partition.is_transferring() => Some((*key, self.heir(now, open)?)),
+            Slot::Open(_) | Slot::Opening(_) | Slot::Failed(_) => None,
+        };
+        let with_room = |(_, heir): &(GroupKey, NodeId)| !self.disk_is_full(*heir);
+        let moves: Vec<_> = self.groups.iter().filter_map(heir).filter(with_room).take(AT_ONCE).collect();
+        if !moves.is_empty() {
+            self.fx.push(Effect::Event(Event::LeftFullDisk(moves.len())));
+        }
+        for (key, heir) in moves {
+            self.stir(now, key);
+            self.with(key, |p, dir, fx| p.transfer_leader(now, heir, dir, fx));
+        }
+    }
+
     /// Closes those of `groups` that may be, as if their replicas had crashed, and opens them again: what was
     /// not written is gone and its askers are told to ask again. The metadata stays, what frees room goes
     /// through it.

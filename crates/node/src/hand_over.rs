@@ -75,8 +75,8 @@ impl Node {
         live > voters.count() / 2
     }
 
-    /// The replica that is to lead instead of the one here, if that leads: in sync, on a live node, and with the
-    /// most of the log.
+    /// The replica that is to lead instead of the one here, if that leads: in sync, on a live node, rather not on a
+    /// full disk, and with the most of the log.
     pub(crate) fn heir(&self, now: Now, open: &Open) -> Option<NodeId> {
         if !open.partition.is_leader() || !self.majority_lives(now, open) {
             return None;
@@ -84,6 +84,6 @@ impl Node {
         let live = |node: NodeId| node != self.cfg.node_id && self.peers.liveness.holds(now.mono, node);
         let replicas = open.partition.replicas(now);
         let fit = replicas.iter().rev().filter(|r| r.in_sync && r.votes && live(r.node));
-        fit.max_by_key(|r| r.matched).map(|r| r.node)
+        fit.max_by_key(|r| (!self.disk_is_full(r.node), r.matched)).map(|r| r.node)
     }
 }

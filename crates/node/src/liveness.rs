@@ -62,6 +62,8 @@ pub struct Heartbeat {
     pub oldest_io_ms: u64,
     /// Groups led by the sender that sleep from now on.
     pub sleeping: Vec<Sleeping>,
+    /// The sender refuses what clients append: its disk is full.
+    pub full: bool,
     /// What the sender's replicas take in, every few seconds.
     pub load: Option<Arc<LoadReport>>,
 }
@@ -111,11 +113,13 @@ struct Link {
     sent: VecDeque<(u64, Mono)>,
     /// To be told with the next heartbeats.
     sleeping: BTreeMap<GroupKey, Sleeping>,
+    /// Its disk is full, as it said last.
+    full: bool,
 }
 
 impl Link {
     fn new(start: u64, now: Mono) -> Link {
-        Link { start, heard: 0, due: now, sent: VecDeque::new(), sleeping: BTreeMap::new() }
+        Link { start, heard: 0, due: now, sent: VecDeque::new(), sleeping: BTreeMap::new(), full: false }
     }
 
     /// Whether the peer's process was alive within the time of a lease.
@@ -143,6 +147,7 @@ impl Link {
             echo: self.heard,
             oldest_io_ms,
             sleeping,
+            full: false,
             load: None,
         }
     }
@@ -229,7 +234,7 @@ impl Liveness {
         if !addressed || beat.number <= link.heard {
             return false;
         }
-        link.heard = beat.number;
+        (link.heard, link.full) = (beat.number, beat.full);
         if beat.oldest_io_ms <= MOST_IO_MS && link.is_recent(now, beat.echo) {
             peer.grant(node, now, fx);
         }
@@ -241,6 +246,11 @@ impl Liveness {
         for (node, peer) in &mut self.peers {
             peer.expire(*node, now, fx);
         }
+    }
+
+    /// Whether the disk of a peer is full, as it said last.
+    pub(crate) fn is_full(&self, node: NodeId) -> bool {
+        self.peers.get(&node).and_then(|peer| peer.link.as_ref()).is_some_and(|link| link.full)
     }
 
     /// Pushes the heartbeats that are due. `oldest_io_ms` is the age of this node's oldest write or sync.

@@ -50,6 +50,7 @@ impl One {
             echo,
             oldest_io_ms: 0,
             sleeping: Vec::new(),
+            full: false,
             load: None,
         }
     }

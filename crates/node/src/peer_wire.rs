@@ -196,6 +196,7 @@ fn heartbeat(beat: &Heartbeat) -> pb::Heartbeat {
         sequence: beat.number,
         echo: beat.echo,
         sleeping: sleeping.collect(),
+        full: beat.full,
         load: beat.load.as_deref().map(load),
     }
 }
@@ -229,6 +230,7 @@ fn heard(beat: pb::Heartbeat) -> Result<Heartbeat, BadMessage> {
         echo: beat.echo,
         oldest_io_ms: beat.oldest_io_ms,
         sleeping: sleeping.collect::<Result<_, _>>()?,
+        full: beat.full,
         load: beat.load.map(load_of).transpose()?,
     })
 }
@@ -264,10 +266,10 @@ mod tests {
         let key = GroupKey { topic: TopicId([5; 16]), partition: 7 };
         let sleeping = vec![Sleeping { key, epoch: 9, last_index: 12, last_term: 8 }];
         let load = LoadReport { led: 9, followed: 8, stored: 7, most: vec![(key, 6)] };
-        for load in [None, Some(Arc::new(load))] {
+        for (full, load) in [(false, None), (true, Some(Arc::new(load)))] {
             let sleeping = sleeping.clone();
             let (from_start, to_start, number, echo, oldest_io_ms) = (1, 2, 3, 4, 5);
-            let beat = Heartbeat { from_start, to_start, number, echo, oldest_io_ms, sleeping, load };
+            let beat = Heartbeat { from_start, to_start, number, echo, oldest_io_ms, sleeping, full, load };
             there_and_back(PeerOut::Heartbeat(beat));
         }
         for leader in [None, Some(0), Some(3)] {

@@ -50,6 +50,8 @@ pub(crate) struct Peers {
     pub(crate) contacts: Vec<(u64, NodeId)>,
     /// When leaders are looked at that another node is to be.
     pub(crate) next_balance: Mono,
+    /// When leads leave the full disk here; `None` while it has room.
+    pub(crate) leave_full_at: Option<Mono>,
     /// Groups led here whose members are to change.
     pub(crate) moves: BTreeMap<GroupKey, Move>,
     /// When they are looked at.
@@ -82,6 +84,7 @@ impl Peers {
             asked_ids: None,
             contacts: Vec::new(),
             next_balance: now.after_ms(BALANCE_SOON_MS),
+            leave_full_at: None,
             moves: BTreeMap::new(),
             next_moves: now,
             next_confirm: None,
@@ -261,6 +264,7 @@ impl Node {
         self.tell_lost(now);
         self.campaign_due(now);
         self.balance(now);
+        self.leave_full_disk(now);
         self.open_some(now);
         self.register_again(now);
         self.advance_moves(now);
@@ -294,7 +298,9 @@ impl Node {
         let busy = self.dir.syncing_since().map_or(0, |since| now.mono.since(since).as_millis() as u64);
         let mut beats = Vec::new();
         self.peers.liveness.heartbeats(now.mono, busy, &mut beats);
-        beats.iter_mut().for_each(|(node, beat)| beat.load = self.peers.load.due_to(*node));
+        for (node, beat) in &mut beats {
+            (beat.full, beat.load) = (self.dir.full(), self.peers.load.due_to(*node));
+        }
         let beats = beats.into_iter().map(|(node, beat)| Effect::Peer(node, PeerOut::Heartbeat(beat)));
         self.fx.extend(beats);
         let mut batches = Vec::new();

@@ -136,6 +136,8 @@ pub struct BrokerMetrics {
     pub replicas_removed: Counter,
     /// `plimsoll_partitions_given_up_total`.
     pub given_up: Counter,
+    /// `plimsoll_leads_left_full_disk_total`.
+    pub left_full_disk: Counter,
 }
 
 impl BrokerMetrics {
@@ -183,6 +185,7 @@ impl BrokerMetrics {
             moved: registry.counter(MOVED, &[]),
             replicas_removed: registry.counter(REPLICAS_REMOVED, &[]),
             given_up: registry.counter(GIVEN_UP, &[]),
+            left_full_disk: registry.counter(LEFT_FULL_DISK, &[]),
             registry,
         }
     }

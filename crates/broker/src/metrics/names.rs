@@ -84,6 +84,7 @@ metrics! {
     DISK_FULL = "plimsoll_disk_full", Kind::Gauge, [], "1 while produce is refused because the disk is full.";
     DISK_STALLED = "plimsoll_disk_stalled_seconds", Kind::Gauge, [], "For how long nothing at all could be written because the disk is full; 0 while something can.";
     GIVEN_UP = "plimsoll_partitions_given_up_total", Kind::Counter, [], "Times that a partition's unacknowledged appends were given up because the disk was full: it was read back from disk, and its producers send them again.";
+    LEFT_FULL_DISK = "plimsoll_leads_left_full_disk_total", Kind::Counter, [], "Leads that were handed to other nodes because the disk here was full for a second or more.";
     POOL_BYTES = "plimsoll_log_pool_bytes", Kind::Gauge, [], "Bytes of files that were made ahead or used before and wait for new segments; beyond log.pool.bytes they are given back after ten minutes, or when space is short.";
     DISK_FENCED = "plimsoll_directory_fenced", Kind::Gauge, [], "1 after a write or sync failed, or the directory was removed: nothing is acknowledged any more.";
     PARTITION_LOG_START = "plimsoll_partition_log_start_offset", Kind::Gauge, ["topic", "partition"], "First offset that can be read.";

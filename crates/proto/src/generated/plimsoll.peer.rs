@@ -356,6 +356,9 @@ pub struct Heartbeat {
     /// Groups that the sender leads and that stop their ticks now.
     #[prost(message, repeated, tag = "6")]
     pub sleeping: ::prost::alloc::vec::Vec<SleepingGroup>,
+    /// The sender refuses what clients append: its disk is full.
+    #[prost(bool, tag = "7")]
+    pub full: bool,
     /// Every few seconds.
     #[prost(message, optional, tag = "20")]
     pub load: ::core::option::Option<Load>,

@@ -196,6 +196,10 @@ impl Checks {
                     world.sometimes.given_up += count as u64;
                     world.trace.add(format_args!("node {node} gives up {count}"));
                 }
+                node::Event::LeftFullDisk(count) => {
+                    world.sometimes.left_full_disk += count as u64;
+                    world.trace.add(format_args!("node {node} hands {count} over"));
+                }
                 node::Event::Fenced(why) => {
                     world.sometimes.fenced += 1;
                     world.trace.add(format_args!("node {node} is fenced: {why}"));

@@ -14,7 +14,7 @@ const NODES: NodeId = 3;
 const OURS: Token = Token(1 << 61);
 
 /// Nothing goes wrong, nobody moves or deletes anything, and every topic is on all nodes.
-fn calm() -> Swarm {
+pub(super) fn calm() -> Swarm {
     let mut swarm = Swarm::draw(&mut Rng::new(1, 3));
     (swarm.installs, swarm.rot, swarm.voters_change, swarm.deletes) = (None, None, false, false);
     (swarm.moves, swarm.lost, swarm.evens_out) = (0, 1 << 40, true);

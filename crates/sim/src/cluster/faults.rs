@@ -453,7 +453,7 @@ impl World {
         }
     }
 
-    fn make_room(&mut self, m: usize) {
+    pub(crate) fn make_room(&mut self, m: usize) {
         self.machines[m].disk.limit(None, 0);
         self.wake_disk(m);
     }

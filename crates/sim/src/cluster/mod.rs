@@ -15,6 +15,8 @@ mod faults;
 mod forge;
 #[cfg(test)]
 mod forge_tests;
+#[cfg(test)]
+mod full_disk_tests;
 mod joining;
 mod loss;
 mod machine;

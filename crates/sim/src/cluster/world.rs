@@ -38,6 +38,8 @@ pub struct Sometimes {
     pub woke: u64,
     /// Replicas gave up appends on a full disk.
     pub given_up: u64,
+    /// Leads left a full disk.
+    pub left_full_disk: u64,
     /// A process ended by itself because its disk failed.
     pub fenced: u64,
     /// Partitions got the replicas that were wanted instead of others.
@@ -82,6 +84,7 @@ impl Sometimes {
         self.slept += o.slept;
         self.woke += o.woke;
         self.given_up += o.given_up;
+        self.left_full_disk += o.left_full_disk;
         self.fenced += o.fenced;
         self.moved += o.moved;
         self.replicas_gone += o.replicas_gone;
