@@ -22,7 +22,7 @@ const SHORTEST: f64 = 10.0;
 /// Seconds of load before the runs of three of Apache Kafka's brokers count: at least, and at most.
 const WARM_UP: (f64, f64) = (90.0, 300.0);
 /// Runs that may be refused something before the row is given up.
-const TRIES: usize = 3;
+pub(crate) const TRIES: usize = 3;
 
 /// Where things are.
 pub(crate) struct Place {

@@ -4,6 +4,7 @@ use crate::core::{Core, DiskQueue};
 use crate::error_map::ReadFailure;
 use crate::http;
 use crate::listener;
+use crate::meta_properties;
 use crate::metrics::handles::Closed;
 use crate::metrics::{self, BrokerMetrics};
 use crate::observe;
@@ -169,6 +170,7 @@ impl Broker {
         }
         shared.core.look(|node| opening::tell(node, read, begun.elapsed()));
         shared.refresh_settings();
+        tell_kafkas_tools(&shared);
         let late = late.map(|(bound, http)| start(&shared, bound, http)).transpose()?;
         shared.serving.set(true);
         spawn_local(sweep(shared.clone()));
@@ -299,6 +301,14 @@ fn start(
         spawn_local(listener::accept(shared.clone(), socket, listener.name.into()));
     }
     Ok(Addresses { listeners, http })
+}
+
+fn tell_kafkas_tools(shared: &Shared) {
+    let (cluster, node) = (shared.core.cluster_id(), shared.core.node_id());
+    let directory = shared.core.look(Node::directory_id);
+    if let Err(error) = meta_properties::write(&shared.settings().data_dir, &cluster, node, directory) {
+        tracing::warn!(%error, "meta.properties, which Apache Kafka's tools read, could not be written");
+    }
 }
 
 /// Waits until the metadata is loaded, has a leader, and knows this node.

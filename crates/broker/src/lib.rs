@@ -19,6 +19,7 @@ mod frame_reader;
 mod handlers;
 mod http;
 mod listener;
+mod meta_properties;
 pub mod metrics;
 mod observe;
 mod opening;

@@ -388,6 +388,7 @@ impl Node {
     pub(crate) fn remove_group(&mut self, key: GroupKey) {
         self.drop_install(key);
         let code = self.not_held(key);
+        let unnamed = self.unnamed.remove(&key);
         self.suspects.rows.remove(&key);
         self.compares.forget(key);
         match self.groups.remove(&key) {
@@ -404,10 +405,13 @@ impl Node {
             // Files are still being read: `on_recovered` finds the topic gone and comes back here.
             Some(opening @ Slot::Opening(_)) => {
                 self.groups.insert(key, opening);
+                if unnamed {
+                    self.unnamed.insert(key);
+                }
                 return;
             }
             Some(Slot::Failed(_)) => self.remove_files(key),
-            None if self.was_touched(key) => self.remove_files(key),
+            None if unnamed || self.was_touched(key) => self.remove_files(key),
             None => {}
         }
         self.peers.moves.remove(&key);

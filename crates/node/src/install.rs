@@ -7,6 +7,7 @@
 use crate::api::{Effect, Event, InstallEvent, InstallSaid, PeerOut};
 use crate::groups::Slot;
 use crate::install_budget::Budget;
+use crate::install_pace::InstallPace;
 use crate::install_send::Sending;
 use crate::node::Node;
 use bytes::Bytes;
@@ -43,6 +44,7 @@ pub(crate) struct Installs {
     /// What an earlier process put aside, until when it is kept.
     leftovers: BTreeMap<GroupKey, (Mono, u32)>,
     budget: Budget,
+    pace: InstallPace,
     next_tick: Mono,
     pub(crate) stats: InstallStats,
 }
@@ -66,6 +68,8 @@ pub struct InstallStats {
     pub bytes_pulled: u64,
     /// Bytes that were sent to others.
     pub bytes_sent: u64,
+    /// Bytes a second to which what is pulled is held while groups here are synced.
+    pub pace: u64,
 }
 
 /// Bytes of one file that are to be asked for.
@@ -172,6 +176,7 @@ impl Installs {
             sending: Sending::default(),
             leftovers: BTreeMap::new(),
             budget: Budget::new(now),
+            pace: InstallPace::default(),
             next_tick: now,
             stats: InstallStats::default(),
         }
@@ -182,6 +187,12 @@ impl Installs {
         if !self.running.contains_key(&key) {
             self.leftovers.insert(key, (now.after_ms(FORGOTTEN_MS), generation));
         }
+    }
+
+    /// Groups here were synced.
+    pub(crate) fn on_sync(&mut self, now: Mono, micros: u64) {
+        let pulls = self.running.values().any(|install| matches!(install.stage, Stage::Pulls));
+        self.pace.on_sync(now, micros, pulls);
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
@@ -307,6 +318,7 @@ impl Node {
         let (rate, piece) = (config.follower_throttled_rate, config.install_piece_bytes);
         let mut asked: usize = self.installs.running.values().map(|i| i.asked.len() + i.storing.len()).sum();
         let mut said = Vec::new();
+        let rate = self.installs.pace.limit(now.mono, rate);
         let Installs { running, budget, .. } = &mut self.installs;
         for (key, install) in running.iter_mut().filter(|(_, i)| matches!(i.stage, Stage::Pulls)) {
             while asked < MOST_ASKED && budget.allows(now.mono, rate) {
@@ -569,6 +581,7 @@ impl Node {
         InstallStats {
             running: running.len(),
             bytes_left: running.map(Install::left).sum(),
+            pace: self.installs.pace.rate(),
             ..self.installs.stats
         }
     }

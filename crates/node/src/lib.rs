@@ -22,6 +22,7 @@ mod groups;
 mod hand_over;
 mod install;
 mod install_budget;
+mod install_pace;
 mod install_send;
 mod joining;
 mod leaders;

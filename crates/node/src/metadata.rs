@@ -190,6 +190,9 @@ impl Node {
                 continue;
             }
             if !deleted && !elsewhere {
+                if !self.was_touched(key) {
+                    self.unnamed.insert(key);
+                }
                 continue;
             }
             if !self.groups.contains_key(&key) && !self.was_touched(key) {

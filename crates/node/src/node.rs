@@ -85,6 +85,8 @@ pub struct Node {
     pub(crate) removals: BTreeMap<GroupKey, bool>,
     /// Groups that had files at the start, until it is known which of them were deleted.
     pub(crate) found: Vec<(GroupKey, u32)>,
+    /// Those of them that the state log does not name, for a kill came first; they go with their topics.
+    pub(crate) unnamed: BTreeSet<GroupKey>,
     pub(crate) groups: BTreeMap<GroupKey, Slot>,
     pub(crate) topic_configs: BTreeMap<TopicId, Arc<PartitionConfig>>,
     pub(crate) hosts: BTreeMap<i32, Host>,
@@ -182,6 +184,7 @@ impl Node {
             metadata,
             states,
             removals: BTreeMap::new(),
+            unnamed: BTreeSet::new(),
             found: found.iter().filter_map(|name| parse_group_dir(name)).collect(),
             groups,
             topic_configs: BTreeMap::new(),
@@ -321,7 +324,10 @@ impl Node {
             DirEvent::Fenced { detail } => self.on_fenced(detail),
             DirEvent::DiskFull(full) => self.fx.push(Effect::Event(Event::DiskFull(full))),
             DirEvent::NoRoom { groups } => self.give_up(groups),
-            DirEvent::SyncStats { micros, files, groups } => {
+            DirEvent::SyncStats { micros, files, groups, behind } => {
+                if groups > 0 && !behind {
+                    self.installs.on_sync(now.mono, micros);
+                }
                 self.fx.push(Effect::Event(Event::Synced { micros, files, groups }));
             }
             DirEvent::Stopped => self.stop = Stop::Done,

@@ -161,6 +161,8 @@ pub enum DirEvent {
         files: u32,
         /// Groups that it made durable.
         groups: u32,
+        /// A flush of `write.caching`: no acknowledgement waited for it.
+        behind: bool,
     },
     /// After [`Directory::clean_stop`]: everything is synced and marked.
     Stopped,

@@ -100,7 +100,7 @@ impl Directory {
             self.wait_again(now.mono, flush);
         } else {
             let files = flush.groups.values().map(|(_, files)| files.len() as u32).sum();
-            out.push(DirEvent::SyncStats { micros, files, groups: flush.groups.len() as u32 });
+            out.push(DirEvent::SyncStats { micros, files, groups: flush.groups.len() as u32, behind: true });
             for (key, (waiting, _)) in flush.groups {
                 self.mark(key, &waiting);
                 out.push(DirEvent::Flushed { key });

@@ -444,7 +444,7 @@ impl Directory {
         self.fx.syncing.clear();
         self.fx.close_retired();
         let (files, groups) = (running.files.len() as u32, running.groups.len() as u32);
-        out.push(DirEvent::SyncStats { micros, files, groups });
+        out.push(DirEvent::SyncStats { micros, files, groups, behind: false });
         self.finish_round(now, running, out);
     }
 

@@ -100,6 +100,7 @@ metrics! {
     RESTRAINED = "plimsoll_restrained_replicas", Kind::Gauge, [], "Replicas here that may have lost what they acknowledged, by a loss of power under write.caching or by damage: they do not vote before they have caught up with a leader.";
     INSTALLS_RUNNING = "plimsoll_installs_running", Kind::Gauge, [], "Replicas of this node that are being brought up from a checkpoint of their leader now.";
     INSTALLS = "plimsoll_installs_total", Kind::Counter, ["result"], "Replicas of this node that were to be brought up from a checkpoint: begun, resumed (after an interruption), finished, failed.";
+    INSTALL_PACE = "plimsoll_install_pace_bytes", Kind::Gauge, [], "Bytes a second to which replicas that are brought up here are held while partitions here are synced: more while syncs take what they usually do, less as soon as they take longer. Where nothing is synced there is no limit.";
     INSTALL_LEFT = "plimsoll_install_bytes_left", Kind::Gauge, ["topic", "partition"], "Bytes that a replica which is being brought up has still to pull; 0 until its checkpoint is here.";
     INSTALL_BYTES = "plimsoll_install_bytes_total", Kind::Counter, ["direction"], "Bytes of files of checkpoints: in for replicas here, out to those of other nodes.";
     METADATA_MEMBERS = "plimsoll_metadata_members", Kind::Gauge, ["role"], "Nodes that vote on the metadata (voter) and nodes that only follow it (observer), as this node knows them.";

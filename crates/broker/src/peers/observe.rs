@@ -68,6 +68,7 @@ fn installs(shared: &Shared, snapshot: &mut Snapshot) {
         let label = labels([("direction", direction)].into_iter());
         snapshot.values.push((names::INSTALL_BYTES, label, bytes as f64));
     }
+    snapshot.values.push((names::INSTALL_PACE, String::new(), stats.pace as f64));
     let (suspect, found, healed) = shared.core.look(node::Node::suspect_counts);
     snapshot.values.push((names::SUSPECT_REPLICAS, String::new(), suspect as f64));
     for (result, count) in [("found", found), ("healed", healed)] {

@@ -200,6 +200,36 @@ fn librdkafka_with_a_rack_reads_at_the_follower_that_stands_there() {
     judge_racks(&nodes, leader, follower, &said(&output));
 }
 
+#[test]
+#[ignore = "needs a broker"]
+fn kafkas_quorum_tool_adds_a_voter_and_removes_it() {
+    let mut nodes = Nodes::new(2);
+    nodes.finds = Some(1);
+    nodes.start_these(1..=1);
+    nodes.start_these(2..=2);
+    let config = nodes.path("controller.properties");
+    let text = format!(
+        "process.roles=broker,controller\nnode.id=2\nlog.dirs={}\nlisteners=CONTROLLER://{}\n\
+         controller.listener.names=CONTROLLER\n",
+        nodes.data(2).display(),
+        nodes.controller(2)
+    );
+    std::fs::write(&config, text).unwrap();
+    let (class, address) = ("MetadataQuorumCommand", nodes.address(1));
+    let voters = || {
+        let status = run_tool(class, &address, &["describe", "--replication"]);
+        status.lines().filter(|line| line.contains("Leader") || line.contains("Follower")).count()
+    };
+    assert_eq!(voters(), 1);
+    run_tool(class, &address, &["--command-config", config.to_str().unwrap(), "add-controller"]);
+    assert_eq!(voters(), 2);
+    let meta = std::fs::read_to_string(nodes.data(2).join("meta.properties")).unwrap();
+    let directory = meta.lines().find_map(|line| line.strip_prefix("directory.id=")).unwrap();
+    let args = ["remove-controller", "--controller-id", "2", "--controller-directory-id", directory];
+    run_tool(class, &address, &args);
+    assert_eq!(voters(), 1);
+}
+
 /// A tool that goes on, and what it has said by now, a line of JSON each.
 struct Running {
     child: Child,

@@ -4,6 +4,7 @@ use super::shared::{POOL, Shared, TRASH, guard, io_error, is_ready};
 use crate::config::FILE_BYTES;
 use crate::disk_op::{Completion, DiskError, DiskErrorKind, OpToken};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -79,6 +80,37 @@ fn put(shared: &Shared, path: &str, bytes: &Bytes, durable: bool) -> Result<(), 
     }
     made.extend(full.parent().map(Path::to_path_buf));
     made.iter().try_for_each(|dir| shared.sync_dir(dir))
+}
+
+/// Bytes that are written beside the groups' files before they are synced: gigabytes at the end would hold up every
+/// other sync for seconds.
+const ASIDE_SYNC_BYTES: u64 = 32 << 20;
+/// Files of which it is known how much of them is not synced; beyond, one of them is synced earlier.
+const ASIDE_FILES: usize = 16;
+
+/// Bytes of files beside the groups' own that were written since their last sync.
+#[derive(Default)]
+struct Unsynced(BTreeMap<String, u64>);
+
+impl Unsynced {
+    /// `bytes` more of a file were written; which one is to be synced now.
+    fn add(&mut self, path: &str, bytes: u64) -> Option<String> {
+        let of_file = self.0.entry(path.to_owned()).or_default();
+        *of_file += bytes;
+        if *of_file < ASIDE_SYNC_BYTES && self.0.len() <= ASIDE_FILES {
+            return None;
+        }
+        let most = self.0.iter().max_by_key(|(_, bytes)| **bytes).map(|(path, _)| path.clone());
+        most.inspect(|path| _ = self.0.remove(path))
+    }
+}
+
+/// Syncs a file that was put aside, if it is still there.
+fn sync_aside(shared: &Shared, path: &str) -> Result<(), DiskError> {
+    match File::open(shared.path(path)).and_then(|file| file.sync_data()) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_error("sync", path, &e)),
+        _ => Ok(()),
+    }
 }
 
 /// Writes into a file that nobody else writes; whoever put it there reads it back before it is relied on.
@@ -167,6 +199,7 @@ pub(super) struct Background {
     wanted: bool,
     load: Load,
     searched: Instant,
+    unsynced: Unsynced,
 }
 
 impl Background {
@@ -178,7 +211,8 @@ impl Background {
         for file in pool.map(|e| e.path()).filter(|path| !is_ready(path)) {
             let _ = std::fs::remove_file(file);
         }
-        Background { shared, pool_bytes, sink, making: None, wanted: false, load, searched }
+        let unsynced = Unsynced::default();
+        Background { shared, pool_bytes, sink, making: None, wanted: false, load, searched, unsynced }
     }
 
     /// Jobs first; the pool when there is none.
@@ -202,7 +236,11 @@ impl Background {
         match job {
             Job::Put { .. } => job.put(&self.shared, &self.sink),
             Job::PutAt { path, pos, bytes, token } => {
-                let result = self.shared.check().and_then(|()| put_at(&self.shared, &path, pos, &bytes));
+                let put = self.shared.check().and_then(|()| put_at(&self.shared, &path, pos, &bytes));
+                let result = put.and_then(|()| match self.unsynced.add(&path, bytes.len() as u64) {
+                    Some(due) => sync_aside(&self.shared, &due),
+                    None => Ok(()),
+                });
                 self.put_done(token, result);
             }
             Job::SyncDir { path, token } => {
