@@ -5,6 +5,7 @@ use crate::error_map::ReadFailure;
 use crate::http;
 use crate::listener;
 use crate::meta_properties;
+use crate::metadata_watch::MetadataWatch;
 use crate::metrics::handles::Closed;
 use crate::metrics::{self, BrokerMetrics};
 use crate::observe;
@@ -65,6 +66,9 @@ pub enum Stopped {
     Clean,
     /// The data directory failed: the process must not pretend otherwise.
     Fenced(String),
+    /// The node was unregistered while it was down, is registered again, and has to start once more: its directory has
+    /// another replica of the metadata from then on.
+    StartAgain,
     /// As asked, but the disk is full and took no last record: the next start recovers as after a kill.
     NoRoom,
 }
@@ -165,7 +169,12 @@ impl Broker {
         let early = early.map(|(bound, http)| start(&shared, bound, http)).transpose()?;
         tokio::select! {
             biased;
-            ready = ready(&shared, others.as_deref()) => ready?,
+            ready = ready(&shared, others.as_deref()) => if !ready? {
+                return Ok(match end(&shared).await {
+                    Stopped::Clean | Stopped::NoRoom => Stopped::StartAgain,
+                    ended => ended,
+                });
+            },
             () = asked.once() => return Ok(end(&shared).await),
         }
         shared.core.look(|node| opening::tell(node, read, begun.elapsed()));
@@ -230,7 +239,7 @@ type Sockets = (Vec<(Listener, TcpListener)>, Vec<TcpListener>, Option<std::net:
 async fn bind(settings: &Settings) -> Result<Sockets, RunError> {
     let bound = bind_all(settings).await?;
     let controllers = bind_controllers(settings).await?;
-    Ok((bound, controllers, settings.http.map(bind_http).transpose()?))
+    Ok((bound, controllers, bind_http(settings)?))
 }
 
 async fn bind_all(settings: &Settings) -> Result<Vec<(Listener, TcpListener)>, RunError> {
@@ -268,12 +277,21 @@ fn endpoint(listener: &Listener, socket: &TcpListener) -> io::Result<cluster::En
     })
 }
 
-fn bind_http(address: SocketAddr) -> Result<std::net::TcpListener, RunError> {
-    std::net::TcpListener::bind(address).map_err(|error| RunError::Listen {
-        key: "http.listener",
-        address: address.to_string(),
-        error,
-    })
+/// Where metrics and health are served. The default address is often that of another node of this machine, and
+/// nobody asked for it: no reason to end the start.
+fn bind_http(settings: &Settings) -> Result<Option<std::net::TcpListener>, RunError> {
+    let Some(address) = settings.http else { return Ok(None) };
+    match std::net::TcpListener::bind(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if settings.http_by_default && error.kind() == io::ErrorKind::AddrInUse => {
+            tracing::warn!(
+                "{address} is in use and http.listener is not set: no metrics and no health are served here; set \
+                 http.listener to another address, or to nothing"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(RunError::Listen { key: "http.listener", address: address.to_string(), error }),
+    }
 }
 
 fn start(
@@ -311,10 +329,17 @@ fn tell_kafkas_tools(shared: &Shared) {
     }
 }
 
-/// Waits until the metadata is loaded, has a leader, and knows this node.
-async fn ready(shared: &Rc<Shared>, others: Option<&PeerSettings>) -> Result<(), RunError> {
+/// Waits until the metadata is loaded, has a leader, and knows this node. `false`: the process has to start again.
+async fn ready(shared: &Rc<Shared>, others: Option<&PeerSettings>) -> Result<bool, RunError> {
     let mut say = Instant::now() + peers::SAY_EVERY;
-    while !shared.core.ready() {
+    while !shared.core.ready() || shared.core.with_node(|node, now| node.is_out_of_place(now)) {
+        if shared.core.look(Node::has_new_place) {
+            tracing::warn!(
+                "this node was unregistered while it was down: the replicas in its directory do not count any more. It \
+                 is registered again, starts once more, and gets copies of all that it is to hold"
+            );
+            return Ok(false);
+        }
         if let Some(why) = shared.core.fenced() {
             return Err(RunError::Directory(why));
         }
@@ -328,6 +353,18 @@ async fn ready(shared: &Rc<Shared>, others: Option<&PeerSettings>) -> Result<(),
                 tracing::warn!("waiting for a cluster: {}", shared.finding.why());
                 continue;
             }
+            if shared.core.ready() {
+                tracing::warn!(
+                    "this node was unregistered while it was down, and starts once more when a majority of the voters of \
+                     the metadata runs without it: {voters}"
+                );
+                continue;
+            }
+            let why = shared.finding.why();
+            if !why.is_empty() {
+                tracing::warn!("this node is not let in: {why}");
+                continue;
+            }
             match shared.core.metadata_leader() {
                 Some(leader) => tracing::warn!(
                     "waiting until node {leader}, which leads the metadata, has registered this node: {voters}"
@@ -338,7 +375,7 @@ async fn ready(shared: &Rc<Shared>, others: Option<&PeerSettings>) -> Result<(),
             }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Reads what the node asks for, each on its own: loading a group does not wait for another.
@@ -369,8 +406,12 @@ async fn react(shared: Rc<Shared>, completions: mpsc::UnboundedReceiver<Completi
 
 async fn sweep(shared: Rc<Shared>) {
     let mut beat = tokio::time::interval(SWEEP);
+    let mut watch = MetadataWatch::default();
     loop {
         beat.tick().await;
+        if shared.clustered && !shared.stopping() {
+            watch.look(shared.core.uptime(), shared.core.look(Node::metadata_lead));
+        }
         shared.refresh_settings();
         let pressed = shared.request_memory.pressed();
         shared.connections.sweep(&shared.settings(), shared.core.uptime(), Instant::now(), pressed);

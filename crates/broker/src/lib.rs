@@ -20,6 +20,7 @@ mod handlers;
 mod http;
 mod listener;
 mod meta_properties;
+mod metadata_watch;
 pub mod metrics;
 mod observe;
 mod opening;

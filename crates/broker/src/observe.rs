@@ -71,17 +71,9 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
         Event::Install { key, node, what } => on_install(key, node, what),
         Event::Freed { key, lost } => on_freed(key, lost),
         Event::LeadsTooMuch { node, key, rate, to } => on_leads_too_much(node, key, rate, to),
+        event @ (Event::NodeLost { .. } | Event::NodeHeard { .. }) => on_node(shared, event),
         Event::Leads { key, epoch } => tracing::debug!(group = %key, epoch, "leads"),
-        Event::NotRegistered(code) => shared.complain(Complaint::Peer, || {
-            let why = match code {
-                ErrorCode::UnsupportedVersion => {
-                    "the cluster is at a feature level that this program does not support"
-                }
-                ErrorCode::InvalidRegistration => "this node is known with another data directory",
-                _ => "a later start of this node is known: two processes run as one node",
-            };
-            tracing::error!(%code, why, "the leader of the metadata does not register this node");
-        }),
+        Event::NotRegistered(code) => on_not_registered(shared, code),
         Event::Group(event) => on_group_event(event),
     }
 }
@@ -107,6 +99,35 @@ fn on_full_disk(shared: &Shared, event: Event) {
             shared.metrics.left_full_disk.increment(partitions as u64);
             tracing::warn!(partitions, "disk full: their leads are handed to nodes whose disks have room");
         }
+        _ => {}
+    }
+}
+
+fn on_not_registered(shared: &Shared, code: ErrorCode) {
+    let why = match code {
+        ErrorCode::UnsupportedVersion => {
+            "the cluster is at a feature level that this program does not support"
+        }
+        ErrorCode::InvalidRegistration => "this node is known with another data directory",
+        _ => "a later start of this node is known: two processes run as one node",
+    };
+    let log = |more: &str| {
+        tracing::error!(%code, why, "the leader of the metadata does not register this node{more}");
+    };
+    shared.links.complain((None, "registration", code.name()), shared.core.uptime(), log);
+}
+
+fn on_node(shared: &Shared, event: Event) {
+    match event {
+        // It is this node that goes.
+        Event::NodeLost { .. } if shared.stopping() => {}
+        Event::NodeLost { node, led: 0 } => tracing::warn!("node {node} is not heard of any more"),
+        Event::NodeLost { node, led } => tracing::warn!(
+            partitions = led,
+            "node {node} is not heard of any more: partitions with a replica here that it led elect other leaders"
+        ),
+        Event::NodeHeard { node, again: true } => tracing::info!("node {node} is heard again"),
+        Event::NodeHeard { node, again: false } => tracing::debug!("node {node} is heard"),
         _ => {}
     }
 }
@@ -241,6 +262,7 @@ fn snapshot(shared: &Shared) -> Snapshot {
     let mut snapshot = Snapshot::default();
     let mut put = |name, value: f64| snapshot.values.push((name, String::new(), value));
     put(names::READY, f64::from(u8::from(not_ready(shared).is_none())));
+    put(names::METADATA_LEADER_KNOWN, f64::from(u8::from(shared.core.metadata_leader().is_some())));
     put(names::REQUEST_MEMORY, shared.request_memory.used() as f64);
     put(names::REQUEST_MEMORY_LIMIT, shared.request_memory.limit() as f64);
     put(names::REQUEST_MEMORY_WAITS, shared.request_memory.waits() as f64);

@@ -82,6 +82,8 @@ pub struct Settings {
     pub listeners: Vec<Listener>,
     /// Where metrics and health are served; `None` serves none.
     pub http: Option<SocketAddr>,
+    /// Nobody chose that address: where another process listens there, HTTP is gone without.
+    pub http_by_default: bool,
     /// Where data is.
     pub data_dir: PathBuf,
     /// Connections at one time (`max.connections`).
@@ -133,6 +135,7 @@ impl Default for Settings {
         Settings {
             listeners: vec![Listener::new("PLAINTEXT", "127.0.0.1", 9092)],
             http: Some(SocketAddr::from(([127, 0, 0, 1], 9644))),
+            http_by_default: false,
             data_dir: PathBuf::from("./plimsoll-data"),
             max_connections: 50_000,
             max_connections_per_ip: 1_000,

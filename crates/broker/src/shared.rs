@@ -285,8 +285,6 @@ pub(crate) enum Complaint {
     Request,
     /// A file that could not be read.
     File,
-    /// A connection of another node, or of what is none.
-    Peer,
     /// A message between replicas that contradicts what is here.
     Replica,
 }

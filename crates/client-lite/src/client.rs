@@ -112,20 +112,26 @@ impl Client {
         }
         let mut addresses = self.bootstrap.clone();
         addresses.extend(self.known().cluster.brokers.iter().map(|b| b.address()));
-        let mut last = None;
+        let mut options = self.options.conn.clone();
+        if addresses.len() == 1 {
+            // There is no other one to turn to.
+            options.handshake_timeout = options.request_timeout;
+        }
+        let mut tried = Vec::new();
         for address in &addresses {
-            match Conn::connect(address, self.options.conn.clone()).await {
+            match Conn::connect(address, options.clone()).await {
                 Ok(conn) => {
                     let conn = Arc::new(conn);
                     self.known().bootstrap = Some(conn.clone());
                     return Ok(conn);
                 }
-                Err(error) => last = Some(error),
+                Err(error) => tried.push(error),
             }
         }
-        let nothing = ClientError::Missing { what: "a bootstrap address".to_owned() };
-        let last = Box::new(last.unwrap_or(nothing));
-        Err(ClientError::Bootstrap { addresses: self.bootstrap.join(", "), last })
+        if tried.is_empty() {
+            tried.push(ClientError::Missing { what: "a bootstrap address".to_owned() });
+        }
+        Err(ClientError::Bootstrap { addresses: self.bootstrap.join(", "), tried })
     }
 
     /// A connection to the broker with this id.

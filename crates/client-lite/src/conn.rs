@@ -24,6 +24,9 @@ pub struct ConnOptions {
     pub client_id: String,
     /// The longest wait for a connection.
     pub connect_timeout: Duration,
+    /// The longest wait for the first answer of a connection, the one to ApiVersions: a process that is stopped is
+    /// still connected to by its system, and says nothing.
+    pub handshake_timeout: Duration,
     /// The longest wait for an answer.
     pub request_timeout: Duration,
     /// The largest answer that is read, bytes.
@@ -35,6 +38,7 @@ impl Default for ConnOptions {
         ConnOptions {
             client_id: "plimsoll".to_owned(),
             connect_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             max_response_bytes: 512 << 20,
         }
@@ -192,12 +196,13 @@ impl Conn {
             ..Default::default()
         };
         let newest = ApiKey::ApiVersions.api().max;
-        let pending = self.begin_at(ask(), newest).await?;
+        let limit = self.options.handshake_timeout.min(self.options.request_timeout);
+        let pending = self.begin_at(ask(), newest).await?.within(limit);
         let answer = self.versions_answer(pending, newest).await?;
         if answer.error_code == model::ErrorCode::UnsupportedVersion.code() {
             let known = answer.api_keys.iter().find(|v| v.api_key == ApiKey::ApiVersions.code());
             let version = known.map_or(0, |v| v.max_version.clamp(0, newest));
-            let answer = self.request_at(ask(), version).await?;
+            let answer = self.begin_at(ask(), version).await?.within(limit).wait().await?;
             crate::error::check(|| "ApiVersions".to_owned(), answer.error_code, None)?;
             return Ok(answer);
         }

@@ -102,12 +102,12 @@ pub enum ClientError {
         id: i32,
     },
     /// No bootstrap address could be used.
-    #[error("no broker could be reached at {addresses}: {last}")]
+    #[error("no broker could be reached at {addresses}: {}", each(.tried))]
     Bootstrap {
         /// The addresses tried.
         addresses: String,
-        /// The last failure.
-        last: Box<ClientError>,
+        /// What became of each, in the order in which they were tried; then of brokers that were known.
+        tried: Vec<ClientError>,
     },
 }
 
@@ -144,6 +144,11 @@ impl ClientError {
 /// `Ok` for code 0, the refusal otherwise.
 pub fn check(what: impl FnOnce() -> String, code: i16, message: Option<&str>) -> Result<(), ClientError> {
     if code == 0 { Ok(()) } else { Err(ClientError::broker(what(), code, message.map(str::to_owned))) }
+}
+
+/// Failures with semicolons between them.
+fn each(errors: &[ClientError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn explain(code: ErrorCode, message: Option<&str>) -> String {

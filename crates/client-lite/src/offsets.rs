@@ -1,13 +1,17 @@
 //! Offsets: where partitions begin and end, and what groups have committed.
-use crate::client::{Client, Retry};
+use crate::client::{Client, ClientOptions, Retry};
 use crate::error::{ClientError, check};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use wire::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
-use wire::{ApiKey, ListOffsetsRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse, Str};
+use wire::{
+    ApiKey, ListOffsetsRequest, ListOffsetsResponse, OffsetCommitRequest, OffsetFetchRequest,
+    OffsetFetchResponse, Str,
+};
 
 /// A topic's name and a partition.
 pub type Place = (String, i32);
@@ -68,17 +72,33 @@ impl Client {
         timestamp: i64,
         read_committed: bool,
     ) -> Result<BTreeMap<Place, OffsetAt>, ClientError> {
+        match self.list_offsets_found(places, timestamp, read_committed, self.options.retry_for).await {
+            (found, None) => Ok(found),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// The same within `retry_for`, which is also the longest wait for a leader's answer: those that were found, and where some were not, the last refusal.
+    pub async fn list_offsets_found(
+        &self,
+        places: &[Place],
+        timestamp: i64,
+        read_committed: bool,
+        retry_for: Duration,
+    ) -> (BTreeMap<Place, OffsetAt>, Option<ClientError>) {
         let mut found = BTreeMap::new();
-        let mut retry = Retry::new(&self.options);
+        let mut retry = Retry::new(&ClientOptions { retry_for, ..self.options.clone() });
         loop {
             let missing: Vec<&Place> = places.iter().filter(|p| !found.contains_key(*p)).collect();
             if missing.is_empty() {
-                return Ok(found);
+                return (found, None);
             }
-            if let Err(error) = self.list_offsets_once(&missing, timestamp, read_committed, &mut found).await
-            {
+            let wanted = (timestamp, read_committed);
+            if let Err(error) = self.list_offsets_once(&missing, wanted, retry_for, &mut found).await {
                 missing.iter().for_each(|(topic, _)| self.forget_topic(topic));
-                retry.after(error).await?;
+                if let Err(error) = retry.after(error).await {
+                    return (found, Some(error));
+                }
             }
         }
     }
@@ -86,20 +106,30 @@ impl Client {
     async fn list_offsets_once(
         &self,
         places: &[&Place],
-        timestamp: i64,
-        read_committed: bool,
+        (timestamp, read_committed): (i64, bool),
+        limit: Duration,
         found: &mut BTreeMap<Place, OffsetAt>,
     ) -> Result<(), ClientError> {
         let mut by_leader: BTreeMap<i32, BTreeMap<&str, Vec<i32>>> = BTreeMap::new();
+        // One that is refused does not keep the others from being asked; what is final counts most.
+        let mut refused: Option<ClientError> = None;
+        let mut note = |error: ClientError| {
+            if refused.as_ref().is_none_or(ClientError::is_retriable) {
+                refused = Some(error);
+            }
+        };
         for (topic, partition) in places {
             let row = self.topic(topic).await?;
             let row = row.partitions.iter().find(|p| p.index == *partition);
             let row = row.ok_or_else(|| ClientError::Missing { what: format!("{topic}-{partition}") })?;
-            by_leader.entry(row.led_by(topic)?).or_default().entry(topic).or_default().push(*partition);
+            match row.led_by(topic) {
+                Ok(leader) => {
+                    by_leader.entry(leader).or_default().entry(topic).or_default().push(*partition);
+                }
+                Err(error) => note(error),
+            }
         }
         for (leader, topics) in by_leader {
-            let conn = self.named(leader).await?;
-            let version = conn.version(ApiKey::ListOffsets)?;
             let topics = topics.into_iter().map(|(name, partitions)| ListOffsetsTopic {
                 name: Str::from(name),
                 partitions: partitions.into_iter().map(|p| wanted(p, timestamp)).collect(),
@@ -110,18 +140,39 @@ impl Client {
                 topics: topics.collect(),
                 timeout_ms: 30_000,
             };
-            let answer = conn.request_at(request, version).await?;
+            let answer = match self.list_offsets_of(leader, request, limit).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    note(error);
+                    continue;
+                }
+            };
             for topic in &answer.topics {
                 for row in &topic.partitions {
                     let what = || format!("offsets of {}-{}", topic.name, row.partition_index);
-                    check(what, row.error_code, None)?;
+                    if let Err(error) = check(what, row.error_code, None) {
+                        note(error);
+                        continue;
+                    }
                     let offset = row.old_style_offsets.first().copied().unwrap_or(row.offset);
                     let at = OffsetAt { offset, timestamp: row.timestamp };
                     found.insert((topic.name.to_string(), row.partition_index), at);
                 }
             }
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
+    }
+
+    async fn list_offsets_of(
+        &self,
+        leader: i32,
+        request: ListOffsetsRequest,
+        limit: Duration,
+    ) -> Result<ListOffsetsResponse, ClientError> {
+        let conn = self.named(leader).await?;
+        let version = conn.version(ApiKey::ListOffsets)?;
+        let limit = limit.min(self.options.conn.request_timeout);
+        conn.begin_at(request, version).await?.within(limit).wait().await
     }
 
     /// What `group` has committed: for `places`, or for everything it has. Partitions without a commit

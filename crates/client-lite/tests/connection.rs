@@ -165,3 +165,43 @@ async fn no_broker_at_all_is_told_with_every_address() {
     let error = Client::connect(&unused.to_string(), ClientOptions::default()).await.unwrap_err();
     assert!(error.to_string().contains(&unused.to_string()), "{error}");
 }
+
+/// An address that takes connections and says nothing, as that of a stopped process.
+async fn silent() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            open.push(stream);
+        }
+    });
+    address
+}
+
+fn hasty() -> ClientOptions {
+    let conn = ConnOptions { handshake_timeout: Duration::from_millis(200), ..ConnOptions::default() };
+    ClientOptions { conn, ..ClientOptions::default() }
+}
+
+#[tokio::test]
+async fn a_silent_address_does_not_hold_up_the_next_one() {
+    let answers = broker(|mut stream| async move {
+        greet(&mut stream).await;
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let both = format!("{},{answers}", silent().await);
+    let client = tokio::time::timeout(Duration::from_secs(20), Client::connect(&both, hasty())).await;
+    assert_eq!(client.unwrap().unwrap().any().await.unwrap().address(), answers);
+}
+
+#[tokio::test]
+async fn when_no_address_serves_the_error_says_what_became_of_each() {
+    let (silent, gone) = (silent().await, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let closed = gone.local_addr().unwrap().to_string();
+    drop(gone);
+    let error = Client::connect(&format!("{silent},{closed}"), hasty()).await.unwrap_err().to_string();
+    assert!(error.contains(&format!("ApiVersions was not answered by {silent} within 200 ms; ")), "{error}");
+    assert!(error.contains(&format!("cannot connect to {closed}: ")), "{error}");
+}

@@ -59,6 +59,22 @@ impl Partition {
         self.moved.as_deref().is_some_and(busy)
     }
 
+    /// Whether one replica is all of it, and leads whenever it is touched: nobody else was a member whose files are
+    /// lost.
+    pub fn is_alone(&self) -> bool {
+        self.holders().count() == 1 && self.moved.as_deref().is_none_or(|m| m.lost.is_empty())
+    }
+
+    /// Whether the files of its only replica are lost: there is nobody to copy from.
+    pub fn is_lost(&self) -> bool {
+        let lost = self.moved.as_deref().map_or(&[][..], |m| &m.lost);
+        let mut holders = self.holders();
+        match (holders.next(), holders.next()) {
+            (Some(only), None) => lost.iter().any(|r| r.node == only.node),
+            _ => false,
+        }
+    }
+
     /// Whether its replicas are as many as there could be when it was made, and no client has chosen others since.
     pub(crate) fn may_be_raised(&self) -> bool {
         self.moved.as_deref().is_none_or(|m| m.raised) && !self.is_moving()

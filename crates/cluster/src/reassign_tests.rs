@@ -1,8 +1,12 @@
 //! Reassignments, applied to an image.
-use crate::{Command, Image, Metadata, Partition, PartitionTarget, alter_reassignments, unregister_node};
+use crate::{
+    Command, Image, Metadata, Partition, PartitionTarget, Replica, ReplicaKind, alter_reassignments,
+    unregister_node,
+};
 use model::{ErrorCode, NodeId};
 use proto::cluster as pb;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const TOPIC: [u8; 16] = [5; 16];
 
@@ -57,6 +61,20 @@ fn nodes(p: &Partition) -> Vec<NodeId> {
 
 fn wanted(p: &Partition) -> Vec<(u64, NodeId)> {
     p.wanted().map(|r| (r.id, r.node)).collect()
+}
+
+#[test]
+fn a_partition_whose_only_replica_is_unregistered_is_lost_and_one_with_others_is_not() {
+    let mut next = 10;
+    let replica = |id: u64, node: NodeId| Replica { id, node, kind: ReplicaKind::Voter };
+    let one = Partition::founded(Arc::from([replica(1, 4)]), None);
+    assert!(one.is_alone() && !one.is_lost());
+    let gone = one.replaced_on(4, 7, &mut next).unwrap();
+    assert!(!gone.is_alone() && gone.is_lost());
+    assert_eq!(gone.replicas[..], [replica(10, 4)]);
+    let two = Partition::founded(Arc::from([replica(1, 4), replica(2, 5)]), None);
+    let gone = two.replaced_on(4, 7, &mut next).unwrap();
+    assert!(!gone.is_alone() && !gone.is_lost() && !two.is_alone());
 }
 
 #[test]

@@ -425,6 +425,20 @@ pub enum Event {
         /// The node that is to lead it.
         to: NodeId,
     },
+    /// Another node is not taken for alive any more: it is silent, closed the connection, or was started anew.
+    NodeLost {
+        /// Which.
+        node: NodeId,
+        /// Partitions with a replica here that it led.
+        led: usize,
+    },
+    /// Another node is taken for alive.
+    NodeHeard {
+        /// Which.
+        node: NodeId,
+        /// It was before in the life of this process.
+        again: bool,
+    },
     /// The leader of the metadata does not register this node.
     NotRegistered(ErrorCode),
     /// A consumer group's coordinator says something of note.

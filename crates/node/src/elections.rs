@@ -1,11 +1,12 @@
 //! What follows from a lease: replicas campaign when their leader is gone; groups fall asleep and wake.
+use crate::api::{Effect, Event};
 use crate::campaign::campaign_delay;
 use crate::coordinators::Host;
 use crate::groups::{Open, Slot};
 use crate::liveness::LeaseEvent;
 use crate::node::Node;
 use crate::sleep::{FollowedGroup, LedGroup, OtherReplica, Sleeping, follower_may_sleep, may_sleep_at};
-use model::{GroupKey, Mono, NodeId, Now};
+use model::{GroupKey, LeaderEpoch, Mono, NodeId, Now};
 use partition::InSyncReplica;
 use storage::ReplicaKind;
 
@@ -34,6 +35,12 @@ pub(crate) struct LostPeer {
 }
 
 impl Node {
+    /// The node that leads the metadata group and its epoch, as far as this one knows.
+    pub fn metadata_lead(&self) -> Option<(NodeId, LeaderEpoch)> {
+        let partition = &self.open_group(GroupKey::METADATA)?.partition;
+        Some((partition.leader_node()?, partition.announced_epoch()))
+    }
+
     pub(crate) fn on_leases(&mut self, now: Now, leases: Vec<LeaseEvent>) {
         for lease in leases {
             match lease {
@@ -46,6 +53,8 @@ impl Node {
     /// Replicas there may be behind: what leads here sends to them again.
     fn gained(&mut self, now: Now, node: NodeId) {
         self.peers.leaders.set_live(node, true);
+        let again = !self.peers.heard.insert(node);
+        self.fx.push(Effect::Event(Event::NodeHeard { node, again }));
         // A lease that was lost for a moment: groups that have not been told yet never hear of it.
         self.peers.lost.retain(|lost| lost.node != node);
         for key in self.groups_with(node) {
@@ -68,6 +77,8 @@ impl Node {
         let (orphans, others): (Vec<GroupKey>, Vec<GroupKey>) =
             self.groups_with(node).into_iter().partition(led);
         let count = orphans.len();
+        let led = orphans.iter().filter(|key| **key != GroupKey::METADATA).count();
+        self.fx.push(Effect::Event(Event::NodeLost { node, led }));
         // Nobody has these to write to, so they are told first.
         let keys = orphans.into_iter().chain(others);
         self.peers.lost.extend(keys.map(|key| LostPeer { node, key, orphans: count }));

@@ -74,6 +74,17 @@ fn is_ours(state: &GroupState, id: u64) -> bool {
     state.replica == 0 || state.replica == id
 }
 
+/// What is said of the files of an only replica that was declared lost.
+const GIVEN_UP: &str = "this broker was unregistered, which declared its replica lost, and there is no other one: the \
+                        files are kept and not served; delete the topic to be rid of them";
+
+fn is_lost(image: &Image, key: GroupKey) -> bool {
+    image
+        .topic_by_id(key.topic)
+        .and_then(|t| t.partition(key.partition))
+        .is_some_and(cluster::Partition::is_lost)
+}
+
 /// Requests that wait for one group to open: more are told to try again. Who asked may be gone already.
 const MOST_WAITING: usize = 1000;
 /// And bytes of batches among them; one batch is always let in.
@@ -185,6 +196,11 @@ impl Node {
         let birth = birth(key, members);
         let ours = |state: &GroupState| is_ours(state, id) || self.goes_on_as(key, state.replica, id);
         if self.states.get(&key).is_some_and(|state| !ours(state)) {
+            if is_lost(&image, key) {
+                // Nobody has anything else of it: what is here is not served, and not removed either.
+                self.group_failed(key, GIVEN_UP.to_owned());
+                return self.refuse(key, touch, ErrorCode::KafkaStorageError);
+            }
             // What is here is of a replica that was removed from the group; the one that is to be here begins anew.
             self.remove_group(key);
             return self.refuse(key, touch, ErrorCode::NotLeaderOrFollower);

@@ -131,12 +131,58 @@ impl Node {
         !self.dir.founders().0.is_empty()
     }
 
+    /// The replica of the metadata that this directory holds or begins; 0 for none.
+    pub fn metadata_replica(&self) -> u64 {
+        self.dir.founders().1
+    }
+
+    /// The node was unregistered and is registered again: it has another replica of the metadata now, which begins
+    /// with what the old one had and has promised nothing (docs/replication.md, "Changing members"). The directory
+    /// says so from now on, and the process is to start again when [`Node::has_new_place`]. `false`: not yet. The
+    /// old replica may vote among `members` still, and the others are no majority without it.
+    pub fn take_place(&mut self, now: Now, replica: u64, members: &[Replica]) -> bool {
+        let own = self.metadata_replica();
+        // Ids rise: what somebody says who has not heard of the last one does not count.
+        if replica <= own || self.peers.new_place {
+            return self.peers.new_place;
+        }
+        let votes = |m: &&Replica| m.kind() != ReplicaKind::Learner;
+        let needed = members.iter().any(|m| m.id == own && votes(&m));
+        let live = |m: &&Replica| m.id != own && self.peers.liveness.holds(now.mono, m.node_id);
+        let others = members.iter().filter(votes).filter(live).count();
+        if needed && 2 * others <= members.iter().filter(votes).count() {
+            return false;
+        }
+        let (cluster_id, founders) = (self.dir.cluster_id().to_owned(), self.dir.founders().0.to_vec());
+        self.dir.join(now.mono, &cluster_id, founders, replica);
+        self.peers.new_place = true;
+        true
+    }
+
+    /// Whether the node's registration, which is committed, gave it another replica of the metadata than its directory
+    /// has. It takes that as soon as it may.
+    pub fn is_out_of_place(&mut self, now: Now) -> bool {
+        let image = self.metadata.image();
+        let given = image.quorum.get(&self.cfg.node_id).map_or(0, |r| r.id);
+        if !self.registered || given <= self.metadata_replica() {
+            return self.peers.new_place;
+        }
+        let members = self.open_group(GroupKey::METADATA).map(|o| o.partition.members().to_vec());
+        self.take_place(now, given, &members.unwrap_or_default());
+        true
+    }
+
+    /// Whether the directory durably says that the node has a new replica of the metadata: the process starts again.
+    pub fn has_new_place(&self) -> bool {
+        self.peers.new_place && self.is_founded()
+    }
+
     /// Whether the directory's own files are durable, its id among them. Before that nobody must be told it.
     pub fn is_founded(&self) -> bool {
         self.dir.is_founded()
     }
 
-    /// The cluster that the directory was made for, or has joined; empty where that was not known.
+    /// The cluster that the directory was made for, or has joined; empty where that is not known.
     pub fn directory_cluster_id(&self) -> &str {
         self.dir.cluster_id()
     }
@@ -152,7 +198,9 @@ impl Node {
             // No group can have begun with these: somebody else is asked.
             return;
         }
-        self.dir.join(now.mono, &cluster_id, founders.clone(), replica);
+        // Founders take the id that they were told to; the others were let in by a cluster that has one.
+        let named = if cluster_id.is_empty() { &self.cfg.directory.cluster_id } else { &cluster_id };
+        self.dir.join(now.mono, named, founders.clone(), replica);
         self.cfg.voters = founders.iter().map(|r| (r.id, r.node_id)).collect();
         self.heard_cluster_id(&cluster_id);
         let (key, config) =

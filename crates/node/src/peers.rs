@@ -17,7 +17,7 @@ use crate::sleep::Turns;
 use crate::throttle::Throttle;
 use consensus::{PeerMessage, TICK_MS};
 use model::{GroupKey, Mono, NodeId, Now};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use storage::{DiskErrorKind, ExtractError, Extracted};
 
 /// The first look at leaders after a start, ms.
@@ -27,6 +27,8 @@ const BALANCE_SOON_MS: i64 = 10_000;
 #[derive(Debug)]
 pub(crate) struct Peers {
     pub(crate) liveness: Liveness,
+    /// Nodes that were taken for alive since the start.
+    pub(crate) heard: BTreeSet<NodeId>,
     pub(crate) leaders: Leaders,
     /// Groups that get ticks, and when something last happened to each.
     pub(crate) awake: BTreeMap<GroupKey, Mono>,
@@ -48,6 +50,8 @@ pub(crate) struct Peers {
     pub(crate) asked_ids: Option<AskedIds>,
     /// Members of the metadata group that others named: see [`Node::meet`].
     pub(crate) contacts: Vec<(u64, NodeId)>,
+    /// Whether the directory was given another replica of the metadata than runs: see [`Node::take_place`].
+    pub(crate) new_place: bool,
     /// When leaders are looked at that another node is to be.
     pub(crate) next_balance: Mono,
     /// When leads leave the full disk here; `None` while it has room.
@@ -70,6 +74,7 @@ impl Peers {
         others.for_each(|other| liveness.add(now, other));
         Peers {
             liveness,
+            heard: BTreeSet::new(),
             leaders: Leaders::new(node),
             awake: BTreeMap::new(),
             next_tick: now,
@@ -83,6 +88,7 @@ impl Peers {
             registering_with: None,
             asked_ids: None,
             contacts: Vec::new(),
+            new_place: false,
             next_balance: now.after_ms(BALANCE_SOON_MS),
             leave_full_at: None,
             moves: BTreeMap::new(),
@@ -346,7 +352,7 @@ impl Node {
     pub fn leader_of(&self, key: GroupKey) -> (i32, Option<NodeId>) {
         let image = self.metadata.image();
         let replicas = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
-        let only = replicas.filter(|p| p.holders().count() == 1).map(|p| p.replicas[0].node);
+        let only = replicas.filter(|p| p.is_alone()).map(|p| p.replicas[0].node);
         if only == Some(self.cfg.node_id) {
             return (self.leader_epoch(key), only);
         }
@@ -362,7 +368,7 @@ impl Node {
         let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
         let Some(partition) = partition else { return Vec::new() };
         let wanted = partition.replicas.iter().map(|r| r.node);
-        if partition.holders().count() == 1 {
+        if partition.is_alone() {
             return wanted.collect();
         }
         let view = self.peers.leaders.leader(key);

@@ -7,6 +7,7 @@ use broker::{
 };
 use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::process::CommandExt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use storage::DirectoryConfig;
@@ -54,6 +55,12 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         Stopped::Clean => {
             tracing::info!("stopped");
             Ok(())
+        }
+        Stopped::StartAgain => {
+            // The same process for whoever watches it: nothing of this one is left.
+            let this = std::env::current_exe().context("the path of this program")?;
+            let mut again = std::process::Command::new(this);
+            Err(again.args(std::env::args_os().skip(1)).exec()).context("starting again")
         }
         Stopped::NoRoom => anyhow::bail!(
             "the disk is full and took no last record: nothing that was acknowledged is lost, the next start \
@@ -140,7 +147,8 @@ fn settings(config: &ServerConfig) -> anyhow::Result<Settings> {
     };
     // Clients are told it (DescribeLogDirs), who know nothing of the directory where the broker was started.
     let data_dir = std::path::absolute(&config.data_dir).context("log.dirs")?;
-    let mut settings = Settings { listeners, http, data_dir, ..Settings::default() };
+    let http_by_default = !config.static_broker_configs.contains_key("http.listener");
+    let mut settings = Settings { listeners, http, http_by_default, data_dir, ..Settings::default() };
     // Kafka's default of 100 KiB would hold back what the system tunes by itself; only a set value counts.
     let buffer =
         |key: &str| config.static_broker_configs.get(key).and_then(|v| v.trim().parse().ok()).unwrap_or(-1);

@@ -394,6 +394,9 @@ impl SimDisk {
         if std::mem::take(&mut self.fail_next_sync) {
             self.faults.failed_syncs += 1;
             self.forget_dirty(&inodes, u64::MAX);
+            let gone: Vec<String> =
+                self.names.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+            gone.iter().for_each(|name| self.remove(name, false));
             return Completion::Put { token, result: Err(error(DiskErrorKind::Io, "sync")) };
         }
         self.make_durable(&inodes, u64::MAX);

@@ -41,7 +41,8 @@ impl Default for LogConfig {
 /// Settings of one data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectoryConfig {
-    /// Written into `meta` at the first open; another one later is refused. Empty: any.
+    /// Written into `meta` at the first open where the founders are known, else when the node has found its place;
+    /// another one later is refused. Empty: any.
     pub cluster_id: String,
     /// Written into `meta` at the first open; another one later is refused.
     pub node_id: i32,

@@ -253,9 +253,11 @@ impl Directory {
             return Err(OpenError::Damaged(Damage { file: META.to_string(), pos: 0, detail }));
         }
         let id = cfg.new_directory_id;
+        // A node that looks for its cluster may be refused there: the id comes with its place.
+        let placed = !cfg.founders.0.is_empty();
         let meta = DirectoryMeta {
             directory_id: Bytes::copy_from_slice(&id),
-            cluster_id: cfg.cluster_id.clone(),
+            cluster_id: if placed { cfg.cluster_id.clone() } else { String::new() },
             node_id: cfg.node_id,
             founders: cfg.founders.0.clone(),
             metadata_replica: cfg.founders.1,
@@ -559,7 +561,7 @@ impl Directory {
         (&self.meta.founders, self.meta.metadata_replica)
     }
 
-    /// The cluster that the directory was made for, or has joined; empty where that was not known.
+    /// The cluster that the directory was made for, or has joined; empty where that is not known.
     pub fn cluster_id(&self) -> &str {
         &self.meta.cluster_id
     }

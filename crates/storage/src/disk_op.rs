@@ -61,7 +61,8 @@ pub enum DiskOp {
     /// Writes `bytes` at `pos` of a file beside the groups' own, made with its directory where it is not there.
     /// Nothing is synced. Completes with [`Completion::Put`].
     PutAt { path: String, pos: u64, bytes: Bytes, token: OpToken },
-    /// Makes every file of a directory durable, names included; completes with [`Completion::Put`].
+    /// Makes every file of a directory durable, names included; completes with [`Completion::Put`]. Where that fails the
+    /// directory is gone: nobody may go on with what only seems to be there.
     SyncDir { path: String, token: OpToken },
     /// Looks at what was put aside: runs [`crate::install::look`] beside the writer; completes with
     /// [`Completion::Looked`].

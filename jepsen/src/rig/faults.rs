@@ -244,8 +244,9 @@ impl Fault {
                 return Ok(format!("clock {target} {:+} h", ahead / HOUR_NS));
             }
             Fault::BitFlip => {
-                node.flip_bit(level as u64)?;
-                lab.flipped.insert(target);
+                if node.flip_bit(level as u64) {
+                    lab.flipped.insert(target);
+                }
             }
             Fault::Membership => return lab.give_other_replicas(level as u32, target),
             Fault::DiskLoss => return lab.lose_disk(target),

@@ -280,7 +280,8 @@ impl Node {
     /// Removes every index of the log's files; nobody runs here.
     pub(crate) fn remove_indexes(&self) -> Result<()> {
         let groups = self.machine.data().join("groups");
-        for group in std::fs::read_dir(groups)? {
+        // Its disk may have been lost meanwhile.
+        for group in std::fs::read_dir(groups).into_iter().flatten() {
             for file in std::fs::read_dir(group?.path())? {
                 let path = file?.path();
                 if path.extension().is_some_and(|extension| extension == "idx") {
@@ -291,24 +292,24 @@ impl Node {
         Ok(())
     }
 
-    /// Flips one bit of a data file, the largest of the partition that `choice` picks, somewhere in it.
-    pub(crate) fn flip_bit(&self, choice: u64) -> Result<()> {
-        let mut files = Vec::new();
-        for group in std::fs::read_dir(self.machine.data().join("groups"))? {
-            for file in std::fs::read_dir(group?.path())? {
-                let path = file?.path();
-                let bytes = std::fs::metadata(&path)?.len();
-                if path.extension().is_some_and(|extension| extension == "log") && bytes > 0 {
-                    files.push((path, bytes));
-                }
-            }
-        }
+    /// Flips one bit of a data file that `choice` picks, somewhere in it; `false` where there is none, for the disk was
+    /// lost, or none any more.
+    pub(crate) fn flip_bit(&self, choice: u64) -> bool {
+        // Files come and go while they are listed: the broker runs.
+        let inside = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+        let logs = inside(self.machine.data().join("groups")).flat_map(inside);
+        let logs = logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        let sized = |path: PathBuf| std::fs::metadata(&path).ok().map(|about| (path, about.len()));
+        let mut files: Vec<_> = logs.filter_map(sized).filter(|(_, bytes)| *bytes > 0).collect();
         files.sort();
-        let (path, bytes) = files.get(choice as usize % files.len().max(1)).context("no data file")?;
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let Some((path, bytes)) = files.get(choice as usize % files.len().max(1)) else { return false };
         let (at, mut byte) = (bytes / 7 * (choice % 7), [0]);
-        file.read_exact_at(&mut byte, at)?;
-        Ok(file.write_all_at(&[byte[0] ^ 1 << (choice % 8)], at)?)
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let flip = |file: File| {
+            file.read_exact_at(&mut byte, at)?;
+            file.write_all_at(&[byte[0] ^ 1 << (choice % 8)], at)
+        };
+        file.and_then(flip).is_ok()
     }
 
     /// Its disk is empty from now on; it does not run.

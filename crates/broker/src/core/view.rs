@@ -184,7 +184,9 @@ impl Core {
         let key = group_key(topic, partition);
         let (own, failed) = (self.node_id(), key.is_some_and(|key| self.is_offline(key)));
         let live = self.live_nodes();
-        let down = |node: &NodeId| !live.contains(node) || (failed && *node == own);
+        // Whoever is to have the only replica of what was lost has nothing to serve.
+        let lost = topic.partition(partition).is_some_and(cluster::Partition::is_lost);
+        let down = |node: &NodeId| lost || !live.contains(node) || (failed && *node == own);
         let offline: Vec<NodeId> = replicas.iter().copied().filter(down).collect();
         let (leader_epoch, leader) = key.map_or((-1, None), |key| self.look(|node| node.leader_of(key)));
         let Some(leader) = leader.filter(|leader| !down(leader)) else {

@@ -114,6 +114,7 @@ metrics! {
     SCRUB_ROUNDS = "plimsoll_scrub_rounds_total", Kind::Counter, [], "Rounds over all files of open partitions.";
     SCRUB_DAMAGED = "plimsoll_scrub_damaged_files_total", Kind::Counter, [], "Files that were found not to be what was written, by such a reading.";
     CHAINS_COMPARED = "plimsoll_chains_compared_total", Kind::Counter, ["result"], "Comparisons of a replica here with others of its group, after a file was read again: equal; different (an error line names both values); undecided (of these, where no value is that of most voters); skipped (no leader answered, or too many were under way: the next round compares again).";
+    METADATA_LEADER_KNOWN = "plimsoll_metadata_leader_known", Kind::Gauge, [], "1 while this node knows a leader of the metadata, which may be itself, else 0.";
     LEASES = "plimsoll_leases", Kind::Gauge, [], "Other nodes that this one takes for alive.";
     TOMBSTONES = "plimsoll_deletions_unconfirmed", Kind::Gauge, [], "Deleted topics of which some node has not confirmed yet that their files are gone.";
     MOVED = "plimsoll_partitions_moved_total", Kind::Counter, [], "Partitions led here that have got the replicas that were wanted instead of others.";

@@ -46,6 +46,10 @@ impl Finding {
         self.why.borrow().clone()
     }
 
+    fn say(&self, why: String) {
+        *self.why.borrow_mut() = why;
+    }
+
     /// Questions of others that were answered, and nodes that were let in.
     pub(crate) fn counted(&self) -> (u64, u64) {
         self.counted.get()
@@ -112,7 +116,10 @@ async fn register(shared: &Rc<Shared>, asker: &Identity, registration: Bytes) ->
         Ok(AdminReply::Done(items)) => match items.into_iter().next() {
             Some(Err(error)) => {
                 let why = error.message.unwrap_or_default();
-                tracing::warn!(node, %why, "a node that asks to be let in is refused");
+                let log = |more: &str| {
+                    tracing::warn!(node, %why, "a node that asks to be let in is refused{more}");
+                };
+                shared.links.complain((Some(node), "registration", "this"), shared.core.uptime(), log);
                 error.code
             }
             _ => {
@@ -288,14 +295,34 @@ async fn join(
     address: (String, u16),
     found: Found,
 ) {
-    let say = |why: String| *shared.finding.why.borrow_mut() = why;
+    let leader = found.leader;
+    match let_in(shared, peers, who, address, found).await {
+        Ok(told) => {
+            let Found { cluster_id, founders, replica, members, .. } = told;
+            tracing::info!(cluster = %cluster_id, leader, "this node joins a cluster");
+            shared.finding.say(String::new());
+            let place = Membership { cluster_id, founders, replica, members };
+            shared.core.with_node(|node, now| node.join(now, place));
+        }
+        Err(why) => shared.finding.say(why),
+    }
+}
+
+/// Asks the leader of the metadata, of which `who` told, to register this node. What that one tells then, or why not.
+async fn let_in(
+    shared: &Rc<Shared>,
+    peers: &Rc<PeerSettings>,
+    who: Identity,
+    address: (String, u16),
+    found: Found,
+) -> Result<Found, String> {
     let at = |node: &NodeAddress| (node.host.clone(), u16::try_from(node.port).unwrap_or(0));
     let leader = match found.leader {
-        -1 => return say(format!("cluster {} has no leader of its metadata", found.cluster_id)),
+        -1 => return Err(format!("cluster {} has no leader of its metadata", found.cluster_id)),
         leader if leader == who.node_id => address,
         leader => match found.nodes.iter().find(|node| node.node_id == leader) {
             Some(node) => at(node),
-            None => return say(format!("node {} does not say where node {leader} is reached", who.node_id)),
+            None => return Err(format!("node {} does not say where node {leader} is reached", who.node_id)),
         },
     };
     let registration = shared.core.look(Node::registration_bytes);
@@ -304,23 +331,20 @@ async fn join(
     let told = match asked {
         Asked::Told(_, told) => told,
         Asked::Not(At::Refused(why) | At::Silent(why)) => {
-            return say(format!("the leader of the metadata at {host}:{port}: {why}"));
+            return Err(format!("the leader of the metadata at {host}:{port}: {why}"));
         }
-        Asked::Not(_) => return,
+        Asked::Not(_) => return Err(format!("the leader of the metadata at {host}:{port} is this node")),
     };
     let code = i16::try_from(told.error_code).ok().and_then(ErrorCode::from_code);
     if code != Some(ErrorCode::None) || told.replica == 0 || told.cluster_id.is_empty() {
         let code = code.unwrap_or(ErrorCode::UnknownServerError);
-        return say(format!("the leader of the metadata, node {}, refuses this one: {code}", found.leader));
+        return Err(format!("the leader of the metadata, node {}, refuses this one: {code}", found.leader));
     }
     for node in &told.nodes {
         let (host, port) = at(node);
         shared.links.tell_address(node.node_id, &host, port);
     }
-    let Found { cluster_id, founders, replica, members, .. } = *told;
-    tracing::info!(cluster = %cluster_id, leader = found.leader, "this node joins a cluster");
-    let place = Membership { cluster_id, founders, replica, members };
-    shared.core.with_node(|node, now| node.join(now, place));
+    Ok(*told)
 }
 
 /// The cluster may have changed while this node was down, so that its log names nobody who is left: others say
@@ -330,15 +354,49 @@ async fn meet(shared: &Rc<Shared>, peers: &Rc<PeerSettings>) {
     let known = image.nodes.values().filter(|n| n.id != image.node_id);
     let known = known.filter_map(|n| n.peer.as_ref().map(|p| ((p.host.clone(), p.port), Some(n.id))));
     for (address, to) in places(peers).into_iter().chain(known.take(super::MOST_ASKED)) {
-        let asked = ask(shared.clone(), peers.clone(), address, to, Bytes::new()).await;
-        let Asked::Told(_, found) = asked else { continue };
+        let asked = ask(shared.clone(), peers.clone(), address.clone(), to, Bytes::new()).await;
+        let (who, found) = match asked {
+            Asked::Told(who, found) => (who, found),
+            Asked::Not(At::Refused(why)) => {
+                shared.finding.say(why);
+                continue;
+            }
+            Asked::Not(_) => continue,
+        };
         if found.members.is_empty() || shared.core.ready() {
             continue;
         }
+        let own = shared.core.look(Node::metadata_replica);
+        // Its leader may not find this node either: where it is reached now is in the registration.
+        let placed = found.replica == own;
+        if !found.cluster_id.is_empty() && (!placed || found.leader >= 0) {
+            match let_in(shared, peers, who, address, (*found).clone()).await {
+                Ok(told) if told.replica != own => return placed_anew(shared, &told),
+                Ok(_) => {}
+                Err(_) if placed => {}
+                Err(why) => {
+                    shared.finding.say(format!("it is not registered any more, and cannot be now: {why}"));
+                    continue;
+                }
+            }
+        }
+        shared.finding.say(String::new());
         for node in &found.nodes {
             shared.links.tell_address(node.node_id, &node.host, u16::try_from(node.port).unwrap_or(0));
         }
         shared.core.with_node(|node, now| node.meet(now, &found.members));
         return;
     }
+}
+
+/// The node was unregistered while it was down, and is registered again: under another replica of the metadata.
+fn placed_anew(shared: &Shared, told: &Found) {
+    let taken = shared.core.with_node(|node, now| node.take_place(now, told.replica, &told.members));
+    shared.finding.say(if taken {
+        String::new()
+    } else {
+        "it was unregistered and has registered again; the replica of the metadata in its directory does not count any \
+         more, and is given up when a majority of the voters runs without it"
+            .to_owned()
+    });
 }

@@ -70,8 +70,8 @@ pub(super) async fn accept(shared: Rc<Shared>, peers: Rc<PeerSettings>, listener
         match listener.accept().await {
             Ok((_, at)) if handshakes.get() >= MOST_HANDSHAKES => {
                 shared.links.count_refused("too_many", "this");
-                shared.complain(Complaint::Peer, || {
-                    tracing::warn!(%at, "peer connection closed: {MOST_HANDSHAKES} handshakes go on already");
+                shared.links.complain((None, "too_many", "this"), shared.core.uptime(), |more| {
+                    tracing::warn!(%at, "peer connection closed: {MOST_HANDSHAKES} handshakes go on already{more}");
                 });
             }
             Ok(_) if shared.links.stopped() => return,
@@ -196,7 +196,7 @@ async fn run(shared: &Rc<Shared>, link: &Rc<Link>, shaking: Shaking, established
         return;
     }
     let (channel, connection) = (link.channel(purpose), shared.links.next_connection());
-    channel.begin(connection, established.version);
+    channel.begin(connection, established.version, start);
     if purpose == Purpose::Data {
         // Answers to what the connection before had sent do not come any more.
         shared.forwarding.lost(node);
@@ -220,9 +220,11 @@ async fn run(shared: &Rc<Shared>, link: &Rc<Link>, shaking: Shaking, established
             tracing::warn!(node, connection = name(purpose), %error, "peer connection closed");
         }
         Ended::Refused(error) => {
-            shared.links.count_refused(error.reason().map_or("unknown", reason_name), "other");
+            let reason = error.reason().map_or("unknown", reason_name);
+            shared.links.count_refused(reason, "other");
             *link.trouble.borrow_mut() = error.to_string();
-            link.complain(shared.core.uptime(), || tracing::warn!("peer connection: {error}"));
+            let log = |more: &str| tracing::warn!("peer connection: {error}{more}");
+            shared.links.complain((Some(node), reason, "other"), shared.core.uptime(), log);
         }
         _ => {}
     }
@@ -344,9 +346,10 @@ fn decode(
                 Ok(None) => shared.links.dropped.add(kind, bytes as u64),
                 Err(error) => {
                     shared.links.dropped.add(kind, bytes as u64);
-                    link.complain(shared.core.uptime(), || {
-                        tracing::warn!(node = link.node, %error, "a message of a peer was dropped");
-                    });
+                    let log = |more: &str| {
+                        tracing::warn!(node = link.node, %error, "a message of a peer was dropped{more}");
+                    };
+                    shared.links.complain((Some(link.node), "message", "this"), shared.core.uptime(), log);
                 }
             },
         }

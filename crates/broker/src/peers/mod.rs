@@ -2,6 +2,7 @@
 //!
 //! Of two nodes the one with the lower id connects, twice: for data, and for what leases and elections need.
 //! The bytes are `crates/peer`'s, what is said is the node's; here is who is let in, and what waits.
+mod complaints;
 mod find;
 mod forward;
 mod link;
@@ -54,6 +55,12 @@ async fn keep_connected(shared: Rc<Shared>, peers: Rc<PeerSettings>) {
         for node in image.nodes.values() {
             if let Some(peer) = &node.peer {
                 shared.links.tell_address(node.id, &peer.host, peer.port);
+            }
+            if shared.links.find(node.id).is_some_and(|link| link.superseded(node.incarnation)) {
+                tracing::warn!(
+                    node = node.id,
+                    "a later start of this node is registered: connections to the earlier process are closed"
+                );
             }
         }
         for (node, _) in shared.links.addresses() {

@@ -90,7 +90,15 @@ fn installs(shared: &Shared, snapshot: &mut Snapshot) {
 }
 
 fn connections(shared: &Shared, snapshot: &mut Snapshot) {
+    let image = shared.core.image();
+    // Before the metadata is loaded nobody knows who belongs to the cluster.
+    let known =
+        |node| image.nodes.is_empty() || image.nodes.contains_key(&node) || image.quorum.contains_key(&node);
     for link in shared.links.all() {
+        let up = link.channels().iter().any(|(_, channel)| channel.is_up());
+        if !up && !known(link.node) {
+            continue;
+        }
         let node = link.node.to_string();
         for (purpose, channel) in link.channels() {
             let label = labels([("node", node.as_str()), ("connection", name(purpose))].into_iter());

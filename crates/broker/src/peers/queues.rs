@@ -1,4 +1,5 @@
 //! What waits to be sent to other nodes, and what became of it: two queues a peer, one for each connection.
+use super::complaints::Complaints;
 use bytes::Bytes;
 use model::NodeId;
 use node::PeerOut;
@@ -46,6 +47,7 @@ pub(crate) struct Links {
     pub(crate) dropped: ByKind,
     /// Handshakes that came to nothing: why, and whether the other side said so.
     refused: RefCell<BTreeMap<(&'static str, &'static str), u64>>,
+    complaints: Complaints,
     connections: Cell<u64>,
     stopped: Cell<bool>,
     /// Messages that have no form for the wire.
@@ -65,8 +67,6 @@ pub(crate) struct Link {
     pub(crate) connects: Cell<bool>,
     /// Why it cannot be reached; empty while it was not tried.
     pub(crate) trouble: RefCell<String>,
-    /// The second of the last complaint about it, and how many were not said since.
-    complained: Cell<(Option<u64>, u64)>,
 }
 
 /// One of the two connections to a peer, and what waits for it.
@@ -78,6 +78,8 @@ pub(crate) struct Channel {
     over: Notify,
     /// The present connection; 0 for none.
     current: Cell<u64>,
+    /// When the process at its other end was started.
+    start: Cell<u64>,
     /// The version that both its ends speak.
     version: Cell<u32>,
     /// Something came on it: the other end has taken it for good as well.
@@ -100,6 +102,7 @@ impl Links {
             received: ByKind::default(),
             dropped: ByKind::default(),
             refused: RefCell::default(),
+            complaints: Complaints::default(),
             connections: Cell::new(0),
             stopped: Cell::new(false),
             unsendable: Cell::new(0),
@@ -122,7 +125,6 @@ impl Links {
                 newest_start: Cell::new(0),
                 connects: Cell::new(false),
                 trouble: RefCell::default(),
-                complained: Cell::default(),
             })
         };
         self.links.borrow_mut().entry(node).or_insert_with(make).clone()
@@ -214,6 +216,19 @@ impl Links {
         self.refused.borrow().iter().map(|((reason, by), count)| (*reason, *by, *count)).collect()
     }
 
+    /// Runs `log` for the first complaint of its kind, which is the node, why and who says so, and then at most every
+    /// half minute. It is handed what to add: how many were kept back.
+    pub(crate) fn complain(
+        &self,
+        kind: (Option<NodeId>, &'static str, &'static str),
+        uptime: Duration,
+        log: impl FnOnce(&str),
+    ) {
+        if let Some(more) = self.complaints.may(kind, uptime) {
+            log(&more);
+        }
+    }
+
     /// Ends all connections: the broker stops.
     pub(crate) fn stop(&self) {
         self.stopped.set(true);
@@ -256,17 +271,13 @@ impl Link {
         [(Purpose::Data, &self.data), (Purpose::Liveness, &self.liveness)]
     }
 
-    /// Runs `log` at most once a second.
-    pub(crate) fn complain(&self, uptime: Duration, log: impl FnOnce()) {
-        let (last, unsaid) = self.complained.get();
-        if last == Some(uptime.as_secs()) {
-            return self.complained.set((last, unsaid + 1));
-        }
-        self.complained.set((Some(uptime.as_secs()), 0));
-        log();
-        if unsaid > 0 {
-            tracing::warn!(node = self.node, "{unsaid} more like the one before were not logged");
-        }
+    /// A later start of the node is registered: ends connections to an earlier one. Whether there were any.
+    pub(crate) fn superseded(&self, registered: u64) -> bool {
+        let earlier = |channel: &&Channel| channel.is_up() && channel.start.get() < registered;
+        let ends = self.channels().map(|(_, channel)| channel);
+        let ends: Vec<&Channel> = ends.into_iter().filter(earlier).collect();
+        ends.iter().for_each(|channel| channel.end());
+        !ends.is_empty()
     }
 }
 
@@ -277,6 +288,7 @@ impl Channel {
             wake: Notify::new(),
             over: Notify::new(),
             current: Cell::new(0),
+            start: Cell::new(0),
             version: Cell::new(0),
             heard: Cell::new(false),
             missed: Cell::new(false),
@@ -294,9 +306,11 @@ impl Channel {
         self.current.get() == connection
     }
 
-    /// `connection`, of this version, is the present one from now on; it begins with an empty queue.
-    pub(crate) fn begin(&self, connection: u64, version: u32) {
+    /// `connection`, of this version, to the process of this start, is the present one from now on; it begins with an
+    /// empty queue.
+    pub(crate) fn begin(&self, connection: u64, version: u32, start: u64) {
         self.current.set(connection);
+        self.start.set(start);
         self.version.set(version);
         self.queue.borrow_mut().clear();
         self.missed.set(false);
@@ -421,18 +435,30 @@ mod tests {
     use model::{GroupKey, TopicId};
 
     #[test]
+    fn connections_to_an_earlier_start_of_a_node_end_when_a_later_one_is_registered() {
+        let links = Links::new(Limits::DEFAULT);
+        let link = links.link(2);
+        link.data.begin(1, 2, 5);
+        link.liveness.begin(2, 2, 6);
+        assert!(!link.superseded(5) && link.data.is_up());
+        assert!(link.superseded(6));
+        assert!(!link.data.is_up() && link.liveness.is_up());
+        assert!(!link.superseded(6));
+    }
+
+    #[test]
     fn a_peer_of_an_older_version_is_not_told_what_it_cannot_read() {
         let links = Links::new(Limits::DEFAULT);
         let link = links.link(2);
         let key = GroupKey { topic: TopicId([1; 16]), partition: 0 };
         let say = || links.send(2, PeerOut::Chain { key, index: 3, value: 4, asks: true });
         let older = || links.send(2, PeerOut::HandOver { key, to: 1 });
-        link.data.begin(1, 1);
+        link.data.begin(1, 1, 5);
         say();
         assert_eq!((link.data.queued_bytes(), links.dropped.of(Kind::Node).0), (0, 1));
         older();
         assert!(link.data.queued_bytes() > 0, "what it knows it is told");
-        link.data.begin(2, 2);
+        link.data.begin(2, 2, 5);
         say();
         assert!(link.data.queued_bytes() > 0);
         assert_eq!(links.dropped.of(Kind::Node).0, 1);

@@ -1,7 +1,7 @@
 //! A new connection up to the end of its handshake: who is let in.
 use super::queues::reason_name;
 use crate::settings::PeerSettings;
-use crate::shared::{Complaint, Shared};
+use crate::shared::Shared;
 use bytes::BytesMut;
 use model::NodeId;
 use peer::{
@@ -173,9 +173,10 @@ pub(super) fn complain(shared: &Shared, node: Option<NodeId>, at: SocketAddr, fa
         ) => Some(peer.node_id),
         _ => node,
     };
-    let log = || tracing::warn!(%at, "peer connection: {failed}");
-    match known.and_then(|node| shared.links.find(node)) {
-        Some(link) => link.complain(shared.core.uptime(), log),
-        None => shared.complain(Complaint::Peer, log),
+    if matches!(failed, Failed::Refused(error) if error.reason() == Some(Reason::Itself)) {
+        // A founder asks every address of the configuration, its own among them.
+        return tracing::debug!(%at, "peer connection: {failed}");
     }
+    let log = |more: &str| tracing::warn!(%at, "peer connection: {failed}{more}");
+    shared.links.complain((known, reason, by), shared.core.uptime(), log);
 }

@@ -1,4 +1,5 @@
 //! Reaching the cluster, and telling people what to do when that fails.
+use crate::cluster_cmd::quorum::leaderless;
 use anyhow::{anyhow, bail};
 use clap::Args;
 use client_lite::{Client, ClientError, ClientOptions, ConnOptions};
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How to reach the cluster.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ConnectArgs {
     /// Addresses of one or more brokers, host:port, with commas between them.
     #[arg(
@@ -38,15 +39,64 @@ impl ConnectArgs {
     /// Connects to the cluster.
     pub(crate) async fn client(&self) -> anyhow::Result<Arc<Client>> {
         let limit = self.limit();
+        // Addresses that are silent, one after the other, leave time for what is to be done.
+        let addresses = u32::try_from(self.bootstrap.split(',').count()).unwrap_or(u32::MAX);
+        let share = (limit / addresses.saturating_add(1)).min(Duration::from_secs(5));
         let conn = ConnOptions {
             client_id: "plimsoll-cli".to_owned(),
-            connect_timeout: limit.min(Duration::from_secs(5)),
+            connect_timeout: share,
+            handshake_timeout: share,
             request_timeout: limit + Duration::from_secs(5),
             ..ConnOptions::default()
         };
         let options = ClientOptions { conn, retry_for: limit, ..ClientOptions::default() };
         Client::connect(&self.bootstrap, options).await.map(Arc::new).map_err(advise)
     }
+}
+
+/// How long the metadata's leader may take to say that it is there: a share of what the whole may take.
+pub(crate) fn patience(limit: Duration) -> Duration {
+    (limit / 10).clamp(Duration::from_secs(1), Duration::from_secs(3))
+}
+
+impl ConnectArgs {
+    /// As [`within`], for what needs the leader of the metadata: where the cluster says that it has none, so does
+    /// the error. It is asked shortly before time is up.
+    pub(crate) async fn within_leader<T>(
+        &self,
+        run: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let (limit, begun) = (self.limit(), tokio::time::Instant::now());
+        let ask = async {
+            tokio::time::sleep(limit.saturating_sub(patience(limit) * 2)).await;
+            // A connection of its own: on the other one the answer would wait for those before it.
+            let client = self.client().await.ok()?;
+            let cluster = client.all_topics().await.ok()?;
+            leaderless(&client, &cluster, patience(limit)).await
+        };
+        tokio::pin!(run);
+        let why = tokio::select! {
+            done = &mut run => return done,
+            why = tokio::time::timeout(limit, ask) => why.ok().flatten(),
+        };
+        let left = limit.saturating_sub(begun.elapsed());
+        match (tokio::time::timeout(left, &mut run).await, why) {
+            (Ok(done), _) => done,
+            (Err(_), None) => Err(late(limit)),
+            (Err(_), Some(why)) => bail!(
+                "not done within {} s: {why}\n  Start these nodes; `plimsoll cluster status` shows what there is.",
+                limit.as_secs()
+            ),
+        }
+    }
+}
+
+fn late(limit: Duration) -> anyhow::Error {
+    anyhow!(
+        "not done within {} s; what was asked of the cluster may be carried out all the same\n  \
+         The broker may be overloaded; --timeout SECONDS raises the limit.",
+        limit.as_secs()
+    )
 }
 
 /// Gives up what takes longer than `limit`, however its own retries and time limits add up.
@@ -56,11 +106,7 @@ pub(crate) async fn within<T>(
 ) -> anyhow::Result<T> {
     match tokio::time::timeout(limit, run).await {
         Ok(done) => done,
-        Err(_) => bail!(
-            "not done within {} s; what was asked of the cluster may be carried out all the same\n  \
-             The broker may be overloaded; --timeout SECONDS raises the limit.",
-            limit.as_secs()
-        ),
+        Err(_) => Err(late(limit)),
     }
 }
 
@@ -90,6 +136,10 @@ fn advice_for(code: ErrorCode) -> &'static str {
         }
         ErrorCode::TopicAlreadyExists => {
             "`plimsoll topic describe NAME` shows it; --if-not-exists accepts it."
+        }
+        ErrorCode::NotController => {
+            "The metadata has no leader: a majority of its voters is not reached. `plimsoll cluster status` shows \
+             which nodes run."
         }
         ErrorCode::InvalidConfig => "`plimsoll topic describe NAME --configs` lists the keys of a topic.",
         ErrorCode::InvalidReplicationFactor => "There are fewer brokers than replicas asked for.",

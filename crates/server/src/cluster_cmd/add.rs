@@ -1,6 +1,6 @@
 //! `plimsoll cluster add`: one more node. What to put into its configuration, then what becomes of it.
 use super::quorum::QuorumState;
-use crate::admin::connect::{ConnectArgs, advise, within};
+use crate::admin::connect::{ConnectArgs, advise};
 use crate::admin::format::FormatArgs;
 use anyhow::{Context, bail};
 use clap::Args;
@@ -68,7 +68,7 @@ pub(crate) async fn run(args: AddArgs) -> anyhow::Result<()> {
         let cluster = client.refresh(&[]).await.map_err(advise)?;
         Ok((client, quorum, cluster))
     };
-    let (client, quorum, cluster) = within(args.connect.limit(), look).await?;
+    let (client, quorum, cluster) = args.connect.within_leader(look).await?;
     let plan = plan(&args, &quorum, &cluster)?;
     let text = plan.properties();
     let document = json!({ "node": plan.node, "config": text, "voters": plan.servers });

@@ -1,9 +1,11 @@
 //! `plimsoll cluster drain`: everything leaves a broker.
+use super::quorum::QuorumState;
 use crate::moves::args::MoveArgs;
-use crate::moves::plan::drain;
+use crate::moves::plan::{drain, ids};
 use crate::moves::view::View;
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use clap::Args;
+use client_lite::Client;
 use std::time::Duration;
 
 /// Looks at the cluster, a second apart, before brokers that would be needed count as missing.
@@ -16,7 +18,7 @@ const MORE_LOOKS: u32 = 3;
   plimsoll cluster drain 3                             do it and show how far it is
   plimsoll cluster drain 3 --no-wait                   begin; `plimsoll cluster status` shows the rest
 
-The broker must run: what it leads goes to other replicas at once, then each partition gets a copy elsewhere before the
+The broker should run: a partition that has its only copy there cannot move without it. What it leads goes to other replicas at once, then each partition gets a copy elsewhere before the
 one here is given up, so that it never has fewer replicas than before. Interrupted, the moves go on by themselves; to take one
 back: `plimsoll partition move TOPIC PARTITION --cancel`. A broker whose disk is lost cannot be drained: see
 `plimsoll cluster replace-node`.")]
@@ -30,6 +32,7 @@ pub(crate) struct DrainArgs {
 /// Runs the command.
 pub(crate) async fn run(args: DrainArgs) -> anyhow::Result<()> {
     let client = args.how.connect.client().await?;
+    known(&client, args.node).await?;
     let mut looks = 0;
     let plan = loop {
         match drain(&View::ask(&client).await?, args.node) {
@@ -41,4 +44,17 @@ pub(crate) async fn run(args: DrainArgs) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
     args.how.carry_out(&client, &plan).await
+}
+
+/// Errors: there is no such broker. One that is down is known by what it is to hold, or by its registration.
+async fn known(client: &Client, node: i32) -> anyhow::Result<()> {
+    let view = View::ask(client).await?;
+    if view.brokers.contains_key(&node) || view.held.iter().any(|h| h.replicas.contains(&node)) {
+        return Ok(());
+    }
+    let quorum = QuorumState::ask(client).await?;
+    if !quorum.members.contains_key(&node) {
+        bail!("there is no broker {node}: registered are {}", ids(&quorum.registered()));
+    }
+    Ok(())
 }

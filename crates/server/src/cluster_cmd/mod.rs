@@ -1,7 +1,7 @@
 //! `plimsoll cluster`: several nodes at once.
 mod add;
 mod drain;
-mod quorum;
+pub(crate) mod quorum;
 mod rebalance;
 mod replace_node;
 mod status;

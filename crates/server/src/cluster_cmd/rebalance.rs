@@ -13,7 +13,8 @@ use clap::Args;
 Brokers get the same number of replicas, up to one, for as little copying as possible. A broker that stores 1.3 times
 the mean and 1 GiB more exchanges large replicas for small ones. What brokers lead is evened out where their replicas
 allow it, by bytes a second and by number: a lead counts 64 KiB a second more than its partition takes in. Replicas
-stay on as many racks (broker.rack) as they are on now.")]
+stay on as many racks (broker.rack) as they are on now. When the copies are made the preferred replicas are asked to lead;
+with --no-wait they do so at the next look of leader.imbalance.check.interval.seconds.")]
 pub(crate) struct RebalanceArgs {
     #[command(flatten)]
     how: MoveArgs,

@@ -1,5 +1,6 @@
 //! `plimsoll cluster status`: who is there, and what is not as it should be. Speaks only the Kafka protocol.
-use crate::admin::connect::{ConnectArgs, advise, within};
+use super::quorum;
+use crate::admin::connect::{ConnectArgs, advise, patience, within};
 use crate::admin::format::FormatArgs;
 use crate::admin::table::Table;
 use crate::moves::follow::Progress;
@@ -24,6 +25,8 @@ was lost. It is under-replicated while a replica is down or has not caught up ye
 third broker, which votes and holds no records; without it both of them must be up. LED and FOLLOWED are bytes a
 second that a node's replicas take in as leaders and as followers, averaged over about a minute.
 
+The metadata has no leader while a majority of its voters is not reached: then all else is shown, and that.
+
 Replicas that are not what they are to be, as their brokers tell:
   installing   brought up from a checkpoint of the leader's, so many bytes are left
   suspect      its files are damaged: it is brought up anew from its peers, and does not vote before
@@ -38,32 +41,47 @@ pub(crate) struct StatusArgs {
 
 /// Runs the command.
 pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<()> {
+    let limit = args.connect.limit();
     let look = async {
         let client = args.connect.client().await?;
         let cluster = client.all_topics().await.map_err(advise)?;
         let described =
             client.ask_any(DescribeClusterRequest { endpoint_type: 1, ..Default::default() }).await;
+        let controller = described.map_err(advise)?.controller_id;
         let on_disk = on_disks(&client, &cluster).await;
-        // Without a leader of the metadata nobody knows what moves: all else is shown.
-        let ongoing = client.list_reassignments().await.ok();
-        Ok((cluster, described.map_err(advise)?.controller_id, ongoing, on_disk))
+        // Last what only the leader of the metadata knows: without one nothing is answered behind it.
+        let leaderless = quorum::leaderless(&client, &cluster, patience(limit)).await;
+        let ongoing = match &leaderless {
+            None => tokio::time::timeout(patience(limit), client.list_reassignments()).await.ok(),
+            Some(_) => None,
+        };
+        let ongoing = ongoing.and_then(Result::ok);
+        Ok((cluster, Metadata { controller, leaderless, knows_moves: ongoing.is_some() }, ongoing, on_disk))
     };
-    let (cluster, controller, ongoing, on_disk) = within(args.connect.limit(), look).await?;
-    let knows_moves = ongoing.is_some();
+    let (cluster, metadata, ongoing, on_disk) = within(limit, look).await?;
     let view = View::of(&cluster, ongoing.unwrap_or_default(), on_disk);
-    let state = State::of(&cluster, controller, &view, knows_moves);
+    let state = State::of(&cluster, metadata, &view);
     args.format.print_or(&state.as_text(), &state.as_json())
 }
 
 /// A partition's topic and itself.
 type Place<'a> = (&'a str, &'a Partition);
 
+/// What the leader of the metadata tells.
+struct Metadata {
+    /// Who is told to lead it.
+    controller: i32,
+    /// Why there is no leader.
+    leaderless: Option<String>,
+    /// Whether it told what moves.
+    knows_moves: bool,
+}
+
 struct State<'a> {
     cluster: &'a Cluster,
-    controller: i32,
+    metadata: Metadata,
     /// What brokers tell of their replicas, and what moves.
     view: &'a View,
-    knows_moves: bool,
     partitions: Vec<Place<'a>>,
     leaders: BTreeMap<(&'a str, i32), i32>,
     leaderless: Vec<Place<'a>>,
@@ -90,7 +108,7 @@ fn moving_row(view: &View, place: &client_lite::Place, ongoing: &Ongoing) -> (u6
 }
 
 impl<'a> State<'a> {
-    fn of(cluster: &'a Cluster, controller: i32, view: &'a View, knows_moves: bool) -> State<'a> {
+    fn of(cluster: &'a Cluster, metadata: Metadata, view: &'a View) -> State<'a> {
         let of_topic =
             |topic: &'a client_lite::Topic| topic.partitions.iter().map(|p| (topic.name.as_str(), p));
         let partitions: Vec<Place<'a>> = cluster.topics.iter().flat_map(of_topic).collect();
@@ -111,9 +129,8 @@ impl<'a> State<'a> {
         }
         State {
             cluster,
-            controller,
+            metadata,
             view,
-            knows_moves,
             partitions,
             leaders,
             leaderless,
@@ -121,6 +138,11 @@ impl<'a> State<'a> {
             without_witness,
             witnesses,
         }
+    }
+
+    /// The node that leads the metadata; each node names itself where there is none.
+    fn controller(&self) -> i32 {
+        if self.metadata.leaderless.is_some() { -1 } else { self.metadata.controller }
     }
 
     /// Every broker that is there or that holds a replica, and its address if it is there.
@@ -168,7 +190,7 @@ impl<'a> State<'a> {
                 id.to_string(),
                 broker.map_or_else(|| "down".to_owned(), Broker::address),
                 broker.and_then(|b| b.rack.clone()).unwrap_or_else(|| "-".to_owned()),
-                if id == self.controller { "controller" } else { "-" }.to_owned(),
+                if id == self.controller() { "controller" } else { "-" }.to_owned(),
                 leads.to_string(),
                 replicas.to_string(),
                 rate(0),
@@ -185,6 +207,21 @@ impl<'a> State<'a> {
             text,
             "{topics} topics, {all} partitions: {none} without a leader, {few} under-replicated"
         );
+        match &self.metadata.leaderless {
+            Some(why) => {
+                let _ = writeln!(
+                    text,
+                    "{why}\nUntil it has one no topic, node or replica can be changed, and what moves is not known."
+                );
+            }
+            None if !self.metadata.knows_moves => {
+                let _ = writeln!(
+                    text,
+                    "what moves is not known: the leader of the metadata did not say it in time"
+                );
+            }
+            None => {}
+        }
         if !self.witnesses.is_empty() {
             let rows = self.witnesses.iter().map(|(broker, count)| format!("{count} on {broker}"));
             let _ = writeln!(text, "witnesses: {}", rows.collect::<Vec<_>>().join(", "));
@@ -239,7 +276,8 @@ impl<'a> State<'a> {
         let (troubled, moving) = view_as_json(self.view);
         json!({
             "clusterId": self.cluster.id,
-            "controller": self.controller,
+            "controller": self.controller(),
+            "metadataTrouble": self.metadata.leaderless,
             "brokers": brokers.collect::<Vec<_>>(),
             "topics": self.cluster.topics.len(),
             "partitions": self.partitions.len(),
@@ -247,7 +285,7 @@ impl<'a> State<'a> {
             "withoutWitness": self.without_witness.iter().map(place).collect::<Vec<_>>(),
             "underReplicated": self.under_replicated.iter().map(place).collect::<Vec<_>>(),
             "troubled": troubled,
-            "moving": if self.knows_moves { moving } else { Value::Null },
+            "moving": if self.metadata.knows_moves { moving } else { Value::Null },
         })
     }
 }
@@ -345,7 +383,8 @@ mod tests {
         let on_disk = OnDisks::from([(1, one), (2, two)]);
         let ongoing = Ongoing { replicas: vec![1, 2, 3], adding: vec![3], removing: vec![1] };
         let view = View::of(&cluster, BTreeMap::from([(place(1), ongoing)]), on_disk);
-        let state = State::of(&cluster, 2, &view, true);
+        let led = |knows_moves| Metadata { controller: 2, leaderless: None, knows_moves };
+        let state = State::of(&cluster, led(true), &view);
         let text = state.as_text();
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         for line in [
@@ -371,7 +410,16 @@ mod tests {
         assert_eq!(json["brokers"][1]["ledBytesPerSecond"], Value::Null);
         assert_eq!(json["troubled"][0]["bytesLeft"], 1_024);
         assert_eq!(json["moving"][0]["blocked"].as_array().unwrap().len(), 1);
-        assert_eq!(State::of(&cluster, 2, &view, false).as_json()["moving"], Value::Null);
+        let silent = State::of(&cluster, led(false), &view);
+        assert_eq!(silent.as_json()["moving"], Value::Null);
+        assert!(silent.as_text().contains("what moves is not known"));
+        let lost = Metadata { leaderless: Some("no leader".to_owned()), ..led(false) };
+        let lost = State::of(&cluster, lost, &view);
+        assert_eq!(
+            (&lost.as_json()["controller"], &lost.as_json()["metadataTrouble"]),
+            (&json!(-1), &json!("no leader"))
+        );
+        assert!(lost.as_text().contains("no leader\n") && !lost.as_text().contains(" controller "));
         assert_eq!(
             (&json["brokers"][1]["witnesses"], json["withoutWitness"][0]["partition"].as_i64()),
             (&json!(1), Some(4))

@@ -1,10 +1,13 @@
 //! `plimsoll cluster up`: a cluster on this machine, each node a process of this program.
 use crate::config::ENV_PREFIX;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -17,6 +20,8 @@ const CONTROLLERS: u16 = 100;
 const HTTP: u16 = 200;
 /// How long a node may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks whether all nodes are there still.
+const LOOK: Duration = Duration::from_millis(200);
 /// Lines of a log that are shown when its node does not start.
 const LOG_TAIL: usize = 5;
 
@@ -28,7 +33,7 @@ const LOG_TAIL: usize = 5;
   plimsoll cluster status                              in another terminal
 
 Each node has a directory below --dir with its configuration, its log and its data. They stay there: the next
-start goes on with them. One node can be stopped, killed and started again by itself to see what the others
+start goes on with them. While nodes run there, or one of the ports is taken, a start is refused and changes nothing. One node can be stopped, killed and started again by itself to see what the others
 make of it: kill PID, then plimsoll serve --config DIR/node-N/server.properties.
 For nodes on several machines see config/cluster/ and docs/configuration.md.")]
 pub(crate) struct UpArgs {
@@ -72,6 +77,34 @@ impl Node {
         self.dir.join("log.txt")
     }
 
+    /// Whether it could run now: nobody uses its directory, and its ports are free. Errors: who or what is in the way.
+    fn is_free(&self, alone: bool) -> anyhow::Result<()> {
+        let data = self.dir.join("data");
+        if let Some(holder) = holder(&data)? {
+            bail!(
+                "{} is in use by {holder}: a cluster runs in this directory already, and is left as it is\n  \
+                 `plimsoll cluster status -b 127.0.0.1:PORT` shows it, with the port in {}. Stop it with Ctrl-C where \
+                 it was started, or choose another directory with --dir (and other ports with --base-port).",
+                data.display(),
+                self.config().display()
+            );
+        }
+        let controller = (!alone).then_some(("the controller", self.controller));
+        for (what, port) in
+            [("Kafka clients", self.kafka), ("metrics", self.http)].into_iter().chain(controller)
+        {
+            // Let go at once: the node takes it when it starts.
+            if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
+                bail!(
+                    "node {} cannot listen on 127.0.0.1:{port}, for {what}: {error}\n  Stop what listens there, or \
+                     choose other ports with --base-port.",
+                    self.id
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Its configuration among `all`.
     fn properties(&self, all: &[Node]) -> String {
         let Node { id, kafka, controller, http, .. } = self;
@@ -106,6 +139,7 @@ impl Node {
         let program = std::env::current_exe().context("where this program is")?;
         let log = File::options().create(true).append(true).open(self.log());
         let log = log.with_context(|| self.log().display().to_string())?;
+        let logged = log.metadata().map_or(0, |found| found.len());
         let mut command = Command::new(program);
         command.arg("serve").arg("--config").arg(self.config());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
@@ -120,7 +154,7 @@ impl Node {
         }
         let mut child = command.spawn().context("a node could not be started")?;
         let lines = BufReader::new(child.stdout.take().context("the output of a node")?).lines();
-        Ok(Running { id: self.id, log: self.log(), child, lines })
+        Ok(Running { id: self.id, log: self.log(), logged, child, lines })
     }
 
     fn line(&self, pid: Option<u32>) -> String {
@@ -134,6 +168,8 @@ impl Node {
 struct Running {
     id: u16,
     log: PathBuf,
+    /// Bytes of the log that earlier runs wrote.
+    logged: u64,
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
@@ -147,7 +183,23 @@ impl Running {
             }
         }
         let status = self.child.wait().await?;
-        bail!("node {} did not start: {status}\n{}", self.id, tail(&self.log))
+        Err(self.not_started(status))
+    }
+
+    /// Why it ended, in its own words.
+    fn not_started(&self, status: ExitStatus) -> anyhow::Error {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let own = text.get(usize::try_from(self.logged).unwrap_or(usize::MAX)..).unwrap_or_default();
+        let why = last_words(&String::from_utf8_lossy(own));
+        anyhow!("node {} did not start ({status}): {why}\n  Its log: {}", self.id, self.log.display())
+    }
+
+    /// Errors: it has ended, and why.
+    fn is_there(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => Err(self.not_started(status)),
+            None => Ok(()),
+        }
     }
 
     /// Waits for its end; reads what it says until then.
@@ -172,10 +224,34 @@ impl Running {
     }
 }
 
-fn tail(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n")
+/// The process that has locked a data directory, if one has.
+fn holder(data: &Path) -> anyhow::Result<Option<String>> {
+    let path = data.join("lock");
+    let mut file = match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file.with_context(|| path.display().to_string())?,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        // It ends with the file.
+        Ok(()) => Ok(None),
+        Err(Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            // Only for the message: without it the holder is unknown.
+            let _ = (&mut file).take(100).read_to_string(&mut text);
+            let named = text.trim();
+            Ok(Some(if named.is_empty() { "another process".to_owned() } else { named.to_owned() }))
+        }
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
+}
+
+/// The error that a process ended with and what follows it; without one the last lines.
+fn last_words(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    let error = lines.iter().rposition(|line| line.starts_with("error: "));
+    let begin = error.unwrap_or(lines.len().saturating_sub(LOG_TAIL));
+    let text = lines[begin..].iter().take(LOG_TAIL).copied().collect::<Vec<_>>().join("\n");
+    text.strip_prefix("error: ").map_or(text.clone(), str::to_owned)
 }
 
 fn say(text: &str) -> anyhow::Result<()> {
@@ -187,6 +263,10 @@ fn say(text: &str) -> anyhow::Result<()> {
 /// Runs the command.
 pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
     let nodes = Node::all(&args)?;
+    // Before anything is written: a cluster that runs keeps its configuration.
+    for node in &nodes {
+        node.is_free(nodes.len() == 1)?;
+    }
     for node in &nodes {
         let write = || {
             std::fs::create_dir_all(&node.dir)?;
@@ -215,7 +295,8 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
             }
         }
         Some(Err(error)) => {
-            stop(running).await?;
+            // Why one did not start counts, not how the others took it.
+            let _ = stop(running).await;
             return Err(error);
         }
         None => {}
@@ -224,9 +305,15 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<()> {
 }
 
 async fn started(nodes: &[Node], running: &mut [Running]) -> anyhow::Result<()> {
-    for (node, process) in nodes.iter().zip(running.iter_mut()) {
-        process.ready().await?;
-        say(&node.line(process.child.id()))?;
+    for (at, node) in nodes.iter().enumerate() {
+        loop {
+            match tokio::time::timeout(LOOK, running[at].ready()).await {
+                Ok(ready) => break ready?,
+                // It may wait for others that have ended.
+                Err(_) => running.iter_mut().try_for_each(Running::is_there)?,
+            }
+        }
+        say(&node.line(running[at].child.id()))?;
     }
     let servers: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.kafka)).collect();
     say(&format!(
@@ -310,5 +397,37 @@ mod tests {
         let text = all[0].properties(&all);
         assert!(text.contains("listeners=PLAINTEXT://127.0.0.1:9092\n") && !text.contains("CONTROLLER"));
         assert!(text.contains("default.replication.factor=1\n"));
+    }
+    #[test]
+    fn the_error_that_a_node_ended_with_is_told_whole() {
+        let log = "INFO a\nerror: older\nINFO b\nerror: port 1 is taken\n  Choose another one.\n";
+        assert_eq!(last_words(log), "port 1 is taken\n  Choose another one.");
+        assert_eq!(last_words("1\n2\n3\n4\n5\n6\n"), "2\n3\n4\n5\n6");
+        assert_eq!(last_words(""), "");
+    }
+
+    #[test]
+    fn a_directory_that_is_locked_or_a_port_that_is_taken_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let others = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [controller, http] = others.map(|listener| listener.local_addr().unwrap().port());
+        let node = Node { id: 1, dir: dir.path().to_owned(), kafka: port, controller, http };
+        let refused = node.is_free(false).unwrap_err().to_string();
+        assert!(
+            refused.contains(&format!("127.0.0.1:{port}")) && refused.contains("--base-port"),
+            "{refused}"
+        );
+        drop(taken);
+        node.is_free(false).unwrap();
+        let data = dir.path().join("data");
+        std::fs::create_dir_all(&data).unwrap();
+        let mut lock = File::create(data.join("lock")).unwrap();
+        writeln!(lock, "process 4711").unwrap();
+        node.is_free(false).unwrap();
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let refused = node.is_free(false).unwrap_err().to_string();
+        assert!(refused.contains("is in use by process 4711") && refused.contains("--dir"), "{refused}");
     }
 }

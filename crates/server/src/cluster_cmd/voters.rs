@@ -1,6 +1,6 @@
 //! `plimsoll cluster voters`: who votes on the metadata.
 use super::quorum::QuorumState;
-use crate::admin::connect::{ConnectArgs, advise, within};
+use crate::admin::connect::{ConnectArgs, advise};
 use crate::admin::format::FormatArgs;
 use crate::admin::table::Table;
 use anyhow::bail;
@@ -48,7 +48,7 @@ pub(crate) async fn run(args: VotersArgs) -> anyhow::Result<()> {
         }
         QuorumState::ask(&client).await
     };
-    let state = within(limit, done).await?;
+    let state = args.connect.within_leader(done).await?;
     let mut table = Table::new(&["#NODE", "ROLE", "#ENTRIES", "#BEHIND", "ADDRESS", "DIRECTORY"]);
     let mut rows = Vec::new();
     for (node, member) in &state.members {

@@ -39,6 +39,10 @@ pub(crate) struct Plan {
     pub(crate) moves: Vec<Move>,
     /// What stands in the way, or is worth knowing.
     pub(crate) constraints: Vec<String>,
+    /// Partitions that cannot move before a broker runs that does not run now.
+    pub(crate) waiting: BTreeSet<Place>,
+    /// Whether leaders are to go to the preferred replicas when the copies are made.
+    pub(crate) elects: bool,
     /// What each broker has before and after; empty where that is not what it is about.
     pub(crate) shares: Vec<Share>,
 }
@@ -83,10 +87,13 @@ impl Plan {
             ));
         }
         text.push_str(&Share::as_text(&self.shares));
-        for constraint in &self.constraints {
-            text.push_str(&format!("Note: {constraint}\n"));
-        }
+        text.push_str(&self.notes());
         text
+    }
+
+    /// What stands in the way, or is worth knowing, a line each.
+    pub(crate) fn notes(&self) -> String {
+        self.constraints.iter().map(|constraint| format!("Note: {constraint}\n")).collect()
     }
 
     /// For scripts.
@@ -97,6 +104,7 @@ impl Plan {
             "bytes": self.bytes(),
             "seconds": self.seconds(rate),
             "constraints": self.constraints,
+            "waiting": self.waiting.iter().map(|(topic, p)| json!({ "topic": topic, "partition": p })).collect::<Vec<_>>(),
             "brokers": self.shares.iter().map(Share::as_json).collect::<Vec<_>>(),
         })
     }
@@ -105,6 +113,19 @@ impl Plan {
 /// Broker ids with commas between them.
 pub(crate) fn ids(ids: &[i32]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Partitions that are named at most.
+const NAMED: usize = 20;
+
+/// Partitions for people: the first ones by name.
+pub(crate) fn named<'a>(places: impl IntoIterator<Item = &'a Place>) -> String {
+    let all: Vec<String> = places.into_iter().map(|(topic, index)| format!("{topic}-{index}")).collect();
+    let first = all[..all.len().min(NAMED)].join(", ");
+    match all.len().saturating_sub(NAMED) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
 }
 
 /// Bytes for people.
@@ -195,20 +216,63 @@ pub(crate) fn one(view: &View, place: &Place, to: &[i32]) -> Result<Plan, String
     if to.is_empty() || to.iter().collect::<BTreeSet<_>>().len() != to.len() {
         return Err("give each broker once".to_owned());
     }
-    let unknown: Vec<i32> = to.iter().copied().filter(|id| !view.brokers.contains_key(id)).collect();
     let mut plan = Plan::default();
-    if !unknown.is_empty() {
-        plan.constraints.push(format!("broker {} is not running: the move waits for it", ids(&unknown)));
+    if held.replicas == to {
+        if view.ongoing.contains_key(place) {
+            plan.constraints.push(format!("{}-{} is being moved there already", place.0, place.1));
+        }
+        return Ok(plan);
     }
+    plan.note_down(view, held, to);
     plan.note_few(view, place, held.replicas.len(), to.len());
-    if held.replicas != to {
-        let (from, to, bytes) = (held.replicas.clone(), to.to_vec(), held.bytes);
-        plan.moves.push(Move { place: place.clone(), from, to, bytes });
-    }
+    let (from, to, bytes) = (held.replicas.clone(), to.to_vec(), held.bytes);
+    plan.moves.push(Move { place: place.clone(), from, to, bytes });
+    plan.note_waiting(view);
     Ok(plan)
 }
 
 impl Plan {
+    /// Of the brokers that do not run: those that are to get a copy are waited for, the others are not.
+    fn note_down(&mut self, view: &View, held: &Held, to: &[i32]) {
+        let down = to.iter().copied().filter(|id| !view.brokers.contains_key(id));
+        let has = |id: &i32| {
+            let copies = view.ongoing.get(&held.place).is_some_and(|o| o.adding.contains(id));
+            held.replicas.contains(id) && !copies
+        };
+        let (there, new): (Vec<i32>, Vec<i32>) = down.partition(has);
+        if !new.is_empty() {
+            self.constraints.push(format!("broker {} is not running: the move waits for it", ids(&new)));
+        }
+        if !there.is_empty() {
+            let there = ids(&there);
+            self.constraints.push(format!(
+                "broker {there} is not running: what it has of the partition stays there, and is not waited for"
+            ));
+        }
+    }
+
+    /// Notes what has no leader because too few of its replicas run: nothing is copied from it before one more does.
+    fn note_waiting(&mut self, view: &View) {
+        let runs = |id: &&i32| view.brokers.contains_key(*id);
+        let mut down: BTreeSet<i32> = BTreeSet::new();
+        for one in &self.moves {
+            let led = view.held.iter().any(|h| h.place == one.place && h.leader >= 0);
+            if !led && one.from.iter().filter(runs).count() * 2 <= one.from.len() {
+                down.extend(one.from.iter().filter(|id| !runs(id)));
+                self.waiting.insert(one.place.clone());
+            }
+        }
+        if !self.waiting.is_empty() {
+            let down: Vec<i32> = down.into_iter().collect();
+            self.constraints.push(format!(
+                "{} partition(s) cannot move until broker {} runs, for without it they have no leader to copy from: {}",
+                self.waiting.len(),
+                ids(&down),
+                named(&self.waiting)
+            ));
+        }
+    }
+
     fn note_few(&mut self, view: &View, place: &Place, before: usize, after: usize) {
         if after < before {
             let what = format!("{}-{} keeps {after} replicas instead of {before}", place.0, place.1);
@@ -253,6 +317,7 @@ pub(crate) fn drain(view: &View, node: i32) -> Result<Plan, String> {
             targets.len()
         ));
     }
+    plan.note_waiting(view);
     Ok(plan)
 }
 
@@ -283,6 +348,15 @@ pub(crate) fn rebalance(view: &View) -> Plan {
             let (from, to) = (before.replicas.clone(), after.replicas);
             plan.moves.push(Move { place: after.place, from, to, bytes: after.bytes });
         }
+    }
+    plan.note_waiting(view);
+    plan.elects = true;
+    if !plan.moves.is_empty() {
+        plan.constraints.push(
+            "the preferred replicas lead when all copies are made; with --no-wait, or interrupted, at the next look of \
+             leader.imbalance.check.interval.seconds"
+                .to_owned(),
+        );
     }
     let gone: BTreeSet<i32> =
         view.held.iter().flat_map(|h| &h.replicas).copied().filter(|id| !brokers.contains(id)).collect();
@@ -349,119 +423,4 @@ fn spread_leaders(held: &mut [Held], brokers: &BTreeSet<i32>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn view(brokers: &[(i32, &str)], held: &[&[i32]]) -> View {
-        let rack = |(id, rack): &(i32, &str)| (*id, (!rack.is_empty()).then(|| (*rack).to_owned()));
-        let row = |(at, replicas): (usize, &&[i32])| Held {
-            place: ("t".to_owned(), at as i32),
-            replicas: replicas.to_vec(),
-            leader: replicas[0],
-            bytes: 1_000,
-            rate: 0,
-        };
-        View {
-            brokers: brokers.iter().map(rack).collect(),
-            held: held.iter().enumerate().map(row).collect(),
-            ..View::default()
-        }
-    }
-
-    const FOUR: [(i32, &str); 4] = [(1, ""), (2, ""), (3, ""), (4, "")];
-
-    #[test]
-    fn a_drained_broker_keeps_nothing_and_the_least_loaded_take_over() {
-        let view = view(&FOUR, &[&[1, 2], &[1, 3], &[2, 3], &[3, 1]]);
-        let plan = drain(&view, 1).unwrap();
-        let to: Vec<&[i32]> = plan.moves.iter().map(|m| &m.to[..]).collect();
-        assert_eq!(to, [&[2, 4][..], &[3, 4], &[3, 2]]);
-        assert_eq!((plan.bytes(), plan.most(), plan.seconds(500)), (3_000, Some((4, 2_000)), 4));
-    }
-
-    #[test]
-    fn what_cannot_leave_is_named() {
-        let view = view(&[(1, ""), (2, ""), (3, "")], &[&[1, 2, 3]]);
-        let error = drain(&view, 3).unwrap_err();
-        assert!(
-            error.starts_with("1 partition(s) cannot leave broker 3: t-0 for one has 3 replicas"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn racks_are_kept_apart() {
-        let view = view(&[(1, "a"), (2, "b"), (3, "b"), (4, "a")], &[&[1, 2]]);
-        assert_eq!(drain(&view, 1).unwrap().moves[0].to, [2, 4]);
-        assert_eq!(drain(&view, 2).unwrap().moves[0].to, [1, 3]);
-    }
-
-    #[test]
-    fn a_new_broker_gets_its_share_of_replicas_and_of_leaders() {
-        let view = view(&FOUR, &[&[1, 2, 3], &[1, 2, 3], &[1, 2, 3], &[1, 2, 3]]);
-        let plan = rebalance(&view);
-        let mut replicas: BTreeMap<i32, usize> = BTreeMap::new();
-        let mut leaders: BTreeMap<i32, usize> = BTreeMap::new();
-        for held in &view.held {
-            let to = plan.moves.iter().find(|m| m.place == held.place).map_or(&held.replicas, |m| &m.to);
-            to.iter().for_each(|id| *replicas.entry(*id).or_default() += 1);
-            *leaders.entry(to[0]).or_default() += 1;
-        }
-        assert_eq!(replicas.values().copied().collect::<Vec<_>>(), [3, 3, 3, 3]);
-        assert!(leaders.values().all(|n| *n <= 2), "{leaders:?}");
-        assert_eq!(plan.bytes(), 3_000, "no more is copied than must be");
-    }
-
-    #[test]
-    fn what_is_even_is_left_alone() {
-        let view = view(&FOUR, &[&[1, 2], &[2, 3], &[3, 4], &[4, 1]]);
-        assert_eq!(rebalance(&view).moves, []);
-    }
-
-    #[test]
-    fn what_is_led_much_is_spread_by_what_it_takes_in() {
-        let all: [&[i32]; 6] = [&[1, 2, 3]; 6];
-        let mut view = view(&FOUR[..3], &all);
-        // One is as much as three others, and there are two at rest.
-        for (held, mib) in view.held.iter_mut().zip([30, 10, 10, 10, 0, 0]) {
-            held.rate = mib << 20;
-        }
-        let plan = rebalance(&view);
-        let led: Vec<Value> =
-            plan.shares.iter().map(|share| share.as_json()["after"]["led"].clone()).collect();
-        let mut led: Vec<u64> = led.iter().filter_map(Value::as_u64).map(|led| led >> 20).collect();
-        led.sort_unstable();
-        assert_eq!((led, plan.bytes()), (vec![10, 20, 30], 0));
-        let after = |held: &Held| plan.moves.iter().find(|m| m.place == held.place).map(|m| m.to.clone());
-        let moved: Vec<Held> = view
-            .held
-            .iter()
-            .map(|held| Held { replicas: after(held).unwrap_or(held.replicas.clone()), ..held.clone() })
-            .collect();
-        view.held = moved;
-        assert_eq!(rebalance(&view).moves, [], "what is even is left alone");
-    }
-
-    #[test]
-    fn a_move_by_hand_says_what_it_gives_up() {
-        let view = view(&FOUR, &[&[1, 2, 3]]);
-        let place = ("t".to_owned(), 0);
-        assert_eq!(one(&view, &place, &[1, 2, 3]).unwrap().moves, []);
-        let plan = one(&view, &place, &[4, 9]).unwrap();
-        assert_eq!(plan.constraints.len(), 2, "{:?}", plan.constraints);
-        assert_eq!(plan.bytes(), 2_000);
-        assert!(one(&view, &place, &[4, 4]).is_err() && one(&view, &("u".to_owned(), 0), &[1]).is_err());
-    }
-
-    #[test]
-    fn sizes_and_times_are_rounded_for_people() {
-        assert_eq!(
-            (human(999), human(1_536), human(3 << 30)),
-            ("999 B".into(), "1.5 KiB".into(), "3.0 GiB".into())
-        );
-        assert_eq!(
-            (duration(1), duration(90), duration(600)),
-            ("a second".into(), "90 s".into(), "10 min".into())
-        );
-    }
-}
+mod tests;

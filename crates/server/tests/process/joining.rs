@@ -46,20 +46,20 @@ fn members(node: &Server) -> (Vec<i32>, Vec<i32>) {
     (ids(&partition.current_voters), ids(&partition.observers))
 }
 
-fn wait_for_members(node: &Server, voters: &[i32], observers: &[i32]) {
+pub(crate) fn wait_for_members(node: &Server, voters: &[i32], observers: &[i32]) {
     wait_for("the metadata's members", || {
         (members(node) == (voters.to_vec(), observers.to_vec())).then_some(())
     });
 }
 
-fn directory(node: &Server, id: i32) -> [u8; 16] {
+pub(crate) fn directory(node: &Server, id: i32) -> [u8; 16] {
     let answer = quorum(node);
     let partition = &answer.topics[0].partitions[0];
     let mut rows = partition.current_voters.iter().chain(&partition.observers);
     rows.find(|row| row.replica_id == id).unwrap().replica_directory_id
 }
 
-fn add_voter(through: &Server, id: i32, directory: [u8; 16]) -> i16 {
+pub(crate) fn add_voter(through: &Server, id: i32, directory: [u8; 16]) -> i16 {
     let listener = wire::add_raft_voter_request::Listener {
         name: "CONTROLLER".into(),
         host: "localhost".into(),
@@ -302,6 +302,9 @@ fn kafkas_own_properties_with_ids_ports_and_voters_edited_start_three_nodes() {
     });
     wait_in_sync(&nodes, 3, "stock");
     assert!(nodes.log(1).contains("opened on loopback only"), "{}", nodes.log(1));
+    // The files say nothing of it, and one process of the machine at most has the default address.
+    let without = |id: &usize| nodes.log(*id).contains("in use and http.listener is not set");
+    assert!((1..=3).filter(without).count() >= 2, "{}", nodes.log(3));
 }
 
 /// A broker that is started by its file alone; it ends with the test.
@@ -311,7 +314,7 @@ impl Process {
     fn of(config: &std::path::Path, log: &std::path::Path) -> Process {
         let log = std::fs::File::create(log).unwrap();
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_plimsoll"));
-        command.arg("serve").arg("--config").arg(config).args(["--http", "127.0.0.1:0"]);
+        command.arg("serve").arg("--config").arg(config);
         let child = command.stdout(std::process::Stdio::null()).stderr(log).spawn().unwrap();
         Process(child)
     }

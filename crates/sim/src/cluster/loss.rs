@@ -33,7 +33,9 @@ impl Run {
                     return false;
                 }
                 let Some(m) = led(world, *key) else { return true };
-                takes_one_copy(world, *key) && probes.probe(world, *key, m).is_some()
+                // What its leader acknowledged alone is committed when the witness is told of it.
+                !is_committed(world, *key, m)
+                    || takes_one_copy(world, *key) && probes.probe(world, *key, m).is_some()
             });
             self.world.later(100 * MS, Event::Look);
             let pause = self.world.t + 100 * MS;
@@ -73,6 +75,11 @@ fn led(world: &World, key: GroupKey) -> Option<usize> {
         node.and_then(|n| n.replica_view(key)).is_some_and(|v| v.epoch.is_some())
     };
     (0..world.machines.len()).find(leads)
+}
+
+fn is_committed(world: &World, key: GroupKey, leader: usize) -> bool {
+    let view = world.machines[leader].node.as_ref().and_then(|n| n.replica_view(key));
+    view.is_some_and(|view| view.high_watermark == view.log_end)
 }
 
 /// Whether appends with acks=all are content with the copy that is left.

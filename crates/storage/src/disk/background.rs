@@ -105,10 +105,14 @@ impl Unsynced {
     }
 }
 
-/// Syncs a file that was put aside, if it is still there.
+/// Syncs a file that was put aside, if it is still there; it goes when that fails, as with [`sync_all`].
 fn sync_aside(shared: &Shared, path: &str) -> Result<(), DiskError> {
-    match File::open(shared.path(path)).and_then(|file| file.sync_data()) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_error("sync", path, &e)),
+    let full = shared.path(path);
+    match File::open(&full).and_then(|file| file.sync_data()) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            let _ = std::fs::remove_file(full);
+            Err(io_error("sync", path, &e))
+        }
         _ => Ok(()),
     }
 }
@@ -126,11 +130,20 @@ fn put_at(shared: &Shared, path: &str, pos: u64, bytes: &Bytes) -> Result<(), Di
     written.map_err(|e| error("write", &e))
 }
 
-/// Every file of a directory, its own name and those in it.
+/// Every file of a directory, its own name and those in it. When a sync fails the directory goes: what was not
+/// written still reads as if it were, and no later sync would say so, but a next start would go on with it.
 fn sync_all(shared: &Shared, path: &str) -> Result<(), DiskError> {
     let full = shared.path(path);
+    let synced = sync_each(shared, path, &full);
+    if synced.is_err() {
+        let _ = std::fs::remove_dir_all(full);
+    }
+    synced
+}
+
+fn sync_each(shared: &Shared, path: &str, full: &Path) -> Result<(), DiskError> {
     let error = |what: &str, e: &std::io::Error| io_error(what, path, e);
-    for entry in std::fs::read_dir(&full).map_err(|e| error("list", &e))? {
+    for entry in std::fs::read_dir(full).map_err(|e| error("list", &e))? {
         let file = entry.map_err(|e| error("list", &e))?.path();
         File::open(file).and_then(|file| file.sync_data()).map_err(|e| error("sync a file of", &e))?;
     }

@@ -1,5 +1,5 @@
 //! `plimsoll partition describe`.
-use super::super::connect::{ConnectArgs, advise, within};
+use super::super::connect::{ConnectArgs, advise};
 use super::super::format::FormatArgs;
 use super::super::table::Table;
 use crate::moves::plan::human;
@@ -38,7 +38,7 @@ pub(crate) async fn run(args: DescribeArgs) -> anyhow::Result<()> {
         let topic = client.topic(&args.topic).await.map_err(advise)?;
         Ok((topic, View::ask(&client).await?))
     };
-    let (topic, view) = within(args.connect.limit(), look).await?;
+    let (topic, view) = args.connect.within_leader(look).await?;
     let wanted = |p: &&Partition| args.partition.is_none_or(|index| index == p.index);
     let partitions: Vec<&Partition> = topic.partitions.iter().filter(wanted).collect();
     if partitions.is_empty() {

@@ -1,5 +1,5 @@
 //! `plimsoll partition recover`.
-use super::super::connect::{ConnectArgs, advise, within};
+use super::super::connect::{ConnectArgs, advise};
 use super::super::format::FormatArgs;
 use anyhow::bail;
 use clap::Args;
@@ -67,7 +67,7 @@ pub(crate) async fn run(args: RecoverArgs) -> anyhow::Result<()> {
         let sentence = format!("{name} has a leader again; the other replicas are being copied from it.");
         args.format.say(&sentence, &json(true))
     };
-    within(args.connect.limit(), work).await
+    args.connect.within_leader(work).await
 }
 
 /// Whether the error is the answer: nothing is to be given up, or nothing can be.

@@ -8,6 +8,7 @@ use clap::Args;
 use client_lite::{Client, NewTopic};
 use model::ErrorCode;
 use serde_json::json;
+use std::str::FromStr;
 
 /// Create topics.
 #[derive(Debug, Args)]
@@ -19,11 +20,11 @@ pub(crate) struct CreateArgs {
     /// Names.
     #[arg(required = true)]
     names: Vec<String>,
-    /// Number of partitions; otherwise the broker's num.partitions.
-    #[arg(short, long, value_parser = clap::value_parser!(i32).range(1..))]
+    /// Number of partitions; otherwise, and with -1, the broker's num.partitions.
+    #[arg(short, long, value_parser = count::<i32>, allow_negative_numbers = true)]
     partitions: Option<i32>,
-    /// Replicas of each partition; otherwise the broker's default.replication.factor.
-    #[arg(short, long, value_parser = clap::value_parser!(i16).range(1..))]
+    /// Replicas of each partition; otherwise, and with -1, the broker's default.replication.factor.
+    #[arg(short, long, value_parser = count::<i16>, allow_negative_numbers = true)]
     replication_factor: Option<i16>,
     /// Configuration, KEY=VALUE; may be repeated.
     #[arg(
@@ -45,6 +46,12 @@ pub(crate) struct CreateArgs {
     pub(super) connect: ConnectArgs,
     #[command(flatten)]
     format: FormatArgs,
+}
+
+/// A number from 1 up, or Kafka's -1: what the broker is configured to.
+fn count<N: FromStr + Into<i64> + Copy>(text: &str) -> Result<N, String> {
+    let number = text.parse::<N>().ok().filter(|n| matches!((*n).into(), -1 | 1..));
+    number.ok_or_else(|| "a number from 1 up, or -1 for the broker's default".to_owned())
 }
 
 /// Runs the command.
@@ -78,8 +85,9 @@ pub(crate) async fn run(args: CreateArgs) -> anyhow::Result<()> {
 async fn create(client: &Client, args: &CreateArgs, name: &str) -> anyhow::Result<&'static str> {
     let topic = NewTopic {
         name: name.to_owned(),
-        partitions: args.partitions,
-        replication_factor: args.replication_factor,
+        // -1 says the same as nothing.
+        partitions: args.partitions.filter(|n| *n > 0),
+        replication_factor: args.replication_factor.filter(|n| *n > 0),
         assignment: Vec::new(),
         configs: args.configs.clone(),
     };
@@ -97,4 +105,28 @@ async fn create(client: &Client, args: &CreateArgs, name: &str) -> anyhow::Resul
 async fn size(client: &Client, name: &str) -> anyhow::Result<(Option<usize>, Option<usize>)> {
     let topic = client.topic_created(name).await.map_err(advise)?;
     Ok((Some(topic.partitions.len()), topic.partitions.first().map(|p| p.replicas.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: CreateArgs,
+    }
+
+    #[test]
+    fn minus_one_is_the_brokers_default_and_no_other_number_below_one_is_taken() {
+        let parse = |words: &[&str]| Line::try_parse_from([&["create", "t"], words].concat());
+        let args = parse(&["-r", "-1", "-p", "-1"]).unwrap().args;
+        assert_eq!((args.partitions, args.replication_factor), (Some(-1), Some(-1)));
+        let args = parse(&["-p", "12", "--replication-factor=-1"]).unwrap().args;
+        assert_eq!((args.partitions, args.replication_factor), (Some(12), Some(-1)));
+        for bad in [["-r", "0"], ["-p", "0"], ["-p", "-2"], ["-r", "40000"], ["-p", "x"]] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! `plimsoll topic describe`.
-use super::super::connect::{ConnectArgs, advise};
+use super::super::connect::{ConnectArgs, advise, patience};
 use super::super::format::FormatArgs;
 use super::super::table::Table;
+use crate::moves::plan::named;
 use clap::Args;
 use client_lite::{Client, ConfigEntry, EARLIEST, LATEST, OffsetAt, Partition, Place, ResourceKind, Topic};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 /// Show partitions, offsets and configuration.
 #[derive(Debug, Args)]
@@ -27,13 +29,32 @@ pub(crate) struct DescribeArgs {
     format: FormatArgs,
 }
 
-/// First and next offset of each partition; empty for a partition without a leader.
+/// First and next offset of each partition; empty for a partition without a leader, or whose leader does not tell.
 struct Offsets {
     starts: BTreeMap<Place, OffsetAt>,
     ends: BTreeMap<Place, OffsetAt>,
+    /// Which leaders did not tell, and what the last one said.
+    refused: Option<String>,
 }
 
 impl Offsets {
+    async fn ask(client: &Client, topic: &Topic, patience: Duration) -> Offsets {
+        let led: Vec<Place> = topic
+            .partitions
+            .iter()
+            .filter(|p| p.leader >= 0)
+            .map(|p| (topic.name.clone(), p.index))
+            .collect();
+        let (starts, first) = client.list_offsets_found(&led, EARLIEST, false, patience).await;
+        // What was refused is not asked for as long again.
+        let told: Vec<Place> = starts.keys().cloned().collect();
+        let (ends, second) = client.list_offsets_found(&told, LATEST, false, patience).await;
+        let silent = led.iter().filter(|place| !ends.contains_key(*place));
+        let refused =
+            second.or(first).map(|error| format!("the offsets of {} are not known: {error}", named(silent)));
+        Offsets { starts, ends, refused }
+    }
+
     fn of(&self, topic: &str, partition: i32) -> (Option<i64>, Option<i64>) {
         let place = (topic.to_owned(), partition);
         (self.starts.get(&place).map(|at| at.offset), self.ends.get(&place).map(|at| at.offset))
@@ -47,12 +68,10 @@ pub(crate) async fn run(args: DescribeArgs) -> anyhow::Result<()> {
     let mut documents = Vec::new();
     for name in &args.names {
         let topic = client.topic(name).await.map_err(advise)?;
-        let led: Vec<Place> =
-            topic.partitions.iter().filter(|p| p.leader >= 0).map(|p| (name.clone(), p.index)).collect();
-        let offsets = Offsets {
-            starts: client.list_offsets(&led, EARLIEST, false).await.map_err(advise)?,
-            ends: client.list_offsets(&led, LATEST, false).await.map_err(advise)?,
-        };
+        let offsets = Offsets::ask(&client, &topic, patience(args.connect.limit())).await;
+        if let Some(why) = &offsets.refused {
+            eprintln!("{why}");
+        }
         let configs = configs(&client, name, args.configs).await?;
         write!(text, "{}", as_text(&topic, &offsets, &configs))?;
         documents.push(as_json(&topic, &offsets, &configs));

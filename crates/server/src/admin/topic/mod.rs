@@ -44,12 +44,24 @@ enum TopicCommand {
 /// Runs the command.
 pub(crate) async fn run(args: TopicArgs) -> anyhow::Result<()> {
     match args.command {
-        TopicCommand::Create(args) => within(args.connect.limit(), create::run(args)).await,
+        TopicCommand::Create(args) => {
+            let connect = args.connect.clone();
+            connect.within_leader(create::run(args)).await
+        }
         TopicCommand::List(args) => within(args.connect.limit(), list::run(args)).await,
         TopicCommand::Describe(args) => within(args.connect.limit(), describe::run(args)).await,
-        TopicCommand::Delete(args) => within(args.connect.limit(), delete::run(args)).await,
-        TopicCommand::AlterConfig(args) => within(args.connect.limit(), alter_config::run(args)).await,
-        TopicCommand::AddPartitions(args) => within(args.connect.limit(), add_partitions::run(args)).await,
+        TopicCommand::Delete(args) => {
+            let connect = args.connect.clone();
+            connect.within_leader(delete::run(args)).await
+        }
+        TopicCommand::AlterConfig(args) => {
+            let connect = args.connect.clone();
+            connect.within_leader(alter_config::run(args)).await
+        }
+        TopicCommand::AddPartitions(args) => {
+            let connect = args.connect.clone();
+            connect.within_leader(add_partitions::run(args)).await
+        }
         TopicCommand::Trim(args) => within(args.connect.limit(), trim::run(args)).await,
     }
 }
