@@ -332,7 +332,7 @@ fn tell_kafkas_tools(shared: &Shared) {
 /// Waits until the metadata is loaded, has a leader, and knows this node. `false`: the process has to start again.
 async fn ready(shared: &Rc<Shared>, others: Option<&PeerSettings>) -> Result<bool, RunError> {
     let mut say = Instant::now() + peers::SAY_EVERY;
-    while !shared.core.ready() || shared.core.with_node(|node, now| node.is_out_of_place(now)) {
+    while !shared.core.ready() || shared.core.with_node(|node, now| node.take_given_place(now)) {
         if shared.core.look(Node::has_new_place) {
             tracing::warn!(
                 "this node was unregistered while it was down: the replicas in its directory do not count any more. It \

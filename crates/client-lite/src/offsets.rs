@@ -78,7 +78,8 @@ impl Client {
         }
     }
 
-    /// The same within `retry_for`, which is also the longest wait for a leader's answer: those that were found, and where some were not, the last refusal.
+    /// The same within `retry_for`, which is also the longest wait for a leader's answer: those that were found, and
+    /// where some were not, the last refusal.
     pub async fn list_offsets_found(
         &self,
         places: &[Place],

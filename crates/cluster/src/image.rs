@@ -8,7 +8,7 @@ use crate::entries::Entries;
 use crate::recover::Recovery;
 use crate::resolve::BrokerLayers;
 use crate::topic_config::TopicConfig;
-use model::{NodeId, PartitionIndex, ProducerId, TopicId};
+use model::{GroupKey, NodeId, PartitionIndex, ProducerId, TopicId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -202,6 +202,11 @@ impl Image {
     /// The topic of this id.
     pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
         self.by_id.get(&id)
+    }
+
+    /// The partition of a group; `None` for the metadata's own group.
+    pub fn partition(&self, key: GroupKey) -> Option<&Partition> {
+        self.topic_by_id(key.topic)?.partition(key.partition)
     }
 
     /// All topics in order of their names.

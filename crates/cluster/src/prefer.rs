@@ -8,7 +8,7 @@ use proto::cluster::{Reassign, ReplicaSet};
 /// has none that could lead, or while the partition's replicas are being changed: what a client has asked for since
 /// stays. `image` must be the pending one, for the same reason.
 pub fn prefer_leader(image: &Image, key: GroupKey, node: NodeId) -> Option<Command> {
-    let partition = image.topic_by_id(key.topic)?.partition(key.partition)?;
+    let partition = image.partition(key)?;
     let mut nodes: Vec<NodeId> = partition.copies().map(|r| r.node).collect();
     let at = partition.copies().position(|r| r.node == node && r.kind == ReplicaKind::Voter)?;
     if at == 0 || partition.is_moving() {

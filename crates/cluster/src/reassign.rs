@@ -62,15 +62,19 @@ impl Partition {
     /// Whether one replica is all of it, and leads whenever it is touched: nobody else was a member whose files are
     /// lost.
     pub fn is_alone(&self) -> bool {
-        self.holders().count() == 1 && self.moved.as_deref().is_none_or(|m| m.lost.is_empty())
+        self.holders().count() == 1 && self.lost().is_empty()
+    }
+
+    /// Replicas whose files are lost and that may be members still.
+    pub fn lost(&self) -> &[Replica] {
+        self.moved.as_deref().map_or(&[], |m| &m.lost)
     }
 
     /// Whether the files of its only replica are lost: there is nobody to copy from.
     pub fn is_lost(&self) -> bool {
-        let lost = self.moved.as_deref().map_or(&[][..], |m| &m.lost);
         let mut holders = self.holders();
         match (holders.next(), holders.next()) {
-            (Some(only), None) => lost.iter().any(|r| r.node == only.node),
+            (Some(only), None) => self.lost().iter().any(|r| r.node == only.node),
             _ => false,
         }
     }

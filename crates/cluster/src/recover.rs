@@ -123,7 +123,7 @@ impl Partition {
             last
         });
         // What was lost before is no more a member than the others.
-        let lost = self.moved.as_deref().map_or(&[][..], |m| &m.lost);
+        let lost = self.lost();
         let others = self.holders().filter(|r| r.id != survivor.id).chain(lost);
         let given_up: Vec<Replica> = others.copied().collect();
         let recovery = Recovery {

@@ -31,8 +31,7 @@ impl Node {
             self.peers.next_balance = now.mono.after_ms(MORE_MS);
         }
         for (key, node) in moves.into_iter().take(AT_ONCE) {
-            self.stir(now, key);
-            self.with(key, |p, dir, fx| p.transfer_leader(now, node, dir, fx));
+            self.transfer_leader(now, key, node);
         }
     }
 
@@ -42,7 +41,7 @@ impl Node {
             return None;
         }
         let image = self.metadata.image();
-        let preferred = image.topic_by_id(key.topic)?.partition(key.partition)?.replicas.first()?.node;
+        let preferred = image.partition(key)?.replicas.first()?.node;
         let fit = |r: &&partition::InSyncReplica| r.node == preferred && r.in_sync && r.votes;
         let takes_it = self.peers.liveness.holds(now.mono, preferred) && !self.disk_is_full(preferred);
         let elsewhere = preferred != self.cfg.node_id && takes_it && !open.partition.is_transferring();

@@ -93,7 +93,7 @@ impl Node {
     /// Why a request cannot be served here for a group without a replica here.
     pub(crate) fn not_held(&self, key: GroupKey) -> ErrorCode {
         let image = self.metadata.image();
-        match image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition)) {
+        match image.partition(key) {
             Some(_) => ErrorCode::NotLeaderOrFollower,
             None => ErrorCode::UnknownTopicOrPartition,
         }

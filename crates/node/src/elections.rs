@@ -95,12 +95,8 @@ impl Node {
         self.peers.next_lost = now.mono.after_ms(LOST_EVERY_MS);
         for _ in 0..LOST_AT_ONCE {
             let Some(LostPeer { node, key, orphans }) = self.peers.lost.pop_front() else { return };
-            self.note_down(now, key);
+            self.wait_for_fewer(now, key);
             self.stir(now, key);
-            // What waited for the replica there may go to a witness.
-            if self.open_group(key).is_some_and(|o| o.partition.held_back() > 0) {
-                self.with(key, |p, dir, fx| p.look(now, dir, fx));
-            }
             if self.open_group(key).is_none_or(|open| open.partition.leader_node() != Some(node)) {
                 continue;
             }
@@ -120,10 +116,22 @@ impl Node {
         self.groups.iter().filter(|(_, slot)| there(slot)).map(|(key, _)| *key).collect()
     }
 
+    /// A replica is not there any more: what waited for it may go to a witness.
+    pub(crate) fn wait_for_fewer(&mut self, now: Now, key: GroupKey) {
+        self.note_down(now, key);
+        if self.open_group(key).is_some_and(|o| o.partition.held_back() > 0) {
+            self.with(key, |p, dir, fx| p.look(now, dir, fx));
+        }
+    }
+
     pub(crate) fn note_down(&mut self, now: Now, key: GroupKey) {
         let Some(Slot::Open(open)) = self.groups.get_mut(&key) else { return };
         let liveness = &self.peers.liveness;
-        open.partition.set_down(|node| !liveness.holds(now.mono, node));
+        let image = self.metadata.image();
+        // A node that lives may have lost the replica that it had.
+        let lost = image.partition(key).map_or(&[][..], |partition| partition.lost());
+        let is_lost = |m: &storage::Replica| lost.iter().any(|lost| lost.id == m.id);
+        open.partition.set_down(|m| !liveness.holds(now.mono, m.node_id) || is_lost(m));
     }
 
     /// The place of this node's replica among those that may lead, on live nodes, in the order of the wanted set.

@@ -113,7 +113,7 @@ impl Node {
         let mut movable = Vec::new();
         let told = reports.iter().flat_map(|(node, report)| report.most.iter().map(|row| (*node, *row)));
         for (node, (key, rate)) in told.filter(|(node, _)| live.contains(node)) {
-            let partition = image.topic_by_id(key.topic).and_then(|topic| topic.partition(key.partition));
+            let partition = image.partition(key);
             let Some(partition) = partition.filter(|partition| !partition.is_moving()) else { continue };
             let in_sync = self.in_sync_of(key);
             let fit = |id: NodeId| live.contains(&id) && in_sync.contains(&id) && !self.disk_is_full(id);
@@ -159,7 +159,7 @@ impl Node {
         };
         let Asked { key, to, until, .. } = asked;
         let image = self.metadata.image();
-        let partition = image.topic_by_id(key.topic).and_then(|topic| topic.partition(key.partition));
+        let partition = image.partition(key);
         let preferred = partition.and_then(|p| p.wanted().next()).map(|r| r.node);
         let over = until <= now.mono || self.leader_of(key).1 == Some(to);
         let next = now.mono.after_ms(ASK_MS);

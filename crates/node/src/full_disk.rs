@@ -30,18 +30,13 @@ impl Node {
             return;
         }
         self.peers.leave_full_at = Some(now.mono.after_ms(EVERY_MS));
-        let heir = |(key, slot): (&GroupKey, &Slot)| match slot {
-            Slot::Open(open) if !open.partition.is_transferring() => Some((*key, self.heir(now, open)?)),
-            Slot::Open(_) | Slot::Opening(_) | Slot::Failed(_) => None,
-        };
         let with_room = |(_, heir): &(GroupKey, NodeId)| !self.disk_is_full(*heir);
-        let moves: Vec<_> = self.groups.iter().filter_map(heir).filter(with_room).take(AT_ONCE).collect();
+        let moves: Vec<_> = self.heirs(now).filter(with_room).take(AT_ONCE).collect();
         if !moves.is_empty() {
             self.fx.push(Effect::Event(Event::LeftFullDisk(moves.len())));
         }
         for (key, heir) in moves {
-            self.stir(now, key);
-            self.with(key, |p, dir, fx| p.transfer_leader(now, heir, dir, fx));
+            self.transfer_leader(now, key, heir);
         }
     }
 

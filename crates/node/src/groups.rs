@@ -78,13 +78,6 @@ fn is_ours(state: &GroupState, id: u64) -> bool {
 const GIVEN_UP: &str = "this broker was unregistered, which declared its replica lost, and there is no other one: the \
                         files are kept and not served; delete the topic to be rid of them";
 
-fn is_lost(image: &Image, key: GroupKey) -> bool {
-    image
-        .topic_by_id(key.topic)
-        .and_then(|t| t.partition(key.partition))
-        .is_some_and(cluster::Partition::is_lost)
-}
-
 /// Requests that wait for one group to open: more are told to try again. Who asked may be gone already.
 const MOST_WAITING: usize = 1000;
 /// And bytes of batches among them; one batch is always let in.
@@ -196,7 +189,7 @@ impl Node {
         let birth = birth(key, members);
         let ours = |state: &GroupState| is_ours(state, id) || self.goes_on_as(key, state.replica, id);
         if self.states.get(&key).is_some_and(|state| !ours(state)) {
-            if is_lost(&image, key) {
+            if image.partition(key).is_some_and(cluster::Partition::is_lost) {
                 // Nobody has anything else of it: what is here is not served, and not removed either.
                 self.group_failed(key, GIVEN_UP.to_owned());
                 return self.refuse(key, touch, ErrorCode::KafkaStorageError);
@@ -250,11 +243,12 @@ impl Node {
     }
 
     /// What this node has, or is to have, of a group. A witness whose node is to have a copy instead stays until
-    /// [`Node::make_room`], or until this process ends: what a start finds of it may have been half removed.
+    /// [`Node::make_room`], over starts too: the group may need its vote to let it go.
     pub(crate) fn held_replica(&self, image: &Image, key: GroupKey) -> Option<cluster::Replica> {
-        let partition = image.topic_by_id(key.topic)?.partition(key.partition)?;
+        let partition = image.partition(key)?;
         let here = || partition.holders().filter(|r| r.node == self.cfg.node_id);
-        let local = self.open_group(key).map(|open| open.partition.replica_id());
+        let open = self.open_group(key).map(|open| open.partition.replica_id());
+        let local = open.or_else(|| self.states.get(&key).map(|state| state.replica));
         let stays = |r: &&cluster::Replica| {
             r.kind != cluster::ReplicaKind::Witness || partition.witness.is_some_and(|w| w.id == r.id)
         };
@@ -262,12 +256,19 @@ impl Node {
         found.copied()
     }
 
+    /// Whether the replica here is a witness in whose place a copy is to come.
+    fn makes_room(&self, key: GroupKey) -> bool {
+        let image = self.metadata.image();
+        let witness = image.partition(key).and_then(|partition| partition.witness);
+        let held = self.held_replica(&image, key);
+        held.is_some_and(|r| r.kind == cluster::ReplicaKind::Witness && witness.is_none_or(|w| w.id != r.id))
+    }
+
     /// A message for a replica that is to take the place of the witness here: its leader counts on that replica
     /// only after the group has let the witness go. So that may be removed now.
     pub(crate) fn make_room(&mut self, now: Now, key: GroupKey, from: (u64, NodeId), to: u64) {
         let image = self.metadata.image();
-        let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
-        let Some(partition) = partition else { return };
+        let Some(partition) = image.partition(key) else { return };
         let comes = |r: &cluster::Replica| r.id == to && r.node == self.cfg.node_id;
         let known = partition.holders().any(|r| (r.id, r.node) == from) && partition.wanted().any(comes);
         let gives_way = match self.groups.get(&key) {
@@ -331,6 +332,14 @@ impl Node {
         };
         let Some(waiting) = self.groups.get_mut(&key).and_then(opening) else { return };
         self.groups.remove(&key);
+        let damaged = match &result {
+            Ok(recovered) => !recovered.base_damage.is_empty(),
+            Err(error) => matches!(error, RecoverError::Damaged(_)),
+        };
+        if damaged && self.makes_room(key) {
+            // The group had let it go, and it was being removed when the process ended.
+            return self.remove_unopened(key, waiting);
+        }
         let recovered = match result {
             Ok(recovered) => recovered,
             Err(error) => {
@@ -404,7 +413,6 @@ impl Node {
     pub(crate) fn remove_group(&mut self, key: GroupKey) {
         self.drop_install(key);
         let code = self.not_held(key);
-        let unnamed = self.unnamed.remove(&key);
         self.suspects.rows.remove(&key);
         self.compares.forget(key);
         match self.groups.remove(&key) {
@@ -421,15 +429,13 @@ impl Node {
             // Files are still being read: `on_recovered` finds the topic gone and comes back here.
             Some(opening @ Slot::Opening(_)) => {
                 self.groups.insert(key, opening);
-                if unnamed {
-                    self.unnamed.insert(key);
-                }
                 return;
             }
             Some(Slot::Failed(_)) => self.remove_files(key),
-            None if unnamed || self.was_touched(key) => self.remove_files(key),
+            None if self.unnamed.contains(&key) || self.was_touched(key) => self.remove_files(key),
             None => {}
         }
+        self.unnamed.remove(&key);
         self.peers.moves.remove(&key);
         self.peers.awake.remove(&key);
         self.peers.campaigns.remove(&key);

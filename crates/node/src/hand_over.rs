@@ -46,9 +46,14 @@ impl Node {
         let fit = |r: &partition::InSyncReplica| r.node == to && r.in_sync;
         let may = key != GroupKey::METADATA && to != self.cfg.node_id && live;
         if may && open.partition.leader_epoch().is_some() && open.partition.replicas(now).iter().any(fit) {
-            self.stir(now, key);
-            self.with(key, |p, dir, fx| p.transfer_leader(now, to, dir, fx));
+            self.transfer_leader(now, key, to);
         }
+    }
+
+    /// Wakes a group that is led here and has it hand its lead to the replica on `to`.
+    pub(crate) fn transfer_leader(&mut self, now: Now, key: GroupKey, to: NodeId) {
+        self.stir(now, key);
+        self.with(key, |p, dir, fx| p.transfer_leader(now, to, dir, fx));
     }
 
     /// A transfer that came to nothing is begun again, perhaps to somebody else.
@@ -56,16 +61,19 @@ impl Node {
         if self.handing_over.is_none() {
             return;
         }
-        let heir = |(key, slot): (&GroupKey, &Slot)| match slot {
-            Slot::Open(open) if !open.partition.is_transferring() => Some((*key, self.heir(now, open)?)),
-            Slot::Open(_) | Slot::Opening(_) | Slot::Failed(_) => None,
-        };
-        let heirs: Vec<(GroupKey, NodeId)> = self.groups.iter().filter_map(heir).collect();
+        let heirs: Vec<(GroupKey, NodeId)> = self.heirs(now).collect();
         for (key, heir) in heirs {
-            self.stir(now, key);
-            self.with(key, |p, dir, fx| p.transfer_leader(now, heir, dir, fx));
+            self.transfer_leader(now, key, heir);
             self.handing_over.get_or_insert_default().insert(key);
         }
+    }
+
+    /// The groups that lead here, not handed over yet, and who is to lead them instead.
+    pub(crate) fn heirs(&self, now: Now) -> impl Iterator<Item = (GroupKey, NodeId)> {
+        self.groups.iter().filter_map(move |(key, slot)| match slot {
+            Slot::Open(open) if !open.partition.is_transferring() => Some((*key, self.heir(now, open)?)),
+            Slot::Open(_) | Slot::Opening(_) | Slot::Failed(_) => None,
+        })
     }
 
     pub(crate) fn majority_lives(&self, now: Now, open: &Open) -> bool {

@@ -159,9 +159,9 @@ impl Node {
         true
     }
 
-    /// Whether the node's registration, which is committed, gave it another replica of the metadata than its directory
-    /// has. It takes that as soon as it may.
-    pub fn is_out_of_place(&mut self, now: Now) -> bool {
+    /// Takes the replica of the metadata that the node's registration gave it, as soon as it may. Whether that is
+    /// another one than its directory has, so that the node is not where it belongs yet.
+    pub fn take_given_place(&mut self, now: Now) -> bool {
         let image = self.metadata.image();
         let given = image.quorum.get(&self.cfg.node_id).map_or(0, |r| r.id);
         if !self.registered || given <= self.metadata_replica() {

@@ -164,7 +164,7 @@ impl Node {
         }
         let image = self.metadata.image();
         let own = self.held(&image, key).map(|(_, id, _)| id);
-        let moving = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+        let moving = image.partition(key);
         if moving.is_none_or(|p| !p.is_moving()) && self.peers.moves.contains_key(&key) {
             self.fx.push(Effect::Event(Event::Moved { key }));
         }
@@ -178,7 +178,10 @@ impl Node {
                 self.fx.push(Effect::Event(Event::ReplicaGone { key }));
                 self.remove_group(key);
             }
-            Some(Slot::Open(_)) => self.tell_addresses(now, key),
+            Some(Slot::Open(_)) => {
+                self.tell_addresses(now, key);
+                self.wait_for_fewer(now, key);
+            }
             // When its files are read the image is looked at again.
             Some(Slot::Opening(_)) => return,
             Some(Slot::Failed(_)) | None if own.is_none() => self.remove_group(key),
@@ -192,8 +195,7 @@ impl Node {
     /// are, and what was committed when the members changed last.
     pub(crate) fn tell_addresses(&mut self, now: Now, key: GroupKey) {
         let image = self.metadata.image();
-        let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
-        let Some(partition) = partition else { return };
+        let Some(partition) = image.partition(key) else { return };
         let moving = partition.is_moving() || partition.founders().len() != partition.replicas.len();
         let others =
             partition.holders().filter(|_| moving || partition.founders() != &partition.replicas[..]);
@@ -215,8 +217,7 @@ impl Node {
             return;
         }
         let image = self.metadata.image();
-        let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
-        let Some(partition) = partition else { return };
+        let Some(partition) = image.partition(key) else { return };
         let leads = self.open_group(key).filter(|o| o.partition.is_leader());
         let Some(open) = leads else { return };
         let same = |m: &Replica| m.kind() == ReplicaKind::Voter && partition.wanted().any(|r| r.id == m.id);
@@ -249,7 +250,7 @@ impl Node {
     /// `may_add`: few enough others are catching up.
     fn advance_move(&mut self, now: Now, key: GroupKey, may_add: bool) {
         let image = self.metadata.image();
-        let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+        let partition = image.partition(key);
         let open = self.open_group(key).filter(|o| o.partition.leader_epoch().is_some());
         let (Some(partition), Some(open)) = (partition, open) else {
             self.peers.moves.remove(&key);
@@ -283,8 +284,7 @@ impl Node {
                 self.settle(now);
             }
             Step::HandOver(node) => {
-                self.stir(now, key);
-                self.with(key, |p, dir, fx| p.transfer_leader(now, node, dir, fx));
+                self.transfer_leader(now, key, node);
                 self.settle(now);
             }
             Step::Done if partition.is_moving() => self.report(now, key, wanted, partition.generation()),
@@ -322,7 +322,7 @@ impl Node {
     /// reports of what is stuck.
     pub fn explain_move(&self, now: Now, key: GroupKey) -> Option<String> {
         let image = self.metadata.image();
-        let partition = image.topic_by_id(key.topic)?.partition(key.partition)?;
+        let partition = image.partition(key)?;
         let open = self.open_group(key)?;
         let wanted: Vec<Wanted> = partition.wanted().map(Wanted::from).collect();
         let seen = self.seen(now, key);

@@ -351,7 +351,7 @@ impl Node {
     /// known yet, the node `None` where there is no live leader.
     pub fn leader_of(&self, key: GroupKey) -> (i32, Option<NodeId>) {
         let image = self.metadata.image();
-        let replicas = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+        let replicas = image.partition(key);
         let only = replicas.filter(|p| p.is_alone()).map(|p| p.replicas[0].node);
         if only == Some(self.cfg.node_id) {
             return (self.leader_epoch(key), only);
@@ -365,8 +365,7 @@ impl Node {
     /// Nodes whose replicas of a partition are in sync, in the order of the wanted set.
     pub fn in_sync_of(&self, key: GroupKey) -> Vec<NodeId> {
         let image = self.metadata.image();
-        let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
-        let Some(partition) = partition else { return Vec::new() };
+        let Some(partition) = image.partition(key) else { return Vec::new() };
         let wanted = partition.replicas.iter().map(|r| r.node);
         if partition.is_alone() {
             return wanted.collect();

@@ -74,8 +74,7 @@ impl Node {
             Some(Step::HandOver) => {
                 let heir = self.open_group(key).and_then(|open| self.heir(now, open));
                 if let Some(heir) = heir {
-                    self.stir(now, key);
-                    self.with(key, |p, dir, fx| p.transfer_leader(now, heir, dir, fx));
+                    self.transfer_leader(now, key, heir);
                 }
             }
             None => {}

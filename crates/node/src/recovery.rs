@@ -64,7 +64,7 @@ impl Inquiries {
 }
 
 fn partition_of(image: &Image, key: GroupKey) -> Option<&Partition> {
-    image.topic_by_id(key.topic)?.partition(key.partition)
+    image.partition(key)
 }
 
 impl Node {

@@ -24,7 +24,7 @@ impl Node {
 
     /// The node that leads the metadata group, as far as this one knows.
     pub fn metadata_leader(&self) -> Option<NodeId> {
-        self.open_group(GroupKey::METADATA).and_then(|o| o.partition.leader_node())
+        self.metadata_lead().map(|(node, _)| node)
     }
 
     /// Another node says to which cluster it belongs, or which id it is to have. Until this one knows its own, that

@@ -63,7 +63,7 @@ impl Node {
             let nodes: BTreeSet<NodeId> = nodes.filter(others).collect();
             return Some(nodes.into_iter().collect());
         }
-        let partition = image.topic_by_id(key.topic)?.partition(key.partition).filter(|_| self.holds(key))?;
+        let partition = image.partition(key).filter(|_| self.holds(key))?;
         if self.goes_on_alone(key) {
             return None;
         }
@@ -179,8 +179,7 @@ impl Node {
         }
         // Not just anyone that is in sync: what it lacks could only come from the files that are damaged.
         if let Some(to) = self.open_group(key).and_then(|open| self.heir(now, open)) {
-            self.stir(now, key);
-            self.with(key, |p, dir, fx| p.transfer_leader(now, to, dir, fx));
+            self.transfer_leader(now, key, to);
         }
     }
 

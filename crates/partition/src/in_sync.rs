@@ -169,7 +169,7 @@ impl Partition {
             let ours = m.id == self.replica_id;
             let row = self.in_sync.rows.iter().find(|r| r.replica == m.id);
             let lost = self.member_on(m.node_id).is_some_and(|newest| newest.id != m.id);
-            let live = !self.down.contains(&m.node_id) && !lost;
+            let live = !self.down.contains(&m.id) && !lost;
             let matched = row.map_or(0, |r| r.matched);
             let votes = m.kind() != ReplicaKind::Learner;
             // Beside a witness only one counts that votes, that the witness waits for, and that lacks nothing it was
@@ -198,9 +198,9 @@ impl Partition {
         self.replicas(now).iter().filter(|r| r.in_sync).map(|r| r.node).collect()
     }
 
-    /// The nodes that are not live, of those that hold a replica.
-    pub fn set_down(&mut self, down: impl Fn(NodeId) -> bool) {
-        self.down = self.members().iter().map(|m| m.node_id).filter(|n| down(*n)).collect();
+    /// Which members are not there: their nodes are not live, or their files are lost.
+    pub fn set_down(&mut self, down: impl Fn(&storage::Replica) -> bool) {
+        self.down = self.members().iter().filter(|m| down(m)).map(|m| m.id).collect();
     }
 }
 

@@ -55,7 +55,7 @@ pub struct Partition {
     /// Index and term of an entry that is known to be committed, until raft has been told.
     pub(crate) agreed: Option<(u64, u64)>,
     /// Nodes of members that are not live.
-    pub(crate) down: Vec<NodeId>,
+    pub(crate) down: Vec<u64>,
     pub(crate) phase: Phase,
     pub(crate) parked: Vec<Parked>,
     /// Proposed and not yet handed back by the group for appending.

@@ -194,7 +194,7 @@ impl Partition {
             && self
                 .members()
                 .iter()
-                .filter(|m| !self.down.contains(&m.node_id))
+                .filter(|m| !self.down.contains(&m.id))
                 .all(|m| self.group.followers().any(|f| f.replica_id == m.id && f.matched == last))
     }
 

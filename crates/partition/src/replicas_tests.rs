@@ -299,7 +299,7 @@ fn min_insync_replicas_above_a_majority_delays_the_answer_and_refuses_when_one_i
     trio.of(3).release_syncs();
     trio.settle();
     assert_eq!(trio.of(1).answer(2).unwrap().unwrap().base_offset, 1);
-    trio.of(1).part.set_down(|node| node == 3);
+    trio.of(1).part.set_down(|m| m.node_id == 3);
     let refused = trio.append(1, 3, plain(&["c"])).unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotEnoughReplicas);
     let now = trio.of(1).now;

@@ -56,7 +56,7 @@ impl Partition {
             if member.id == self.replica_id || member.witness || !voters.contains(&member.id) {
                 continue;
             }
-            let live = !self.down.contains(&member.node_id);
+            let live = !self.down.contains(&member.id);
             if self.in_sync.waits_for(now.mono, member.id, live, last, lag) {
                 awaited.push(member.id);
             }

@@ -22,7 +22,7 @@ fn in_sync(trio: &mut Trio, node: i32) -> Vec<i32> {
 fn lose(trio: &mut Trio, node: i32) {
     trio.cut.insert(node);
     for rig in &mut trio.rigs {
-        rig.part.set_down(|down| down == node);
+        rig.part.set_down(|down| down.node_id == node);
     }
     trio.tick(2);
 }
@@ -96,6 +96,26 @@ fn a_new_leader_waits_for_the_other_replica_before_it_has_heard_of_it() {
     trio.tick(8);
     assert!(trio.of(2).part.leader_epoch().is_some());
     assert_eq!(in_sync(&mut trio, 2), [1, 2]);
+}
+
+/// Its node was unregistered, and lives again with another replica.
+#[test]
+fn a_new_leader_does_not_wait_for_a_replica_whose_files_are_lost() {
+    let mut trio = trio(PartitionConfig::default());
+    trio.append(1, 1, plain(&["a"])).unwrap();
+    trio.cut = [1].into();
+    for node in [2, 3] {
+        let rig = trio.of(node);
+        rig.part.lose_leader(rig.now, &mut rig.dir, &mut rig.fx);
+    }
+    let rig = trio.of(2);
+    rig.part.campaign(rig.now, &mut rig.dir, &mut rig.fx);
+    trio.settle();
+    assert!(trio.of(2).part.is_leader() && trio.of(2).part.leader_epoch().is_none());
+    trio.of(2).part.set_down(|m| m.id == 1);
+    trio.tick(2);
+    assert!(trio.of(2).part.leader_epoch().is_some());
+    trio.append(2, 2, plain(&["b"])).unwrap();
 }
 
 #[test]

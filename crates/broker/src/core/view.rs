@@ -147,14 +147,14 @@ impl Core {
     /// Whether this node has a replica of a partition.
     pub(crate) fn holds(&self, key: GroupKey) -> bool {
         let image = self.image();
-        let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+        let partition = image.partition(key);
         partition.is_some_and(|p| p.replicas.iter().any(|r| r.node == image.node_id))
     }
 
     /// Whether this node has the witness of a partition.
     pub(crate) fn is_witness_of(&self, key: GroupKey) -> bool {
         let image = self.image();
-        let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+        let partition = image.partition(key);
         partition.and_then(|p| p.witness).is_some_and(|w| w.node == image.node_id)
     }
 
@@ -171,7 +171,7 @@ impl Core {
     /// Whether this node leads a partition of which not every replica is in sync.
     pub(crate) fn is_behind(&self, key: GroupKey) -> bool {
         let image = self.image();
-        let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+        let partition = image.partition(key);
         let replicas = partition.map_or(0, |p| p.replicas.len());
         self.look(|node| {
             node.leader_of(key).1 == Some(image.node_id) && node.in_sync_of(key).len() < replicas

@@ -9,6 +9,7 @@ use model::ErrorCode;
 use records::{BatchBuilder, NewRecord};
 use std::process::{Command, Output};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 fn recover(nodes: &Nodes, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
@@ -67,9 +68,11 @@ fn cluster_of_three_with_two_directories_lost_goes_on_with_what_the_third_has_wh
     let others = format!("{},{}", nodes.address(2), nodes.address(3));
     run(async {
         let client = client(&others).await;
-        let mut taken = 0;
+        let (mut taken, begun) = (0, Instant::now());
         while taken < 50 {
-            taken += usize::from(client.produce("kept", 0, batch(1 << 40), Acks::All).await.is_ok());
+            let sent = client.produce("kept", 0, batch(1 << 40), Acks::All).await;
+            taken += usize::from(sent.is_ok());
+            assert!(begun.elapsed() < Duration::from_secs(120), "{taken} were taken; the last: {sent:?}");
         }
     });
     for id in [2, 3] {

@@ -15,7 +15,9 @@ const LEFT: usize = 0;
 
 /// What the operator asked for last, and was told.
 #[derive(Debug, Default)]
-struct Operator {
+pub(super) struct Operator {
+    /// The machine that is asked.
+    pub(super) at: usize,
     asked: u64,
     answer: Option<AdminReply>,
     /// Looks that found everything led.
@@ -34,7 +36,7 @@ impl Operator {
 impl Run {
     /// One node is cut off while clients go on; the others, which alone have what is acknowledged then, are lost.
     pub(crate) fn lose_all_but_one(&mut self) {
-        let mut operator = Operator::default();
+        let mut operator = Operator { at: LEFT, ..Operator::default() };
         if !self.spread_everything(&mut operator) {
             return;
         }
@@ -81,7 +83,7 @@ impl Run {
     }
 
     /// Asks for something every 300 ms until it is done. `step` answers whether it is.
-    fn until(
+    pub(super) fn until(
         &mut self,
         operator: &mut Operator,
         what: &str,
@@ -112,22 +114,22 @@ impl Run {
         false
     }
 
-    fn ask_left(&mut self, operator: &mut Operator, request: AdminRequest) {
+    pub(super) fn ask(&mut self, operator: &mut Operator, request: AdminRequest) {
         operator.asked += 1;
         operator.answer = None;
         let token = operator.token();
-        self.world.call(LEFT, |node, now| node.admin(now, token, request));
+        self.world.call(operator.at, |node, now| node.admin(now, token, request));
     }
 
-    fn left(&self) -> Option<&Node> {
-        self.world.machines[LEFT].node.as_ref().filter(|node| node.ready())
+    fn asked(&self, operator: &Operator) -> Option<&Node> {
+        self.world.machines[operator.at].node.as_ref().filter(|node| node.ready())
     }
 
     /// Every partition gets a replica on every node: one that has none on the node that is left could not go on.
     fn spread_everything(&mut self, operator: &mut Operator) -> bool {
         let nodes: Vec<NodeId> = (1..=self.world.machines.len() as NodeId).collect();
         self.until(operator, "every node to have a replica of everything", |run, operator| {
-            let Some(image) = run.left().map(Node::image) else { return false };
+            let Some(image) = run.asked(operator).map(Node::image) else { return false };
             let mut targets = Vec::new();
             let mut moving = false;
             for topic in image.topics() {
@@ -142,13 +144,13 @@ impl Run {
             }
             let done = targets.is_empty() && !moving;
             if !targets.is_empty() {
-                run.ask_left(operator, AdminRequest::Reassign { targets, keep_factor: false });
+                run.ask(operator, AdminRequest::Reassign { targets, keep_factor: false });
             }
             done
         })
     }
 
-    fn unregister(&mut self, operator: &mut Operator, node: NodeId) -> bool {
+    pub(super) fn unregister(&mut self, operator: &mut Operator, node: NodeId) -> bool {
         let code = match &operator.answer {
             Some(AdminReply::Done(items)) => match items.first() {
                 Some(Err(error)) => Some(error.code),
@@ -156,15 +158,15 @@ impl Run {
             },
             _ => None,
         };
-        let there = self.left().is_none_or(|left| {
-            let lost = left.image().nodes.get(&node).map(|n| n.directories.clone());
+        let there = self.asked(operator).is_none_or(|asked| {
+            let lost = asked.image().nodes.get(&node).map(|n| n.directories.clone());
             lost.is_some_and(|ids| ids == [[node as u8; 16]])
         });
         if !there || code == Some(ErrorCode::BrokerIdNotRegistered) {
             operator.answer = None;
             return !there;
         }
-        self.ask_left(operator, AdminRequest::Unregister(node));
+        self.ask(operator, AdminRequest::Unregister(node));
         false
     }
 
@@ -176,7 +178,7 @@ impl Run {
             let key = GroupKey { topic: loss.topic, partition: loss.partition };
             self.world.trace.add(format_args!("accepted for {key} {loss:?}"));
         }
-        let Some(left) = self.left() else { return false };
+        let Some(left) = self.asked(operator) else { return false };
         let image = left.image();
         let mut due = None;
         for topic in image.topics() {
@@ -193,7 +195,7 @@ impl Run {
         };
         operator.led = 0;
         let (principal, accept) = ("User:operator".to_owned(), true);
-        self.ask_left(operator, AdminRequest::Recover(RecoverAsk { topic, partition, principal, accept }));
+        self.ask(operator, AdminRequest::Recover(RecoverAsk { topic, partition, principal, accept }));
         if self.world.rng.chance(1, 6) {
             let power = !self.swarm.write_caching && self.world.rng.chance(1, 2);
             let soon = self.world.some(100 * MS);

@@ -165,6 +165,8 @@ pub(crate) struct Swarm {
     pub(crate) loses_disks: bool,
     /// Leads move for loads as small as those of these clients, and soon.
     pub(crate) evens_out: bool,
+    /// A node is unregistered while it is down, and returns.
+    pub(crate) returns: bool,
 }
 
 impl Swarm {
@@ -203,6 +205,7 @@ impl Swarm {
             loses_disk: false,
             loses_disks: false,
             evens_out: false,
+            returns: false,
         };
         if rng.chance(1, 2) {
             let piece = *rng.pick(&[256, 1_000, 262_144]).unwrap_or(&256);
@@ -226,6 +229,7 @@ impl Swarm {
             swarm.pairs && !swarm.forges && swarm.rot.is_none() && !swarm.voters_change && rng.chance(1, 2);
         swarm.loses_disks = swarm.founding == 1 && !swarm.forges && !swarm.voters_change && rng.chance(2, 3);
         swarm.evens_out = rng.chance(1, 3);
+        swarm.returns = !write_caching && !swarm.forges && swarm.rot.is_none() && rng.chance(1, 3);
         swarm
     }
 }
@@ -331,7 +335,7 @@ impl World {
         let mut settled = std::collections::BTreeMap::new();
         for (state, mark) in states.into_iter().filter_map(|state| Some((state.clone(), state.mark?))) {
             let key = state.key;
-            let replicas = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+            let replicas = image.partition(key);
             if replicas.is_none_or(|p| p.replicas.len() < 3 || p.is_moving()) {
                 continue;
             }

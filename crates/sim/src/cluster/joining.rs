@@ -10,7 +10,11 @@ const JOINS: u64 = 1 << 61;
 impl World {
     /// The process on machine `m` looks for its cluster, or for members that its log does not name.
     pub(crate) fn find(&mut self, m: usize) {
-        if self.machines[m].node.as_ref().is_none_or(Node::ready) {
+        let returning = self.machines[m].returning;
+        if self.machines[m].node.as_ref().is_none_or(|node| node.ready() && returning.is_none()) {
+            return;
+        }
+        if returning.is_some_and(|held| self.take_new_place(m, held)) {
             return;
         }
         let after = 100 * MS + self.some(300 * MS);
@@ -24,6 +28,9 @@ impl World {
         let Some(told) = self.machines[other].node.as_ref().map(|node| node.whereabouts(own)) else { return };
         if told.founders.is_empty() {
             return;
+        }
+        if returning.is_some() {
+            return self.place_anew(m, other, &told);
         }
         if self.machines[m].node.as_ref().is_some_and(Node::knows_cluster) {
             self.call(m, |node, now| node.meet(now, &told.members));
@@ -55,7 +62,7 @@ impl World {
         }
     }
 
-    fn ask_to_join(&mut self, m: usize, leader: usize) {
+    pub(super) fn ask_to_join(&mut self, m: usize, leader: usize) {
         let asker = self.machines[m].node.as_ref().filter(|node| node.is_founded());
         let Some(registration) = asker.map(Node::registration_bytes) else { return };
         let node = self.machines[m].id;

@@ -64,6 +64,8 @@ pub(crate) struct Machine {
     pub(super) directories: u8,
     /// It is known under the disk that it has lost: nobody would let it in.
     pub(super) barred: bool,
+    /// It was unregistered while it was down and looks for its new place; the replica of the metadata that it had.
+    pub(super) returning: Option<u64>,
 }
 
 impl Machine {
@@ -93,6 +95,7 @@ impl Machine {
             founders,
             directories: 0,
             barred: false,
+            returning: None,
         }
     }
 

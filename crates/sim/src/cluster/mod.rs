@@ -3,7 +3,8 @@
 //!
 //! `machine.rs` is one node with its disk, clock and process; `network.rs` the connections; `world.rs` all of
 //! it with one clock and one queue of events; `faults.rs` what goes wrong; `clients.rs` those who ask;
-//! `oracle.rs` what they were told; `checks.rs` what must hold between replicas; `run.rs` one seed, `loss.rs` one that ends with the loss of a disk.
+//! `oracle.rs` what they were told; `checks.rs` what must hold between replicas; `run.rs` one seed, `loss.rs` one that ends with the loss of a disk,
+//! `returning.rs` one in which a node returns that was unregistered.
 mod accepted;
 mod admin;
 mod checks;
@@ -23,6 +24,9 @@ mod machine;
 mod network;
 mod oracle;
 mod reader;
+mod returning;
+#[cfg(test)]
+mod returning_tests;
 mod run;
 mod strict;
 mod verify;

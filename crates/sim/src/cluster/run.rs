@@ -167,6 +167,9 @@ impl Run {
         if self.is_well() {
             self.heal_and_verify();
         }
+        if self.is_well() && self.swarm.returns {
+            self.return_unregistered();
+        }
         if self.is_well() && self.swarm.rest > 0 {
             self.rest();
         }

@@ -69,7 +69,7 @@ impl Run {
         let image = nodes().next()?.image();
         // A coordinator's log takes no records of ours; and where it has one replica nobody may have touched it.
         let internal = |key: &GroupKey| image.topic_by_id(key.topic).is_some_and(|t| t.internal);
-        let replicas = |key: &GroupKey| image.topic_by_id(key.topic)?.partition(key.partition);
+        let replicas = |key: &GroupKey| image.partition(*key);
         for topic in image.topics() {
             for (index, partition) in topic.partitions.iter().enumerate() {
                 let key = GroupKey { topic: topic.id, partition: index as i32 };
@@ -247,6 +247,9 @@ fn not_up(world: &World) -> Option<String> {
             let views: Vec<_> = world.machines.iter().map(view).collect();
             return Some(format!("node {} is not registered; the metadata: {views:?}", machine.id));
         }
+        if let Some(held) = machine.returning {
+            return Some(format!("node {}, which was unregistered as {held}, has no new place", machine.id));
+        }
     }
     None
 }
@@ -276,13 +279,13 @@ fn left_behind(world: &World, keys: &[GroupKey]) -> Option<String> {
 
 fn holds(node: &Node, key: GroupKey) -> bool {
     let image = node.image();
-    let replicas = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+    let replicas = image.partition(key);
     replicas.is_some_and(|p| p.replicas.iter().any(|r| r.node == image.node_id))
 }
 
 fn witnesses(node: &Node, key: GroupKey) -> bool {
     let image = node.image();
-    let partition = image.topic_by_id(key.topic).and_then(|t| t.partition(key.partition));
+    let partition = image.partition(key);
     partition.and_then(|p| p.witness).is_some_and(|w| w.node == image.node_id)
 }
 

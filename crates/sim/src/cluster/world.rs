@@ -66,6 +66,8 @@ pub struct Sometimes {
     pub records_given_up: u64,
     /// Partitions got another preferred leader because a node led too much.
     pub evened_out: u64,
+    /// Nodes that were unregistered while they were down, and have a new place.
+    pub returned: u64,
 }
 
 impl Sometimes {
@@ -98,6 +100,7 @@ impl Sometimes {
         self.losses_accepted += o.losses_accepted;
         self.records_given_up += o.records_given_up;
         self.evened_out += o.evened_out;
+        self.returned += o.returned;
     }
 }
 
@@ -176,7 +179,8 @@ impl World {
     pub(crate) fn answering(&self) -> Vec<usize> {
         let ready = |m: &usize| {
             let machine = &self.machines[*m];
-            !machine.is_paused(self.t) && machine.node.as_ref().is_some_and(Node::ready)
+            let serves = machine.returning.is_none() && !machine.is_paused(self.t);
+            serves && machine.node.as_ref().is_some_and(Node::ready)
         };
         (0..self.machines.len()).filter(ready).collect()
     }
