@@ -136,7 +136,8 @@ fn room_for(
     let idle = |m: &&Seen| m.id != own && m.id != witness.id && !is_wanted(m.id) && !m.ready;
     let all = || std::iter::once(witness.id).chain(members.iter().filter(idle).map(|m| m.id)).collect();
     let decides = |remove: &Vec<u64>| {
-        let stay: Vec<&Seen> = members.iter().filter(|m| !remove.contains(&m.id)).collect();
+        let votes = |m: &&Seen| m.kind != ReplicaKind::Learner && !remove.contains(&m.id);
+        let stay: Vec<&Seen> = members.iter().filter(votes).collect();
         stay.iter().filter(|m| m.ready).count() * 2 > stay.len()
     };
     Some([vec![witness.id], all()].into_iter().find(decides))
@@ -448,6 +449,10 @@ mod tests {
         // The other one is lost: with the witness's vote both go, and one decides alone.
         assert_eq!(next_step(1, &seen(false), &wanted(&[1, 3]), true), replace(&[], &[91, 2]));
         assert_eq!(next_step(1, &seen(false), &wanted(&[1, 2, 3]), true), Step::Wait, "it is wanted");
+        // One that only learns is no vote in its place.
+        let mut with_learner = seen(false);
+        with_learner.push(Seen { id: 5, node: 2, kind: LEARNER, witness: false, ready: true });
+        assert_eq!(next_step(1, &with_learner, &wanted(&[1, 5, 3]), true), replace(&[], &[91, 2]));
         let add = MemberChange::AddLearner { replica_id: 3, node_id: 3, witness: false };
         assert_eq!(next_step(1, &seen(true)[..2], &wanted(&[1, 3]), true), Step::Change(add));
     }

@@ -188,9 +188,10 @@ impl Partition {
     }
 
     /// Whether a replica has what this leader has, or had it a moment ago: it may vote from now on without making
-    /// everybody wait for it.
+    /// everybody wait for it. One that is not there does not, see [`Partition::set_down`].
     pub fn keeps_up(&self, now: Now, replica: u64) -> bool {
-        self.in_sync.is_in_sync(now.mono, replica, self.group.last_index(), KEEPS_UP_MS)
+        !self.down.contains(&replica)
+            && self.in_sync.is_in_sync(now.mono, replica, self.group.last_index(), KEEPS_UP_MS)
     }
 
     /// The nodes whose replicas are in sync.
