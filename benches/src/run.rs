@@ -322,7 +322,12 @@ fn pair_of(mut samples: [Option<Sample>; 2]) -> (Sample, Option<Sample>) {
 /// One run of load, or of three of Apache Kafka's processes as many as they take until a GB costs no less than
 /// before: on two busy cores they are long in being compiled.
 fn warm(place: &Place, row: &Row, system: &System, seconds: f64) -> Result<()> {
-    let load = |seconds| one_run(place, row, system, "warm-up", seconds);
+    // Each time on a topic of its own, and the last one's files go: minutes of load would fill the disk.
+    let load = |seconds| {
+        let sample = one_run(place, row, system, "warm-up", seconds);
+        delete_topic(place, system, "warm-up");
+        sample
+    };
     if place.trial || place.nodes == 1 || system.kind == Kind::Plimsoll {
         return load(seconds).map(|_| ());
     }
@@ -363,7 +368,6 @@ fn running(place: &Place, row: &Row, disks: &Disks, pairs: usize, measured: &mut
             three::formed(place, &system)?;
         }
         warm(place, row, &system, measured.seconds).with_context(|| format!("warm {:?}", system.kind))?;
-        delete_topic(place, &system, "warm-up");
         systems.push(system);
     }
     let mut ballast = ballast(place)?;

@@ -134,6 +134,20 @@ pub enum Line {
         /// A sum over indexes, terms, offsets and bytes of these entries.
         digest: String,
     },
+    /// Records on disk whose idempotent producer was in a later epoch than its first: it counts anew then, and what
+    /// it sends again is new to a broker.
+    Renumbered {
+        /// The partition.
+        key: u32,
+        /// Of the first record.
+        offset: i64,
+        /// How many there are.
+        count: u64,
+        /// The producer.
+        producer: i64,
+        /// Its epoch.
+        epoch: i16,
+    },
 }
 
 fn none_read() -> i64 {

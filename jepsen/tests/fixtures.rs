@@ -26,6 +26,20 @@ fn each_anomaly_is_caught_by_name_and_nothing_else_with_it() {
 }
 
 #[test]
+fn a_record_that_stands_twice_in_one_epoch_of_its_producer_is_no_renumbered_one() {
+    let clean = read("clean-renumbered.jsonl");
+    assert_eq!(check(&clean).figures.renumbered, 1);
+    let with = |offset, count, epoch| {
+        let mut history = clean.clone();
+        history.rest = vec![Line::Renumbered { key: 0, offset, count, producer: 7, epoch }];
+        check(&history).kinds()
+    };
+    assert_eq!(with(0, 2, 1), [Kind::Duplicate], "both in epoch 1");
+    assert_eq!(with(2, 1, 1), [Kind::Duplicate], "another record");
+    assert_eq!(with(0, 1, 1), [Kind::Duplicate], "the first one only");
+}
+
+#[test]
 fn histories_that_are_allowed_are_clean() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let mut judged = 0;

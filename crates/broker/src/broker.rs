@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use storage::disk::RealDisk;
+use storage::disk::{DiskOptions, RealDisk};
 use storage::{Completion, DiskOp, FileRange};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -196,7 +196,9 @@ fn open_disk(settings: &Settings, done: mpsc::UnboundedSender<Completion>) -> Re
         // The receiver goes last, when nobody waits for completions any more.
         let _ = done.send(completion);
     };
-    RealDisk::open(&settings.data_dir, settings.disk.clone(), Box::new(tell))
+    // Others take a node for dead that is silent for as long as the medium takes for gigabytes.
+    let options = DiskOptions { prompt: settings.peers.is_some(), ..settings.disk.clone() };
+    RealDisk::open(&settings.data_dir, options, Box::new(tell))
         .map_err(|e| RunError::Directory(e.to_string()))
 }
 

@@ -8,6 +8,7 @@ use crate::shared::{Complaint, Shared};
 use coordinator::GroupEvent;
 use model::{ErrorCode, GroupKey, NodeId};
 use node::{CompareCounts, Event, InstallEvent};
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -40,13 +41,15 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
         }
         Event::Moved { key } => {
             shared.metrics.moved.increment(1);
-            tracing::info!(group = %key, "its replicas are those that were wanted");
+            tracing::info!(partition = %Named(shared, key), "the move is done: its replicas are those that were wanted");
         }
         Event::ReplicaGone { key } => {
             shared.metrics.replicas_removed.increment(1);
-            tracing::info!(group = %key, "its replica here is wanted no more: its files are being removed");
+            tracing::info!(partition = %Named(shared, key), "its replica here is wanted no more: its files are being removed");
         }
-        Event::GroupFailed { key, detail } => tracing::error!(group = %key, detail, "partition offline"),
+        Event::GroupFailed { key, detail } => {
+            tracing::error!(partition = %Named(shared, key), detail, "partition offline")
+        }
         Event::Synced { micros, files, .. } => {
             shared.metrics.sync_seconds.record(micros as f64 / 1e6);
             shared.metrics.sync_files.record(f64::from(files));
@@ -56,7 +59,7 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
             let count = &shared.links.refused_messages;
             count.set(count.get() + 1);
             shared.complain(Complaint::Replica, || {
-                tracing::error!(node, group = %key, why, "a message of a replica was refused");
+                tracing::error!(node, partition = %Named(shared, key), why, "a message of a replica was refused");
             });
         }
         Event::NoWitness { topic } => tracing::warn!(
@@ -64,17 +67,32 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
             "partitions with two replicas and no third broker for a witness: the loss of one broker or disk stops them"
         ),
         Event::Suspect { key, why } => {
-            tracing::error!(group = %key, why, "replica is damaged: its peers are asked to bring it up anew");
+            tracing::error!(partition = %Named(shared, key), why, "replica is damaged: its peers are asked to bring it up anew");
         }
-        Event::LossAccepted { key, recovery } => on_loss_accepted(key, &recovery),
-        event @ (Event::ChainsDiffer { .. } | Event::ChainsUndecided { .. }) => on_difference(event),
-        Event::Install { key, node, what } => on_install(key, node, what),
-        Event::Freed { key, lost } => on_freed(key, lost),
-        Event::LeadsTooMuch { node, key, rate, to } => on_leads_too_much(node, key, rate, to),
+        Event::LossAccepted { key, recovery } => on_loss_accepted(shared, key, &recovery),
+        event @ (Event::ChainsDiffer { .. } | Event::ChainsUndecided { .. }) => on_difference(shared, event),
+        Event::Install { key, node, what } => on_install(shared, key, node, what),
+        Event::Freed { key, lost } => on_freed(shared, key, lost),
+        Event::LeadsTooMuch { node, key, rate, to } => on_leads_too_much(shared, node, key, rate, to),
         event @ (Event::NodeLost { .. } | Event::NodeHeard { .. }) => on_node(shared, event),
-        Event::Leads { key, epoch } => tracing::debug!(group = %key, epoch, "leads"),
+        Event::Leads { key, epoch } => tracing::debug!(partition = %Named(shared, key), epoch, "leads"),
         Event::NotRegistered(code) => on_not_registered(shared, code),
         Event::Group(event) => on_group_event(event),
+    }
+}
+
+/// A partition as people know it, for the log: its topic and number.
+struct Named<'a>(&'a Shared, GroupKey);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Named(shared, key) = self;
+        match shared.core.image().topic_by_id(key.topic) {
+            Some(topic) => write!(f, "{}-{}", topic.name, key.partition),
+            None if *key == GroupKey::METADATA => f.write_str("__cluster_metadata-0"),
+            // Deleted, or not known here yet.
+            None => write!(f, "{key}"),
+        }
     }
 }
 
@@ -132,9 +150,9 @@ fn on_node(shared: &Shared, event: Event) {
     }
 }
 
-fn on_loss_accepted(key: GroupKey, recovery: &cluster::Recovery) {
+fn on_loss_accepted(shared: &Shared, key: GroupKey, recovery: &cluster::Recovery) {
     tracing::error!(
-        group = %key,
+        partition = %Named(shared, key),
         replica = recovery.replica,
         was = recovery.was,
         last_index = recovery.last.0,
@@ -148,32 +166,32 @@ fn on_loss_accepted(key: GroupKey, recovery: &cluster::Recovery) {
     );
 }
 
-fn on_freed(key: GroupKey, lost: bool) {
+fn on_freed(shared: &Shared, key: GroupKey, lost: bool) {
     if lost {
         tracing::error!(
-            group = %key,
+            partition = %Named(shared, key),
             "a majority of the replicas lost power, or failed to sync, under write.caching: the longest log leads, and what \
              was acknowledged and is not in it is gone"
         );
     } else {
-        tracing::info!(group = %key, "this replica may have lost what it acknowledged: it has caught up, and votes again");
+        tracing::info!(partition = %Named(shared, key), "this replica may have lost what it acknowledged: it has caught up, and votes again");
     }
 }
 
-fn on_leads_too_much(node: NodeId, key: GroupKey, rate: u64, to: NodeId) {
+fn on_leads_too_much(shared: &Shared, node: NodeId, key: GroupKey, rate: u64, to: NodeId) {
     tracing::info!(
         node,
-        group = %key,
+        partition = %Named(shared, key),
         bytes_per_second = rate,
         to,
         "a node leads too much: another replica of a partition becomes its preferred leader"
     );
 }
 
-fn on_difference(event: Event) {
+fn on_difference(shared: &Shared, event: Event) {
     match event {
         Event::ChainsDiffer { key, index, file, ours, node, theirs } => tracing::error!(
-            group = %key,
+            partition = %Named(shared, key),
             file,
             index,
             ours = format!("{ours:08x}"),
@@ -182,7 +200,7 @@ fn on_difference(event: Event) {
             "replicas differ: the chain value after this entry is another one there; all replicas are asked"
         ),
         Event::ChainsUndecided { key, index, file } => tracing::error!(
-            group = %key,
+            partition = %Named(shared, key),
             file,
             index,
             "replicas differ, and none of their chain values is that of most voters: nothing is repaired"
@@ -191,21 +209,23 @@ fn on_difference(event: Event) {
     }
 }
 
-fn on_install(key: GroupKey, node: NodeId, what: InstallEvent) {
+fn on_install(shared: &Shared, key: GroupKey, node: NodeId, what: InstallEvent) {
     match what {
         InstallEvent::Begun { index, resumes } => tracing::info!(
-            group = %key,
+            partition = %Named(shared, key),
             node,
             index,
             resumes,
             "replica is behind what its leader keeps: it is brought up from a checkpoint"
         ),
-        InstallEvent::Resumed { index } => tracing::debug!(group = %key, node, index, "install goes on"),
+        InstallEvent::Resumed { index } => {
+            tracing::debug!(partition = %Named(shared, key), node, index, "install goes on")
+        }
         InstallEvent::Finished { index, bytes, ms } => {
-            tracing::info!(group = %key, node, index, bytes, ms, "replica is brought up from a checkpoint");
+            tracing::info!(partition = %Named(shared, key), node, index, bytes, ms, "replica is brought up from a checkpoint");
         }
         InstallEvent::Failed { why } => {
-            tracing::error!(group = %key, node, why, "replica could not be brought up, the next offer begins anew");
+            tracing::error!(partition = %Named(shared, key), node, why, "replica could not be brought up, the next offer begins anew");
         }
     }
 }

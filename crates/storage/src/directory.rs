@@ -524,7 +524,8 @@ impl Directory {
         self.founding.is_none() && self.rounds.idle() && self.fx.puts.is_empty() && self.recovers.is_empty()
     }
 
-    /// When the sync began that runs: one that hangs is a disk that hangs.
+    /// When the sync began that runs and that acknowledgements wait for: one that hangs is a disk that hangs. One of
+    /// marks alone does not count: behind a flush of gigabytes (`write.caching`) it takes as long as that.
     pub fn syncing_since(&self) -> Option<Mono> {
         self.rounds.syncing_since()
     }

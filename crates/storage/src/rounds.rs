@@ -245,8 +245,9 @@ impl Rounds {
             || self.marks_since.is_some_and(|s| s.after_ms(QUIET_MS) <= now)
     }
 
+    /// When the round began that runs and that entries wait for.
     pub(crate) fn syncing_since(&self) -> Option<Mono> {
-        self.running.as_ref().map(|running| running.since)
+        self.running.as_ref().filter(|running| !running.groups.is_empty()).map(|running| running.since)
     }
 
     /// When the next round is due; a stall's next try.

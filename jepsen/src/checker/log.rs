@@ -1,7 +1,26 @@
 //! Each key's log, as all clients together saw it.
 use super::{Kind, Verdict};
-use crate::history::{History, Outcome};
+use crate::history::{History, Line, Outcome};
 use std::collections::BTreeMap;
+
+/// Records of later epochs of their producers: key and first offset; the offset after the last, producer and epoch.
+type Renumbered = BTreeMap<(u32, i64), (i64, i64, i16)>;
+
+fn renumbered(history: &History) -> Renumbered {
+    let row = |line: &Line| match *line {
+        Line::Renumbered { key, offset, count, producer, epoch } => {
+            Some(((key, offset), (offset.saturating_add_unsigned(count), producer, epoch)))
+        }
+        _ => None,
+    };
+    history.rest.iter().filter_map(row).collect()
+}
+
+/// The producer and its epoch, where a record is of a later one than the first.
+fn epoch_at(rows: &Renumbered, key: u32, offset: i64) -> Option<(i64, i16)> {
+    let (_, (end, producer, epoch)) = rows.range((key, i64::MIN)..=(key, offset)).next_back()?;
+    (offset < *end).then_some((*producer, *epoch))
+}
 
 /// One key's log.
 #[derive(Clone, Debug, Default)]
@@ -94,7 +113,8 @@ impl Logs {
     }
 }
 
-pub(super) fn check(logs: &Logs, verdict: &mut Verdict) {
+pub(super) fn check(history: &History, logs: &Logs, verdict: &mut Verdict) {
+    let epochs = renumbered(history);
     for (key, log) in &logs.keys {
         for pair in log.seen.windows(2) {
             let [(offset, one), (after, other)] = [pair[0], pair[1]];
@@ -108,7 +128,13 @@ pub(super) fn check(logs: &Logs, verdict: &mut Verdict) {
         by_value.sort_unstable();
         for pair in by_value.windows(2) {
             let [(value, first), (same, second)] = [pair[0], pair[1]];
-            if value == same {
+            // Sent again under another number: no broker can know it for the same.
+            let renumbered = epoch_at(&epochs, *key, second).is_some_and(|later| {
+                epoch_at(&epochs, *key, first).is_none_or(|(id, epoch)| id == later.0 && epoch < later.1)
+            });
+            if value == same && renumbered {
+                verdict.figures.renumbered += 1;
+            } else if value == same {
                 let told = || format!("key {key}: {value} stands at {first} and at {second}");
                 verdict.found(Kind::Duplicate, told);
             }

@@ -20,7 +20,7 @@ pub use power::spared;
 pub enum Kind {
     /// One offset of a key has two values.
     InconsistentOffsets,
-    /// One value stands at two offsets of a key, though its producer was idempotent.
+    /// One value stands at two offsets of a key, though its producer was idempotent and did not count anew.
     Duplicate,
     /// A value was read whose send had failed for good.
     AbortedRead,
@@ -149,6 +149,8 @@ pub struct Figures {
     pub read: u64,
     /// Different records among them.
     pub read_once: u64,
+    /// Records that stand twice because their producer began a new epoch and sent them again under new numbers.
+    pub renumbered: u64,
 }
 
 /// What the checker says.
@@ -184,7 +186,7 @@ impl Verdict {
 pub fn check(history: &History) -> Verdict {
     let mut verdict = Verdict::default();
     let logs = Logs::of(history);
-    log::check(&logs, &mut verdict);
+    log::check(history, &logs, &mut verdict);
     reads::check(history, &logs, &mut verdict);
     order::check(history, &logs, &mut verdict);
     bounds::check(history, &mut verdict);

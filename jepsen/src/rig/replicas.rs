@@ -14,6 +14,8 @@ struct Copy {
     entries: Vec<(u64, u64)>,
     /// The offset after the last record.
     end: i64,
+    /// Offset, count, producer and epoch of batches of later epochs of their producers.
+    renumbered: Vec<(i64, u64, i64, i16)>,
 }
 
 /// The line of each replica of each key, over the entries that all of them have. `has` says which nodes must have
@@ -64,7 +66,23 @@ fn lines_of(key: u32, copies: &[(u32, Copy)]) -> Vec<Line> {
         let digest = format!("{sum:016x} to offset {}", copy.end);
         Line::Replica { node: *node, key, first, last, digest }
     };
-    copies.iter().map(line).collect()
+    // What one has all have, or they differ.
+    let rows = copies.first().map_or(&[][..], |(_, copy)| &copy.renumbered[..]);
+    let renumbered = rows.iter().map(|(offset, count, producer, epoch)| Line::Renumbered {
+        key,
+        offset: *offset,
+        count: *count,
+        producer: *producer,
+        epoch: *epoch,
+    });
+    copies.iter().map(line).chain(renumbered).collect()
+}
+
+/// Its first offset, count, producer and epoch, where that is not the producer's first.
+fn of_later_epoch(batch: &Value) -> Option<(i64, u64, i64, i16)> {
+    let number = |name: &str| batch[name].as_i64();
+    let epoch = i16::try_from(number("producer_epoch")?).ok().filter(|epoch| *epoch > 0)?;
+    Some((number("base_offset")?, batch["count"].as_u64()?, number("producer_id")?, epoch))
 }
 
 fn read(broker: &Path, dir: &Path, topic: &str) -> Result<BTreeMap<String, Copy>> {
@@ -83,6 +101,8 @@ fn read(broker: &Path, dir: &Path, topic: &str) -> Result<BTreeMap<String, Copy>
         if document["kind"] == "Data" {
             let end = number("base_offset")? + number("offset_count")?;
             copy.end = copy.end.max(end as i64);
+            copy.renumbered
+                .extend(document["batches"].as_array().into_iter().flatten().filter_map(of_later_epoch));
         }
     }
     let status = child.wait()?;
@@ -105,7 +125,7 @@ mod tests {
     }
 
     fn copy(entries: &[(u64, u64)], end: i64) -> Copy {
-        Copy { entries: entries.to_vec(), end }
+        Copy { entries: entries.to_vec(), end, ..Copy::default() }
     }
 
     #[test]

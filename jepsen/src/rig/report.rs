@@ -71,6 +71,13 @@ pub(crate) fn text(about: &About, outcome: &Outcome) -> String {
         figures.read,
         figures.read_once
     );
+    if figures.renumbered > 0 {
+        let _ = writeln!(
+            out,
+            "  {} records stand twice: their producer began a new epoch and sent them again under new numbers",
+            figures.renumbered
+        );
+    }
     for (name, [ok, fail, info]) in by_client(&outcome.history) {
         let _ = writeln!(out, "  {name}: {ok} ok, {fail} failed, {info} unknown");
     }

@@ -168,11 +168,12 @@ impl Core {
         self.look(|node| node.is_offline(key))
     }
 
-    /// Whether this node leads a partition of which not every replica is in sync.
+    /// Whether this node leads a partition that has fewer replicas in sync than replicas. Those that are being added do
+    /// not count among the latter, as in Apache Kafka: nothing is wrong while one is copied.
     pub(crate) fn is_behind(&self, key: GroupKey) -> bool {
         let image = self.image();
         let partition = image.partition(key);
-        let replicas = partition.map_or(0, |p| p.replicas.len());
+        let replicas = partition.map_or(0, |p| p.replicas.len().saturating_sub(p.adding().len()));
         self.look(|node| {
             node.leader_of(key).1 == Some(image.node_id) && node.in_sync_of(key).len() < replicas
         })

@@ -96,7 +96,7 @@ metrics! {
     TOPICS = "plimsoll_topics", Kind::Gauge, [], "Topics, internal ones included.";
     PARTITIONS = "plimsoll_partitions", Kind::Gauge, ["state"], "Partitions: all, and those open in memory.";
     OFFLINE_PARTITIONS = "plimsoll_offline_partitions", Kind::Gauge, [], "Partitions that cannot be used: their files are damaged, or the data directory failed. The log says why; one that was not used since the start is found within minutes.";
-    UNDER_REPLICATED = "plimsoll_under_replicated_partitions", Kind::Gauge, [], "Partitions led by this node of which not every replica is in sync.";
+    UNDER_REPLICATED = "plimsoll_under_replicated_partitions", Kind::Gauge, [], "Partitions led by this node of which not every replica is in sync; those that are being added do not count.";
     RESTRAINED = "plimsoll_restrained_replicas", Kind::Gauge, [], "Replicas here that may have lost what they acknowledged, by a loss of power under write.caching or by damage: they do not vote before they have caught up with a leader.";
     INSTALLS_RUNNING = "plimsoll_installs_running", Kind::Gauge, [], "Replicas of this node that are being brought up from a checkpoint of their leader now.";
     INSTALLS = "plimsoll_installs_total", Kind::Counter, ["result"], "Replicas of this node that were to be brought up from a checkpoint: begun, resumed (after an interruption), finished, failed.";

@@ -63,6 +63,14 @@ pub fn scrape(registry: &Registry, snapshot: &Snapshot) -> String {
     out
 }
 
+/// These are in each row of a partition; others that have its labels are plain values.
+const OF_EVERY_PARTITION: [&str; 4] = [
+    names::PARTITION_LOG_START,
+    names::PARTITION_LOG_END,
+    names::PARTITION_HIGH_WATERMARK,
+    names::PARTITION_SIZE,
+];
+
 fn write_rows(metric: &Metric, snapshot: &Snapshot, out: &mut String) -> u64 {
     let mut written = 0usize;
     let mut put = |labels: &dyn Fn() -> String, value: f64, out: &mut String| {
@@ -74,7 +82,7 @@ fn write_rows(metric: &Metric, snapshot: &Snapshot, out: &mut String) -> u64 {
         }
         written += 1;
     };
-    if metric.labels == ["topic", "partition"] {
+    if OF_EVERY_PARTITION.contains(&metric.name) {
         for row in &snapshot.partitions {
             let value = match metric.name {
                 names::PARTITION_LOG_START => row.log_start as f64,
@@ -180,7 +188,10 @@ mod tests {
     #[test]
     fn a_scrape_shows_partitions_and_groups() {
         let snapshot = Snapshot {
-            values: vec![(names::READY, String::new(), 1.0)],
+            values: vec![
+                (names::READY, String::new(), 1.0),
+                (names::INSTALL_LEFT, "topic=\"t\",partition=\"4\"".to_owned(), 55.0),
+            ],
             partitions: vec![PartitionRow {
                 topic: "t".into(),
                 partition: 3,
@@ -199,6 +210,10 @@ mod tests {
         };
         let text = scrape(&Registry::default(), &snapshot);
         assert!(text.contains("plimsoll_ready 1\n"));
+        let left: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("plimsoll_install_bytes_left{")).collect();
+        assert_eq!(left, ["plimsoll_install_bytes_left{topic=\"t\",partition=\"4\"} 55"]);
+        assert!(text.contains("plimsoll_partition_size_bytes{topic=\"t\",partition=\"3\"} 77\n"));
         assert!(text.contains("plimsoll_partition_high_watermark{topic=\"t\",partition=\"3\"} 8\n"));
         assert!(text.contains("plimsoll_group_lag_records{group=\"g\",topic=\"t\",partition=\"3\"} 3\n"));
         assert!(text.contains("plimsoll_metrics_series_dropped_total 0\n"));

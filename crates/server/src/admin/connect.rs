@@ -137,6 +137,9 @@ fn advice_for(code: ErrorCode) -> &'static str {
         ErrorCode::TopicAlreadyExists => {
             "`plimsoll topic describe NAME` shows it; --if-not-exists accepts it."
         }
+        ErrorCode::NoReassignmentInProgress => {
+            "It is not being moved; `plimsoll cluster status` shows what is."
+        }
         ErrorCode::NotController => {
             "The metadata has no leader: a majority of its voters is not reached. `plimsoll cluster status` shows \
              which nodes run."

@@ -4,7 +4,7 @@ use crate::admin::connect::{ConnectArgs, advise};
 use crate::admin::format::FormatArgs;
 use anyhow::{Context, bail};
 use clap::Args;
-use client_lite::{Client, Cluster};
+use client_lite::{Client, Cluster, ConfigEntry, ResourceKind};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -21,7 +21,11 @@ const LOOK: Duration = Duration::from_millis(500);
   plimsoll serve --config node-4.properties            in another terminal, or on the other machine
 
 The new node finds the cluster by the addresses of its voters. It follows the metadata without a vote;
-`plimsoll cluster voters --add NODE` gives it one. New topics use it at once, `plimsoll cluster rebalance` moves what there is.")]
+`plimsoll cluster voters --add NODE` gives it one. New topics use it at once, `plimsoll cluster rebalance` moves what there is.
+
+Settings that whoever leads the metadata decides by (default.replication.factor and the like) are those of the present leader.
+When one node grows to several, raise them in its file, and put controller.quorum.bootstrap.servers=OTHERS there too: without
+that, an empty directory would have it begin a cluster of its own.")]
 pub(crate) struct AddArgs {
     /// Id of the new node; the next free one without it.
     node: Option<i32>,
@@ -58,6 +62,29 @@ struct Plan {
     near: bool,
     rack: Option<String>,
     cluster_id: String,
+    /// What the metadata's leader has been given, of [`SHARED`].
+    shared: Vec<(String, String)>,
+}
+
+/// Keys of a broker that matter for the whole cluster, because whoever leads the metadata goes by its own.
+const SHARED: [&str; 6] = [
+    "default.replication.factor",
+    "min.insync.replicas",
+    "num.partitions",
+    "offsets.topic.num.partitions",
+    "offsets.topic.replication.factor",
+    "auto.create.topics.enable",
+];
+
+/// What a broker was given of them; nothing where it does not say.
+async fn shared_settings(client: &Client, broker: i32) -> Vec<(String, String)> {
+    let asked =
+        client.describe_configs(ResourceKind::Broker, &broker.to_string(), Some(&SHARED), false).await;
+    let given = |entry: ConfigEntry| {
+        let value = entry.value.filter(|_| entry.source == "STATIC_BROKER_CONFIG")?;
+        Some((entry.name, value))
+    };
+    asked.unwrap_or_default().into_iter().filter_map(given).collect()
 }
 
 /// Runs the command.
@@ -69,7 +96,8 @@ pub(crate) async fn run(args: AddArgs) -> anyhow::Result<()> {
         Ok((client, quorum, cluster))
     };
     let (client, quorum, cluster) = args.connect.within_leader(look).await?;
-    let plan = plan(&args, &quorum, &cluster)?;
+    let mut plan = plan(&args, &quorum, &cluster)?;
+    plan.shared = shared_settings(&client, quorum.leader).await;
     let text = plan.properties();
     let document = json!({ "node": plan.node, "config": text, "voters": plan.servers });
     if let Some(path) = &args.output {
@@ -126,7 +154,17 @@ fn plan(args: &AddArgs, quorum: &QuorumState, cluster: &Cluster) -> anyhow::Resu
         near,
         rack: args.rack.clone(),
         cluster_id: cluster.id.clone().unwrap_or_default(),
+        shared: Vec::new(),
     })
+}
+
+/// Where the new node keeps its data: here, if it is to run on this machine.
+fn directory(near: bool, node: i32) -> String {
+    let here = std::env::current_dir().ok().filter(|_| near);
+    here.map_or_else(
+        || "/var/lib/plimsoll".to_owned(),
+        |here| here.join(format!("plimsoll-data-{node}")).display().to_string(),
+    )
 }
 
 fn address(host: &str, port: u16) -> String {
@@ -144,14 +182,17 @@ impl Plan {
              listeners=PLAINTEXT://{kafka},CONTROLLER://{controller}\n\
              controller.listener.names=CONTROLLER\n\
              controller.quorum.bootstrap.servers={}\n\
-             log.dirs=./plimsoll-data-{}\n",
+             log.dirs={}\n",
             self.node,
             self.cluster_id,
             self.node,
             self.cluster_id,
             self.servers.join(","),
-            self.node,
+            directory(self.near, self.node),
         );
+        for (key, value) in &self.shared {
+            let _ = writeln!(text, "{key}={value}");
+        }
         // Writing to a string does not fail.
         if let Some(rack) = &self.rack {
             let _ = writeln!(text, "broker.rack={rack}");
@@ -223,6 +264,7 @@ mod tests {
             near,
             rack: Some("r".to_owned()),
             cluster_id: "AAAAAAAAQACAAAAAAAAAAA".to_owned(),
+            shared: vec![("default.replication.factor".to_owned(), "3".to_owned())],
         }
     }
 
@@ -237,7 +279,9 @@ mod tests {
         assert_eq!((config.node_id, config.controllers.len()), (4, 1));
         assert!(!config.quorum.alone && config.quorum.controls);
         assert_eq!(config.quorum.bootstrap.len(), 2);
-        assert!(planned(false).properties().contains("cluster.secret.file="));
+        let far = planned(false).properties();
+        assert!(far.contains("cluster.secret.file=") && far.contains("log.dirs=/var/lib/plimsoll\n"));
+        assert!(far.contains("\ndefault.replication.factor=3\n"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub(crate) mod quorum;
 mod rebalance;
 mod replace_node;
 mod status;
+mod unregister;
 mod up;
 mod voters;
 
@@ -20,6 +21,7 @@ pub(crate) enum ClusterCommand {
     Drain(drain::DrainArgs),
     Rebalance(rebalance::RebalanceArgs),
     ReplaceNode(replace_node::ReplaceNodeArgs),
+    Unregister(unregister::UnregisterArgs),
 }
 
 /// Runs one command.
@@ -33,6 +35,7 @@ pub(crate) fn run(command: ClusterCommand) -> anyhow::Result<()> {
         ClusterCommand::Drain(args) => runtime.block_on(drain::run(args)),
         ClusterCommand::Rebalance(args) => runtime.block_on(rebalance::run(args)),
         ClusterCommand::ReplaceNode(args) => runtime.block_on(replace_node::run(args)),
+        ClusterCommand::Unregister(args) => runtime.block_on(unregister::run(args)),
     };
     // A name that is still being looked up must not outlast --timeout.
     runtime.shutdown_background();

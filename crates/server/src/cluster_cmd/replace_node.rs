@@ -18,7 +18,9 @@ use serde_json::{Value, json};
 
 1. Stop the broker, if it still runs.
 2. Run this command: the cluster gives up what the old directory held and lets a new one take its place.
-3. Start the broker with its old node.id and an empty data directory. It gets a copy of all that it is to hold.
+3. Start the broker with its old node.id and an empty data directory. It gets a copy of all that it is to hold. Its configuration
+   names other nodes (controller.quorum.voters or controller.quorum.bootstrap.servers): one that names none, as of the first
+   node of a cluster that has grown, would begin a cluster of its own with an empty directory.
 
 Until then the partitions that it held have one replica less. Run again, it says what is left to do. Should the broker come
 back with its old directory after all, it registers as a new one: what is in it does not count any more, is removed and
@@ -85,7 +87,11 @@ pub(crate) async fn run(args: ReplaceNodeArgs) -> anyhow::Result<()> {
     }
     client.unregister_broker(args.node).await.map_err(advise)?;
     if !args.no_wait {
-        eprintln!("{what}. Now start broker {} with an empty data directory.", args.node);
+        eprintln!(
+            "{what}. Now start broker {} with an empty data directory; its configuration must name other nodes \
+             (controller.quorum.bootstrap.servers).",
+            args.node
+        );
         follow_node(&client, args.node).await?;
     }
     args.format.say(&format!("Broker {}: {what}.", args.node), &document)

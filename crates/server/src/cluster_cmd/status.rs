@@ -51,12 +51,15 @@ pub(crate) async fn run(args: StatusArgs) -> anyhow::Result<()> {
         let on_disk = on_disks(&client, &cluster).await;
         // Last what only the leader of the metadata knows: without one nothing is answered behind it.
         let leaderless = quorum::leaderless(&client, &cluster, patience(limit)).await;
-        let ongoing = match &leaderless {
-            None => tokio::time::timeout(patience(limit), client.list_reassignments()).await.ok(),
-            Some(_) => None,
+        let told = async { (client.list_reassignments().await, quorum::QuorumState::ask(&client).await) };
+        let (ongoing, members) = match &leaderless {
+            None => tokio::time::timeout(patience(limit), told).await.ok().unzip(),
+            Some(_) => (None, None),
         };
         let ongoing = ongoing.and_then(Result::ok);
-        Ok((cluster, Metadata { controller, leaderless, knows_moves: ongoing.is_some() }, ongoing, on_disk))
+        let registered = members.and_then(Result::ok).map_or_else(Vec::new, |members| members.registered());
+        let metadata = Metadata { controller, leaderless, knows_moves: ongoing.is_some(), registered };
+        Ok((cluster, metadata, ongoing, on_disk))
     };
     let (cluster, metadata, ongoing, on_disk) = within(limit, look).await?;
     let view = View::of(&cluster, ongoing.unwrap_or_default(), on_disk);
@@ -75,6 +78,8 @@ struct Metadata {
     leaderless: Option<String>,
     /// Whether it told what moves.
     knows_moves: bool,
+    /// The brokers that are registered, as far as it told.
+    registered: Vec<i32>,
 }
 
 struct State<'a> {
@@ -117,7 +122,14 @@ impl<'a> State<'a> {
         };
         let leaders = partitions.iter().map(|(topic, p)| ((*topic, p.index), p.leader)).collect();
         let leaderless = pick(&|p| p.leader < 0);
-        let under_replicated = pick(&|p| p.leader >= 0 && p.in_sync.len() < p.replicas.len());
+        let adding = |(topic, p): &Place<'_>| {
+            let ongoing = view.ongoing.get(&((*topic).to_owned(), p.index));
+            ongoing.map_or(0, |ongoing| ongoing.adding.len())
+        };
+        // While a replica is being copied for the first time nothing is wrong.
+        let behind = |place: &Place<'_>| place.1.in_sync.len() + adding(place) < place.1.replicas.len();
+        let under_replicated =
+            partitions.iter().copied().filter(|place| place.1.leader >= 0 && behind(place)).collect();
         let lacking: BTreeSet<_> = view.without_witness().into_iter().cloned().collect();
         let lacks = |(topic, p): &Place<'_>| lacking.contains(&((*topic).to_owned(), p.index));
         let without_witness = partitions.iter().copied().filter(lacks).collect();
@@ -145,11 +157,12 @@ impl<'a> State<'a> {
         if self.metadata.leaderless.is_some() { -1 } else { self.metadata.controller }
     }
 
-    /// Every broker that is there or that holds a replica, and its address if it is there.
+    /// Every broker that is there, that holds a replica or that is registered, and its address if it is there.
     fn brokers(&self) -> Vec<(i32, Option<&Broker>)> {
         let up = self.cluster.brokers.iter().map(|b| b.id);
         let holding = self.partitions.iter().flat_map(|(_, p)| p.replicas.iter().copied());
-        let ids: BTreeSet<i32> = up.chain(holding).collect();
+        let registered = self.metadata.registered.iter().copied();
+        let ids: BTreeSet<i32> = up.chain(holding).chain(registered).collect();
         ids.into_iter().map(|id| (id, self.cluster.broker(id))).collect()
     }
 
@@ -383,7 +396,12 @@ mod tests {
         let on_disk = OnDisks::from([(1, one), (2, two)]);
         let ongoing = Ongoing { replicas: vec![1, 2, 3], adding: vec![3], removing: vec![1] };
         let view = View::of(&cluster, BTreeMap::from([(place(1), ongoing)]), on_disk);
-        let led = |knows_moves| Metadata { controller: 2, leaderless: None, knows_moves };
+        let led = |knows_moves| Metadata {
+            controller: 2,
+            leaderless: None,
+            knows_moves,
+            registered: vec![1, 2, 7],
+        };
         let state = State::of(&cluster, led(true), &view);
         let text = state.as_text();
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();

@@ -14,7 +14,7 @@ pub(crate) struct MoveArgs {
     /// Only show the plan: which replicas go where, how many bytes are copied, how long that takes, and what
     /// stands in the way.
     #[arg(long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Do not wait until everything is done: the cluster goes on by itself.
     #[arg(long)]
     no_wait: bool,

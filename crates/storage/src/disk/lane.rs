@@ -3,7 +3,7 @@
 //! A write into the page cache is a copy; handing it to another thread costs more than a small one. The order
 //! of operations is kept: while anything waits for the writer's thread, everything goes there.
 use super::lock::Presence;
-use super::shared::guard;
+use super::shared::{Shared, guard};
 use super::writer::Writer;
 use crate::disk_op::DiskOp;
 use std::cell::Cell;
@@ -25,6 +25,8 @@ pub(super) struct Lane {
     queued: Arc<AtomicUsize>,
     left: Cell<usize>,
     slow_until: Cell<Option<Instant>>,
+    /// Where the caller must not wait: tells whether a flush runs.
+    prompt: Option<Arc<Shared>>,
 }
 
 /// The thread's end.
@@ -36,11 +38,12 @@ pub(super) struct Queue {
 }
 
 /// Both ends of one writer.
-pub(super) fn lane(writer: Writer, presence: Presence) -> (Lane, Queue) {
+pub(super) fn lane(writer: Writer, presence: Presence, prompt: Option<Arc<Shared>>) -> (Lane, Queue) {
     let (send, receive) = mpsc::channel();
     let (writer, queued) = (Arc::new(Mutex::new(writer)), Arc::new(AtomicUsize::new(0)));
     let queue = Queue { writer: writer.clone(), ops: receive, queued: queued.clone(), presence };
-    (Lane { writer, ops: send, queued, left: Cell::new(AT_ONCE), slow_until: Cell::new(None) }, queue)
+    let (left, slow_until) = (Cell::new(AT_ONCE), Cell::new(None));
+    (Lane { writer, ops: send, queued, left, slow_until, prompt }, queue)
 }
 
 impl Lane {
@@ -66,7 +69,8 @@ impl Lane {
         };
         // Nobody else adds to it, so nothing comes in between.
         let alone = self.queued.load(Ordering::Acquire) == 0;
-        if !alone || bytes > self.left.get() || (bytes > 0 && self.slow()) {
+        let waits = || self.slow() || self.prompt.as_ref().is_some_and(|shared| shared.flushes());
+        if !alone || bytes > self.left.get() || (bytes > 0 && waits()) {
             return Some(op);
         }
         let mut writer = match self.writer.try_lock() {

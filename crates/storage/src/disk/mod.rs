@@ -44,11 +44,20 @@ pub struct DiskOptions {
     pub readers: usize,
     /// Files kept open by writing; as many again by reading. 0: a quarter of the process's limit.
     pub open_files: usize,
+    /// The caller's thread must not wait for the medium, because others take it for dead then: while a flush runs (a
+    /// [`DiskOp::Sync`] that is behind), every write goes to the writer's. It may wait for the journal.
+    pub prompt: bool,
 }
 
 impl Default for DiskOptions {
     fn default() -> DiskOptions {
-        DiskOptions { pool_bytes: 256 << 20, reserve_bytes: 256 << 20, readers: 2, open_files: 0 }
+        DiskOptions {
+            pool_bytes: 256 << 20,
+            reserve_bytes: 256 << 20,
+            readers: 2,
+            open_files: 0,
+            prompt: false,
+        }
     }
 }
 
@@ -104,7 +113,9 @@ impl RealDisk {
         let mut threads = Vec::new();
         let presence = lock::Presence::new(shared.clone(), sink.clone(), &lock)?;
         let out = writer::Out { sink: sink.clone(), sync_jobs, flush_jobs, background_jobs, recoveries };
-        let (ops, queue) = lane::lane(writer::Writer::new(shared.clone(), options.clone(), out), presence);
+        let prompt = options.prompt.then(|| shared.clone());
+        let (ops, queue) =
+            lane::lane(writer::Writer::new(shared.clone(), options.clone(), out), presence, prompt);
         threads.push(spawn("writer", move || queue.run())?);
         let syncer = syncer::Syncer::start(shared.clone(), sink.clone())?;
         threads.push(spawn("syncer", move || syncer.run(&syncer_in))?);

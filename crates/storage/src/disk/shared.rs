@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -75,6 +75,7 @@ pub(super) struct Shared {
     written: AtomicU64,
     pool_files: AtomicU64,
     names: AtomicU64,
+    flushes: AtomicBool,
 }
 
 /// Files of the pool that are not ready have an extension.
@@ -124,6 +125,7 @@ impl Shared {
             written: AtomicU64::new(0),
             pool_files: AtomicU64::new(pool_files),
             names: AtomicU64::new(now.as_nanos() as u64),
+            flushes: AtomicBool::new(false),
         })
     }
 
@@ -139,6 +141,15 @@ impl Shared {
     /// A file name that no process has used here: files outlive processes, whose numbers come again in a container.
     pub(super) fn new_name(&self) -> String {
         self.names.fetch_add(1, Ordering::Relaxed).to_string()
+    }
+
+    /// Whether a flush runs now. Only where to write depends on it.
+    pub(super) fn flushes(&self) -> bool {
+        self.flushes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_flushes(&self, flushes: bool) {
+        self.flushes.store(flushes, Ordering::Relaxed);
     }
 
     /// Files of the pool that are ready for use.

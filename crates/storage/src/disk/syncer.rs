@@ -29,6 +29,8 @@ pub(super) struct Syncer {
     sink: Sink,
     root: Option<File>,
     workers: Vec<mpsc::Sender<Part>>,
+    /// Nobody waits for its syncs.
+    behind: bool,
 }
 
 fn sync_files(files: &[(String, Arc<File>)]) -> Result<(), DiskError> {
@@ -38,15 +40,20 @@ fn sync_files(files: &[(String, Arc<File>)]) -> Result<(), DiskError> {
 impl Syncer {
     /// For syncs that somebody waits for, with its workers running; they end with it.
     pub(super) fn start(shared: Arc<Shared>, sink: Sink) -> Result<Syncer, DiskError> {
-        Syncer::with_workers(shared, sink, PARALLEL - 1)
+        Syncer::with_workers(shared, sink, PARALLEL - 1, false)
     }
 
     /// For syncs that nobody waits for: file by file.
     pub(super) fn behind(shared: Arc<Shared>, sink: Sink) -> Result<Syncer, DiskError> {
-        Syncer::with_workers(shared, sink, 0)
+        Syncer::with_workers(shared, sink, 0, true)
     }
 
-    fn with_workers(shared: Arc<Shared>, sink: Sink, count: usize) -> Result<Syncer, DiskError> {
+    fn with_workers(
+        shared: Arc<Shared>,
+        sink: Sink,
+        count: usize,
+        behind: bool,
+    ) -> Result<Syncer, DiskError> {
         let mut workers = Vec::new();
         for _ in 0..count {
             let (jobs, work) = mpsc::channel::<Part>();
@@ -58,16 +65,22 @@ impl Syncer {
             workers.push(jobs);
         }
         let root = File::open(shared.root()).ok();
-        Ok(Syncer { shared, sink, root, workers })
+        Ok(Syncer { shared, sink, root, workers, behind })
     }
 
     pub(super) fn run(self, jobs: &mpsc::Receiver<SyncJob>) {
         while let Ok(job) = jobs.recv() {
             let begun = Instant::now();
             let token = job.token;
+            if self.behind {
+                self.shared.set_flushes(true);
+            }
             let result = self.shared.check().and_then(|()| self.sync(job));
             if let Err(error) = &result {
                 self.shared.fail(error);
+            }
+            if self.behind {
+                self.shared.set_flushes(false);
             }
             let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             guard(&self.sink)(Completion::Synced { token, result, micros });

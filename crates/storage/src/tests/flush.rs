@@ -229,3 +229,17 @@ fn many_bytes_are_flushed_before_their_time() {
     }
     assert!((2..=3).contains(&flushed), "{flushed}");
 }
+
+#[test]
+fn a_round_of_marks_alone_keeps_nobody_waiting() {
+    let (mut rig, token, files) = flushing();
+    end(&mut rig, (token, files));
+    rig.now.mono = rig.now.mono.after_ms(1_000);
+    let marks = held_sync(&mut rig, false).unwrap();
+    assert_eq!(rig.dir.syncing_since(), None);
+    end(&mut rig, marks);
+    rig.relaxed = false;
+    rig.append(1);
+    held_sync(&mut rig, false).unwrap();
+    assert_eq!(rig.dir.syncing_since(), Some(rig.now.mono));
+}

@@ -1,7 +1,7 @@
 //! `plimsoll partition move`.
 use super::super::connect::advise;
 use crate::moves::args::MoveArgs;
-use crate::moves::plan::one;
+use crate::moves::plan::{ids, one};
 use crate::moves::view::View;
 use anyhow::{anyhow, bail};
 use clap::Args;
@@ -38,6 +38,20 @@ pub(crate) struct MoveOneArgs {
 pub(crate) async fn run(args: MoveOneArgs) -> anyhow::Result<()> {
     let client = args.how.connect.client().await?;
     let place: Place = (args.topic, args.partition);
+    if args.cancel && args.how.dry_run {
+        let view = View::ask(&client).await?;
+        let Some(ongoing) = view.ongoing.get(&place) else {
+            bail!("{}-{} is not being moved", place.0, place.1)
+        };
+        let (adding, removing) = (ids(&ongoing.adding), ids(&ongoing.removing));
+        return args.how.format.say(
+            &format!(
+                "{}-{} would go back to where it was: what brokers {adding} have copied so far is removed.",
+                place.0, place.1
+            ),
+            &json!({ "topic": place.0, "partition": place.1, "adding": adding, "removing": removing }),
+        );
+    }
     if args.cancel {
         let targets = BTreeMap::from([(place.clone(), None)]);
         let refused = client.alter_reassignments(&targets).await.map_err(advise)?;
