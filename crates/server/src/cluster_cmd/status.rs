@@ -363,7 +363,7 @@ mod tests {
     fn what_is_not_as_it_should_be_is_listed() {
         let partitions = vec![
             partition(0, 1, &[1, 2, 3], &[1, 2, 3]),
-            partition(1, 2, &[1, 2, 3], &[1, 2]),
+            partition(1, 2, &[1, 2, 3], &[2]),
             partition(2, -1, &[3], &[]),
             partition(3, 1, &[1, 3], &[1, 3]),
             partition(4, 1, &[1, 2], &[1, 2]),
@@ -410,19 +410,27 @@ mod tests {
             "1 h:9092 - - 3 4 2.0 KiB/s 512 B/s 2.0 MiB",
             "2 h:9092 - controller 1 3 - - 1.0 MiB",
             "3 down - - 0 4 - - -",
+            "7 down - - 0 0 - - -",
             "1 topics, 5 partitions: 1 without a leader, 1 under-replicated",
             "witnesses: 1 on 2",
             "1 partitions of two replicas have no witness: the loss of one broker or disk stops them",
             "t 2 none 3",
-            "t 1 2 1,2,3 1,2",
+            "t 1 2 1,2,3 2",
             "t 1 1 installing, 1.0 KiB left; suspect: file 0",
             "t 1 3 1 1.0 MiB t-1 waits for broker 3, which is not running",
         ] {
             assert!(text.lines().any(|there| words(there) == words(line)), "{line:?} in\n{text}");
         }
+        let mut whole = cluster.clone();
+        whole.topics[0].partitions[1].in_sync = vec![1, 2];
+        let whole = State::of(&whole, led(true), &view).as_text();
+        assert!(
+            whole.contains(" 0 under-replicated"),
+            "the third is being copied for the first time: {whole}"
+        );
         let json = state.as_json();
         assert_eq!(json["withoutLeader"][0]["partition"], 2);
-        assert_eq!(json["underReplicated"][0]["inSync"], json!([1, 2]));
+        assert_eq!(json["underReplicated"][0]["inSync"], json!([2]));
         assert_eq!(json["brokers"][2]["up"], false);
         assert_eq!(json["brokers"][0]["followedBytesPerSecond"], 512);
         assert_eq!(json["brokers"][1]["ledBytesPerSecond"], Value::Null);
