@@ -322,7 +322,7 @@ fn pair_of(mut samples: [Option<Sample>; 2]) -> (Sample, Option<Sample>) {
 /// One run of load, or of three of Apache Kafka's processes as many as they take until a GB costs no less than
 /// before: on two busy cores they are long in being compiled.
 fn warm(place: &Place, row: &Row, system: &System, seconds: f64) -> Result<()> {
-    // Each time on a topic of its own, and the last one's files go: minutes of load would fill the disk.
+    // The files of each run go: minutes of load would fill the disk.
     let load = |seconds| {
         let sample = one_run(place, row, system, "warm-up", seconds);
         delete_topic(place, system, "warm-up");

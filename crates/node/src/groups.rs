@@ -78,6 +78,12 @@ fn is_ours(state: &GroupState, id: u64) -> bool {
 const GIVEN_UP: &str = "this broker was unregistered, which declared its replica lost, and there is no other one: the \
                         files are kept and not served; delete the topic to be rid of them";
 
+/// Whether a replica is a witness that is not to stay: a copy comes in its place, or it is needed no more.
+fn gives_way(partition: &cluster::Partition, replica: &cluster::Replica) -> bool {
+    let is_witness = replica.kind == cluster::ReplicaKind::Witness;
+    is_witness && partition.witness.is_none_or(|witness| witness.id != replica.id)
+}
+
 /// Requests that wait for one group to open: more are told to try again. Who asked may be gone already.
 const MOST_WAITING: usize = 1000;
 /// And bytes of batches among them; one batch is always let in.
@@ -249,19 +255,16 @@ impl Node {
         let here = || partition.holders().filter(|r| r.node == self.cfg.node_id);
         let open = self.open_group(key).map(|open| open.partition.replica_id());
         let local = open.or_else(|| self.states.get(&key).map(|state| state.replica));
-        let stays = |r: &&cluster::Replica| {
-            r.kind != cluster::ReplicaKind::Witness || partition.witness.is_some_and(|w| w.id == r.id)
-        };
-        let found = here().find(|r| Some(r.id) == local).or_else(|| here().find(stays));
+        let found =
+            here().find(|r| Some(r.id) == local).or_else(|| here().find(|r| !gives_way(partition, r)));
         found.copied()
     }
 
-    /// Whether the replica here is a witness in whose place a copy is to come.
+    /// Whether the replica here is a witness that is not to stay.
     fn makes_room(&self, key: GroupKey) -> bool {
         let image = self.metadata.image();
-        let witness = image.partition(key).and_then(|partition| partition.witness);
-        let held = self.held_replica(&image, key);
-        held.is_some_and(|r| r.kind == cluster::ReplicaKind::Witness && witness.is_none_or(|w| w.id != r.id))
+        let held = image.partition(key).zip(self.held_replica(&image, key));
+        held.is_some_and(|(partition, replica)| gives_way(partition, &replica))
     }
 
     /// A message for a replica that is to take the place of the witness here: its leader counts on that replica

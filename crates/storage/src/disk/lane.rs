@@ -57,7 +57,7 @@ impl Lane {
     }
 
     /// Gives back what must go to the thread.
-    fn at_once(&self, op: DiskOp) -> Option<DiskOp> {
+    pub(super) fn at_once(&self, op: DiskOp) -> Option<DiskOp> {
         let bytes = match &op {
             DiskOp::Write { bufs, .. } => bufs.iter().map(bytes::Bytes::len).sum(),
             DiskOp::Open { .. } | DiskOp::Sync { .. } => 0,

@@ -414,6 +414,35 @@ fn drained(disk: &RealDisk, completions: &mpsc::Receiver<Completion>) {
     written.next().unwrap().unwrap();
 }
 
+/// It would wait for the file system's journal, and a node that is silent for so long is taken for dead.
+#[test]
+fn who_must_not_wait_writes_nothing_while_a_flush_runs() {
+    for prompt in [false, true] {
+        let root = directory();
+        let options = DiskOptions { pool_bytes: 0, prompt, ..DiskOptions::default() };
+        let (sink, completions) = mpsc::channel();
+        let disk = RealDisk::open(root.path(), options, Box::new(move |c| _ = sink.send(c))).unwrap();
+        let file = FileId(1);
+        disk.submit(DiskOp::Create { file, path: "1.log".to_owned(), source: FileSource::New });
+        drained(&disk, &completions);
+        let lane = disk.ops.as_ref().unwrap();
+        let refused = || lane.at_once(DiskOp::Write { file, pos: 0, bufs: vec![Bytes::from_static(b"x")] });
+        // A write that was slow by chance is not tried here again for a while.
+        let waits = || {
+            let begun = Instant::now();
+            while refused().is_some() && begun.elapsed() < Duration::from_secs(2) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            refused().is_some()
+        };
+        assert!(!waits());
+        disk.shared.set_flushes(true);
+        assert_eq!(waits(), prompt);
+        disk.shared.set_flushes(false);
+        assert!(!waits());
+    }
+}
+
 #[test]
 fn a_group_that_is_deleted_during_its_first_sync_fences_nothing() {
     let root = directory();
