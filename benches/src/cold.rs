@@ -1,4 +1,6 @@
 //! Rows in which each pair starts the brokers: starts, memory at rest, many partitions.
+use crate::failover;
+use crate::groups;
 use crate::moving;
 use crate::rows::{Before, Load, PARTITIONS, Row};
 use crate::run::{Place, Sample};
@@ -62,9 +64,16 @@ impl Cold {
             Load::Kills { ours, theirs } => three::kills(place, setup, ours, theirs),
             Load::Rolling { rounds } => three::rolling(place, setup, rounds),
             Load::Move => moving::moves(place, setup, seconds),
-            Load::Produce(_) | Load::Tail { .. } | Load::Backlog { .. } | Load::Latency(_) => {
-                bail!("{} runs on brokers that are there", row.name)
+            Load::Join(args) => groups::join(place, row, setup, args),
+            Load::GroupsAtRest { groups } => groups::at_rest(place, setup, groups, seconds),
+            Load::OffsetsLoaded { groups } => {
+                let (sample, setup) = groups::load(place, setup, groups, !self.filled)?;
+                self.setup = Some(setup);
+                self.filled = true;
+                Ok(sample)
             }
+            Load::CoordinatorKills { ours, theirs } => failover::kills(place, setup, ours, theirs),
+            _ => bail!("{} runs on brokers that are there", row.name),
         }
     }
 

@@ -1,4 +1,5 @@
 //! Apache Kafka's command line and configuration.
+use crate::rows::Row;
 use crate::run::Place;
 use crate::systems::{Durability, Ports, voters};
 use anyhow::{Context, Result, bail};
@@ -26,7 +27,7 @@ const FLAGS: [&str; 8] = [
 const LOGGING: &str = "rootLogger.level = WARN\nrootLogger.appenderRef.c.ref = c\n\
                        appender.c.type = Console\nappender.c.name = c\nappender.c.layout.type = PatternLayout\n";
 
-fn properties(durability: Durability, data: &Path, at: usize, ports: &Ports) -> Result<String> {
+fn properties(row: &Row, data: &Path, at: usize, ports: &Ports) -> Result<String> {
     let ((port, controller), nodes) = (ports[at], ports.len());
     let quorum = match nodes {
         1 => format!("controller.quorum.bootstrap.servers=127.0.0.1:{controller}"),
@@ -47,22 +48,23 @@ fn properties(durability: Durability, data: &Path, at: usize, ports: &Ports) -> 
     if nodes > 1 {
         write!(text, "default.replication.factor={nodes}\nmin.insync.replicas=2\n")?;
     }
-    if durability == Durability::Fsync {
+    if row.durability == Durability::Fsync {
         text.push_str("log.flush.interval.messages=1\n");
     }
+    row.load.settings().iter().for_each(|line| text.push_str(&format!("{line}\n")));
     Ok(text)
 }
 
 /// Formats a node's directory; returns the arguments of `java` that start it.
 pub(crate) fn prepare(
     place: &Place,
-    durability: Durability,
+    row: &Row,
     data: &Path,
     at: usize,
     ports: &Ports,
 ) -> Result<Vec<String>> {
     let config = place.dir.join(format!("kafka-{}.properties", at + 1));
-    std::fs::write(&config, properties(durability, data, at, ports)?)?;
+    std::fs::write(&config, properties(row, data, at, ports)?)?;
     let config = config.display().to_string();
     let logging = place.dir.join("log4j2.properties");
     std::fs::write(&logging, LOGGING)?;

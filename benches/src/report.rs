@@ -1,5 +1,6 @@
 //! The page, from what is kept of each row.
-use crate::rows::{Figure, Goal, ROWS, Row};
+use crate::coordination_rows;
+use crate::rows::{self, Figure, Goal, ROWS, Row};
 use crate::run::Place;
 use crate::summary::{FigureSummary, Summary};
 use crate::systems::Durability;
@@ -64,7 +65,7 @@ fn cpu_apart(place: &Place) -> Result<String> {
         "| row | Plimsoll user | kernel | of it file pool and unlinking | Apache Kafka user | kernel |\n\
          |---|---|---|---|---|---|\n",
     );
-    for row in ROWS.iter().chain(three_rows::ROWS) {
+    for row in rows::all() {
         let Some(cpu) = Summary::read(place, row)?.and_then(|kept| kept.cpu) else { continue };
         writeln!(
             out,
@@ -80,7 +81,7 @@ fn probes(place: &Place) -> Result<String> {
         "| row | seconds a run | append CPU-s/GB | 64 KiB sync ms | memcpy GB/s | pool fill CPU-s/GB | GB/s | \
          file system of its own |\n|---|---|---|---|---|---|---|---|\n",
     );
-    for row in ROWS.iter().chain(three_rows::ROWS) {
+    for row in rows::all() {
         let Some(kept) = Summary::read(place, row)? else { continue };
         let p = &kept.probes;
         writeln!(
@@ -111,6 +112,14 @@ const THREE: &str = "\n## Three nodes\n\nThree brokers of each kind on this mach
     same work, and gaps include waiting for a core. In rows of the page cache both \
     acknowledge what a majority has in its page cache, ours with `write.caching=true`.\n\n";
 
+const TXN: &str = "\n## Transactions\n\n`cargo xtask bench txn`: one broker of each kind, transactional ids with coordinators of \
+    50 partitions, the protocol of Kafka 4 (TV2). A producer sends nothing between EndTxn and its answer, waits for what \
+    is in flight before it, and 100 ms after a refusal, as Kafka's own does. In rows of the page cache ours syncs the \
+    coordinator's log all the same, before it answers EndTxn; Kafka does not.\n\n";
+
+const GROUPS: &str = "\n## Groups\n\n`cargo xtask bench groups`: one broker of each kind but where three are named. Ours syncs what it \
+    commits for a group, Kafka does not.\n\n";
+
 /// Prints the page and writes it to docs/benchmarks.md, unless this is a trial.
 pub(crate) fn write(place: &Place) -> Result<()> {
     let mut out = String::from(HEAD);
@@ -123,10 +132,14 @@ pub(crate) fn write(place: &Place) -> Result<()> {
     out.push_str(&table(place, of(Durability::Defaults))?);
     out.push_str(THREE);
     out.push_str(&table(place, three_rows::ROWS.iter())?);
+    out.push_str(TXN);
+    out.push_str(&table(place, coordination_rows::TXN.iter())?);
+    out.push_str(GROUPS);
+    out.push_str(&table(place, coordination_rows::GROUPS.iter())?);
     writeln!(out, "\n## Broker CPU-seconds per GB, user space and kernel apart\n")?;
     out.push_str(&cpu_apart(place)?);
     writeln!(out, "\n## Rows\n")?;
-    for row in ROWS.iter().chain(three_rows::ROWS) {
+    for row in rows::all() {
         writeln!(out, "- `{}`: {}", row.name, row.what)?;
     }
     writeln!(

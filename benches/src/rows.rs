@@ -1,4 +1,5 @@
 //! What is measured: each row names its batch size, partitions, producers and depth.
+use crate::coordination_rows;
 use crate::systems::Durability;
 use crate::three_rows;
 
@@ -45,6 +46,18 @@ pub(crate) enum Figure {
     Moved,
     /// p99 of other partitions' clients beside a move / without.
     LiveP99,
+    /// MB/s of transactional producers / of the same without transactions.
+    ToIdempotent,
+    /// From the moment a transaction was to end to EndTxn's answer, ms.
+    CommitP99,
+    /// Broker CPU-seconds per 1,000 transactions.
+    CpuPerKiloTxn,
+    /// Broker CPU-seconds per 1,000 OffsetCommits.
+    CpuPerKiloCommit,
+    /// From the first join of a group to a stable assignment, ms.
+    Stable,
+    /// From the start of the process to committed offsets being served, ms.
+    OffsetsServed,
 }
 
 impl Figure {
@@ -72,12 +85,19 @@ impl Figure {
             Figure::Errors => "errors",
             Figure::Moved => "GB/s moved",
             Figure::LiveP99 => "live p99 / p99 without a move",
+            Figure::ToIdempotent => "MB/s against idempotent",
+            Figure::CommitP99 => "commit p99 ms",
+            Figure::CpuPerKiloTxn => "CPU-s/1,000 transactions",
+            Figure::CpuPerKiloCommit => "CPU-s/1,000 commits",
+            Figure::Stable => "stable assignment ms",
+            Figure::OffsetsServed => "offsets served ms",
         }
     }
 
     /// Whether more of it is better.
     pub(crate) fn higher_is_better(self) -> bool {
-        matches!(self, Figure::Throughput | Figure::RequestsPerCpu | Figure::ManyToTen | Figure::Moved)
+        use Figure::{ManyToTen, Moved, RequestsPerCpu, Throughput, ToIdempotent};
+        matches!(self, Throughput | RequestsPerCpu | ManyToTen | Moved | ToIdempotent)
     }
 }
 
@@ -137,12 +157,57 @@ pub(crate) enum Load {
     Rolling { rounds: usize },
     /// A partition moves to another node: beside nothing, then back and forth beside a load.
     Move,
+    /// `plimsoll bench txn` with these arguments.
+    Txn(&'static [&'static str]),
+    /// The same with and without transactions, each twice.
+    TxnToIdempotent(&'static [&'static str]),
+    /// `plimsoll bench groups commit` with these arguments.
+    Commits(&'static [&'static str]),
+    /// `plimsoll bench groups join` with these arguments: brokers that have just been started, and a first group before.
+    Join(&'static [&'static str]),
+    /// So many groups with offsets of ten partitions each, then nobody asks anything.
+    GroupsAtRest { groups: u32 },
+    /// A start on the offsets of so many groups with ten partitions each.
+    OffsetsLoaded { groups: u32 },
+    /// The coordinator of a group is killed so many times.
+    CoordinatorKills { ours: usize, theirs: usize },
 }
 
 impl Load {
     /// Whether each pair starts the brokers anew.
     pub(crate) fn starts_anew(self) -> bool {
-        !matches!(self, Load::Produce(_) | Load::Tail { .. } | Load::Backlog { .. } | Load::Latency(_))
+        !self.has_bytes() && !matches!(self, Load::Commits(_))
+    }
+
+    /// Whether records are produced all the time, so that figures per GB say something.
+    pub(crate) fn has_bytes(self) -> bool {
+        use Load::{Backlog, Latency, Produce, Tail, Txn, TxnToIdempotent};
+        matches!(self, Produce(_) | Tail { .. } | Backlog { .. } | Latency(_) | Txn(_) | TxnToIdempotent(_))
+    }
+
+    /// Whether each run finds the files of the one before.
+    pub(crate) fn keeps_files(self) -> bool {
+        matches!(self, Load::Start(Before::Clean | Before::Killed) | Load::OffsetsLoaded { .. })
+    }
+
+    /// How many brokers there are of each kind, where it is not as the suite has it.
+    pub(crate) fn nodes(self) -> Option<usize> {
+        matches!(self, Load::CoordinatorKills { .. }).then_some(3)
+    }
+
+    /// Settings of both kinds of brokers, as `name=value`.
+    pub(crate) fn settings(self) -> &'static [&'static str] {
+        // A thousand members come from one address.
+        const ADDRESS: &str = "max.connections.per.ip=100000";
+        match self {
+            // Else both wait for that, and nothing else is seen.
+            Load::Join(_) => &[ADDRESS, "group.initial.rebalance.delay.ms=0"],
+            Load::Commits(_)
+            | Load::GroupsAtRest { .. }
+            | Load::OffsetsLoaded { .. }
+            | Load::CoordinatorKills { .. } => &[ADDRESS],
+            _ => &[],
+        }
     }
 }
 
@@ -171,9 +236,28 @@ use Figure::{
 };
 use Goal::{Ours, OursAbove, Ratio};
 
-/// The rows of so many nodes, 1 or 3.
-pub(crate) fn of(nodes: usize) -> &'static [Row] {
-    if nodes == 1 { ROWS } else { three_rows::ROWS }
+/// Rows that are measured together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Suite {
+    /// Transactions.
+    Txn,
+    /// Coordinators of groups.
+    Groups,
+}
+
+/// The rows of a suite; without one those of so many nodes, 1 or 3.
+pub(crate) fn of(suite: Option<Suite>, nodes: usize) -> &'static [Row] {
+    match (suite, nodes) {
+        (Some(Suite::Txn), _) => coordination_rows::TXN,
+        (Some(Suite::Groups), _) => coordination_rows::GROUPS,
+        (None, 1) => ROWS,
+        (None, _) => three_rows::ROWS,
+    }
+}
+
+/// Every row there is, in the order of the page.
+pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
+    [ROWS, three_rows::ROWS, coordination_rows::TXN, coordination_rows::GROUPS].into_iter().flatten()
 }
 
 pub(crate) const ROWS: &[Row] = &[

@@ -2,10 +2,11 @@
 use crate::cold::Cold;
 use crate::disk::{Disk, LITTLE_ROOM, ROOM, check_room};
 use crate::probes::{Ballast, Probes, append, probe};
-use crate::rows::{Before, Figure, Load, Row, TOPICS};
+use crate::rows::{Figure, Load, Row, TOPICS};
 use crate::summary::{Summary, median};
 use crate::systems::{Kind, Setup, System};
 use crate::three;
+use crate::txn;
 use crate::usage::Usage;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,20 @@ const WARM_UP: (f64, f64) = (90.0, 300.0);
 /// Runs that may be refused something before the row is given up.
 pub(crate) const TRIES: usize = 3;
 
+/// What a row is about is nothing that the broker has: it is passed over.
+#[derive(Debug)]
+pub(crate) struct Unserved(pub(crate) &'static str);
+
+impl std::fmt::Display for Unserved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is not served", self.0)
+    }
+}
+
+impl std::error::Error for Unserved {}
+
 /// Where things are.
+#[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) root: PathBuf,
     /// Images, logs and results.
@@ -36,7 +50,9 @@ pub(crate) struct Place {
     pub(crate) topics: u32,
     /// Brokers of each kind: 1 or 3.
     pub(crate) nodes: usize,
-    /// Short runs or few partitions: kept apart, and no page is written of them.
+    /// Apache Kafka is left out.
+    pub(crate) alone: bool,
+    /// Short runs, few partitions, or ours alone: kept apart, and no page is written of them.
     pub(crate) trial: bool,
 }
 
@@ -60,7 +76,7 @@ impl Place {
         };
         let kafka = root.join("target/clients/kafka-4.4.0");
         let trial = topics != TOPICS || seconds < SHORTEST;
-        Ok(Place { root, dir, plimsoll, kafka, commit, topics, nodes, trial })
+        Ok(Place { root, dir, plimsoll, kafka, commit, topics, nodes, alone: false, trial })
     }
 
     /// What was measured, in a file for each row: committed, so that a row that is measured anew leaves the
@@ -84,6 +100,22 @@ pub(crate) struct ClientFigures {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
+    /// Of transactional producers.
+    #[serde(default)]
+    pub(crate) transactions: u64,
+    #[serde(default)]
+    pub(crate) commit_p99_ms: f64,
+}
+
+impl ClientFigures {
+    /// Counts of one more run.
+    pub(crate) fn add(&mut self, other: &ClientFigures) {
+        self.seconds += other.seconds;
+        self.bytes += other.bytes;
+        self.uncompressed_bytes += other.uncompressed_bytes;
+        self.requests += other.requests;
+        self.transactions += other.transactions;
+    }
 }
 
 /// One run of one broker.
@@ -115,6 +147,12 @@ pub(crate) struct Sample {
     /// Without an acknowledgement after each kill.
     #[serde(default)]
     pub(crate) gaps_ms: Vec<f64>,
+    #[serde(default)]
+    pub(crate) to_idempotent: f64,
+    #[serde(default)]
+    pub(crate) stable_ms: f64,
+    #[serde(default)]
+    pub(crate) offsets_served_ms: f64,
 }
 
 impl Sample {
@@ -145,6 +183,12 @@ impl Sample {
             Figure::Errors => self.errors as f64,
             Figure::Moved => self.move_gb_per_s,
             Figure::LiveP99 => self.live_p99_ratio,
+            Figure::ToIdempotent => self.to_idempotent,
+            Figure::CommitP99 => self.client.commit_p99_ms,
+            Figure::CpuPerKiloTxn => self.broker.cpu_s() * 1e3 / (self.client.transactions as f64).max(1.0),
+            Figure::CpuPerKiloCommit => self.broker.cpu_s() * 1e3 / (self.client.requests as f64).max(1.0),
+            Figure::Stable => self.stable_ms,
+            Figure::OffsetsServed => self.offsets_served_ms,
         }
     }
 }
@@ -162,7 +206,8 @@ pub(crate) struct Measured {
     pub(crate) pairs: Vec<(Sample, Option<Sample>)>,
 }
 
-fn bench(
+/// `plimsoll bench WHAT` for a system.
+pub(crate) fn bench(
     place: &Place,
     system: &System,
     what: &str,
@@ -170,15 +215,28 @@ fn bench(
     partitions: u32,
     args: &[String],
 ) -> Command {
+    bench_at(place, &system.addresses(), what, topic, partitions, args)
+}
+
+/// The same for a system that may not run yet.
+pub(crate) fn bench_at(
+    place: &Place,
+    addresses: &str,
+    what: &str,
+    topic: &str,
+    partitions: u32,
+    args: &[String],
+) -> Command {
     let mut command = Command::new(&place.plimsoll);
-    command.args(["bench", what, "--bootstrap-server", &system.address(), "--topic", topic]);
+    command.arg("bench").args(what.split(' '));
+    command.args(["--bootstrap-server", addresses, "--topic", topic]);
     command.args(["--format", "json"]);
     command.args(["--partitions", &partitions.to_string()]).args(args);
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
     command
 }
 
-fn figures(mut command: Command) -> Result<ClientFigures> {
+pub(crate) fn figures(mut command: Command) -> Result<ClientFigures> {
     let output = command.output().with_context(|| format!("start {command:?}"))?;
     if !output.status.success() {
         bail!("{command:?} failed");
@@ -191,7 +249,7 @@ fn figures(mut command: Command) -> Result<ClientFigures> {
     Ok(client)
 }
 
-fn strings(args: &[&str], seconds: Option<f64>) -> Vec<String> {
+pub(crate) fn strings(args: &[&str], seconds: Option<f64>) -> Vec<String> {
     let mut all: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
     if let Some(seconds) = seconds {
         all.extend(["--seconds".to_owned(), seconds.to_string()]);
@@ -209,6 +267,9 @@ fn one_run(place: &Place, row: &Row, system: &System, topic: &str, seconds: f64)
     match row.load {
         Load::Produce(args) => timed(make("produce", &strings(args, Some(seconds)))),
         Load::Latency(args) => timed(make("latency", &strings(args, Some(seconds)))),
+        Load::Txn(args) => timed(make("txn", &strings(args, Some(seconds)))),
+        Load::TxnToIdempotent(args) => txn::to_idempotent(place, row, system, topic, args, seconds),
+        Load::Commits(args) => timed(make("groups commit", &strings(args, Some(seconds)))),
         Load::Backlog { fill } => {
             let patience = if place.trial { seconds } else { 60.0 };
             figures(make("produce", &strings(fill, Some(patience))))?;
@@ -239,7 +300,7 @@ fn one_run(place: &Place, row: &Row, system: &System, topic: &str, seconds: f64)
     }
 }
 
-fn delete_topic(place: &Place, system: &System, topic: &str) {
+pub(crate) fn delete_topic(place: &Place, system: &System, topic: &str) {
     let _ = Command::new(&place.plimsoll)
         .args(["topic", "delete", topic, "--bootstrap-server", &system.address()])
         .stdout(Stdio::null())
@@ -277,8 +338,9 @@ impl Disks {
 /// Measures a row and keeps what came out.
 pub(crate) fn measure(place: &Place, row: &Row, pairs: usize, seconds: f64) -> Result<()> {
     println!("{}: {}", row.name, row.what);
+    let place = &Place { nodes: row.load.nodes().unwrap_or(place.nodes), ..place.clone() };
     let room = match place.nodes {
-        _ if row.load.starts_anew() => LITTLE_ROOM,
+        _ if row.load.starts_anew() || place.trial => LITTLE_ROOM,
         1 => ROOM,
         // What three replicas of a run hold at the most that was ever seen, for each kind.
         _ => LITTLE_ROOM.max((seconds * 1.2e9) as u64),
@@ -307,8 +369,8 @@ fn ballast(place: &Place) -> Result<Option<Ballast>> {
 }
 
 /// Who goes first alternates.
-fn order(row: &Row, pair: usize) -> &'static [usize] {
-    match (row.beside_kafka, pair.is_multiple_of(2)) {
+fn order(place: &Place, row: &Row, pair: usize) -> &'static [usize] {
+    match (row.beside_kafka && !place.alone, pair.is_multiple_of(2)) {
         (false, _) => &[0],
         (true, true) => &[0, 1],
         (true, false) => &[1, 0],
@@ -319,13 +381,18 @@ fn pair_of(mut samples: [Option<Sample>; 2]) -> (Sample, Option<Sample>) {
     (samples[0].take().unwrap_or_default(), samples[1].take())
 }
 
+/// Both kinds have removed a deleted topic's files after this: Apache Kafka waits 60 s by default, here 1 s.
+pub(crate) const AFTER_DELETION: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// One run of load, or of three of Apache Kafka's processes as many as they take until a GB costs no less than
 /// before: on two busy cores they are long in being compiled.
-fn warm(place: &Place, row: &Row, system: &System, seconds: f64) -> Result<()> {
-    // The files of each run go: minutes of load would fill the disk.
+fn warm(place: &Place, row: &Row, system: &System, disks: &Disks, seconds: f64) -> Result<()> {
+    // The files of each run go, and their room with them: minutes of load would fill the disk.
     let load = |seconds| {
+        disks.settle();
         let sample = one_run(place, row, system, "warm-up", seconds);
         delete_topic(place, system, "warm-up");
+        std::thread::sleep(AFTER_DELETION);
         sample
     };
     if place.trial || place.nodes == 1 || system.kind == Kind::Plimsoll {
@@ -362,12 +429,13 @@ fn tried(place: &Place, row: &Row, system: &System, topic: &str, seconds: f64) -
 /// Both kinds are started and warmed once; each run has a topic of its own.
 fn running(place: &Place, row: &Row, disks: &Disks, pairs: usize, measured: &mut Measured) -> Result<()> {
     let mut systems = Vec::new();
-    for at in order(row, 0) {
-        let system = Setup::new(place, KINDS[*at], row.durability, &disks.0[*at])?.start()?;
+    for at in order(place, row, 0) {
+        let system = Setup::new(place, KINDS[*at], row, &disks.0[*at])?.start()?;
         if place.nodes > 1 {
             three::formed(place, &system)?;
         }
-        warm(place, row, &system, measured.seconds).with_context(|| format!("warm {:?}", system.kind))?;
+        warm(place, row, &system, disks, measured.seconds)
+            .with_context(|| format!("warm {:?}", system.kind))?;
         systems.push(system);
     }
     let mut ballast = ballast(place)?;
@@ -379,7 +447,7 @@ fn running(place: &Place, row: &Row, disks: &Disks, pairs: usize, measured: &mut
     for pair in 0..pairs {
         let topic = format!("{}-{pair}", row.name);
         let mut samples = [None, None];
-        for at in order(row, pair) {
+        for at in order(place, row, pair) {
             // Before each, so that it is the same for whoever goes first.
             appends.push(append(disks.first())?);
             disks.settle();
@@ -402,16 +470,16 @@ fn anew(
     pairs: usize,
     seconds: f64,
 ) -> Result<Vec<(Sample, Option<Sample>)>> {
-    let keeps = matches!(row.load, Load::Start(Before::Clean | Before::Killed));
+    let keeps = row.load.keeps_files();
     let mut kept: [Option<Cold>; 2] = [None, None];
     let mut ballast = ballast(place)?;
     let mut all = Vec::new();
     for pair in 0..pairs {
         let mut samples = [None, None];
-        for at in order(row, pair).iter().copied() {
+        for at in order(place, row, pair).iter().copied() {
             let mut cold = match kept[at].take() {
                 Some(cold) => cold,
-                None => Cold::new(Setup::new(place, KINDS[at], row.durability, &disks.0[at])?),
+                None => Cold::new(Setup::new(place, KINDS[at], row, &disks.0[at])?),
             };
             disks.settle();
             ballast.as_mut().map_or(Ok(()), Ballast::refill)?;

@@ -10,7 +10,10 @@ pub(crate) fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     match values.as_slice() {
         [] => (f64::NAN, f64::NAN, f64::NAN),
-        all => (all[all.len() / 2], all[0], all[all.len() - 1]),
+        all => {
+            let middle = f64::midpoint(all[(all.len() - 1) / 2], all[all.len() / 2]);
+            (middle, all[0], all[all.len() - 1])
+        }
     }
 }
 
@@ -72,7 +75,7 @@ impl Summary {
                     .filter(|ratio| ratio.iter().all(|r| r.is_finite())),
             }
         };
-        let cpu = (!row.load.starts_anew()).then(|| CpuSummary {
+        let cpu = row.load.has_bytes().then(|| CpuSummary {
             user: ours(&|s| s.broker.user_s / s.gb()),
             kernel: ours(&|s| s.broker.system_s / s.gb()),
             pool: ours(&|s| s.broker.background_s / s.gb()),
@@ -111,5 +114,17 @@ impl Summary {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| file.display().to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_is_between_the_two_in_the_middle() {
+        assert_eq!(median(vec![4.0, 1.0]), (2.5, 1.0, 4.0));
+        assert_eq!(median(vec![9.0, 1.0, 3.0, 5.0]), (4.0, 1.0, 9.0));
+        assert_eq!(median(vec![3.0, 9.0, 1.0]), (3.0, 1.0, 9.0));
     }
 }

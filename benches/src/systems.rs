@@ -1,6 +1,7 @@
 //! Starting and stopping both kinds of brokers: one of them, or three that are a cluster.
 use crate::disk::Disk;
 use crate::kafka;
+use crate::rows::Row;
 use crate::run::Place;
 use crate::usage::{Usage, usage};
 use anyhow::{Context, Result, bail};
@@ -61,7 +62,7 @@ fn free_port() -> Result<u16> {
 
 impl Setup {
     /// Empties `disks`, one for each node, for new data directories; Kafka's are formatted.
-    pub(crate) fn new(place: &Place, kind: Kind, durability: Durability, disks: &[Disk]) -> Result<Setup> {
+    pub(crate) fn new(place: &Place, kind: Kind, row: &Row, disks: &[Disk]) -> Result<Setup> {
         let mut ports = Vec::new();
         for disk in disks {
             disk.empty()?;
@@ -73,8 +74,8 @@ impl Setup {
             let log = place.dir.join(format!("{name}-{}.log", at + 1));
             let _ = std::fs::remove_file(&log);
             let args = match kind {
-                Kind::Plimsoll => plimsoll(durability, disk.root(), at, &ports)?,
-                Kind::Kafka => kafka::prepare(place, durability, disk.root(), at, &ports)?,
+                Kind::Plimsoll => plimsoll(row, disk.root(), at, &ports)?,
+                Kind::Kafka => kafka::prepare(place, row, disk.root(), at, &ports)?,
             };
             nodes.push(Node { port: ports[at].0, args, log });
         }
@@ -99,6 +100,12 @@ impl Setup {
         let mut command = Command::new(&self.program);
         command.args(&node.args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         command.spawn().with_context(|| format!("start {}", self.program.display()))
+    }
+
+    /// Which node listens there, from 0.
+    pub(crate) fn node_at(&self, address: &str) -> Option<usize> {
+        let port: u16 = address.rsplit_once(':')?.1.parse().ok()?;
+        self.nodes.iter().position(|node| node.port == port)
     }
 
     /// Starts the processes and does not wait for them.
@@ -128,6 +135,11 @@ impl System {
 
     pub(crate) fn addresses(&self) -> String {
         self.setup.addresses()
+    }
+
+    /// Which node listens there, from 0.
+    pub(crate) fn node_at(&self, address: &str) -> Option<usize> {
+        self.setup.node_at(address)
     }
 
     /// How many nodes there are.
@@ -223,14 +235,15 @@ pub(crate) fn voters(ports: &Ports) -> String {
     all.join(",")
 }
 
-fn plimsoll(durability: Durability, data: &Path, at: usize, ports: &Ports) -> Result<Vec<String>> {
+fn plimsoll(row: &Row, data: &Path, at: usize, ports: &Ports) -> Result<Vec<String>> {
     let ((port, controller), http) = (ports[at], free_port()?);
     let mut args: Vec<String> = vec!["serve".into(), "--data-dir".into(), data.display().to_string()];
     args.extend(["--http-listener".into(), format!("127.0.0.1:{http}")]);
     let mut set = |line: String| args.extend(["--set".to_owned(), line]);
-    if durability == Durability::PageCache {
+    if row.durability == Durability::PageCache {
         set("write.caching=true".into());
     }
+    row.load.settings().iter().for_each(|line| set((*line).to_owned()));
     if ports.len() == 1 {
         set(format!("listeners=PLAINTEXT://127.0.0.1:{port}"));
         return Ok(args);
@@ -242,5 +255,6 @@ fn plimsoll(durability: Durability, data: &Path, at: usize, ports: &Ports) -> Re
     set(format!("default.replication.factor={}", ports.len()));
     set("min.insync.replicas=2".into());
     set(format!("offsets.topic.replication.factor={}", ports.len()));
+    set(format!("transaction.state.log.replication.factor={}", ports.len()));
     Ok(args)
 }

@@ -54,12 +54,21 @@ pub(crate) fn describe(place: &Place, system: &System, topic: &str) -> Result<Ve
 
 /// Waits until every replica of a topic is in sync.
 pub(crate) fn in_sync(place: &Place, system: &System, topic: &str) -> Result<()> {
+    in_sync_where(place, system, topic, |rows| rows)
+}
+
+/// The same for some of the partitions: those that nobody writes to may be told of late.
+pub(crate) fn in_sync_where(
+    place: &Place,
+    system: &System,
+    topic: &str,
+    chosen: impl Fn(&[Described]) -> &[Described],
+) -> Result<()> {
     let start = Instant::now();
     loop {
         let rows = describe(place, system, topic);
-        let whole =
-            |rows: &Vec<Described>| rows.iter().all(|row| row.leader > 0 && row.in_sync == system.nodes());
-        if rows.as_ref().is_ok_and(whole) {
+        let whole = |row: &Described| row.leader > 0 && row.in_sync == system.nodes();
+        if rows.as_ref().is_ok_and(|rows| chosen(rows).iter().all(whole)) {
             return Ok(());
         }
         if start.elapsed() > PATIENCE {

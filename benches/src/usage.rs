@@ -100,6 +100,17 @@ impl Usage {
         }
     }
 
+    /// The CPU of an earlier span and of this one; memory of the later.
+    pub(crate) fn after(self, later: Usage) -> Usage {
+        Usage {
+            user_s: self.user_s + later.user_s,
+            system_s: self.system_s + later.system_s,
+            machine_s: self.machine_s + later.machine_s,
+            background_s: self.background_s + later.background_s,
+            ..later
+        }
+    }
+
     /// User and system seconds together.
     pub(crate) fn cpu_s(&self) -> f64 {
         self.user_s + self.system_s

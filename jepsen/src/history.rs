@@ -5,7 +5,7 @@
 //! are unique: whoever sees one twice sees a duplicate.
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
 
 /// One line of a history.
@@ -31,6 +31,37 @@ pub enum Line {
         /// Why it did not work, in the client's words.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
+        /// The transaction that it is part of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        txn: Option<u64>,
+        /// The value that was read and is passed on with this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<u64>,
+    },
+    /// A transaction begins, is to end, or has ended. One of which nothing more is heard counts as unknown if its
+    /// commit was asked for, and else as aborted.
+    Txn {
+        /// When.
+        time: u64,
+        /// Which client.
+        process: u32,
+        /// Which transaction; a client's sends and polls within it name it.
+        txn: u64,
+        /// Which of these.
+        #[serde(rename = "type")]
+        step: Step,
+        /// Why, in the client's words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// What the group whose offsets are committed in transactions has committed, after all is healed.
+    Position {
+        /// When.
+        time: u64,
+        /// The partition.
+        key: u32,
+        /// The next offset to be read.
+        offset: i64,
     },
     /// A consumer was told where to read from; the next poll follows no earlier one.
     Assign {
@@ -49,6 +80,9 @@ pub enum Line {
         process: u32,
         /// Key, offset and value of each record, in the order in which they came.
         records: Vec<(u32, i64, u64)>,
+        /// The transaction whose offsets say that they were read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        txn: Option<u64>,
     },
     /// What one client was told of a partition's bounds.
     Bounds {
@@ -67,12 +101,27 @@ pub enum Line {
         /// The end of what the answer held; -1 if it held nothing.
         #[serde(default = "none_read")]
         read_to: i64,
+        /// The last stable offset; -1 if not told, or if it bounds nothing because all is read.
+        #[serde(default = "none_read")]
+        last_stable: i64,
     },
     /// A group's offset was committed and acknowledged.
     Commit {
         /// When the acknowledgement came.
         time: u64,
         /// The only one that commits for this key.
+        process: u32,
+        /// The partition.
+        key: u32,
+        /// The offset.
+        offset: i64,
+    },
+    /// A group's offset was to be committed, and nobody knows what came of it: a network may deliver the request at
+    /// any later time, and nothing in it says that it is late.
+    CommitUnknown {
+        /// When it was given up.
+        time: u64,
+        /// As in [`Line::Commit`].
         process: u32,
         /// The partition.
         key: u32,
@@ -154,6 +203,22 @@ fn none_read() -> i64 {
     -1
 }
 
+/// What is heard of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// It begins.
+    Begin,
+    /// From here on its commit is asked for, or may be.
+    Commit,
+    /// It is committed.
+    Committed,
+    /// It is aborted.
+    Aborted,
+    /// Nobody knows.
+    Unknown,
+}
+
 /// How a send ended, or that it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -192,7 +257,24 @@ pub struct Send {
     pub start: u64,
     /// When it ended; `u64::MAX` if it never did.
     pub end: u64,
-    /// How it ended.
+    /// How it ended; in a transaction this says nothing of what became of that.
+    pub outcome: Outcome,
+    /// The transaction that it is part of.
+    pub txn: Option<u64>,
+    /// The value that it passes on.
+    pub from: Option<u64>,
+}
+
+/// One transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Txn {
+    /// Which client.
+    pub process: u32,
+    /// When it began.
+    pub start: u64,
+    /// When its commit was asked for; `None` if it never was.
+    pub asked: Option<u64>,
+    /// [`Outcome::Ok`] if it is committed, [`Outcome::Fail`] if it never will be.
     pub outcome: Outcome,
 }
 
@@ -209,6 +291,8 @@ pub struct Poll {
     pub end: u64,
     /// Key, offset and value, in the order in which they came.
     pub records: Vec<(u32, i64, u64)>,
+    /// The transaction that it is part of.
+    pub txn: Option<u64>,
 }
 
 /// All that happened, by kind and in the order of the lines.
@@ -218,6 +302,8 @@ pub struct History {
     pub sends: Vec<Send>,
     /// Reads.
     pub polls: Vec<Poll>,
+    /// Transactions by their numbers.
+    pub txns: BTreeMap<u64, Txn>,
     /// Everything else.
     pub rest: Vec<Line>,
 }
@@ -234,8 +320,9 @@ impl Builder {
     /// Takes the next line. Errors: an end of what never began, a value that is sent twice.
     pub fn push(&mut self, line: Line) -> Result<()> {
         match line {
-            Line::Send { time, process, kind: Type::Invoke, key, value, .. } => {
-                let send = Send { process, key, value, start: time, end: u64::MAX, outcome: Outcome::Info };
+            Line::Send { time, process, kind: Type::Invoke, key, value, txn, from, .. } => {
+                let (end, outcome) = (u64::MAX, Outcome::Info);
+                let send = Send { process, key, value, start: time, end, outcome, txn, from };
                 if self.open.insert(value, self.history.sends.len()).is_some() {
                     bail!("value {value} is sent twice");
                 }
@@ -252,11 +339,34 @@ impl Builder {
                 };
             }
             Line::Assign { process, .. } => *self.assigns.entry(process).or_default() += 1,
-            Line::Poll { start, time, process, records } => {
+            Line::Poll { start, time, process, records, txn } => {
                 let assign = self.assigns.get(&process).copied().unwrap_or_default();
-                self.history.polls.push(Poll { process, assign, start, end: time, records });
+                self.history.polls.push(Poll { process, assign, start, end: time, records, txn });
             }
+            Line::Txn { time, process, txn, step, .. } => self.txn(time, process, txn, step)?,
             other => self.history.rest.push(other),
+        }
+        Ok(())
+    }
+
+    fn txn(&mut self, time: u64, process: u32, id: u64, step: Step) -> Result<()> {
+        if step == Step::Begin {
+            // Until its commit is asked for nothing can commit it.
+            let txn = Txn { process, start: time, asked: None, outcome: Outcome::Fail };
+            if self.history.txns.insert(id, txn).is_some() {
+                bail!("transaction {id} begins twice");
+            }
+            return Ok(());
+        }
+        let txn = self.history.txns.get_mut(&id).with_context(|| format!("transaction {id} never began"))?;
+        match step {
+            Step::Committed => txn.outcome = Outcome::Ok(None),
+            Step::Aborted => txn.outcome = Outcome::Fail,
+            Step::Commit => {
+                txn.asked = txn.asked.or(Some(time));
+                txn.outcome = Outcome::Info;
+            }
+            Step::Unknown | Step::Begin => {}
         }
         Ok(())
     }

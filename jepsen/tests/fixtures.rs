@@ -25,6 +25,52 @@ fn each_anomaly_is_caught_by_name_and_nothing_else_with_it() {
     }
 }
 
+/// Histories that show an anomaly in another way than the one that has its name.
+#[test]
+fn anomalies_of_transactions_are_caught_in_whatever_shape_they_come() {
+    let shapes = [
+        ("aborted-read-txn", Kind::AbortedRead),
+        ("aborted-read-open", Kind::AbortedRead),
+        ("precommitted-read-own", Kind::PrecommittedRead),
+        ("torn-transaction-unknown", Kind::TornTransaction),
+        ("committed-offset-regressed-txn", Kind::CommittedOffsetRegressed),
+    ];
+    for (name, kind) in shapes {
+        let found = check(&read(&format!("{name}.jsonl")));
+        assert_eq!(found.kinds(), [kind], "{name}: {:#?}", found.findings);
+    }
+}
+
+#[test]
+fn what_kafka_allows_between_transactions_is_counted_and_no_anomaly() {
+    let figures = check(&read("clean-transactions.jsonl")).figures;
+    assert_eq!((figures.write_cycles, figures.mixed_cycles), (1, 1));
+    assert_eq!((figures.committed, figures.aborted, figures.unknown), (3, 2, 0));
+    let figures = check(&read("clean-money.jsonl")).figures;
+    assert_eq!((figures.money_paid_in, figures.money, figures.consuming), (2, 2, 2));
+}
+
+#[test]
+fn a_value_of_a_transaction_that_stands_twice_is_never_a_renumbered_one() {
+    let mut history = read("duplicate.jsonl");
+    let twice = history.sends[0].value;
+    let places: Vec<i64> =
+        history.polls.iter().flat_map(|poll| &poll.records).filter(|r| r.2 == twice).map(|r| r.1).collect();
+    let second = places.iter().copied().max().unwrap();
+    history.rest.push(Line::Renumbered { key: 0, offset: second, count: 1, producer: 7, epoch: 1 });
+    let of_none = check(&history);
+    assert!(!of_none.findings.contains_key(&Kind::Duplicate), "{:#?}", of_none.findings);
+    history.sends[0].txn = Some(1);
+    let txn = jepsen::history::Txn {
+        process: 1,
+        start: 0,
+        asked: Some(1),
+        outcome: jepsen::history::Outcome::Ok(None),
+    };
+    history.txns.insert(1, txn);
+    assert!(check(&history).findings.contains_key(&Kind::Duplicate));
+}
+
 #[test]
 fn a_record_that_stands_twice_in_one_epoch_of_its_producer_is_no_renumbered_one() {
     let clean = read("clean-renumbered.jsonl");
@@ -61,13 +107,22 @@ fn long(sends: u64) -> History {
     for n in 0..sends {
         let (key, offset, process) = ((n % 4) as u32, (n / 4) as i64, (n % 7) as u32);
         time += 2;
-        let send =
-            |time, kind, offset| Line::Send { time, process, kind, key, value: n, offset, error: None };
+        let send = |time, kind, offset| Line::Send {
+            time,
+            process,
+            kind,
+            key,
+            value: n,
+            offset,
+            error: None,
+            txn: None,
+            from: None,
+        };
         builder.push(send(time, Type::Invoke, None)).unwrap();
         builder.push(send(time + 1, Type::Ok, Some(offset))).unwrap();
         for process in [100 + key, 200 + key] {
             let records = vec![(key, offset, n)];
-            builder.push(Line::Poll { start: time, time: time + 1, process, records }).unwrap();
+            builder.push(Line::Poll { start: time, time: time + 1, process, records, txn: None }).unwrap();
         }
     }
     builder.finish()
@@ -98,13 +153,15 @@ fn taken(before: u64) -> History {
         value,
         offset,
         error: None,
+        txn: None,
+        from: None,
     };
     let cut = 100_000_000_000;
     let acked = cut - before;
     let mut lines = vec![send(acked - 1, Type::Invoke, 1, None), send(acked, Type::Ok, 1, Some(0))];
     lines.push(Line::Fault { time: cut, what: "power-all".to_owned(), begins: true });
     lines.extend([send(cut + 5, Type::Invoke, 2, None), send(cut + 6, Type::Ok, 2, Some(0))]);
-    lines.push(Line::Poll { start: cut + 7, time: cut + 8, process: 9, records: vec![(0, 0, 2)] });
+    lines.push(Line::Poll { start: cut + 7, time: cut + 8, process: 9, records: vec![(0, 0, 2)], txn: None });
     lines.into_iter().for_each(|line| builder.push(line).unwrap());
     builder.finish()
 }

@@ -1,5 +1,6 @@
 //! Who asks, and what they may do.
 use model::ErrorCode;
+use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -17,6 +18,13 @@ impl Principal {
     /// The principal of a listener without authentication.
     pub(crate) fn anonymous() -> Principal {
         Principal { kind: "User".into(), name: "ANONYMOUS".into() }
+    }
+}
+
+/// As Kafka writes it, `User:ANONYMOUS` for example.
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind, self.name)
     }
 }
 

@@ -226,6 +226,17 @@ async fn answer(shared: &Rc<Shared>, ctx: &RequestContext, request: Request) -> 
         Request::DeleteTopics(r) => h::delete_topics::handle(shared, ctx, r).await.into(),
         Request::DeleteRecords(r) => h::delete_records::handle(shared, ctx, r).await.into(),
         Request::InitProducerId(r) => h::init_producer_id::handle(shared, ctx, r).await.into(),
+        Request::AddPartitionsToTxn(r) => h::add_partitions_to_txn::handle(shared, ctx, r).await.into(),
+        Request::AddOffsetsToTxn(r) => h::add_offsets_to_txn::handle(shared, ctx, r).await.into(),
+        Request::EndTxn(r) => h::end_txn::handle(shared, ctx, r).await.into(),
+        Request::WriteTxnMarkers(r) => h::write_txn_markers::handle(shared, ctx, r).await.into(),
+        Request::TxnOffsetCommit(r) => h::txn_offset_commit::handle(shared, ctx, r).await.into(),
+        Request::DescribeTransactions(r) => h::describe_transactions::handle(shared, ctx, r).await.into(),
+        Request::ListTransactions(r) => h::list_transactions::handle(shared, ctx, r).await.into(),
+        Request::ConsumerGroupHeartbeat(r) => {
+            h::consumer_group_heartbeat::handle(shared, ctx, r).await.into()
+        }
+        Request::ConsumerGroupDescribe(r) => h::consumer_group_describe::handle(shared, ctx, r).await.into(),
         Request::OffsetForLeaderEpoch(r) => h::offset_for_leader_epoch::handle(shared, ctx, r).await.into(),
         Request::DescribeConfigs(r) => h::describe_configs::handle(shared, ctx, r).into(),
         Request::AlterConfigs(r) => h::alter_configs::handle(shared, ctx, r).await.into(),
@@ -250,7 +261,7 @@ async fn answer(shared: &Rc<Shared>, ctx: &RequestContext, request: Request) -> 
         Request::AddRaftVoter(r) => h::raft_voter::add(shared, ctx, r).await.into(),
         Request::RemoveRaftVoter(r) => h::raft_voter::remove(shared, ctx, r).await.into(),
         Request::DescribeCluster(r) => h::describe_cluster::handle(shared, ctx, r).into(),
-        Request::DescribeProducers(r) => h::describe_producers::handle(shared, ctx, r).into(),
+        Request::DescribeProducers(r) => h::describe_producers::handle(shared, ctx, r).await.into(),
         Request::ListConfigResources(r) => h::list_config_resources::handle(shared, ctx, r).into(),
         Request::DescribeTopicPartitions(r) => h::describe_topic_partitions::handle(shared, ctx, r).into(),
     }

@@ -3,9 +3,10 @@ use crate::core;
 use crate::http::Ask;
 use crate::metrics::names;
 use crate::metrics::render::{GroupRow, PartitionRow, Snapshot, labels};
+use crate::observe_txn::{on_hanging, on_txn_event, transactions};
 use crate::peers;
 use crate::shared::{Complaint, Shared};
-use coordinator::GroupEvent;
+use coordinator::{ConsumerState, GroupEvent, GroupState};
 use model::{ErrorCode, GroupKey, NodeId};
 use node::{CompareCounts, Event, InstallEvent};
 use std::fmt;
@@ -16,7 +17,7 @@ use tokio::sync::mpsc;
 /// A disk that had no room for so long is not about to have some.
 const STALLED: Duration = Duration::from_secs(3);
 /// Partitions and groups of one scrape; the cap of series is below.
-const MOST_ROWS: usize = 25_000;
+pub(crate) const MOST_ROWS: usize = 25_000;
 
 /// Answers the HTTP thread until it goes.
 pub(crate) async fn answer(shared: Rc<Shared>, mut asks: mpsc::Receiver<Ask>) {
@@ -69,6 +70,9 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
         Event::Suspect { key, why } => {
             tracing::error!(partition = %Named(shared, key), why, "replica is damaged: its peers are asked to bring it up anew");
         }
+        Event::Uncleanable { key, why } => {
+            tracing::warn!(partition = %Named(shared, key), why, "a file cannot be compacted: the others of the partition are");
+        }
         Event::LossAccepted { key, recovery } => on_loss_accepted(shared, key, &recovery),
         event @ (Event::ChainsDiffer { .. } | Event::ChainsUndecided { .. }) => on_difference(shared, event),
         Event::Install { key, node, what } => on_install(shared, key, node, what),
@@ -78,11 +82,13 @@ pub(crate) fn on_event(shared: &Shared, event: Event) {
         Event::Leads { key, epoch } => tracing::debug!(partition = %Named(shared, key), epoch, "leads"),
         Event::NotRegistered(code) => on_not_registered(shared, code),
         Event::Group(event) => on_group_event(event),
+        Event::Transaction(event) => on_txn_event(shared, event),
+        Event::Hanging(hanging, what) => on_hanging(shared, &hanging, what),
     }
 }
 
 /// A partition as people know it, for the log: its topic and number.
-struct Named<'a>(&'a Shared, GroupKey);
+pub(crate) struct Named<'a>(pub(crate) &'a Shared, pub(crate) GroupKey);
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -325,10 +331,34 @@ fn snapshot(shared: &Shared) -> Snapshot {
     if shared.clustered {
         peers::observe(shared, &mut snapshot);
     }
+    cleaner(shared, &mut snapshot);
     partitions(shared, &mut snapshot);
+    transactions(shared, &mut snapshot);
     groups(shared, &mut snapshot);
     process(shared, &mut snapshot);
     snapshot
+}
+
+fn cleaner(shared: &Shared, snapshot: &mut Snapshot) {
+    let counts = shared.core.look(node::Node::cleaner_counts);
+    let mut put = |name, value: f64| snapshot.values.push((name, String::new(), value));
+    put(names::CLEANER_RUNNING, counts.running as f64);
+    put(names::CLEANER_RECORDS, counts.records_dropped as f64);
+    put(names::CLEANER_UNCLEANABLE, counts.uncleanable as f64);
+    put(names::CLEANER_DIRTY, counts.max_dirty_ratio);
+    if let Some(end) = counts.last_end {
+        put(names::CLEANER_IDLE, shared.core.now().mono.since(end).as_secs_f64());
+    }
+    for (result, count) in [("done", counts.passes), ("void", counts.void)] {
+        let result = labels([("result", result)].into_iter());
+        snapshot.values.push((names::CLEANER_PASSES, result, count as f64));
+    }
+    let bytes =
+        [("read", counts.bytes_read), ("replaced", counts.bytes_replaced), ("written", counts.bytes_written)];
+    for (kind, count) in bytes {
+        let kind = labels([("kind", kind)].into_iter());
+        snapshot.values.push((names::CLEANER_BYTES, kind, count as f64));
+    }
 }
 
 fn partitions(shared: &Shared, snapshot: &mut Snapshot) {
@@ -349,6 +379,7 @@ fn partitions(shared: &Shared, snapshot: &mut Snapshot) {
                     log_start: info.log_start,
                     log_end: info.log_end,
                     high_watermark: info.high_watermark,
+                    last_stable_offset: info.last_stable_offset,
                     size: info.size_bytes,
                 });
             }
@@ -363,6 +394,30 @@ fn partitions(shared: &Shared, snapshot: &mut Snapshot) {
 }
 
 fn groups(shared: &Shared, snapshot: &mut Snapshot) {
+    let (classic, consumer, members) = shared.core.look(|node| {
+        let mut classic = GroupState::ALL.map(|state| (state.name(), 0));
+        let mut consumer = ConsumerState::ALL.map(|state| (state.name(), 0));
+        let mut members = (0, 0);
+        for c in node.coordinators() {
+            for (row, (_, n)) in classic.iter_mut().zip(c.state_counts()) {
+                row.1 += n;
+            }
+            for (row, (_, n)) in consumer.iter_mut().zip(c.consumer_state_counts()) {
+                row.1 += n;
+            }
+            let (of_classic, of_consumer) = c.member_counts();
+            members = (members.0 + of_classic, members.1 + of_consumer);
+        }
+        (classic, consumer, members)
+    });
+    for (kind, states, count) in [("classic", classic, members.0), ("consumer", consumer, members.1)] {
+        for (state, count) in states {
+            let labels = labels([("type", kind), ("state", state)].into_iter());
+            snapshot.values.push((names::GROUPS, labels, count as f64));
+        }
+        let labels = labels([("type", kind)].into_iter());
+        snapshot.values.push((names::GROUP_MEMBERS, labels, count as f64));
+    }
     for (group, topic, partition, offset) in shared.core.committed_offsets(MOST_ROWS) {
         let key = shared.core.topic_by_name(&topic).and_then(|t| core::group_key(&t, partition));
         let info = key.and_then(|key| shared.core.partition_info(key));

@@ -212,6 +212,13 @@ impl Shared {
     }
 
     /// Creates topics with the broker's defaults and waits until they are there or refused.
+    pub(crate) async fn internal_topic(self: &Rc<Self>, ctx: &RequestContext, name: &str) {
+        if self.core.topic_by_name(name).is_none() {
+            self.auto_create(ctx, vec![name.to_owned()]).await;
+        }
+    }
+
+    /// Creates topics with the brokers' defaults.
     pub(crate) async fn auto_create(self: &Rc<Self>, ctx: &RequestContext, names: Vec<String>) {
         let patience = Duration::from_millis(self.core.broker_config().request_timeout_ms.max(0) as u64);
         let from = (&ctx.connection.principal, &*ctx.connection.listener, &*ctx.client_id);

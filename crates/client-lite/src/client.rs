@@ -39,7 +39,8 @@ struct Known {
     cluster: Cluster,
     conns: BTreeMap<i32, Arc<Conn>>,
     bootstrap: Option<Arc<Conn>>,
-    coordinators: BTreeMap<String, i32>,
+    /// The coordinators last asked for, by type and key: one of each type.
+    coordinators: BTreeMap<i8, (String, i32)>,
 }
 
 /// A client of one cluster. All methods take `&self`; share it by `Arc`.
@@ -256,28 +257,32 @@ impl Client {
 
     /// A connection to the coordinator of a group.
     pub async fn coordinator(&self, group: &str) -> Result<Arc<Conn>, ClientError> {
-        let cached = self.known().coordinators.get(group).copied();
+        self.coordinator_of(GROUP_COORDINATOR, group).await
+    }
+
+    /// A connection to the coordinator of what FindCoordinator calls `kind`.
+    pub(crate) async fn coordinator_of(&self, kind: i8, key: &str) -> Result<Arc<Conn>, ClientError> {
+        let known = |known: &Known| known.coordinators.get(&kind).filter(|c| c.0 == key).map(|c| c.1);
+        let cached = known(&self.known());
         let node = match cached {
             Some(node) => node,
-            None => self.find_coordinator(group).await?,
+            None => self.find_coordinator(kind, key).await?,
         };
         match self.named(node).await {
             Ok(conn) => Ok(conn),
             Err(error) => {
-                self.forget_coordinator(group);
+                self.forget_coordinator_of(kind, key);
                 Err(error)
             }
         }
     }
 
-    async fn find_coordinator(&self, group: &str) -> Result<i32, ClientError> {
+    async fn find_coordinator(&self, kind: i8, key: &str) -> Result<i32, ClientError> {
         let mut retry = Retry::new(&self.options);
         loop {
-            match self.find_coordinator_once(group).await {
+            match self.find_coordinator_once(kind, key).await {
                 Ok(node) => {
-                    let mut known = self.known();
-                    known.coordinators.clear();
-                    known.coordinators.insert(group.to_owned(), node);
+                    self.known().coordinators.insert(kind, (key.to_owned(), node));
                     return Ok(node);
                 }
                 Err(error) => retry.after(error).await?,
@@ -285,18 +290,19 @@ impl Client {
         }
     }
 
-    async fn find_coordinator_once(&self, group: &str) -> Result<i32, ClientError> {
+    async fn find_coordinator_once(&self, kind: i8, key: &str) -> Result<i32, ClientError> {
         let conn = self.any().await?;
         let version = conn.version(ApiKey::FindCoordinator)?;
-        let mut request = FindCoordinatorRequest { key_type: GROUP_COORDINATOR, ..Default::default() };
-        let what = || format!("coordinator of group {group}");
+        let mut request = FindCoordinatorRequest { key_type: kind, ..Default::default() };
+        let of = if kind == GROUP_COORDINATOR { "group" } else { "transactional id" };
+        let what = || format!("coordinator of {of} {key}");
         if version < 4 {
-            request.key = Str::from(group);
+            request.key = Str::from(key);
             let answer = conn.request_at(request, version).await?;
             check(what, answer.error_code, answer.error_message.as_deref())?;
             return Ok(answer.node_id);
         }
-        request.coordinator_keys = vec![Str::from(group)];
+        request.coordinator_keys = vec![Str::from(key)];
         let answer = conn.request_at(request, version).await?;
         let row = answer.coordinators.first().ok_or_else(|| ClientError::Missing { what: what() })?;
         check(what, row.error_code, row.error_message.as_deref())?;
@@ -305,7 +311,14 @@ impl Client {
 
     /// Drops the cached coordinator of a group, because a broker said that it is another.
     pub fn forget_coordinator(&self, group: &str) {
-        self.known().coordinators.remove(group);
+        self.forget_coordinator_of(GROUP_COORDINATOR, group);
+    }
+
+    pub(crate) fn forget_coordinator_of(&self, kind: i8, key: &str) {
+        let mut known = self.known();
+        if known.coordinators.get(&kind).is_some_and(|(cached, _)| cached == key) {
+            known.coordinators.remove(&kind);
+        }
     }
 
     /// Sends a request to any broker; lost connections are retried, answers are not looked at.

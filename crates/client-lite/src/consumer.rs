@@ -86,6 +86,13 @@ impl Consumer {
         &self.positions
     }
 
+    /// Reads on from `offset` in a partition that is its own; elsewhere this does nothing.
+    pub fn seek(&mut self, place: &Place, offset: i64) {
+        if let Some(position) = self.positions.get_mut(place) {
+            *position = offset;
+        }
+    }
+
     /// The membership, if it reads in a group.
     pub fn member(&self) -> Option<&GroupMember> {
         self.member.as_ref()
@@ -169,7 +176,12 @@ impl Consumer {
             return Ok(());
         }
         let places = member.join().await?.to_vec();
-        let committed = self.client.committed(&member.options().group, Some(&places)).await?;
+        let group = &member.options().group;
+        let committed = if self.fetch.read_committed {
+            self.client.committed_stable(group, Some(&places)).await?
+        } else {
+            self.client.committed(group, Some(&places)).await?
+        };
         self.beat_at = Instant::now() + member.options().session_timeout / BEATS_PER_SESSION;
         self.positions.clear();
         self.troubled.clear();

@@ -183,6 +183,25 @@ impl Client {
         group: &str,
         places: Option<&[Place]>,
     ) -> Result<BTreeMap<Place, Committed>, ClientError> {
+        self.committed_with(group, places, false).await
+    }
+
+    /// As [`Client::committed`]; waits for the end of transactions that are committing offsets (KIP-447): whoever
+    /// reads on from here would else read what one of them has read already. As in Kafka only what is named is waited for.
+    pub async fn committed_stable(
+        &self,
+        group: &str,
+        places: Option<&[Place]>,
+    ) -> Result<BTreeMap<Place, Committed>, ClientError> {
+        self.committed_with(group, places, true).await
+    }
+
+    async fn committed_with(
+        &self,
+        group: &str,
+        places: Option<&[Place]>,
+        stable: bool,
+    ) -> Result<BTreeMap<Place, Committed>, ClientError> {
         let mut topics: Option<BTreeMap<&str, Vec<i32>>> = None;
         if let Some(places) = places {
             let named = topics.insert(BTreeMap::new());
@@ -190,7 +209,7 @@ impl Client {
         }
         let mut retry = Retry::new(&self.options);
         loop {
-            let answer = self.committed_once(group, topics.as_ref()).await;
+            let answer = self.committed_once(group, topics.as_ref(), stable).await;
             match answer.and_then(|answer| committed_rows(group, answer)) {
                 Ok(rows) => return Ok(rows),
                 Err(error) => {
@@ -205,10 +224,11 @@ impl Client {
         &self,
         group: &str,
         topics: Option<&BTreeMap<&str, Vec<i32>>>,
+        stable: bool,
     ) -> Result<OffsetFetchResponse, ClientError> {
         let conn = self.coordinator(group).await?;
         let version = conn.version_up_to(ApiKey::OffsetFetch, NAMED_OFFSET_FETCH)?;
-        let mut request = OffsetFetchRequest::default();
+        let mut request = OffsetFetchRequest { require_stable: stable, ..Default::default() };
         if version < 8 {
             let one = |(name, partitions): (&&str, &Vec<i32>)| OffsetFetchRequestTopic {
                 name: Str::from(*name),

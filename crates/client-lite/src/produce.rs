@@ -75,16 +75,28 @@ impl Client {
         batch: Bytes,
         acks: Acks,
     ) -> Result<Produced, ClientError> {
+        self.produce_with(topic, partition, batch, acks, (None, i16::MAX)).await
+    }
+
+    /// As [`Client::produce_once`], for a transactional id and in no newer version than this.
+    pub(crate) async fn produce_with(
+        &self,
+        topic: &str,
+        partition: i32,
+        batch: Bytes,
+        acks: Acks,
+        (transactional_id, newest): (Option<&str>, i16),
+    ) -> Result<Produced, ClientError> {
         let topic_id = self.topic(topic).await?.id;
         let (conn, _) = self.leader(topic, partition).await?;
-        let mut version = conn.version(ApiKey::Produce)?;
+        let mut version = conn.version_up_to(ApiKey::Produce, newest)?;
         if topic_id.is_zero() {
             version = version.min(12);
         }
         let data = PartitionProduceData { index: partition, records: Some(BytesMut::from(batch)) };
         let data = TopicProduceData { name: Str::from(topic), topic_id, partition_data: vec![data] };
         let request = ProduceRequest {
-            transactional_id: None,
+            transactional_id: transactional_id.map(Str::from),
             acks: acks.code(),
             timeout_ms: PRODUCE_TIMEOUT_MS,
             topic_data: vec![data],

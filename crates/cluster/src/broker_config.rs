@@ -1,6 +1,7 @@
 //! A node's configs as the broker needs them, with what was changed while it runs.
 use crate::config_defs::{RACK_AWARE_SELECTOR, broker_def};
 use crate::config_value::Value;
+use crate::consumer_configs::ConsumerGroupsConfig;
 use crate::resolve::BrokerLayers;
 use std::collections::BTreeMap;
 
@@ -27,6 +28,8 @@ pub struct BrokerConfig {
     pub fetch_max_bytes: i32,
     /// `follower.replication.throttled.rate`; 0 for none.
     pub follower_throttled_rate: i64,
+    /// `group.consumer.*`.
+    pub consumer_groups: ConsumerGroupsConfig,
     /// `group.initial.rebalance.delay.ms`.
     pub group_initial_rebalance_delay_ms: i32,
     /// `group.max.session.timeout.ms`.
@@ -43,6 +46,8 @@ pub struct BrokerConfig {
     pub leader_imbalance_margin_bytes: i64,
     /// `leader.replication.throttled.rate`; 0 for none.
     pub leader_throttled_rate: i64,
+    /// `log.cleaner.*`.
+    pub log_cleaner: CleanerConfig,
     /// `log.disk.min.free.bytes`.
     pub log_disk_min_free_bytes: i64,
     /// `log.pool.bytes`.
@@ -111,13 +116,19 @@ pub struct BrokerConfig {
     pub socket_request_max_bytes: i32,
     /// `socket.send.buffer.bytes`.
     pub socket_send_buffer_bytes: i32,
+    /// Whether `plimsoll.transaction.hanging.policy` is `abort`.
+    pub aborts_hanging_transactions: bool,
     /// `transaction.max.timeout.ms`.
     pub transaction_max_timeout_ms: i32,
+    /// `transactional.id.expiration.ms`.
+    pub transactional_id_expiration_ms: i64,
+    /// `transaction.remove.expired.transaction.cleanup.interval.ms`.
+    pub transactional_id_check_interval_ms: i32,
     /// `max.connections.per.ip.overrides`: limits by address.
     pub max_connections_per_ip_overrides: BTreeMap<String, i32>,
 }
 
-struct Reader<'a>(&'a BrokerLayers);
+pub(crate) struct Reader<'a>(pub(crate) &'a BrokerLayers);
 
 impl Reader<'_> {
     fn value(&self, name: &'static str) -> Option<Value> {
@@ -131,7 +142,7 @@ impl Reader<'_> {
         }
     }
 
-    fn int(&self, name: &'static str) -> i32 {
+    pub(crate) fn int(&self, name: &'static str) -> i32 {
         i32::try_from(self.long(name)).unwrap_or(i32::MAX)
     }
 
@@ -139,10 +150,17 @@ impl Reader<'_> {
         self.value(name) == Some(Value::Bool(true))
     }
 
-    fn text(&self, name: &'static str) -> Option<String> {
+    pub(crate) fn text(&self, name: &'static str) -> Option<String> {
         match self.value(name) {
             Some(Value::Text(text)) if !text.is_empty() => Some(text),
             _ => None,
+        }
+    }
+
+    pub(crate) fn list(&self, name: &'static str) -> Vec<String> {
+        match self.value(name) {
+            Some(Value::List(parts)) => parts,
+            _ => Vec::new(),
         }
     }
 }
@@ -160,6 +178,46 @@ pub(crate) fn parse_ip_limits(text: &str) -> Option<BTreeMap<String, i32>> {
         .collect()
 }
 
+/// How topics are compacted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CleanerConfig {
+    /// `log.cleaner.enable`.
+    pub enable: bool,
+    /// `log.cleaner.backoff.ms`.
+    pub backoff_ms: i64,
+    /// `log.cleaner.dedupe.buffer.size`, of all threads together.
+    pub dedupe_bytes: i64,
+    /// `log.cleaner.io.max.bytes.per.second`.
+    pub max_rate: f64,
+    /// `log.cleaner.threads`.
+    pub threads: i32,
+}
+
+impl CleanerConfig {
+    fn resolve(r: &Reader<'_>) -> CleanerConfig {
+        CleanerConfig {
+            enable: r.flag("log.cleaner.enable"),
+            backoff_ms: r.long("log.cleaner.backoff.ms"),
+            dedupe_bytes: r.long("log.cleaner.dedupe.buffer.size"),
+            max_rate: match r.value("log.cleaner.io.max.bytes.per.second") {
+                Some(Value::Double(rate)) => rate,
+                _ => f64::MAX,
+            },
+            threads: r.int("log.cleaner.threads"),
+        }
+    }
+}
+
+fn metadata_segment_bytes(r: &Reader<'_>) -> i64 {
+    match r.long("internal.metadata.log.segment.bytes") {
+        0 => r.long("metadata.log.segment.bytes"),
+        bytes => bytes,
+    }
+}
+
+const HANGING_POLICY: &str = "plimsoll.transaction.hanging.policy";
+const TRANSACTIONAL_ID_CHECK: &str = "transaction.remove.expired.transaction.cleanup.interval.ms";
+
 impl BrokerConfig {
     pub(crate) fn resolve(layers: &BrokerLayers) -> BrokerConfig {
         let r = Reader(layers);
@@ -173,12 +231,14 @@ impl BrokerConfig {
             default_replication_factor: r.int("default.replication.factor"),
             delete_topic_enable: r.flag("delete.topic.enable"),
             fetch_max_bytes: r.int("fetch.max.bytes"),
+            consumer_groups: ConsumerGroupsConfig::resolve(&r),
             group_initial_rebalance_delay_ms: r.int("group.initial.rebalance.delay.ms"),
             group_max_session_timeout_ms: r.int("group.max.session.timeout.ms"),
             group_max_size: r.int("group.max.size"),
             group_min_session_timeout_ms: r.int("group.min.session.timeout.ms"),
             leader_imbalance_check_interval_seconds: r.long("leader.imbalance.check.interval.seconds"),
             leader_imbalance_margin_bytes: r.long("internal.leader.imbalance.margin.bytes"),
+            log_cleaner: CleanerConfig::resolve(&r),
             log_disk_min_free_bytes: r.long("log.disk.min.free.bytes"),
             log_pool_bytes: r.long("log.pool.bytes"),
             log_retention_check_interval_ms: r.long("log.retention.check.interval.ms"),
@@ -187,10 +247,7 @@ impl BrokerConfig {
             log_scrub_interval_ms: r.long("log.scrub.interval.ms"),
             log_scrub_rate_bytes: r.long("log.scrub.rate.bytes"),
             metadata_log_bytes_between_snapshots: r.long("metadata.log.max.record.bytes.between.snapshots"),
-            metadata_log_segment_bytes: match r.long("internal.metadata.log.segment.bytes") {
-                0 => r.long("metadata.log.segment.bytes"),
-                bytes => bytes,
-            },
+            metadata_log_segment_bytes: metadata_segment_bytes(&r),
             follower_throttled_rate: r.long("follower.replication.throttled.rate"),
             leader_throttled_rate: r.long("leader.replication.throttled.rate"),
             install_piece_bytes: r.long("install.piece.bytes"),
@@ -220,7 +277,10 @@ impl BrokerConfig {
             socket_receive_buffer_bytes: r.int("socket.receive.buffer.bytes"),
             socket_request_max_bytes: r.int("socket.request.max.bytes"),
             socket_send_buffer_bytes: r.int("socket.send.buffer.bytes"),
+            aborts_hanging_transactions: r.text(HANGING_POLICY).as_deref() == Some("abort"),
             transaction_max_timeout_ms: r.int("transaction.max.timeout.ms"),
+            transactional_id_expiration_ms: i64::from(r.int("transactional.id.expiration.ms")),
+            transactional_id_check_interval_ms: r.int(TRANSACTIONAL_ID_CHECK),
             max_connections_per_ip_overrides: r
                 .text("max.connections.per.ip.overrides")
                 .and_then(|t| parse_ip_limits(&t))

@@ -3,6 +3,7 @@ use crate::broker_config::parse_ip_limits;
 use crate::config_def::{ConfigDef, Dynamic, Valid};
 use crate::config_defs::{broker_def, topic_def};
 use crate::config_value::{Value, parse_value, split_list};
+use crate::consumer_configs::{ASSIGNMENT_INTERVAL, check_assignment_interval};
 use crate::entries::Entries;
 use crate::error::{ItemError, ItemResult};
 use crate::image::Image;
@@ -117,6 +118,9 @@ fn check_together(layers: &BrokerLayers, after: &Entries) -> ItemResult<()> {
     let bytes = number(buffer).unwrap_or(i64::MAX);
     if touched(&[buffer, threads]) && bytes / number(threads).unwrap_or(1).max(1) <= 1 << 20 {
         return refuse(buffer, bytes, "it must be more than 1 MiB for each of log.cleaner.threads");
+    }
+    if touched(&[ASSIGNMENT_INTERVAL]) {
+        check_assignment_interval(layers)?;
     }
     let defined = |name| broker_def(name).expect("the retention configs are in the table");
     let retention = layers.inherited(topic_def("retention.ms").expect("it is in the table"));

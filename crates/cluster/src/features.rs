@@ -24,6 +24,8 @@ pub struct Feature {
 /// | 1 | what the first release writes |
 /// | 2 | voters of the metadata change (`SetVoter`) |
 /// | 3 | two replicas have a witness; an operator accepts loss (`Recover`, and a change of members that makes one replica all of its group) |
+/// | 4 | transactions: begin marks in the logs of partitions, open and aborted transactions in their checkpoints |
+/// | 4 | compaction: files that it wrote are in checkpoints, and a partition commits its horizon (`CleanHorizon`) |
 const PLIMSOLL: &str = "plimsoll.version";
 /// The level from which voters of the metadata change.
 pub(crate) const VOTERS_CHANGE: i16 = 2;
@@ -31,20 +33,55 @@ pub(crate) const VOTERS_CHANGE: i16 = 2;
 pub(crate) const WITNESSES: i16 = 3;
 /// The level from which an operator can accept loss.
 pub(crate) const ACCEPTED_LOSS: i16 = 3;
+/// The level from which partitions take transactions.
+const TRANSACTIONS: i16 = 4;
 
-/// All of them. Kafka's others are left out as long as what they stand for is not served: `group.version` (KIP-848),
-/// `transaction.version`, `share.version`, `streams.version`, `eligible.leader.replicas.version`.
+/// The level from which compaction runs.
+const COMPACTION: i16 = 4;
+
+const TRANSACTION_VERSION: &str = "transaction.version";
+
+const GROUP_VERSION: &str = "group.version";
+
+/// All of them. Kafka's others are left out as long as what they stand for is not served: `share.version`,
+/// `streams.version`, `eligible.leader.replicas.version`.
 pub const FEATURES: &[Feature] = &[
     // Voters that come and go (KIP-853).
     Feature { name: "kraft.version", lowest: 1, highest: 1 },
     // Kafka's level of what the served APIs can say: 4.4-IV2.
     Feature { name: "metadata.version", lowest: 33, highest: 33 },
-    Feature { name: PLIMSOLL, lowest: 1, highest: 3 },
+    Feature { name: PLIMSOLL, lowest: 1, highest: 4 },
+    // Every end of a transaction raises its producer's epoch (KIP-890).
+    Feature { name: TRANSACTION_VERSION, lowest: 0, highest: 2 },
+    // Consumer groups of the new protocol (KIP-848).
+    Feature { name: GROUP_VERSION, lowest: 0, highest: 1 },
 ];
 
 /// The cluster's level of our own formats.
 pub(crate) fn plimsoll_level(image: &Image) -> i16 {
     image.features.get(PLIMSOLL).copied().unwrap_or(1)
+}
+
+/// Whether partitions take transactions: every node can read what these leave in a log.
+pub fn takes_transactions(image: &Image) -> bool {
+    plimsoll_level(image) >= TRANSACTIONS
+}
+
+/// The finalised `transaction.version`; 0 where the cluster is not at one.
+pub fn transaction_version(image: &Image) -> i16 {
+    image.features.get(TRANSACTION_VERSION).copied().unwrap_or(0)
+}
+
+/// Whether consumer groups of the new protocol are served: `group.version` is finalised at 1, which every node supports
+/// then, so whoever leads a partition of `__consumer_offsets` next knows their records. Nodes that registered no
+/// features are of below the level of transactions.
+pub fn serves_consumer_groups(image: &Image) -> bool {
+    image.features.get(GROUP_VERSION).is_some_and(|level| *level >= 1) && takes_transactions(image)
+}
+
+/// Whether every node of the cluster knows what compaction writes.
+pub fn compacts(image: &Image) -> bool {
+    plimsoll_level(image) >= COMPACTION
 }
 
 /// What this program supports, as a node registers it.
@@ -184,6 +221,14 @@ fn one(image: &Image, own: model::NodeId, update: &FeatureUpdate) -> ItemResult<
         (std::cmp::Ordering::Less, _) => {
             return Err(invalid(update, "What was written at the present level cannot be taken back."));
         }
+        (std::cmp::Ordering::Greater, UpgradeType::Upgrade)
+            if name == GROUP_VERSION && !takes_transactions(image) =>
+        {
+            let why = format!(
+                "It needs {PLIMSOLL} {TRANSACTIONS} first: nodes of an earlier level cannot read such groups."
+            );
+            return Err(invalid(update, &why));
+        }
         (std::cmp::Ordering::Greater, UpgradeType::Upgrade) => {}
         (std::cmp::Ordering::Greater, _) => {
             return Err(invalid(update, "Can't downgrade to a newer version."));
@@ -231,11 +276,41 @@ mod tests {
         let said = raise(&mixed, 2, UpgradeType::Upgrade).unwrap_err();
         assert!(said.ends_with("Broker 2 only supports versions 1-1"), "{said}");
         assert_eq!(raise(&mixed, 1, UpgradeType::Upgrade), Ok(false), "it is there already");
-        let said = raise(&mixed, 4, UpgradeType::Upgrade).unwrap_err();
-        assert!(said.ends_with("Local controller 1 only supports versions 1-3"), "{said}");
+        let said = raise(&mixed, 5, UpgradeType::Upgrade).unwrap_err();
+        assert!(said.ends_with("Local controller 1 only supports versions 1-4"), "{said}");
         for bad in [-1, 0] {
             assert!(raise(&mixed, bad, UpgradeType::Upgrade).is_err());
         }
+    }
+
+    #[test]
+    fn partitions_take_transactions_from_level_four_on() {
+        for (level, takes) in [(1, false), (3, false), (4, true)] {
+            assert_eq!(takes_transactions(&cluster(level, &[]).image()), takes, "level {level}");
+        }
+    }
+
+    #[test]
+    fn consumer_groups_are_served_once_every_node_supports_them() {
+        let mut metadata = Metadata::new(1, Default::default());
+        let mut set = |index, name: &str, level| {
+            let feature = pb::UpdateFeature { name: name.into(), level };
+            metadata.apply(index, &Command::UpdateFeature(feature)).unwrap();
+            serves_consumer_groups(&metadata.image())
+        };
+        assert!(!set(1, PLIMSOLL, 4), "group.version is not finalised");
+        assert!(!set(2, GROUP_VERSION, 0));
+        assert!(set(3, GROUP_VERSION, 1));
+        let old: &[Range<'_>] = &[(PLIMSOLL, 1, 4), (TRANSACTION_VERSION, 0, 2)];
+        let update = FeatureUpdate { name: GROUP_VERSION.into(), level: 1, upgrade: UpgradeType::Upgrade };
+        let mixed = cluster(4, &[(1, old)]).image();
+        let refused = |image: &Image, update| {
+            update_features(image, 1, &[update]).remove(0).unwrap_err().message.unwrap()
+        };
+        let said = refused(&mixed, update.clone());
+        assert!(said.ends_with("Broker 1 does not support this feature."), "{said}");
+        let said = refused(&cluster(3, &[]).image(), update);
+        assert!(said.contains("It needs plimsoll.version 4 first"), "{said}");
     }
 
     #[test]

@@ -258,6 +258,12 @@ impl Image {
         self.resources.get(&(kind, Arc::from(name)))
     }
 
+    /// What was set on each resource of a kind, in order of names.
+    pub(crate) fn resources_of(&self, kind: ResourceKind) -> impl Iterator<Item = (&str, &Entries)> {
+        let all = self.resources.range((kind, Arc::from(""))..);
+        all.take_while(move |((of, _), _)| *of == kind).map(|((_, name), entries)| (&**name, entries))
+    }
+
     /// `min.insync.replicas` of a partition: what is configured, but at most its replicas (KIP-966).
     pub fn min_insync_replicas(&self, topic: &Topic) -> i32 {
         let wanted = self.topic_config(topic).min_insync_replicas;

@@ -19,6 +19,7 @@ mod config_def;
 pub mod config_defs;
 pub mod config_docs;
 mod config_value;
+mod consumer_configs;
 mod cow_map;
 mod create_partitions;
 mod create_topics;
@@ -57,11 +58,12 @@ pub use alter_configs::{
     incremental_alter_configs,
 };
 pub use bootstrap::{Registration, check_registration, start_commands};
-pub use broker_config::BrokerConfig;
+pub use broker_config::{BrokerConfig, CleanerConfig};
 pub use change::Change;
 pub use command::{Command, ResourceKind, decode_command, encode_command};
 pub use config_def::{ConfigDef, ConfigType, Dynamic, Effect, Synonym, Unit, Valid};
 pub use config_value::{ConfigError, Value, parse_value};
+pub use consumer_configs::{Bounded, ConsumerGroupOverrides, ConsumerGroupsConfig, check_consumer_groups};
 pub use create_partitions::{NewPartitions, create_partitions};
 pub use create_topics::{CreatedConfig, CreatedTopic, NewTopic, TopicOutcome, auto_create, create_topics};
 pub use delete_topics::{DeletedTopic, TopicRef, delete_topics};
@@ -71,7 +73,10 @@ pub use describe_configs::{
 };
 pub use entries::{Entries, Entry};
 pub use error::{ApplyError, ItemError, ItemResult};
-pub use features::{FEATURES, Feature, FeatureUpdate, UpgradeType, check_features, update_features};
+pub use features::{
+    FEATURES, Feature, FeatureUpdate, UpgradeType, check_features, compacts, serves_consumer_groups,
+    takes_transactions, transaction_version, update_features,
+};
 pub use image::{Endpoint, Image, Node, Partition, Replica, ReplicaKind, Topic};
 pub use load::{Candidates, NodeLoad, TRAFFIC_MARGIN, is_clearly_above};
 pub use metadata::Metadata;

@@ -18,9 +18,38 @@ fn by_turns(image: &Image, live: &[NodeId]) -> Vec<NodeId> {
     (0..longest).flat_map(|i| racks.values().filter_map(move |r| r.get(i).copied())).collect()
 }
 
+/// Registered nodes that are not live.
+fn lost(image: &Image, live: &[NodeId]) -> Vec<NodeId> {
+    image.nodes.keys().copied().filter(|id| !live.contains(id)).collect()
+}
+
+/// Refuses more replicas than nodes are registered, and those of which a majority would not be there to begin with.
+fn check_reachable(factor: i32, there: usize, registered: usize) -> ItemResult<()> {
+    let wanted = usize::try_from(factor).unwrap_or(0);
+    if wanted > registered {
+        return Err(unplaceable(
+            factor,
+            &format!(
+                "The target replication factor of {factor} cannot be reached because only {registered} broker(s) are \
+                 registered or some brokers have all their log directories cordoned."
+            ),
+        ));
+    }
+    if wanted > there && 2 * there <= wanted {
+        return Err(unplaceable(
+            factor,
+            &format!(
+                "{registered} brokers are registered, but only {there} of them live, which is no majority of them."
+            ),
+        ));
+    }
+    Ok(())
+}
+
 /// Replicas for `count` partitions, striped over the live nodes. `first` moves the stripe along, so that
 /// topics of one partition do not all begin at the same node. A node whose load is clearly above the mean gives up
-/// turns.
+/// turns. Where there are too few live nodes, others that are registered follow them, as with Apache Kafka: a topic can
+/// be made while a node is away.
 pub(crate) fn place(
     image: &Image,
     candidates: Candidates<'_>,
@@ -36,19 +65,16 @@ pub(crate) fn place(
             "All brokers are currently fenced, or have all their log directories cordoned.",
         ));
     }
-    if wanted > order.len() {
-        return Err(unplaceable(
-            factor,
-            &format!(
-                "The target replication factor of {factor} cannot be reached because only {} broker(s) are \
-                 registered or some brokers have all their log directories cordoned.",
-                order.len()
-            ),
-        ));
-    }
+    let lost = by_turns(image, &lost(image, candidates.nodes));
+    let there = order.len().min(wanted);
+    check_reachable(factor, there, there + lost.len())?;
     let mut dealer =
         Dealer { image, turns: Turns::of(candidates), order, taken: BTreeMap::new(), led: BTreeMap::new() };
-    let deal = |at| ReplicaSet { nodes: dealer.deal(at, wanted), witness: None };
+    let deal = |at| {
+        let mut nodes = dealer.deal(at, there);
+        nodes.extend((0..wanted - there).map(|r| lost[(at + r) % lost.len()]));
+        ReplicaSet { nodes, witness: None }
+    };
     let mut sets: Vec<ReplicaSet> = (first..first + count).map(deal).collect();
     add_witnesses(image, &dealer.order, first, &mut sets);
     Ok(sets)
@@ -260,6 +286,27 @@ mod tests {
         let both = |sets: &[ReplicaSet]| sets.iter().filter(|set| set.nodes.contains(&1)).count();
         assert_eq!(both(&sets), both(&before), "else both replicas would be in one rack");
         assert!(sets.iter().filter(|set| set.nodes[0] == 1).count() <= 5);
+    }
+
+    #[test]
+    fn nodes_that_are_away_take_what_live_ones_cannot_and_never_first() {
+        let image = image(&[(1, "a"), (2, "a"), (3, "b"), (4, "b")]);
+        let sets = place(&image, (&[1, 2, 3]).into(), 0, 6, 4).unwrap();
+        for set in &sets {
+            assert_eq!((set.nodes.len(), set.nodes[3]), (4, 4), "{set:?}");
+            assert_eq!(set.nodes.iter().collect::<BTreeSet<_>>().len(), 4);
+        }
+        let sets = place(&image, (&[1, 3]).into(), 0, 4, 3).unwrap();
+        let last: Vec<NodeId> = sets.iter().map(|set| set.nodes[2]).collect();
+        assert_eq!(last, [2, 4, 2, 4], "they take turns");
+        let error = place(&image, (&[1]).into(), 0, 1, 3).unwrap_err();
+        assert_eq!(
+            error.message.unwrap(),
+            "Unable to replicate the partition 3 time(s): 4 brokers are registered, but only 1 of them live, which is \
+             no majority of them."
+        );
+        assert!(place(&image, (&[1]).into(), 0, 1, 2).is_err());
+        assert!(place(&image, (&[1, 2, 3, 4]).into(), 0, 1, 5).is_err());
     }
 
     #[test]

@@ -339,6 +339,14 @@ impl Group {
         }
     }
 
+    /// Somebody is in a later term, and cannot say so by a message of raft: as if it had.
+    pub fn hear_term(&mut self, term: u64) {
+        if term > self.node.raft.term {
+            self.node.raft.become_follower(term, raft::INVALID_ID);
+            self.fix_timeout();
+        }
+    }
+
     /// Ticks begin again after a rest: nobody is held silent for the time in which nobody was asked.
     pub fn wake(&mut self) {
         self.node.raft.election_elapsed = 0;

@@ -317,6 +317,22 @@ fn what_was_replaced_before_it_was_durable_is_never_acknowledged() {
 }
 
 #[test]
+fn a_leader_gives_way_to_a_term_that_it_is_told_of_and_one_leads_in_a_later_one() {
+    let mut trio = Trio::new(1);
+    trio.elect(1);
+    let term = trio.of(1).group.term();
+    trio.of(1).group.hear_term(term);
+    assert!(trio.of(1).group.is_leader(), "it knows of that one");
+    trio.of(1).group.hear_term(term + 5);
+    trio.settle();
+    assert!(!trio.of(1).group.is_leader());
+    trio.tick(100);
+    let later =
+        |trio: &mut Trio, id: u64| trio.of(id).group.is_leader() && trio.of(id).group.term() > term + 4;
+    assert_eq!([1, 2, 3].iter().filter(|id| later(&mut trio, **id)).count(), 1);
+}
+
+#[test]
 fn leadership_is_handed_over_and_a_leader_that_is_gone_is_not_waited_for() {
     let mut trio = Trio::new(1);
     trio.elect(1);

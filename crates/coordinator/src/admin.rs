@@ -1,4 +1,5 @@
 //! DescribeGroups, ListGroups, DeleteGroups.
+use crate::consumer::ConsumerGroup;
 use crate::context::{After, Cx};
 use crate::coordinator::GroupCoordinator;
 use crate::events::{Effect, Effects};
@@ -17,7 +18,9 @@ impl GroupCoordinator {
             (Err(error), _) => missing(id, error, None, ""),
             (Ok(()), Some(group)) => group.describe(),
             (Ok(()), None) => {
-                let text = format!("Group {id} not found.");
+                let consumer = self.is_consumer_group(id);
+                let why = if consumer { "is not a classic group." } else { "not found." };
+                let text = format!("Group {id} {why}");
                 missing(id, ErrorCode::GroupIdNotFound, Some(text), "Dead")
             }
         };
@@ -33,6 +36,8 @@ impl GroupCoordinator {
         let afters = self.core.batches.values().flat_map(|batch| &batch.after);
         afters.filter_map(|after| match after {
             After::Deleted { group } => Some(group.as_ref()),
+            // On its way to be a consumer group.
+            After::Stored(stored) => stored.replaced.as_deref(),
             _ => None,
         })
     }
@@ -43,8 +48,12 @@ impl GroupCoordinator {
         let wanted = |filter: &[String], value: &str| {
             filter.is_empty() || filter.iter().any(|f| f.eq_ignore_ascii_case(value))
         };
+        let mut rows = Vec::new();
+        if wanted(&request.types, "consumer") {
+            rows.extend(self.list_consumers(|state| wanted(&request.states, state)));
+        }
         if !wanted(&request.types, "classic") {
-            return Ok(Vec::new());
+            return Ok(rows);
         }
         let dying = self.deleted_groups().filter(|g| !self.groups.contains_key(&g.id));
         let all = self.groups.values().chain(dying);
@@ -54,7 +63,8 @@ impl GroupCoordinator {
             state: group.state.name(),
             group_type: "classic",
         };
-        Ok(all.filter(|g| wanted(&request.states, g.state.name())).map(row).collect())
+        rows.extend(all.filter(|g| wanted(&request.states, g.state.name())).map(row));
+        Ok(rows)
     }
 
     /// DeleteGroups. Answered when all tombstones are committed.
@@ -65,7 +75,10 @@ impl GroupCoordinator {
         }
         let (mut writes, mut after, mut outcome) = (Vec::new(), Vec::new(), Vec::new());
         for id in group_ids {
+            let consumer = self.consumers.get(id.as_str()).map(|g| g.members.is_empty());
             let error = match self.groups.get(id.as_str()).map(|g| g.state) {
+                None if consumer == Some(true) => ErrorCode::None,
+                None if consumer == Some(false) => ErrorCode::NonEmptyGroup,
                 None => ErrorCode::GroupIdNotFound,
                 Some(GroupState::Empty) => ErrorCode::None,
                 Some(_) => ErrorCode::NonEmptyGroup,
@@ -80,8 +93,14 @@ impl GroupCoordinator {
                     after.push(After::Deleted { group: Box::new(group) });
                 }
             }
+            if error.is_none()
+                && let Some(group) = self.end_consumer(&id, fx)
+            {
+                writes.push((group.id.clone(), self.all_tombstones(&group.id)));
+            }
             outcome.push((id, error));
         }
+        writes.retain(|(_, tombstones)| !tombstones.is_empty());
         let touched = outcome.iter().find(|(_, e)| e.is_none()).or(outcome.first());
         let first = touched.map(|(id, _)| id.clone()).unwrap_or_default();
         let mut cx = Cx { core: &mut self.core, now, fx, appended: None };
@@ -91,11 +110,20 @@ impl GroupCoordinator {
         cx.answer_after(&first, After::Answer { token, reply: Reply::DeleteGroups(outcome) });
     }
 
+    /// Takes a consumer group out for which tombstones are to be appended. What waits in it is told to ask again.
+    pub(crate) fn end_consumer(&mut self, id: &str, fx: &mut Effects) -> Option<ConsumerGroup> {
+        let mut group = self.remove_consumer(id)?;
+        group.refuse_queue(ErrorCode::CoordinatorLoadInProgress, fx);
+        fx.push(Effect::Event(crate::events::GroupEvent::GroupDeleted { group_id: id.to_owned() }));
+        Some(group)
+    }
+
     fn all_tombstones(&self, id: &Arc<str>) -> Vec<Write> {
         let Some(store) = self.core.store.get(id) else { return Vec::new() };
         let places = store.latest_places().into_iter();
         let mut writes: Vec<Write> =
             places.map(|(topic, partition)| Write::Offset { topic, partition, value: None }).collect();
+        writes.extend(store.consumer_tombstones());
         if store.has_meta() {
             writes.push(Write::Group { value: None });
         }

@@ -34,6 +34,14 @@ impl<'a> Reader<'a> {
         self.take(N, what)?.try_into().map_err(|_| RecordError::Short(what))
     }
 
+    pub(crate) fn i8(&mut self, what: &'static str) -> Result<i8, RecordError> {
+        Ok(i8::from_be_bytes(self.array(what)?))
+    }
+
+    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8, RecordError> {
+        Ok(self.array::<1>(what)?[0])
+    }
+
     pub(crate) fn i16(&mut self, what: &'static str) -> Result<i16, RecordError> {
         Ok(i16::from_be_bytes(self.array(what)?))
     }
@@ -90,10 +98,35 @@ impl<'a> Reader<'a> {
         Ok(Bytes::copy_from_slice(self.take(len, what)?))
     }
 
-    /// The length of an array or a byte field. It may still exceed what remains: grow, never reserve by it.
-    pub(crate) fn length(&mut self, compact: bool, what: &'static str) -> Result<usize, RecordError> {
+    /// A byte field with a 32-bit length; `None` where the length says null.
+    pub(crate) fn opt_bytes(&mut self, what: &'static str) -> Result<Option<&'a [u8]>, RecordError> {
+        match self.i32(what)? {
+            -1 => Ok(None),
+            len => {
+                let len = usize::try_from(len).map_err(|_| RecordError::Malformed(what))?;
+                self.take(len, what).map(Some)
+            }
+        }
+    }
+
+    /// The length of an array or a byte field; `None` for null. It may still exceed what remains: grow, never
+    /// reserve by it.
+    pub(crate) fn opt_length(
+        &mut self,
+        compact: bool,
+        what: &'static str,
+    ) -> Result<Option<usize>, RecordError> {
         let len = if compact { i64::from(self.varint(what)?) - 1 } else { i64::from(self.i32(what)?) };
-        usize::try_from(len).map_err(|_| RecordError::Malformed(what))
+        match usize::try_from(len) {
+            Ok(len) => Ok(Some(len)),
+            Err(_) if len == -1 => Ok(None),
+            Err(_) => Err(RecordError::Malformed(what)),
+        }
+    }
+
+    /// The length of an array or a byte field that cannot be null; what is said there counts here too.
+    pub(crate) fn length(&mut self, compact: bool, what: &'static str) -> Result<usize, RecordError> {
+        self.opt_length(compact, what)?.ok_or(RecordError::Malformed(what))
     }
 
     /// Tagged fields: `each` gets tag and content.
@@ -126,6 +159,22 @@ pub(crate) fn put_opt_string(out: &mut BytesMut, text: Option<&str>) {
         Some(text) => {
             let cut = cut(text, i16::MAX as usize);
             out.put_i16(cut.len() as i16);
+            out.put_slice(cut.as_bytes());
+        }
+    }
+}
+
+pub(crate) fn put_compact_string(out: &mut BytesMut, text: &str) {
+    put_compact_opt_string(out, Some(text));
+}
+
+/// Cut as [`put_opt_string`] does: Kafka's compact texts have the same limit.
+pub(crate) fn put_compact_opt_string(out: &mut BytesMut, text: Option<&str>) {
+    match text {
+        None => put_varint(out, 0),
+        Some(text) => {
+            let cut = cut(text, i16::MAX as usize);
+            put_varint(out, cut.len() as u32 + 1);
             out.put_slice(cut.as_bytes());
         }
     }

@@ -29,6 +29,8 @@ pub struct GroupConfig {
     pub max_offsets_per_group: usize,
     /// Rebalance causes that each group remembers.
     pub causes_kept: usize,
+    /// Consumer groups of the new protocol.
+    pub consumer: crate::consumer::ConsumerConfig,
 }
 
 impl Default for GroupConfig {
@@ -47,6 +49,7 @@ impl Default for GroupConfig {
             max_member_metadata: 4 << 20,
             max_offsets_per_group: 1_000_000,
             causes_kept: 16,
+            consumer: crate::consumer::ConsumerConfig::default(),
         }
     }
 }

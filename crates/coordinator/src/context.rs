@@ -1,10 +1,10 @@
 //! What every step works with: the clock, the effects, the store and the appends under way.
 use crate::config::GroupConfig;
-use crate::events::{BatchId, Effect, Effects, GroupEvent};
+use crate::events::{BatchId, Effect, Effects, GroupEvent, Record};
 use crate::group::{Group, GroupState};
 use crate::member_ids::MemberIds;
 use crate::replies::Reply;
-use crate::requests::{FetchRequest, Token};
+use crate::requests::{FetchRequest, InTransaction, Token};
 use crate::store::{Place, Store, Write};
 use bytes::Bytes;
 use model::{ErrorCode, Now};
@@ -26,6 +26,8 @@ pub(crate) enum After {
     Created { group: Arc<str>, incarnation: u64 },
     /// A deleted group: gone for good, or back.
     Deleted { group: Box<Group> },
+    /// Records of a consumer group: what waited is decided, or the records are undone.
+    Stored(Box<crate::consumer::Stored>),
 }
 
 #[derive(Debug)]
@@ -93,6 +95,24 @@ impl Cx<'_> {
 
     /// Appends records of several groups as one batch.
     pub(crate) fn append(&mut self, writes: Vec<(Arc<str>, Vec<Write>)>, after: Vec<After>) -> BatchId {
+        let (batch, records) = self.stage(writes, after);
+        self.fx.push(Effect::Append { batch, records });
+        batch
+    }
+
+    /// Appends records of one group as a batch of a producer's transaction.
+    pub(crate) fn append_in_transaction(
+        &mut self,
+        transaction: InTransaction,
+        group: Arc<str>,
+        writes: Vec<Write>,
+        after: Vec<After>,
+    ) {
+        let (batch, records) = self.stage(vec![(group, writes)], after);
+        self.fx.push(Effect::AppendInTransaction { batch, records, transaction: Box::new(transaction) });
+    }
+
+    fn stage(&mut self, writes: Vec<(Arc<str>, Vec<Write>)>, after: Vec<After>) -> (BatchId, Vec<Record>) {
         self.core.last_batch += 1;
         let batch = BatchId(self.core.last_batch);
         let (mut records, mut places) = (Vec::new(), Vec::new());
@@ -102,9 +122,8 @@ impl Cx<'_> {
             places.push((group, staged));
         }
         self.core.batches.insert(batch, Batch { places, after });
-        self.fx.push(Effect::Append { batch, records });
         self.appended = Some(batch);
-        batch
+        (batch, records)
     }
 
     /// Appends the group's own record.
@@ -130,7 +149,11 @@ impl Cx<'_> {
                     let reply = Reply::Fetch(crate::offsets::read(&self.core.store, &request));
                     self.reply(token, reply);
                 }
-                After::Assigned(_) | After::Replaced(_) | After::Created { .. } | After::Deleted { .. } => {}
+                After::Assigned(_)
+                | After::Replaced(_)
+                | After::Created { .. }
+                | After::Deleted { .. }
+                | After::Stored(_) => {}
             },
         }
     }

@@ -1,5 +1,6 @@
 //! The coordinator of one partition of `__consumer_offsets`: its groups, its clock and its log.
 use crate::config::GroupConfig;
+use crate::consumer::{ConsumerGroup, TopicImage};
 use crate::context::{Core, Cx};
 use crate::events::{BatchId, Effects};
 use crate::group::{Group, GroupState};
@@ -33,6 +34,9 @@ pub struct GroupCoordinator {
     pub(crate) core: Core,
     pub(crate) phase: Phase,
     pub(crate) groups: BTreeMap<Arc<str>, Group>,
+    /// Groups of the new protocol; an id is in one of both maps.
+    pub(crate) consumers: BTreeMap<Arc<str>, ConsumerGroup>,
+    pub(crate) topics: Arc<TopicImage>,
     pub(crate) timers: BTreeSet<(Mono, Arc<str>)>,
     pub(crate) next_retention: Mono,
 }
@@ -51,6 +55,8 @@ impl GroupCoordinator {
             },
             phase: Phase::Loading,
             groups: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            topics: Arc::default(),
             timers: BTreeSet::new(),
             next_retention: Mono(u64::MAX),
         }
@@ -139,6 +145,7 @@ impl GroupCoordinator {
                 group.armed = None;
             }
             self.step(&id, now, fx, |group, cx| group.fire(cx));
+            self.fire_consumer(&id, now, fx);
         }
         if self.next_retention <= now.mono {
             self.next_retention = now.mono.after_ms(self.core.config.retention_check_interval_ms.max(1));
@@ -162,12 +169,22 @@ impl GroupCoordinator {
 
     /// How many groups are in each state, in the order of [`GroupState::ALL`].
     pub fn state_counts(&self) -> [(GroupState, usize); 4] {
-        GroupState::ALL.map(|state| (state, self.groups.values().filter(|g| g.state == state).count()))
+        let mut counts = GroupState::ALL.map(|state| (state, 0));
+        for group in self.groups.values() {
+            counts.iter_mut().filter(|(of, _)| *of == group.state).for_each(|(_, n)| *n += 1);
+        }
+        counts
     }
 
-    /// How many members all groups have.
-    pub fn member_count(&self) -> usize {
-        self.groups.values().map(|g| g.members.len()).sum()
+    /// How many members all groups have: classic ones, and consumer groups.
+    pub fn member_counts(&self) -> (usize, usize) {
+        let classic = self.groups.values().map(|g| g.members.len()).sum();
+        (classic, self.consumers.values().map(|g| g.members.len()).sum())
+    }
+
+    /// Whether it has consumer groups of the new protocol: only these need to know of topics.
+    pub fn has_consumers(&self) -> bool {
+        !self.consumers.is_empty()
     }
 
     /// How many appends are under way.

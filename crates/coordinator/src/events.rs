@@ -1,6 +1,6 @@
 //! What leaves a coordinator besides its return values.
 use crate::replies::Reply;
-use crate::requests::Token;
+use crate::requests::{InTransaction, Token};
 use bytes::Bytes;
 use model::WallMs;
 
@@ -34,6 +34,15 @@ pub enum Effect {
         /// Its records, never none.
         records: Vec<Record>,
     },
+    /// The same for records of a producer's transaction.
+    AppendInTransaction {
+        /// Its name in `on_committed` and `on_append_failed`.
+        batch: BatchId,
+        /// Its records, never none.
+        records: Vec<Record>,
+        /// Whose.
+        transaction: Box<InTransaction>,
+    },
     /// Worth a log line or a counter; nothing depends on it.
     Event(GroupEvent),
 }
@@ -60,6 +69,10 @@ pub enum CauseKind {
     StoreFailed,
     /// A loaded group is larger than `group.max.size` now allows.
     OverCapacity,
+    /// A member of a consumer group did not give its partitions up in time.
+    RevocationExpired,
+    /// Topics that a consumer group subscribes to came, went or grew.
+    TopicsChanged,
 }
 
 impl CauseKind {
@@ -74,6 +87,8 @@ impl CauseKind {
             CauseKind::SyncExpired => "sync-expired",
             CauseKind::StoreFailed => "store-failed",
             CauseKind::OverCapacity => "over-capacity",
+            CauseKind::RevocationExpired => "revocation-expired",
+            CauseKind::TopicsChanged => "topics-changed",
         }
     }
 }

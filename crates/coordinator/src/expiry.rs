@@ -39,6 +39,34 @@ impl GroupCoordinator {
                 self.end_group(&id, now, fx);
             }
         }
+        self.expire_consumers(now, fx);
+    }
+
+    /// The same for consumer groups: an empty one without offsets ends.
+    fn expire_consumers(&mut self, now: Now, fx: &mut Effects) {
+        let retention = self.core.config.offsets_retention_ms();
+        let ids: Vec<Arc<str>> = self.consumers.keys().cloned().collect();
+        for id in ids {
+            let Some(group) = self.consumers.get(&id) else { continue };
+            let Some(store) = self.core.store.get(&id) else { continue };
+            let expired = group.expired(store, now, retention);
+            let all = store.is_settled() && store.offset_count() == expired.len();
+            let count = expired.len();
+            let mut writes: Vec<Write> = expired
+                .into_iter()
+                .map(|(topic, partition)| Write::Offset { topic, partition, value: None })
+                .collect();
+            let ends = all && group.members.is_empty() && group.open.is_none();
+            if ends {
+                writes.extend(store.consumer_tombstones());
+                self.end_consumer(&id, fx);
+            }
+            let mut cx = Cx { core: &mut self.core, now, fx, appended: None };
+            if count > 0 {
+                cx.event(GroupEvent::OffsetsExpired { group_id: id.to_string(), count });
+            }
+            append_in_chunks(&mut cx, &id, writes);
+        }
     }
 
     /// Takes a group out whose last records are tombstones under way; a failed append brings it back.

@@ -225,6 +225,14 @@ impl Group {
         self.wanted = members.chain(pending).chain(join).chain(self.sync_timer).min();
     }
 
+    /// Every member's session runs anew, for a group without parked requests.
+    pub(crate) fn restart_all_sessions(&mut self, now: model::Now) {
+        for member in self.members.values_mut() {
+            member.deadline = Some(now.mono.after_ms(i64::from(member.session_timeout_ms)));
+        }
+        self.recompute_wanted();
+    }
+
     pub(crate) fn set_state(&mut self, state: GroupState, wall: WallMs) {
         self.previous = self.state;
         self.state = state;

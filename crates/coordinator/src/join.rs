@@ -26,6 +26,11 @@ impl GroupCoordinator {
         if let Err(error) = self.serving() {
             return refuse(error, "");
         }
+        let Some(request) = self.join_consumer(now, token, request, fx) else { return };
+        let mut refuse = |error, member_id: &str| {
+            let reply = Reply::Join(JoinReply::refused(error, member_id));
+            fx.push(crate::events::Effect::Reply { token, reply });
+        };
         let is_new_group = !self.groups.contains_key(request.group_id.as_str());
         if is_new_group {
             if !request.member_id.is_empty() {

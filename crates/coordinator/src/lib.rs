@@ -1,4 +1,5 @@
-//! Consumer groups as pure state machines: one [`GroupCoordinator`] for each partition of `__consumer_offsets`.
+//! Consumer groups as pure state machines, one [`GroupCoordinator`] for each partition of `__consumer_offsets`,
+//! and transactions, one [`txn::TxnCoordinator`] for each partition of `__transaction_state`.
 //!
 //! Must not know: the log, raft, the wire's versions, the clock. Records to append go out as effects and come
 //! back as outcomes; `docs/groups.md` says who may send what in which state.
@@ -6,6 +7,7 @@
 mod admin;
 mod codec;
 mod config;
+pub mod consumer;
 mod context;
 mod coordinator;
 mod events;
@@ -23,9 +25,15 @@ mod replies;
 mod requests;
 mod store;
 mod sync;
+pub mod txn;
+mod txn_offsets;
 
 pub use codec::RecordError;
 pub use config::GroupConfig;
+pub use consumer::{
+    ConsumerHeartbeatReply, ConsumerHeartbeatRequest, ConsumerState, DescribedConsumer,
+    DescribedConsumerGroup, DescribedTopic, TopicFilter, TopicImage,
+};
 pub use coordinator::{GroupCoordinator, Phase};
 pub use events::*;
 pub use group::GroupState;

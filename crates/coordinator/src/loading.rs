@@ -31,6 +31,13 @@ impl GroupCoordinator {
                 let value = value.map(|v| Bytes::copy_from_slice(&v));
                 self.core.store.replay_group(&group, value);
             }
+            RecordKey::Consumer { group, key } => {
+                if let Some(value) = &value {
+                    crate::consumer::records::check(&key, value)?;
+                }
+                let value = value.map(|v| Bytes::copy_from_slice(&v));
+                self.core.store.replay_consumer(&group, key, value);
+            }
             RecordKey::Unknown(_) => match value {
                 Some(value) => {
                     let (key, value) = (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value));
@@ -47,11 +54,16 @@ impl GroupCoordinator {
     /// This node leads and all committed records are replayed: serve. Every member's session runs anew.
     pub fn loaded(&mut self, now: Now, fx: &mut Effects) {
         self.groups.clear();
+        self.consumers.clear();
         self.timers.clear();
         self.phase = Phase::Serving;
         self.next_retention = now.mono.after_ms(self.core.config.retention_check_interval_ms.max(1));
         let ids: Vec<Arc<str>> = self.core.store.groups.keys().cloned().collect();
         for id in ids {
+            if self.core.store.get(&id).is_some_and(|s| s.is_consumer()) {
+                self.load_consumer(&id, now);
+                continue;
+            }
             let incarnation = self.core.next_incarnation();
             let value = self.core.store.get(&id).and_then(|s| s.meta.as_ref()).map(|v| GroupValue::decode(v));
             let group = match value {
@@ -79,6 +91,7 @@ impl GroupCoordinator {
         self.core.store.drop_pending();
         let batches = std::mem::take(&mut self.core.batches);
         let groups = std::mem::take(&mut self.groups);
+        self.unload_consumers(fx);
         let mut cx = Cx { core: &mut self.core, now, fx, appended: None };
         let error = ErrorCode::NotCoordinator;
         for after in batches.into_values().flat_map(|batch| batch.after) {
@@ -87,7 +100,11 @@ impl GroupCoordinator {
                 After::Fetch { token, .. } => {
                     cx.reply(token, Reply::Fetch(FetchReply { error, topics: Vec::new() }));
                 }
-                After::Assigned(_) | After::Replaced(_) | After::Created { .. } | After::Deleted { .. } => {}
+                After::Assigned(_)
+                | After::Replaced(_)
+                | After::Created { .. }
+                | After::Deleted { .. }
+                | After::Stored(_) => {}
             }
         }
         for mut group in groups.into_values() {
@@ -117,10 +134,19 @@ impl GroupCoordinator {
     /// The committed state in one piece, for a checkpoint.
     pub fn snapshot(&self) -> Bytes {
         let mut out = BytesMut::new();
-        out.put_i16(SNAPSHOT_VERSION);
-        for record in self.live_records() {
-            crate::codec::put_bytes(&mut out, &record.key);
-            crate::codec::put_bytes(&mut out, record.value.as_deref().unwrap_or(&[]));
+        let mut waiting = self.core.store.txn_records().peekable();
+        if waiting.peek().is_none() {
+            out.put_i16(SNAPSHOT_VERSION);
+            self.live_records().for_each(|record| put_record(&mut out, &record));
+            return out.freeze();
+        }
+        out.put_i16(SNAPSHOT_WITH_TRANSACTIONS);
+        let plain = self.live_records().count();
+        out.put_u32(u32::try_from(plain).expect("bounded by the offsets of all groups"));
+        self.live_records().for_each(|record| put_record(&mut out, &record));
+        for (producer, record) in waiting {
+            out.put_i64(producer);
+            put_record(&mut out, &record);
         }
         out.freeze()
     }
@@ -129,17 +155,31 @@ impl GroupCoordinator {
     pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), RecordError> {
         self.reset();
         let mut r = Reader::new(snapshot);
-        match r.i16("snapshot version")? {
-            SNAPSHOT_VERSION => {}
+        let plain = match r.i16("snapshot version")? {
+            SNAPSHOT_VERSION => u32::MAX,
+            SNAPSHOT_WITH_TRANSACTIONS => r.i32("records")?.unsigned_abs(),
             other => return Err(RecordError::UnknownVersion(other)),
-        }
+        };
+        let mut at = 0;
         while !r.is_empty() {
+            let producer = if at < plain { None } else { Some(r.i64("producer id")?) };
             let key = r.bytes(false, "key")?;
             let value = r.bytes(false, "value")?;
-            self.replay(0, key, Some(value))?;
+            match producer {
+                None => self.replay(0, key, Some(value))?,
+                Some(producer) => self.replay_in_transaction(producer, key, Some(value))?,
+            }
+            at += 1;
         }
         Ok(())
     }
 }
 
+fn put_record(out: &mut BytesMut, record: &Record) {
+    crate::codec::put_bytes(out, &record.key);
+    crate::codec::put_bytes(out, record.value.as_deref().unwrap_or(&[]));
+}
+
 const SNAPSHOT_VERSION: i16 = 0;
+/// The number of plain records, these, then those that wait for their transactions, each after its producer id.
+const SNAPSHOT_WITH_TRANSACTIONS: i16 = 1;

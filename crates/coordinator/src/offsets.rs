@@ -1,5 +1,5 @@
 //! OffsetCommit, OffsetFetch, OffsetDelete.
-use crate::context::After;
+use crate::context::{After, Cx};
 use crate::coordinator::GroupCoordinator;
 use crate::events::{Effect, Effects};
 use crate::group::{Group, GroupState};
@@ -11,6 +11,7 @@ use crate::requests::{
     CommitPartition, CommitRequest, DeleteOffsetsRequest, FetchRequest, Token, TopicPartitions,
 };
 use crate::store::{GroupStore, Store, Write};
+use model::planted::{Bug, planted};
 use model::{ErrorCode, Now, TopicId};
 use std::sync::Arc;
 
@@ -25,37 +26,19 @@ impl GroupCoordinator {
             let reply = Reply::Commit(refuse_commit(&request, error));
             return fx.push(Effect::Reply { token, reply });
         }
-        let room = self.core.config.max_offsets_per_group;
-        let mut known = self.core.store.get(&request.group_id).map_or(0, GroupStore::offset_count);
-        let (mut writes, mut topics) = (Vec::new(), Vec::new());
-        for topic in &request.topics {
-            let name: Arc<str> = Arc::from(topic.name.as_str());
-            let mut answered = Vec::with_capacity(topic.partitions.len());
-            for partition in &topic.partitions {
-                let stored = self.core.store.get(&request.group_id);
-                let is_new = !stored.is_some_and(|s| s.has_offset(&name, partition.index));
-                let error = self.check_partition(partition, is_new && known >= room, &name);
-                answered.push((partition.index, error));
-                if error.is_none() {
-                    known += usize::from(is_new);
-                    let value = offset_value(&request, topic.topic_id, partition, now);
-                    writes.push(Write::Offset {
-                        topic: name.clone(),
-                        partition: partition.index,
-                        value: Some(value),
-                    });
-                }
-            }
-            topics.push(CommittedTopic {
-                name: topic.name.clone(),
-                topic_id: topic.topic_id,
-                partitions: answered,
-            });
-        }
-        let reply = Reply::Commit(CommitReply { topics });
-        let is_new_group = !self.groups.contains_key(request.group_id.as_str());
+        let stored = self.core.store.get(&request.group_id);
+        let is_new = |topic: &str, partition| !stored.is_some_and(|s| s.has_offset(topic, partition));
+        let write = |topic, partition, value| Write::Offset { topic, partition, value: Some(value) };
+        let (writes, reply) = self.take_offsets(now, &request, is_new, write);
+        let is_consumer = self.consumers.contains_key(request.group_id.as_str());
+        let is_new_group = !is_consumer && !self.groups.contains_key(request.group_id.as_str());
         if writes.is_empty() {
             return fx.push(Effect::Reply { token, reply });
+        }
+        if is_consumer {
+            let mut cx = Cx { core: &mut self.core, now, fx, appended: None };
+            cx.append(vec![(Arc::from(request.group_id), writes)], vec![After::Answer { token, reply }]);
+            return;
         }
         if is_new_group {
             self.create_group(&request.group_id);
@@ -64,17 +47,48 @@ impl GroupCoordinator {
             if matches!(group.state, GroupState::Stable | GroupState::PreparingRebalance) {
                 group.restart_session(&request.member_id, cx);
             }
-            let mut after = vec![After::Answer { token, reply }];
-            if is_new_group {
-                after.push(After::Created { group: group.id.clone(), incarnation: group.incarnation });
-            }
+            let after = answer_commit(token, reply, is_new_group.then_some(&*group));
             cx.append(vec![(group.id.clone(), writes)], after);
         });
+    }
+
+    /// What to write of a commit, and the answer once that is committed. `is_new` says which partitions take up room that
+    /// they had not before.
+    pub(crate) fn take_offsets(
+        &self,
+        now: Now,
+        request: &CommitRequest,
+        is_new: impl Fn(&str, i32) -> bool,
+        write: impl Fn(Arc<str>, i32, OffsetValue) -> Write,
+    ) -> (Vec<Write>, Reply) {
+        let room = self.core.config.max_offsets_per_group;
+        let mut known = self.core.store.get(&request.group_id).map_or(0, GroupStore::offset_count);
+        let (mut writes, mut topics) = (Vec::new(), Vec::new());
+        for topic in &request.topics {
+            let name: Arc<str> = Arc::from(topic.name.as_str());
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for partition in &topic.partitions {
+                let is_new = is_new(&name, partition.index);
+                let error = self.check_partition(partition, is_new && known >= room, &name);
+                partitions.push((partition.index, error));
+                if error.is_none() {
+                    known += usize::from(is_new);
+                    let value = offset_value(request, topic.topic_id, partition, now);
+                    writes.push(write(name.clone(), partition.index, value));
+                }
+            }
+            let (name, topic_id) = (topic.name.clone(), topic.topic_id);
+            topics.push(CommittedTopic { name, topic_id, partitions });
+        }
+        (writes, Reply::Commit(CommitReply { topics }))
     }
 
     fn check_commit(&self, request: &CommitRequest) -> Result<(), ErrorCode> {
         if request.group_id.len() > MAX_NAME {
             return Err(ErrorCode::InvalidGroupId);
+        }
+        if let Some(group) = self.consumers.get(request.group_id.as_str()) {
+            return group.check_commit(request, &self.topics);
         }
         match self.groups.get(request.group_id.as_str()) {
             Some(group) => group.check_commit(request),
@@ -104,7 +118,13 @@ impl GroupCoordinator {
     /// OffsetFetch of one group, from the committed layer. With `require_stable` it is answered after the
     /// commits of this group that are under way now.
     pub fn fetch_offsets(&mut self, now: Now, token: Token, request: FetchRequest, fx: &mut Effects) {
-        if let Err(error) = self.serving() {
+        let checked = self.serving().and_then(|()| match self.consumers.get(request.group_id.as_str()) {
+            Some(group) => group.check_fetch(&request),
+            None => Ok(()),
+        });
+        if let Err(error) = checked
+            && !planted(Bug::OffsetsBeforeLoaded)
+        {
             let reply = Reply::Fetch(FetchReply { error, topics: Vec::new() });
             return fx.push(Effect::Reply { token, reply });
         }
@@ -114,7 +134,7 @@ impl GroupCoordinator {
             return fx.push(Effect::Reply { token, reply });
         }
         let group = request.group_id.clone();
-        let mut cx = crate::context::Cx { core: &mut self.core, now, fx, appended: None };
+        let mut cx = Cx { core: &mut self.core, now, fx, appended: None };
         cx.answer_after(&group, After::Fetch { token, request });
     }
 
@@ -130,7 +150,9 @@ impl GroupCoordinator {
         if let Err(error) = self.serving_group(&request.group_id) {
             return fx.push(Effect::Reply { token, reply: refuse(error) });
         }
-        let error = match self.groups.get(request.group_id.as_str()) {
+        let id = request.group_id.as_str();
+        let error = match self.groups.get(id) {
+            None if self.consumers.contains_key(id) => ErrorCode::None,
             None => ErrorCode::GroupIdNotFound,
             Some(g) if g.state != GroupState::Empty && !g.uses_consumer_protocol() => {
                 ErrorCode::NonEmptyGroup
@@ -140,22 +162,22 @@ impl GroupCoordinator {
         if !error.is_none() {
             return fx.push(Effect::Reply { token, reply: refuse(error) });
         }
-        self.step(&request.group_id, now, fx, |group, cx| {
-            let (mut writes, mut topics) = (Vec::new(), Vec::new());
-            for topic in request.topics {
-                let subscribed = group.is_subscribed(&topic.name);
-                let error = if subscribed { ErrorCode::GroupSubscribedToTopic } else { ErrorCode::None };
-                topics.push((topic.name.clone(), topic.partitions.iter().map(|p| (*p, error)).collect()));
-                if !subscribed {
-                    writes.extend(tombstones(cx.core.store.get(&group.id), topic));
-                }
+        let (mut writes, mut topics) = (Vec::new(), Vec::new());
+        for topic in request.topics {
+            let classic = self.groups.get(id).is_some_and(|g| g.is_subscribed(&topic.name));
+            let subscribed = classic || self.consumers.get(id).is_some_and(|g| g.is_subscribed(&topic.name));
+            let error = if subscribed { ErrorCode::GroupSubscribedToTopic } else { ErrorCode::None };
+            topics.push((topic.name.clone(), topic.partitions.iter().map(|p| (*p, error)).collect()));
+            if !subscribed {
+                writes.extend(tombstones(self.core.store.get(id), topic));
             }
-            let reply = Reply::DeleteOffsets(DeleteOffsetsReply { error: ErrorCode::None, topics });
-            if !writes.is_empty() {
-                cx.append(vec![(group.id.clone(), writes)], Vec::new());
-            }
-            cx.answer_after(&group.id, After::Answer { token, reply });
-        });
+        }
+        let reply = Reply::DeleteOffsets(DeleteOffsetsReply { error: ErrorCode::None, topics });
+        let mut cx = Cx { core: &mut self.core, now, fx, appended: None };
+        if !writes.is_empty() {
+            cx.append(vec![(Arc::from(id), writes)], Vec::new());
+        }
+        cx.answer_after(id, After::Answer { token, reply });
     }
 }
 
@@ -178,6 +200,13 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// What follows a commit's append: the answer, and where the commit has `created` its group, that the group goes if the
+/// append fails.
+pub(crate) fn answer_commit(token: Token, reply: Reply, created: Option<&Group>) -> Vec<After> {
+    let created = created.map(|g| After::Created { group: g.id.clone(), incarnation: g.incarnation });
+    [Some(After::Answer { token, reply }), created].into_iter().flatten().collect()
 }
 
 /// Every partition of the request with one error.
@@ -212,37 +241,36 @@ fn offset_value(
 
 fn tombstones(store: Option<&GroupStore>, topic: TopicPartitions) -> Vec<Write> {
     let name: Arc<str> = Arc::from(topic.name.as_str());
-    let present = topic.partitions.into_iter().filter(|p| store.is_some_and(|s| s.has_offset(&name, *p)));
+    let there = |s: &GroupStore, p: i32| s.has_offset(&name, p) || s.txn.holds(&name, p);
+    let present = topic.partitions.into_iter().filter(|p| store.is_some_and(|s| there(s, *p)));
     present.map(|partition| Write::Offset { topic: name.clone(), partition, value: None }).collect()
 }
 
-/// The committed offsets that an OffsetFetch asks for; what has none is -1, as in Kafka.
+/// The committed offsets that an OffsetFetch asks for; what has none is -1, as in Kafka. Where only stable ones are
+/// wanted, a partition whose offset waits for a transaction has none yet.
 pub(crate) fn read(store: &Store, request: &FetchRequest) -> FetchReply {
     let group = store.get(&request.group_id);
-    let found = |index: i32, value: &OffsetValue| FetchedPartition {
-        index,
-        offset: value.offset,
-        leader_epoch: value.leader_epoch,
-        metadata: value.metadata.to_string(),
-        error: ErrorCode::None,
-    };
-    let none = |index: i32| FetchedPartition {
-        index,
-        offset: -1,
-        leader_epoch: -1,
-        metadata: String::new(),
-        error: ErrorCode::None,
+    let one = |name: &str, index: i32, value: Option<&OffsetValue>| {
+        let unstable = request.require_stable && group.is_some_and(|g| g.txn.holds(name, index));
+        let value = value.filter(|_| !unstable);
+        FetchedPartition {
+            index,
+            offset: value.map_or(-1, |v| v.offset),
+            leader_epoch: value.map_or(-1, |v| v.leader_epoch),
+            metadata: value.map_or(String::new(), |v| v.metadata.to_string()),
+            error: if unstable { ErrorCode::UnstableOffsetCommit } else { ErrorCode::None },
+        }
     };
     let topics = match &request.topics {
         Some(asked) => asked
             .iter()
             .map(|topic| {
                 let stored = group.and_then(|g| g.topics.get(topic.name.as_str()));
-                let one = |p: &i32| stored.and_then(|s| s.get(p)).map_or(none(*p), |value| found(*p, value));
+                let value = |p: &i32| stored.and_then(|s| s.get(p));
                 FetchedTopic {
                     name: topic.name.clone(),
                     topic_id: topic.topic_id,
-                    partitions: topic.partitions.iter().map(one).collect(),
+                    partitions: topic.partitions.iter().map(|p| one(&topic.name, *p, value(p))).collect(),
                 }
             })
             .collect(),
@@ -252,7 +280,7 @@ pub(crate) fn read(store: &Store, request: &FetchRequest) -> FetchReply {
             .map(|(name, partitions)| FetchedTopic {
                 name: name.to_string(),
                 topic_id: partitions.values().next().map_or(TopicId::ZERO, |v| v.topic_id),
-                partitions: partitions.iter().map(|(p, value)| found(*p, value)).collect(),
+                partitions: partitions.iter().map(|(p, value)| one(name, *p, Some(value))).collect(),
             })
             .collect(),
     };

@@ -1,4 +1,5 @@
 //! What follows when an append is committed or has failed.
+use crate::consumer::ConsumerHeartbeatReply;
 use crate::context::{After, Assigned, Cx, Replaced, client_error};
 use crate::coordinator::{GroupCoordinator, arm};
 use crate::events::{BatchId, CauseKind, Effects, GroupEvent};
@@ -6,9 +7,19 @@ use crate::group::{Group, GroupState};
 use crate::rebalance::Why;
 use crate::replies::{JoinReply, LeaveReply, Reply, SyncReply};
 use model::{ErrorCode, Now};
+use std::sync::Arc;
 
 impl GroupCoordinator {
-    /// The batch is committed. Unknown batches, of before an `unload`, are ignored.
+    /// The batch is committed in the log, though it may not be answered yet: `min.insync.replicas` may want more copies. What
+    /// it says counts from here on, so that it and the markers of transactions take effect in the order of the log.
+    pub fn on_applied(&mut self, batch: BatchId) {
+        let Some(applied) = self.core.batches.get_mut(&batch) else { return };
+        for (group, places) in std::mem::take(&mut applied.places) {
+            self.core.store.commit(batch, &group, &places);
+        }
+    }
+
+    /// The batch is committed and may be answered. Unknown batches, of before an `unload`, are ignored.
     pub fn on_committed(&mut self, now: Now, batch: BatchId, fx: &mut Effects) {
         let Some(done) = self.core.batches.remove(&batch) else { return };
         for (group, places) in &done.places {
@@ -34,15 +45,22 @@ impl GroupCoordinator {
             self.settle(now, after, error, fx);
         }
         for (group, _) in &failed.places {
-            self.keep_group_of_offsets(group);
+            self.keep_group_of_records(now, group);
+            self.drop_group_of_nothing(group);
         }
     }
 
-    /// Offsets that an undone tombstone brought back need a group to live in.
-    fn keep_group_of_offsets(&mut self, id: &str) {
+    /// What an undone tombstone brought back needs a group to live in.
+    fn keep_group_of_records(&mut self, now: Now, id: &Arc<str>) {
+        if self.consumers.contains_key(id) || self.groups.contains_key(id) {
+            return;
+        }
+        if self.core.store.get(id).is_some_and(|s| s.is_consumer()) {
+            return self.load_consumer(id, now);
+        }
         let has_offsets =
             self.core.store.get(id).is_some_and(|s| s.has_meta() || !s.latest_places().is_empty());
-        if has_offsets && !self.groups.contains_key(id) {
+        if has_offsets {
             self.create_group(id);
         }
     }
@@ -65,10 +83,15 @@ impl GroupCoordinator {
                 let id = replaced.group.clone();
                 self.step(&id, now, fx, |group, cx| group.replaced(cx, *replaced, error));
             }
+            After::Stored(stored) => self.consumer_stored(now, *stored, error, fx),
             After::Created { group, incarnation } if !error.is_none() => {
                 self.undo_creation(now, &group, incarnation, error, fx);
             }
-            After::Deleted { group } if !error.is_none() && !self.groups.contains_key(&group.id) => {
+            After::Deleted { group }
+                if !error.is_none()
+                    && !self.groups.contains_key(&group.id)
+                    && !self.consumers.contains_key(&group.id) =>
+            {
                 let mut group = *group;
                 arm(&mut self.timers, &mut group);
                 self.groups.insert(group.id.clone(), group);
@@ -77,7 +100,8 @@ impl GroupCoordinator {
         }
     }
 
-    /// The first record of a new group failed: nobody may stay in a group that the log does not know.
+    /// The first record of a new group failed: nobody may stay in a group that the log does not know. Who came while it was
+    /// under way comes again, and makes the group anew.
     fn undo_creation(&mut self, now: Now, id: &str, incarnation: u64, error: ErrorCode, fx: &mut Effects) {
         let same = self.groups.get(id).is_some_and(|g| g.incarnation == incarnation && g.generation == 0);
         if !same || self.core.store.get(id).is_some() {
@@ -85,7 +109,18 @@ impl GroupCoordinator {
         }
         let Some(mut group) = self.remove_group(id) else { return };
         let mut cx = Cx { core: &mut self.core, now, fx, appended: None };
-        group.dismiss(&mut cx, error);
+        group.dismiss(&mut cx, for_members(error));
+    }
+}
+
+/// What members are told of a record that could not be stored. It may be another's: what a transactional commit is refused
+/// with says nothing to those who joined meanwhile.
+fn for_members(error: ErrorCode) -> ErrorCode {
+    match error {
+        ErrorCode::NotCoordinator | ErrorCode::CoordinatorLoadInProgress | ErrorCode::UnknownServerError => {
+            error
+        }
+        _ => ErrorCode::CoordinatorNotAvailable,
     }
 }
 
@@ -192,6 +227,9 @@ impl Reply {
             Reply::Join(reply) => Reply::Join(JoinReply::refused(error, &reply.member_id)),
             Reply::Sync(_) => Reply::Sync(SyncReply::refused(error)),
             Reply::Heartbeat(_) => Reply::Heartbeat(error),
+            Reply::ConsumerHeartbeat(_) => {
+                Reply::ConsumerHeartbeat(ConsumerHeartbeatReply::refused(error, None))
+            }
             Reply::Fetch(mut reply) => {
                 reply.error = error;
                 reply.topics.clear();

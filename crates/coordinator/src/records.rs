@@ -1,8 +1,10 @@
-//! Kafka's record formats of `__consumer_offsets`: OffsetCommit (keys 0 and 1) and GroupMetadata (key 2).
+//! Kafka's record formats of `__consumer_offsets`: OffsetCommit (keys 0 and 1) and GroupMetadata (key 2);
+//! those of consumer groups are in `consumer/records.rs`.
 //!
 //! Written as Kafka 4.4 does: offsets in value version 4 with the topic id as tag 0 (version 1 where a
 //! commit names its own lifetime), group metadata in value version 3. All older versions are read.
 use crate::codec::{Reader, RecordError, put_bytes, put_opt_string, put_string, put_varint};
+pub use crate::consumer::records::*;
 use bytes::{BufMut, Bytes, BytesMut};
 use model::TopicId;
 
@@ -22,6 +24,13 @@ pub enum RecordKey {
     Group {
         /// The group.
         group: String,
+    },
+    /// A record of a consumer group (KIP-848).
+    Consumer {
+        /// The group.
+        group: String,
+        /// What it says.
+        key: ConsumerKey,
     },
     /// A record type of another protocol or a newer version.
     Unknown(i16),
@@ -111,6 +120,10 @@ impl RecordKey {
                 partition: r.i32("partition")?,
             }),
             2 => Ok(RecordKey::Group { group: r.string(false, "group")? }),
+            kind if ConsumerKey::is_kind(kind) => {
+                let (group, key) = ConsumerKey::decode(kind, &mut r)?;
+                Ok(RecordKey::Consumer { group, key })
+            }
             other => Ok(RecordKey::Unknown(other)),
         }
     }

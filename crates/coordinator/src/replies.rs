@@ -20,6 +20,8 @@ pub enum Reply {
     Fetch(FetchReply),
     /// To [`crate::DeleteOffsetsRequest`].
     DeleteOffsets(DeleteOffsetsReply),
+    /// To [`crate::ConsumerHeartbeatRequest`].
+    ConsumerHeartbeat(crate::consumer::ConsumerHeartbeatReply),
     /// To DeleteGroups: each group with its outcome, in the order asked.
     DeleteGroups(Vec<(String, ErrorCode)>),
 }
@@ -223,6 +225,6 @@ pub struct ListedGroup {
     pub protocol_type: String,
     /// Kafka's name of the state.
     pub state: &'static str,
-    /// `classic`.
+    /// `classic` or `consumer`.
     pub group_type: &'static str,
 }

@@ -1,6 +1,6 @@
 //! What a coordinator is asked: the requests of the Kafka protocol without their wire versions.
 use bytes::Bytes;
-use model::TopicId;
+use model::{ProducerEpoch, ProducerId, TopicId};
 
 /// The caller's name for a request that waits for its answer. Each request needs its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -139,6 +139,33 @@ pub struct CommitRequest {
     pub topics: Vec<CommitTopic>,
 }
 
+/// TxnOffsetCommit.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TxnCommitRequest {
+    /// What to commit, and for whom.
+    pub commit: CommitRequest,
+    /// The transaction.
+    pub transaction: InTransaction,
+}
+
+/// Whose transaction an append belongs to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct InTransaction {
+    /// The transactional id.
+    pub transactional_id: String,
+    /// The producer.
+    pub producer_id: ProducerId,
+    /// Its epoch.
+    pub producer_epoch: ProducerEpoch,
+    /// Of the client, as far as it can be seen: from 2 on the coordinator of the transaction is asked to add the partition,
+    /// below to verify that it was added (KIP-890); from 1 on it knows TRANSACTION_ABORTABLE.
+    pub version: i16,
+    /// Who authenticated.
+    pub principal: String,
+    /// As the client called itself.
+    pub client_id: String,
+}
+
 /// One topic of an OffsetFetch or OffsetDelete.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TopicPartitions {
@@ -159,6 +186,10 @@ pub struct FetchRequest {
     pub topics: Option<Vec<TopicPartitions>>,
     /// The answer waits for commits of this group that are under way.
     pub require_stable: bool,
+    /// The member that asks (v9 and above), `None` for an administrator.
+    pub member_id: Option<String>,
+    /// Its epoch, or -1.
+    pub member_epoch: i32,
 }
 
 /// OffsetDelete.

@@ -1,4 +1,5 @@
 //! SyncGroup, Heartbeat and LeaveGroup.
+use crate::consumer::Queued;
 use crate::context::Cx;
 use crate::context::{After, Assigned};
 use crate::coordinator::GroupCoordinator;
@@ -14,6 +15,11 @@ use std::collections::BTreeMap;
 impl GroupCoordinator {
     /// SyncGroup. Answered when the generation's assignment is stored.
     pub fn sync(&mut self, now: Now, token: Token, request: SyncRequest, fx: &mut Effects) {
+        let id = request.group_id.clone();
+        let Some(Queued::Sync(request)) = self.ask_consumer(now, token, &id, Queued::Sync(request), fx)
+        else {
+            return;
+        };
         let checked = self.serving_group(&request.group_id);
         let checked = checked.and_then(|()| match self.groups.get(request.group_id.as_str()) {
             None => Err(ErrorCode::UnknownMemberId),
@@ -29,6 +35,11 @@ impl GroupCoordinator {
 
     /// Heartbeat. Always answered at once.
     pub fn heartbeat(&mut self, now: Now, token: Token, request: HeartbeatRequest, fx: &mut Effects) {
+        let id = request.group_id.clone();
+        let Some(Queued::Beat(request)) = self.ask_consumer(now, token, &id, Queued::Beat(request), fx)
+        else {
+            return;
+        };
         let mut error = match self.serving_group(&request.group_id) {
             // A loading coordinator does not know yet: as in Kafka the member is left in peace.
             Err(ErrorCode::CoordinatorLoadInProgress) => ErrorCode::None,
@@ -51,6 +62,11 @@ impl GroupCoordinator {
 
     /// LeaveGroup. Answered at once, or when the empty group is stored.
     pub fn leave(&mut self, now: Now, token: Token, request: LeaveRequest, fx: &mut Effects) {
+        let id = request.group_id.clone();
+        let Some(Queued::Leave(request)) = self.ask_consumer(now, token, &id, Queued::Leave(request), fx)
+        else {
+            return;
+        };
         if let Err(error) = self.serving_group(&request.group_id) {
             let reply = Reply::Leave(LeaveReply { error, members: Vec::new() });
             return fx.push(Effect::Reply { token, reply });

@@ -188,6 +188,7 @@ fn reload(b: &mut Bench) {
     for (_, records) in b.open.drain(..).take(keep).collect::<Vec<_>>() {
         for record in records {
             b.c.replay(b.log.len() as i64, record.key.clone(), record.value.clone()).unwrap();
+            b.history.push(Entry::Plain(record.clone()));
             b.log.push(record);
         }
     }

@@ -23,7 +23,7 @@ fn keys_have_kafkas_bytes() {
     assert_eq!(&group_key("g")[..], b"\x00\x02\x00\x01g");
     let key = RecordKey::decode(b"\x00\x00\x00\x01g\x00\x01t\x00\x00\x00\x05").unwrap();
     assert_eq!(key, RecordKey::Offset { group: "g".into(), topic: "t".into(), partition: 5 });
-    assert_eq!(RecordKey::decode(b"\x00\x03\x00\x01g"), Ok(RecordKey::Unknown(3)));
+    assert_eq!(RecordKey::decode(b"\x00\x09\x00\x01g"), Ok(RecordKey::Unknown(9)));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_count_beyond_the_bytes_is_refused_without_allocating_for_it() {
 #[test]
 fn records_of_other_types_survive_a_snapshot_and_damaged_ones_are_refused() {
     let mut c = GroupCoordinator::new(GroupConfig::default(), 1);
-    let foreign = (Bytes::from_static(b"\x00\x05abc"), Bytes::from_static(b"value"));
+    let foreign = (Bytes::from_static(b"\x00\x09abc"), Bytes::from_static(b"value"));
     c.replay(0, foreign.0.clone(), Some(foreign.1.clone())).unwrap();
     c.replay(1, group_key("gone"), None).unwrap();
     c.replay(2, offset_key("gone", "t", 0), None).unwrap();

@@ -1,6 +1,8 @@
 //! Records of `__consumer_offsets`, and the coordinator that replays them.
 use bytes::{Buf, Bytes};
-use coordinator::records::{GroupValue, OffsetValue, RecordKey};
+use coordinator::records::{
+    CurrentValue, GroupValue, OffsetValue, RecordKey, SubscriptionValue, decode_target, encode_target,
+};
 use coordinator::{GroupConfig, GroupCoordinator};
 use model::{Mono, Now};
 
@@ -27,7 +29,7 @@ pub fn group_records(data: &[u8]) {
     replica.unload(now(86_400_001), &mut effects);
 }
 
-fn pairs(data: &[u8]) -> Vec<(Bytes, Option<Bytes>)> {
+pub(crate) fn pairs(data: &[u8]) -> Vec<(Bytes, Option<Bytes>)> {
     let mut rest = Bytes::copy_from_slice(data);
     let mut found = Vec::new();
     while let Some(key) = piece(&mut rest) {
@@ -52,5 +54,15 @@ fn decode_value(value: &[u8]) {
     }
     if let Ok(group) = GroupValue::decode(value) {
         assert!(GroupValue::decode(&group.encode()).is_ok_and(|again| again == group));
+    }
+    if let Ok(member) = SubscriptionValue::decode(value) {
+        let again = SubscriptionValue::decode(&member.encode()).expect("what we encode, we decode");
+        assert!(again.topics.len() == member.topics.len() && again.classic == member.classic);
+    }
+    if let Ok(current) = CurrentValue::decode(value) {
+        assert!(CurrentValue::decode(&current.encode()).is_ok_and(|again| again == current));
+    }
+    if let Ok(target) = decode_target(value) {
+        assert!(decode_target(&encode_target(&target)).is_ok_and(|again| again == target));
     }
 }

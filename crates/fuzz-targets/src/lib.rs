@@ -10,6 +10,7 @@ mod files;
 mod groups;
 mod metadata;
 mod peer_link;
+mod transactions;
 mod wire_frames;
 
 pub use batches::{batch, codecs};
@@ -19,6 +20,7 @@ pub use files::{frames, side_files};
 pub use groups::group_records;
 pub use metadata::metadata;
 pub use peer_link::{both_sides, peer_link};
+pub use transactions::transaction_records;
 pub use wire_frames::{request, response};
 
 /// A target's name and its body.
@@ -31,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("batch", batch),
     ("codecs", codecs),
     ("group_records", group_records),
+    ("transaction_records", transaction_records),
     ("metadata", metadata),
     ("config_text", config_text),
     ("frames", frames),

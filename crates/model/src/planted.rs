@@ -43,11 +43,32 @@ pub enum Bug {
     FailedSyncForgotten,
     /// Replicas do not compare the chain values of their logs.
     ChainsNotCompared,
+    /// Markers of a transaction are sent before its end is committed.
+    MarkerBeforePrepareCommitted,
+    /// A transaction counts as complete before all of its markers are committed.
+    CompleteBeforeMarkers,
+    /// An EndTxn of the transaction before ends the one that is open.
+    LateEndTxnAccepted,
+    /// The last stable offset is one too high while a transaction is open.
+    LsoTooHigh,
+    /// A marker ends whatever its producer has open, however old the marker's epoch is.
+    MarkerWithoutEpochCheck,
+    /// A member of a consumer group that does not give its partitions up in time is not fenced, and others get them.
+    /// Caught by the model test of `crates/coordinator`.
+    TwoOwners,
+    /// Compaction lets go of what deletes a key at once, before its horizon is committed.
+    DeletedKeyRevived,
+    /// A coordinator of groups tells offsets before it has read its log.
+    OffsetsBeforeLoaded,
 }
 
 impl Bug {
-    /// Every bug that a checker catches, in the order of the documentation.
-    pub const ALL: [Bug; 18] = [
+    /// The bugs of the transaction coordinator, which its random histories catch too (`coordinator/tests/txn`).
+    pub const OF_TRANSACTIONS: [Bug; 3] =
+        [Bug::MarkerBeforePrepareCommitted, Bug::CompleteBeforeMarkers, Bug::LateEndTxnAccepted];
+
+    /// Every bug that a checker of the simulation catches, in the order of the documentation.
+    pub const ALL: [Bug; 24] = [
         Bug::AckBeforeSync,
         Bug::ApplyBeforeCommit,
         Bug::NoDedupeAfterRestart,
@@ -66,9 +87,15 @@ impl Bug {
         Bug::WitnessAhead,
         Bug::FailedSyncForgotten,
         Bug::ChainsNotCompared,
+        Bug::MarkerBeforePrepareCommitted,
+        Bug::CompleteBeforeMarkers,
+        Bug::LateEndTxnAccepted,
+        Bug::LsoTooHigh,
+        Bug::MarkerWithoutEpochCheck,
+        Bug::OffsetsBeforeLoaded,
     ];
 
-    /// Whether only replicas with peers can show it.
+    /// Whether only replicas with peers can show it, or the simulation of several nodes alone.
     pub fn needs_peers(self) -> bool {
         match self {
             Bug::AckBeforeSync
@@ -77,7 +104,8 @@ impl Bug {
             | Bug::TruncateBelowMark
             | Bug::HighWatermarkTooHigh
             | Bug::TailNotWrittenAgain
-            | Bug::PanicInApply => false,
+            | Bug::PanicInApply
+            | Bug::TwoOwners => false,
             Bug::MarkNotLowered
             | Bug::VoteNotSynced
             | Bug::FollowerAckBeforeSync
@@ -89,7 +117,14 @@ impl Bug {
             | Bug::WitnessAhead
             | Bug::StaleLeaseKept
             | Bug::FailedSyncForgotten
-            | Bug::ChainsNotCompared => true,
+            | Bug::ChainsNotCompared
+            | Bug::MarkerBeforePrepareCommitted
+            | Bug::CompleteBeforeMarkers
+            | Bug::LateEndTxnAccepted
+            | Bug::LsoTooHigh
+            | Bug::MarkerWithoutEpochCheck
+            | Bug::OffsetsBeforeLoaded
+            | Bug::DeletedKeyRevived => true,
         }
     }
 }

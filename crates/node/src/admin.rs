@@ -1,9 +1,12 @@
 //! Changes of the metadata: decided on the pending image, answered when they are applied.
 use crate::api::{AdminReply, AdminRequest, Effect, PeerOut, Reply, Token};
 use crate::node::Node;
+use crate::strong::StrongRead;
+use crate::txn_host::TxnAsk;
+use crate::txn_markers::MarkerFor;
 use cluster::{Candidates, Command, Image, ItemError, ItemResult, TopicOutcome};
 use coordinator::BatchId;
-use model::{ErrorCode, NodeId, Now, TopicId};
+use model::{ErrorCode, GroupKey, NodeId, Now, TopicId};
 use partition::{AppendError, Appended};
 use std::time::Duration;
 
@@ -21,7 +24,15 @@ pub(crate) enum Internal {
     /// Another node, under its own token.
     Peer(NodeId, u64),
     /// A coordinator's batch.
-    Batch { partition: i32, batch: BatchId },
+    Batch { key: GroupKey, batch: BatchId },
+    /// A partition's question to a coordinator of transactions here.
+    TxnAsk(u64),
+    /// The same of a partition that another node leads, under that node's number.
+    TxnPeer(NodeId, u64),
+    /// Whether a coordinator here knows of an open transaction: this node's own question, or another's.
+    TxnKnown { from: Option<NodeId>, number: u64, ask: Box<TxnAsk> },
+    /// A marker.
+    Marker(Box<MarkerFor>),
 }
 
 /// For how long a node whose lease was lost still counts where there are too few others: Kafka's
@@ -30,7 +41,7 @@ pub(crate) enum Internal {
 const SESSION: Duration = Duration::from_secs(9);
 
 /// Tokens of this node have the highest bit set, those of the shell do not.
-const INTERNAL_BIT: u64 = 1 << 63;
+pub(crate) const INTERNAL_BIT: u64 = 1 << 63;
 
 impl Node {
     pub(crate) fn new_internal(&mut self, who: Internal) -> u64 {
@@ -62,9 +73,13 @@ impl Node {
             Some(command) => {
                 self.propose(now, &command, Internal::Admin(token, reply));
             }
+            // What was judged by proposals that are on their way is told when they are committed.
+            None if self.metadata.has_staged() => self.unproven.push((token, reply)),
+            // A leader of the past knows of no topic that its successor made: it is told once a majority has said that
+            // this one leads still.
             None => {
-                self.unproven.push((token, reply));
-                self.answer_proven();
+                let reply = Box::new(reply);
+                self.read_strongly(now, GroupKey::METADATA, StrongRead::Admin { token, reply });
             }
         }
         self.settle(now);
@@ -184,10 +199,18 @@ impl Node {
             Some(Internal::Peer(node, token)) => {
                 self.fx.push(Effect::Peer(node, PeerOut::Proposed { token, code }));
             }
-            Some(Internal::Batch { partition, batch }) => {
-                self.batch_done(now, partition, batch, Err(code));
+            Some(Internal::Batch { key, batch }) => {
+                self.batch_done(now, key, batch, Err(code));
             }
-            Some(Internal::Part | Internal::Register) | None => {}
+            Some(
+                Internal::Part
+                | Internal::Register
+                | Internal::TxnAsk(_)
+                | Internal::TxnPeer(..)
+                | Internal::TxnKnown { .. }
+                | Internal::Marker(_),
+            )
+            | None => {}
         }
     }
 
@@ -196,8 +219,11 @@ impl Node {
         if token & INTERNAL_BIT == 0 {
             return self.fx.push(Effect::Reply(Token(token), Reply::Produce(result)));
         }
-        if let Some(Internal::Batch { partition, batch }) = self.internal.remove(&token) {
-            self.batch_done(now, partition, batch, result.map(|_| ()).map_err(|e| e.code));
+        let result = result.map(|_| ()).map_err(|error| error.code);
+        match self.internal.remove(&token) {
+            Some(Internal::Batch { key, batch }) => self.batch_done(now, key, batch, result),
+            Some(Internal::Marker(who)) => self.marked(now, *who, result.err().unwrap_or_default()),
+            _ => {}
         }
     }
 
@@ -216,8 +242,9 @@ impl Node {
             self.producer_ids = (id + 1, self.producer_ids.1 - 1);
             self.fx.push(Effect::Reply(token, Reply::ProducerId(Ok((id, 0)))));
         }
+        self.supply_hosts(now);
         let asked = self.internal.values().any(|i| matches!(i, Internal::ProducerIds));
-        if self.waiting_for_ids.is_empty() || asked {
+        if self.waiting_for_ids.is_empty() && self.txn.without_ids.is_empty() || asked {
             return;
         }
         if !self.leads_metadata() {

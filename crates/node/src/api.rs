@@ -4,12 +4,16 @@ use crate::leaders::LeaderBatch;
 use crate::liveness::Heartbeat;
 use crate::recovery::RecoverAsk;
 use crate::recovery_plan::{RecoveryPlan, ReplicaState};
+use crate::txn_hanging::{HangingEvent, HangingTransaction};
+use crate::txn_host::TxnAsk;
+use crate::txn_markers::MarkersFor;
 use bytes::Bytes;
 use cluster::{
     AlterResource, DeletedTopic, IncrementalResource, ItemResult, NewPartitions, NewTopic, PartitionTarget,
     TopicOutcome, TopicRef,
 };
 use consensus::PeerMessage;
+use coordinator::txn::TopicPartition;
 use model::{ErrorCode, GroupKey, NodeId, ProducerEpoch, ProducerId};
 use partition::{AppendError, Appended, ListOffsetOutcome};
 use std::collections::BTreeMap;
@@ -100,6 +104,34 @@ pub enum PeerOut {
         /// The receiver is to say its own.
         asks: bool,
     },
+    /// A partition's question to the coordinator of a transaction. May be lost.
+    TxnAsk {
+        /// The answer repeats it.
+        number: u64,
+        /// The question.
+        ask: Box<TxnAsk>,
+    },
+    /// The answer. May be lost.
+    TxnAnswer {
+        /// As in the question.
+        number: u64,
+        /// [`ErrorCode::None`]: the transaction holds the partition.
+        code: ErrorCode,
+    },
+    /// The end of a transaction, for partitions that the receiver leads. May be lost.
+    Markers {
+        /// The answers repeat it.
+        number: u64,
+        /// What to write, and where.
+        markers: Box<MarkersFor>,
+    },
+    /// What became of markers; of those that are not named nothing is known yet. May be lost.
+    Marked {
+        /// As in the question.
+        number: u64,
+        /// [`ErrorCode::None`]: committed.
+        partitions: Vec<(TopicPartition, ErrorCode)>,
+    },
     /// Of a replica that is brought up from a checkpoint. May be lost.
     Install {
         /// Which group.
@@ -183,10 +215,22 @@ pub enum Reply {
     Group(coordinator::Reply),
     /// To [`crate::Node::group`]: descriptions, in the order asked.
     GroupsDescribed(Vec<coordinator::DescribedGroup>),
+    /// Of [`GroupRequest::DescribeConsumers`].
+    ConsumersDescribed(Vec<coordinator::DescribedConsumerGroup>),
     /// To [`crate::Node::list_groups`].
     GroupsListed(Result<Vec<coordinator::ListedGroup>, ErrorCode>),
     /// To [`crate::Node::group`]: there is no coordinator that could answer.
     GroupRefused(ErrorCode),
+    /// To [`crate::Node::transaction`].
+    Transaction(coordinator::txn::Reply),
+    /// To [`crate::Node::describe_transaction`].
+    TransactionDescribed(Box<coordinator::txn::DescribedTxn>),
+    /// To [`crate::Node::list_transactions`].
+    TransactionsListed(Result<Vec<coordinator::txn::ListedTxn>, ErrorCode>),
+    /// To [`crate::Node::transaction`] and [`crate::Node::describe_transaction`]: there is no coordinator that could answer.
+    TransactionRefused(ErrorCode),
+    /// To [`crate::Node::write_marker`].
+    Marker(ErrorCode),
 }
 
 /// A change of the metadata, as a client asks for it.
@@ -290,6 +334,8 @@ pub enum GroupRequest {
     Leave(coordinator::LeaveRequest),
     /// OffsetCommit.
     Commit(coordinator::CommitRequest),
+    /// TxnOffsetCommit.
+    CommitInTransaction(coordinator::TxnCommitRequest),
     /// OffsetFetch of one group.
     Fetch(coordinator::FetchRequest),
     /// OffsetDelete.
@@ -298,6 +344,25 @@ pub enum GroupRequest {
     DeleteGroups(Vec<String>),
     /// DescribeGroups, all of one coordinator.
     Describe(Vec<String>),
+    /// ConsumerGroupHeartbeat.
+    ConsumerHeartbeat(Box<coordinator::ConsumerHeartbeatRequest>),
+    /// ConsumerGroupDescribe, all of one coordinator.
+    DescribeConsumers(Vec<String>),
+}
+
+/// A request to the coordinator of one transactional id.
+#[derive(Debug, Clone)]
+pub enum TxnRequest {
+    /// InitProducerId.
+    Init(coordinator::txn::InitRequest),
+    /// AddPartitionsToTxn of one id.
+    AddPartitions(coordinator::txn::AddPartitionsRequest),
+    /// AddOffsetsToTxn.
+    AddOffsets(coordinator::txn::AddOffsetsRequest),
+    /// EndTxn.
+    End(coordinator::txn::EndRequest),
+    /// DescribeTransactions of one id.
+    Describe(String),
 }
 
 /// What is worth a log line or a counter.
@@ -369,6 +434,13 @@ pub enum Event {
         key: GroupKey,
         /// What was given up, and by whom.
         recovery: Box<cluster::Recovery>,
+    },
+    /// A file cannot be compacted; passes go on without it.
+    Uncleanable {
+        /// Which group.
+        key: GroupKey,
+        /// File, position and what is wrong there.
+        why: String,
     },
     /// Another replica's log is not the one here, though both are good in themselves.
     ChainsDiffer {
@@ -443,6 +515,10 @@ pub enum Event {
     NotRegistered(ErrorCode),
     /// A consumer group's coordinator says something of note.
     Group(coordinator::GroupEvent),
+    /// A coordinator of transactions does.
+    Transaction(coordinator::txn::TxnEvent),
+    /// A transaction that hangs at a partition led here.
+    Hanging(Box<HangingTransaction>, HangingEvent),
 }
 
 /// How a replica that is brought up from a checkpoint gets on.

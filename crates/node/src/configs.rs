@@ -1,8 +1,12 @@
 //! From a topic's and the broker's configs to what a partition and a coordinator need.
-use cluster::{BrokerConfig, CompressionType, Image, TimestampType, Topic};
+use cluster::{BrokerConfig, CompressionType, ConsumerGroupsConfig, Image, TimestampType, Topic};
 use coordinator::GroupConfig;
-use partition::PartitionConfig;
+use coordinator::consumer::assignor::Assignor;
+use coordinator::consumer::{ConsumerConfig, GroupOverrides, MigrationPolicy};
+use coordinator::txn::{TxnConfig, TxnVersion};
+use partition::{CleaningConfig, PartitionConfig};
 use records::{Codec, CompressionTarget, TimestampBounds};
+use std::sync::Arc;
 use storage::{FileSource, LogConfig};
 
 /// A batch of a coordinator may hold a whole large group; clients are bound by their topic's limit.
@@ -15,7 +19,7 @@ fn positive(value: i64) -> u64 {
 /// The settings of a topic's partitions.
 pub(crate) fn partition_config(image: &Image, topic: &Topic) -> PartitionConfig {
     let (config, broker) = (image.topic_config(topic), image.broker_config());
-    let machine = topic.name.as_ref() == cluster::CONSUMER_OFFSETS;
+    let machine = matches!(topic.name.as_ref(), cluster::CONSUMER_OFFSETS | cluster::TRANSACTION_STATE);
     let compression = match config.compression_type {
         CompressionType::Producer => CompressionTarget::Producer,
         CompressionType::Uncompressed => CompressionTarget::Codec(Codec::None, None),
@@ -29,12 +33,22 @@ pub(crate) fn partition_config(image: &Image, topic: &Topic) -> PartitionConfig 
         TimestampType::LogAppendTime => records::TimestampType::LogAppendTime,
     };
     let max_message_bytes = usize::try_from(config.max_message_bytes).unwrap_or_default();
+    let cleaning = (config.cleanup_policy.compact && cluster::compacts(image)).then(|| CleaningConfig {
+        min_dirty_ratio: config.min_cleanable_dirty_ratio,
+        min_lag_ms: config.min_compaction_lag_ms,
+        max_lag_ms: config.max_compaction_lag_ms,
+        delete_retention_ms: config.delete_retention_ms,
+    });
+    let (segment_bytes, window) =
+        (positive(i64::from(config.segment_bytes)), positive(broker.log_window_bytes));
     PartitionConfig {
         log: LogConfig {
-            segment_bytes: positive(i64::from(config.segment_bytes)),
-            segment_ms: config.segment_ms,
+            segment_bytes,
+            // A record must be in a sealed file by the time it is to be compacted.
+            segment_ms: cleaning.map_or(config.segment_ms, |c| config.segment_ms.min(c.max_lag_ms)),
             index_interval_bytes: u32::try_from(config.index_interval_bytes).unwrap_or_default(),
-            window_bytes: positive(broker.log_window_bytes),
+            // What is in the window is not compacted; of Kafka's log the last segment is not.
+            window_bytes: if cleaning.is_some() { window.min(segment_bytes) } else { window },
             files: if config.write_caching { FileSource::Used } else { FileSource::Pool },
             ..LogConfig::default()
         },
@@ -46,6 +60,7 @@ pub(crate) fn partition_config(image: &Image, topic: &Topic) -> PartitionConfig 
         },
         compression,
         compact: config.cleanup_policy.compact,
+        cleaning,
         delete: config.cleanup_policy.delete,
         validate_records: config.validate_records,
         walk_cap: usize::try_from(config.max_decompressed_message_bytes).unwrap_or_default(),
@@ -56,6 +71,7 @@ pub(crate) fn partition_config(image: &Image, topic: &Topic) -> PartitionConfig 
         producer_expiration_ms: i64::from(broker.producer_id_expiration_ms),
         write_caching: config.write_caching,
         machine,
+        transactions: cluster::takes_transactions(image),
         ..PartitionConfig::default()
     }
 }
@@ -70,8 +86,26 @@ pub(crate) fn metadata_config(broker: &BrokerConfig) -> PartitionConfig {
     PartitionConfig { log, machine: true, delete: false, ..PartitionConfig::default() }
 }
 
+/// So long a coordinator waits for what another node says of markers, ms. A message is lost with its connection, and nobody
+/// tells; until it is sent again its transaction holds readers of what is committed back. A repeated one changes nothing.
+const MARKER_TIMEOUT_MS: i64 = 3_000;
+
+/// The settings of the coordinators of transactions.
+pub(crate) fn txn_config(image: &Image) -> TxnConfig {
+    let broker = image.broker_config();
+    TxnConfig {
+        max_timeout_ms: broker.transaction_max_timeout_ms,
+        id_expiration_ms: broker.transactional_id_expiration_ms,
+        expiration_interval_ms: i64::from(broker.transactional_id_check_interval_ms),
+        version: TxnVersion::from_level(cluster::transaction_version(image)).unwrap_or_default(),
+        marker_timeout_ms: MARKER_TIMEOUT_MS,
+        ..TxnConfig::default()
+    }
+}
+
 /// The settings of the group coordinators.
-pub(crate) fn group_config(broker: &BrokerConfig) -> GroupConfig {
+pub(crate) fn group_config(image: &Image) -> GroupConfig {
+    let broker = image.broker_config();
     GroupConfig {
         min_session_timeout_ms: broker.group_min_session_timeout_ms,
         max_session_timeout_ms: broker.group_max_session_timeout_ms,
@@ -80,6 +114,36 @@ pub(crate) fn group_config(broker: &BrokerConfig) -> GroupConfig {
         offset_metadata_max: usize::try_from(broker.offset_metadata_max_bytes).unwrap_or_default(),
         offsets_retention_minutes: broker.offsets_retention_minutes,
         retention_check_interval_ms: broker.offsets_retention_check_interval_ms,
+        consumer: consumer_config(image, &broker.consumer_groups),
         ..GroupConfig::default()
+    }
+}
+
+/// The settings of consumer groups, with those of single groups.
+fn consumer_config(image: &Image, broker: &ConsumerGroupsConfig) -> ConsumerConfig {
+    let (session, heartbeat) = (broker.session_timeout_ms, broker.heartbeat_interval_ms);
+    let assignment = broker.assignment_interval_ms;
+    let own = |set: cluster::ConsumerGroupOverrides| GroupOverrides {
+        session_timeout_ms: set.session_timeout_ms,
+        heartbeat_interval_ms: set.heartbeat_interval_ms,
+        assignment_interval_ms: set.assignment_interval_ms,
+    };
+    let overrides = image.consumer_overrides().map(|(group, set)| (group.to_owned(), own(set))).collect();
+    ConsumerConfig {
+        session_timeout_ms: session.value,
+        min_session_timeout_ms: session.min,
+        max_session_timeout_ms: session.max,
+        heartbeat_interval_ms: heartbeat.value,
+        min_heartbeat_interval_ms: heartbeat.min,
+        max_heartbeat_interval_ms: heartbeat.max,
+        assignment_interval_ms: assignment.value,
+        min_assignment_interval_ms: assignment.min,
+        max_assignment_interval_ms: assignment.max,
+        max_size: broker.max_size,
+        assignors: broker.assignor_names().filter_map(Assignor::parse).collect(),
+        migration_policy: MigrationPolicy::parse(&broker.migration_policy).unwrap_or_default(),
+        regex_refresh_interval_ms: broker.regex_refresh_interval_ms,
+        overrides: Arc::new(overrides),
+        ..ConsumerConfig::default()
     }
 }

@@ -32,7 +32,7 @@ pub(crate) enum ReadFor {
         search: ListOffsetSearch,
     },
     Load {
-        partition: i32,
+        key: GroupKey,
     },
     /// `term`: in which this replica led when it was planned.
     Entries {
@@ -163,6 +163,12 @@ impl Node {
             Touch::DeleteRecords { token, offset } => {
                 self.with(key, |p, dir, fx| p.delete_records(now, token.0, offset, dir, fx));
             }
+            Touch::InTransaction(held) => self.append_held(now, key, *held),
+            Touch::Marker { token, marker } => {
+                self.active.insert(key);
+                self.stir(now, key);
+                self.with(key, |p, dir, fx| p.append_marker(now, token, marker, dir, fx));
+            }
             Touch::Open => {}
         }
     }
@@ -212,7 +218,7 @@ impl Node {
                 };
                 self.list_offset_step(token, key, step);
             }
-            Some(ReadFor::Load { partition }) => self.load_read(now, partition, token, result),
+            Some(ReadFor::Load { key }) => self.load_read(now, key, token, result),
             Some(ReadFor::Entries { key, number, term }) => {
                 self.entries_read(now, key, number, term, result);
             }

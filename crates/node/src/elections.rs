@@ -1,8 +1,8 @@
 //! What follows from a lease: replicas campaign when their leader is gone; groups fall asleep and wake.
 use crate::api::{Effect, Event};
 use crate::campaign::campaign_delay;
-use crate::coordinators::Host;
 use crate::groups::{Open, Slot};
+use crate::hosts::Host;
 use crate::liveness::LeaseEvent;
 use crate::node::Node;
 use crate::sleep::{FollowedGroup, LedGroup, OtherReplica, Sleeping, follower_may_sleep, may_sleep_at};
@@ -131,7 +131,7 @@ impl Node {
         // A node that lives may have lost the replica that it had.
         let lost = image.partition(key).map_or(&[][..], |partition| partition.lost());
         let is_lost = |m: &storage::Replica| lost.iter().any(|lost| lost.id == m.id);
-        open.partition.set_down(|m| !liveness.holds(now.mono, m.node_id) || is_lost(m));
+        open.partition.set_down(now, |m| !liveness.holds(now.mono, m.node_id) || is_lost(m));
     }
 
     /// The place of this node's replica among those that may lead, on live nodes, in the order of the wanted set.
@@ -234,7 +234,7 @@ impl Node {
         let (own, others): (Vec<_>, Vec<_>) = replicas.iter().partition(|r| r.node == self.cfg.node_id);
         let other =
             |r: &&InSyncReplica| OtherReplica { live: live(r.node), voter: r.votes, matched: r.matched };
-        let host = self.host_of(key).and_then(|partition| self.hosts.get(&partition));
+        let host = self.hosts.get(&key);
         let group = LedGroup {
             key,
             others: &others.iter().map(other).collect::<Vec<_>>(),
@@ -245,7 +245,7 @@ impl Node {
             busy: !open.waiting.is_empty()
                 || open.partition.is_transferring()
                 || self.peers.moves.contains_key(&key),
-            kept_awake: host.is_some_and(Host::expects_members),
+            kept_awake: host.is_some_and(Host::is_watched),
             last_activity: self.peers.awake.get(&key).copied().unwrap_or(now.mono),
         };
         if may_sleep_at(&group).is_none_or(|at| at > now.mono) {

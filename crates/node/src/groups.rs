@@ -4,6 +4,7 @@ use crate::configs::partition_config;
 use crate::load::Rate;
 use crate::node::{Node, replica};
 use crate::panics::guarded;
+use crate::txn_verify::HeldAppend;
 use bytes::BytesMut;
 use cluster::{Image, Topic};
 use model::{ErrorCode, GroupKey, NodeId, Now};
@@ -51,6 +52,13 @@ pub(crate) enum Touch {
         records: BytesMut,
         acks: i16,
     },
+    /// A record set of a transaction.
+    InTransaction(Box<HeldAppend>),
+    /// The end of a transaction, for [`Internal::Marker`](crate::admin::Internal::Marker).
+    Marker {
+        token: u64,
+        marker: partition::Marker,
+    },
     ListOffset {
         token: Token,
         ask: ListOffsetAsk,
@@ -91,7 +99,11 @@ const UNSERVED_BYTES: usize = 64 << 20;
 
 /// Adds what waits, or gives it back with what to answer.
 fn wait(waiting: &mut Vec<Touch>, touch: Touch, most_bytes: usize) -> Option<(Touch, ErrorCode)> {
-    let bytes = |touch: &Touch| if let Touch::Produce { records, .. } = touch { records.len() } else { 0 };
+    let bytes = |touch: &Touch| match touch {
+        Touch::Produce { records, .. } => records.len(),
+        Touch::InTransaction(held) => held.records.len(),
+        _ => 0,
+    };
     if matches!(touch, Touch::Open) {
         // One is enough, and never refused: to refuse it is to wake every fetch that waits, which asks again.
         if !waiting.iter().any(|touch| matches!(touch, Touch::Open)) {
@@ -100,7 +112,7 @@ fn wait(waiting: &mut Vec<Touch>, touch: Touch, most_bytes: usize) -> Option<(To
         return None;
     }
     let held: usize = waiting.iter().map(bytes).sum();
-    let produces = matches!(touch, Touch::Produce { .. });
+    let produces = matches!(touch, Touch::Produce { .. } | Touch::InTransaction(_));
     if waiting.len() >= MOST_WAITING || (produces && held > 0 && held + bytes(&touch) > most_bytes) {
         let code = if produces { ErrorCode::RequestTimedOut } else { ErrorCode::NotLeaderOrFollower };
         return Some((touch, code));
@@ -392,7 +404,8 @@ impl Node {
             self.run(now, key, touch);
         }
         self.leads_alone(now, key);
-        if self.host_of(key).is_some() && !witness {
+        self.host_follows(now, key);
+        if self.is_hosted(key) && !witness {
             // Its coordinator waits for it to lead.
             self.run(now, key, Touch::Open);
         }
@@ -472,12 +485,20 @@ impl Node {
                 let error = AppendError { code, message: None, issues: Vec::new(), log_start: -1 };
                 (token, Reply::Produce(Err(error)))
             }
+            Touch::InTransaction(held) => return self.append_refused(key, held.token, code),
+            Touch::Marker { token, .. } => return self.append_refused(key, token, code),
             Touch::ListOffset { token, .. } => (token, Reply::ListOffset(Err(code))),
             Touch::EpochEnd { token, .. } => (token, Reply::EpochEnd(Err(code))),
             Touch::DeleteRecords { token, .. } => (token, Reply::DeleteRecords(Err(code))),
             Touch::Open => return self.wake(key),
         };
         self.fx.push(Effect::Reply(token, reply));
+    }
+
+    /// An append is refused before anything was written; whoever waits hears of it with the others of this turn.
+    fn append_refused(&mut self, key: GroupKey, token: u64, code: ErrorCode) {
+        let result = Err(AppendError::bare(code));
+        self.said.push_back((key, PartitionFx::AppendDone { token, result }));
     }
 
     /// The group leads: what waited for that is served.
@@ -528,6 +549,7 @@ impl Node {
                 PartitionFx::Resigned => self.resigned(now, key),
                 PartitionFx::Members => self.members_changed(now, key),
                 PartitionFx::Failed(detail) => {
+                    self.drop_host(now, key, ErrorCode::CoordinatorNotAvailable);
                     self.dir.set_failed(key, Some(detail.clone()));
                     self.leads_no_more(now, key);
                     self.refuse_touches(key, ErrorCode::KafkaStorageError);
@@ -538,6 +560,7 @@ impl Node {
                 }
             }
         }
+        self.tell_marked();
     }
 }
 

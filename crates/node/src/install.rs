@@ -4,19 +4,21 @@
 //! nothing else. The replica pulls the checkpoint and the files that it names, a few pieces at a time, and goes on
 //! with its old life meanwhile. docs/replication.md, "Install", has every case. The leader's side is in
 //! `install_send.rs`.
+mod take_over;
+
 use crate::api::{Effect, Event, InstallEvent, InstallSaid, PeerOut};
 use crate::groups::Slot;
 use crate::install_budget::Budget;
+use crate::install_looks::{Looks, Verdict};
 use crate::install_pace::InstallPace;
 use crate::install_send::Sending;
 use crate::node::Node;
 use bytes::Bytes;
 use model::planted::{Bug, planted};
-use model::{ErrorCode, GroupKey, Mono, NodeId, Now};
+use model::{GroupKey, Mono, NodeId, Now};
 use std::collections::{BTreeMap, VecDeque};
 use storage::{
-    Aside, AsideDone, AsideJob, DiskOp, MissingPart, OpToken, RecoverError, Recovered, aside_path, birth,
-    generation_dir,
+    Aside, AsideJob, DiskOp, MissingPart, OpToken, RecoverError, Recovered, aside_path, birth, generation_dir,
 };
 
 /// Replicas that are brought up at once; the others wait for a later offer.
@@ -32,8 +34,6 @@ const PIECE_PATIENCE_MS: i64 = 3_000;
 const SILENCE_MS: i64 = 10_000;
 /// What was put aside is removed when nobody offers the rest for so long, ms.
 const FORGOTTEN_MS: i64 = 600_000;
-/// So often may a look find something missing; then everything is pulled anew.
-const MOST_LOOKS: u32 = 8;
 const TICK_MS: i64 = 100;
 
 /// What all of them have in common.
@@ -91,7 +91,7 @@ pub(crate) struct Install {
     /// By file and position: how much, and when.
     asked: BTreeMap<(u64, u64), (u32, Mono)>,
     storing: BTreeMap<OpToken, Part>,
-    looks: u32,
+    looks: Looks,
     /// When the leader's node was last heard of in this matter.
     heard: Mono,
     begun: Mono,
@@ -242,7 +242,9 @@ impl Node {
                 install.floor = install.floor.max(if repairs { offer.last_index } else { 0 });
                 if matches!(install.stage, Stage::Waits) && install.storing.is_empty() {
                     let index = offer.index;
-                    install.index = index;
+                    if std::mem::replace(&mut install.index, index) != index {
+                        install.looks = Looks::default();
+                    }
                     self.installs.stats.resumed += 1;
                     let what = InstallEvent::Resumed { index };
                     self.fx.push(Effect::Event(Event::Install { key, node, what }));
@@ -275,7 +277,7 @@ impl Node {
             missing: VecDeque::new(),
             asked: BTreeMap::new(),
             storing: BTreeMap::new(),
-            looks: 0,
+            looks: Looks::default(),
             heard: now.mono,
             begun: now.mono,
             pulled: 0,
@@ -319,9 +321,13 @@ impl Node {
         let mut asked: usize = self.installs.running.values().map(|i| i.asked.len() + i.storing.len()).sum();
         let mut said = Vec::new();
         let rate = self.installs.pace.limit(now.mono, rate);
-        let Installs { running, budget, .. } = &mut self.installs;
+        let Installs { running, budget, pace, .. } = &mut self.installs;
         for (key, install) in running.iter_mut().filter(|(_, i)| matches!(i.stage, Stage::Pulls)) {
-            while asked < MOST_ASKED && budget.allows(now.mono, rate) {
+            while asked < MOST_ASKED {
+                if !budget.allows(now.mono, rate) {
+                    pace.hold();
+                    break;
+                }
                 let Some((file, pos, length)) = install.next_piece(piece.max(1).unsigned_abs()) else {
                     break;
                 };
@@ -359,9 +365,16 @@ impl Node {
         let got = bytes.len() as u64;
         let ends = file == 0 && got < u64::from(length);
         if got > u64::from(length) || (got == 0 && !(ends && pos > 0)) {
-            // The next offer names a newer checkpoint. What is here of files that it names too stays.
+            // The next offer names a newer checkpoint, or this one as it is now. What is here of files that it names
+            // too stays.
             install.stage = Stage::Waits;
             install.asked.clear();
+            let tells = install.looks.gone() && file > 0;
+            let paths = vec![aside_path(&install.dir(key), index, 0)];
+            self.dir.fx().ops.push(DiskOp::Remove { paths, recycle: false });
+            if tells {
+                self.say(node, key, InstallSaid::Bad);
+            }
             return;
         }
         if ends {
@@ -377,18 +390,7 @@ impl Node {
         self.pull(now);
     }
 
-    /// The disk did something beside a replica's files.
-    pub(crate) fn on_aside(&mut self, now: Now, key: GroupKey, token: OpToken, done: AsideDone) {
-        if self.checked(now, token, &done) || self.scrubbed(now, token, &done) {
-            return;
-        }
-        match done {
-            AsideDone::Stored(ok) => self.aside_stored(now, key, token, ok),
-            AsideDone::Looked(result) => self.aside_looked(now, key, token, *result),
-        }
-    }
-
-    fn aside_stored(&mut self, now: Now, key: GroupKey, token: OpToken, ok: bool) {
+    pub(crate) fn aside_stored(&mut self, now: Now, key: GroupKey, token: OpToken, ok: bool) {
         let Some(install) = self.installs.running.get_mut(&key) else { return };
         if let Some(part) = install.storing.remove(&token) {
             if !ok {
@@ -400,6 +402,7 @@ impl Node {
             }
             let all = install.missing.is_empty() && install.asked.is_empty() && install.storing.is_empty();
             if all && matches!(install.stage, Stage::Pulls) {
+                install.looks.pulled();
                 self.look_aside(key);
             }
             return self.pull(now);
@@ -414,22 +417,34 @@ impl Node {
         }
     }
 
-    fn aside_looked(&mut self, now: Now, key: GroupKey, token: OpToken, found: Result<Aside, RecoverError>) {
+    pub(crate) fn aside_looked(
+        &mut self,
+        now: Now,
+        key: GroupKey,
+        token: OpToken,
+        found: Result<Aside, RecoverError>,
+    ) {
         let Some(install) = self.installs.running.get_mut(&key) else { return };
         if !matches!(install.stage, Stage::Looks(due) if due == token) {
             return;
         }
         match found {
-            Ok(Aside::Missing(_)) if install.looks >= MOST_LOOKS => {
-                self.install_failed(key, "what is pulled is not what the checkpoint says".to_owned());
-            }
             Ok(Aside::Missing(parts)) => {
-                install.looks += 1;
-                let (from, bad) = (install.from, install.looks > 2 && parts.iter().any(|p| p.file > 0));
+                let verdict = install.looks.miss(&parts);
+                if verdict == Verdict::GiveUp {
+                    let why = "what is pulled is not what the checkpoint says";
+                    return self.install_failed(key, why.to_owned());
+                }
+                let from = install.from;
+                if parts.iter().any(|part| part.file == 0) {
+                    // What is there may be longer than what comes.
+                    let paths = vec![aside_path(&install.dir(key), install.index, 0)];
+                    self.dir.fx().ops.push(DiskOp::Remove { paths, recycle: false });
+                }
                 let part = |p: MissingPart| Part { file: p.file, next: p.good, end: p.size };
                 install.missing = parts.into_iter().map(part).collect();
                 install.stage = Stage::Pulls;
-                if bad {
+                if verdict == Verdict::PullAgain {
                     self.say(from, key, InstallSaid::Bad);
                 }
                 self.pull(now);
@@ -453,77 +468,6 @@ impl Node {
             }
             Err(error) => self.install_failed(key, error.to_string()),
         }
-    }
-
-    /// Everything is here and durable: the old life ends.
-    fn take_over(&mut self, key: GroupKey, recovered: Box<Recovered>) {
-        let Some(install) = self.installs.running.get(&key) else { return };
-        let (repairs, mut floor) = (install.repairs && self.suspects.rows.contains_key(&key), install.floor);
-        let checkpoint = &recovered.checkpoint;
-        if self.goes_back(key, checkpoint.index) {
-            // It went on meanwhile: the next offer is of a newer one.
-            return self.drop_install(key);
-        }
-        match self.groups.get_mut(&key) {
-            Some(Slot::Open(open)) if open.partition.is_behind(checkpoint.index, checkpoint.term) => {}
-            Some(Slot::Open(open)) if repairs && open.partition.may_be_replaced() => {
-                floor = floor.max(open.partition.last_index());
-            }
-            Some(Slot::Failed(_)) if repairs => {}
-            Some(Slot::Open(open)) if !repairs && !open.partition.is_leader() => {
-                return self.drop_install(key);
-            }
-            // It is being opened anew, or leads now; a later offer comes back here.
-            _ => return,
-        }
-        let slot = self.groups.insert(key, Slot::Opening(Vec::new()));
-        let mut waiting = Vec::new();
-        let open = match slot {
-            Some(Slot::Open(mut open)) => {
-                open.partition.fail(ErrorCode::RequestTimedOut, &mut self.scratch);
-                self.said.extend(self.scratch.drain(..).map(|said| (key, said)));
-                waiting = std::mem::take(&mut open.waiting);
-                Some(open)
-            }
-            _ => None,
-        };
-        // What an earlier life left to be caught up with stays to be.
-        let (state, round) = self.dir.begin_life(key, &recovered, if repairs { floor } else { 0 });
-        self.states.insert(key, state);
-        if let Some(install) = self.installs.running.get_mut(&key) {
-            install.stage = Stage::Switches(round, recovered);
-        }
-        if let Some(open) = open {
-            open.partition.close(&mut self.dir);
-        }
-        for touch in waiting {
-            self.refuse(key, touch, ErrorCode::NotLeaderOrFollower);
-        }
-        self.wake(key);
-    }
-
-    /// A round is durable: perhaps the one that began a replica's new life.
-    pub(crate) fn life_begun(&mut self, now: Now, key: GroupKey, round: u64) {
-        let switches = |i: &Install| matches!(i.stage, Stage::Switches(due, _) if due <= round);
-        if !self.installs.running.get(&key).is_some_and(switches) {
-            return;
-        }
-        let Some(install) = self.installs.running.remove(&key) else { return };
-        let Stage::Switches(_, recovered) = install.stage else { return };
-        let (node, index) = (install.from, install.index);
-        if key == GroupKey::METADATA {
-            self.metadata_installed(now, recovered);
-        } else {
-            self.on_recovered(now, key, Ok(*recovered));
-        }
-        let path = generation_dir(key, install.generation - 1);
-        self.dir.remove_dir(path);
-        self.installs.stats.finished += 1;
-        let ms = now.mono.since(install.begun).as_millis() as u64;
-        let what = InstallEvent::Finished { index, bytes: install.pulled, ms };
-        self.fx.push(Effect::Event(Event::Install { key, node, what }));
-        self.healed(key);
-        self.tell_end(key, node);
     }
 
     fn install_failed(&mut self, key: GroupKey, why: String) {

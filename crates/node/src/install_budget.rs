@@ -19,6 +19,8 @@ impl Budget {
     /// Whether a piece may go now, at `rate` bytes a second; 0 for no limit.
     pub(crate) fn allows(&mut self, now: Mono, rate: i64) -> bool {
         if rate <= 0 {
+            // What goes without a limit is not to be paid for when there is one again.
+            (self.level, self.at) = (0, now);
             return true;
         }
         let passed = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
@@ -57,5 +59,17 @@ mod tests {
         assert!((9_900_000..=10_400_000).contains(&sent), "{sent} bytes in ten seconds");
         budget.take(1 << 40);
         assert!(budget.allows(now, 0));
+    }
+
+    #[test]
+    fn what_went_without_a_limit_is_not_paid_for_later() {
+        let (mut budget, mut now) = (Budget::new(Mono(0)), Mono(0));
+        for _ in 0..1_000 {
+            assert!(budget.allows(now, 0));
+            budget.take(1 << 20);
+        }
+        now = now.after_ms(100);
+        assert!(!budget.allows(now, 1_000_000), "the last piece is");
+        assert!(budget.allows(now.after_ms(1_000), 1_100_000));
     }
 }

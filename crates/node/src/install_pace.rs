@@ -2,21 +2,24 @@
 //!
 //! What is pulled goes to the disk that every acknowledgement waits for, and there may be terabytes of it. While
 //! groups here are synced, installs begin slowly, go faster as long as syncs take what they usually do, and slower as
-//! soon as they take longer: additive increase, multiplicative decrease. Where nobody waits for syncs there is no limit.
+//! soon as they take longer: additive increase, multiplicative decrease. Only what was held back by the pace makes it
+//! faster: a pull that waits for something else says nothing about what the disk bears. Where nobody waits for syncs
+//! there is no limit.
 use model::Mono;
 
 /// Bytes a second at the beginning, and at the least: a terabyte in 17 hours.
 const FLOOR: u64 = 16 << 20;
-/// Added for each sync that is quick.
-const STEP: u64 = 1 << 20;
+/// Added where no sync was slow for so long, ms.
+const STEP: u64 = 4 << 20;
+const STEP_MS: i64 = 50;
 /// Beyond this there is nothing to win.
 const CEILING: u64 = 2 << 30;
 /// Without a sync for so long nobody waits for one, ms.
 const QUIET_MS: i64 = 1_000;
 /// Syncs that are slow together count once, ms.
 const SLOWER_EVERY_MS: i64 = 100;
-/// A sync is slow that takes twice as long as usual and so much more, microseconds.
-const MARGIN_MICROS: u64 = 2_000;
+/// A sync is slow that takes half as long again as usual and so much more, microseconds.
+const MARGIN_MICROS: u64 = 1_000;
 
 /// The pace of all installs of a node.
 #[derive(Debug, Default)]
@@ -25,7 +28,11 @@ pub(crate) struct InstallPace {
     usual: u64,
     rate: u64,
     last_sync: Option<Mono>,
+    /// When the rate changed last.
     slower_at: Option<Mono>,
+    faster_at: Option<Mono>,
+    /// Whether the pace held a pull back since it changed.
+    held: bool,
 }
 
 impl InstallPace {
@@ -35,17 +42,29 @@ impl InstallPace {
         if !pulls {
             self.usual = if self.usual == 0 { micros } else { (self.usual * 15 + micros) / 16 };
             self.rate = FLOOR;
+            self.held = false;
             return;
         }
         if began {
             self.rate = FLOOR;
         }
-        if micros <= self.usual * 2 + MARGIN_MICROS {
+        let lately = |at: Option<Mono>, ms| at.is_some_and(|at| at.after_ms(ms) > now);
+        if micros > self.usual + self.usual / 2 + MARGIN_MICROS {
+            if !lately(self.slower_at, SLOWER_EVERY_MS) {
+                self.slower_at = Some(now);
+                self.rate = (self.rate / 4 * 3).max(FLOOR);
+            }
+            self.faster_at = Some(now);
+        } else if self.held && !lately(self.faster_at, STEP_MS) {
+            self.held = false;
+            self.faster_at = Some(now);
             self.rate = (self.rate + STEP).min(CEILING);
-        } else if self.slower_at.is_none_or(|at| at.after_ms(SLOWER_EVERY_MS) <= now) {
-            self.slower_at = Some(now);
-            self.rate = (self.rate / 4 * 3).max(FLOOR);
         }
+    }
+
+    /// A pull waits for its share of the rate.
+    pub(crate) fn hold(&mut self) {
+        self.held = true;
     }
 
     /// Bytes a second while groups are synced.
@@ -71,9 +90,12 @@ mod tests {
         Mono(0).after_ms(ms)
     }
 
-    /// Syncs of `micros` every 10 ms for a second from `from` on.
+    /// Syncs of `micros` every 10 ms for a second from `from` on, while there is more to pull than the pace lets.
     fn second(pace: &mut InstallPace, from: i64, micros: u64, pulls: bool) {
-        (0..100).for_each(|n| pace.on_sync(at(from + n * 10), micros, pulls));
+        for n in 0..100 {
+            pace.hold();
+            pace.on_sync(at(from + n * 10), micros, pulls);
+        }
     }
 
     #[test]
@@ -90,9 +112,9 @@ mod tests {
     fn it_goes_faster_while_syncs_are_as_usual_and_slower_when_they_are_not() {
         let mut pace = InstallPace::default();
         second(&mut pace, 0, 1_000, false);
-        second(&mut pace, 1_000, 3_000, true);
+        second(&mut pace, 1_000, 2_000, true);
         let fast = pace.limit(at(2_000), 0);
-        assert_eq!(fast as u64, FLOOR + 100 * STEP);
+        assert_eq!(fast as u64, FLOOR + 20 * STEP);
         pace.on_sync(at(2_010), 5_000, true);
         pace.on_sync(at(2_020), 5_000, true);
         assert_eq!(pace.limit(at(2_020), 0), fast / 4 * 3);
@@ -101,10 +123,19 @@ mod tests {
     }
 
     #[test]
+    fn a_pull_that_the_pace_does_not_hold_back_does_not_make_it_faster() {
+        let mut pace = InstallPace::default();
+        second(&mut pace, 0, 1_000, false);
+        (0..500).for_each(|n| pace.on_sync(at(1_000 + n * 10), 1_000, true));
+        assert_eq!(pace.rate(), FLOOR);
+    }
+
+    #[test]
     fn who_begins_to_write_meanwhile_is_given_room_at_once() {
         let mut pace = InstallPace::default();
         pace.on_sync(at(0), 1_000, false);
         assert_eq!(pace.limit(at(5_000), 0), 0);
+        pace.hold();
         pace.on_sync(at(5_000), 1_000, true);
         assert_eq!(pace.limit(at(5_000), 0) as u64, FLOOR + STEP);
     }

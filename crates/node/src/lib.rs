@@ -5,11 +5,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 mod admin;
 mod api;
+mod asides;
 mod balance;
 mod campaign;
+mod cleaner;
 mod compare;
 mod configs;
-mod coordinators;
 mod data;
 mod elections;
 mod even;
@@ -18,10 +19,13 @@ mod finding;
 #[cfg(test)]
 mod finding_tests;
 mod full_disk;
+mod group_host;
 mod groups;
 mod hand_over;
+mod hosts;
 mod install;
 mod install_budget;
+mod install_looks;
 mod install_pace;
 mod install_send;
 mod joining;
@@ -30,6 +34,7 @@ mod liveness;
 #[cfg(test)]
 mod liveness_tests;
 mod load;
+mod machines;
 mod members;
 mod metadata;
 mod nearby;
@@ -49,13 +54,21 @@ mod sleep;
 mod strong;
 mod suspect;
 mod throttle;
+mod topic_image;
+mod txn_counts;
+mod txn_hanging;
+mod txn_host;
+mod txn_markers;
+mod txn_verify;
+mod txn_wire;
 mod visits;
 mod watches;
 
 pub use api::{
     AdminReply, AdminRequest, Effect, Event, GroupRequest, InstallEvent, InstallSaid, NodeConfig,
-    PartitionInfo, PeerOut, ReadToken, Reply, Token,
+    PartitionInfo, PeerOut, ReadToken, Reply, Token, TxnRequest,
 };
+pub use cleaner::CleanerCounts;
 pub use compare::CompareCounts;
 pub use data::FetchResult;
 pub use finding::{At, Decision, Heard, Membership, Plan, decide, founders, seen};
@@ -73,3 +86,8 @@ pub use replica_view::{ReplicaTrouble, ReplicaView};
 pub use scrub::ScrubCounts;
 pub use sleep::Sleeping;
 pub use strong::StrongStats;
+pub use txn_counts::{CoordinatorCounts, TransactionCounts};
+pub use txn_hanging::{HangingEvent, HangingTransaction};
+pub use txn_host::TxnAsk;
+pub use txn_markers::MarkersFor;
+pub use txn_verify::VerifyStats;

@@ -1,8 +1,9 @@
 //! The metadata group's machine: what a committed command changes here.
 use crate::admin::Internal;
 use crate::api::{Effect, Event};
-use crate::coordinators::offsets_topic;
 use crate::groups::{Open, Slot, Touch};
+use crate::hosts::offsets_topic;
+use crate::machines::Machine;
 use crate::members::RAISE_AFTER_MS;
 use crate::node::Node;
 use bytes::Bytes;
@@ -15,7 +16,7 @@ impl Node {
     /// An entry of a group with a machine is committed.
     pub(crate) fn committed(&mut self, now: Now, key: GroupKey, entry: CommittedEntry) {
         if key != GroupKey::METADATA {
-            return;
+            return self.host_applied(now, key, &entry);
         }
         let CommittedBody::Command(payload) = entry.body else {
             return self.metadata.skip_to(entry.index);
@@ -43,6 +44,7 @@ impl Node {
     }
 
     fn on_change(&mut self, now: Now, change: Change, asked_here: bool) {
+        self.note_topics(&change);
         match change {
             Change::TopicDeleted(topic) => {
                 self.topic_configs.remove(&topic.id);
@@ -67,7 +69,11 @@ impl Node {
                 self.look_for_witnesses(now);
                 self.born_here(now, &topic, first);
             }
-            Change::FeatureChanged(_) => self.look_for_witnesses(now),
+            Change::FeatureChanged(_) => {
+                // Partitions take transactions from a level on.
+                self.configs_changed();
+                self.look_for_witnesses(now);
+            }
             Change::NodeRegistered(node) => {
                 self.peers.next_raise.get_or_insert(now.mono.after_ms(RAISE_AFTER_MS));
                 self.node_registered(now, node);
@@ -104,9 +110,13 @@ impl Node {
                 .or_insert_with(|| std::sync::Arc::new(crate::configs::partition_config(&image, topic)));
             open.partition.set_config(config.clone());
         }
-        let config = crate::configs::group_config(image.broker_config());
+        let groups = crate::configs::group_config(&image);
+        let transactions = crate::configs::txn_config(&image);
         for host in self.hosts.values_mut() {
-            host.set_config(config.clone());
+            match &mut host.machine {
+                Machine::Groups(c) => c.set_config(groups.clone()),
+                Machine::Transactions(c) => c.set_config(transactions.clone()),
+            }
         }
     }
 
@@ -231,6 +241,7 @@ impl Node {
     /// What the changes between `before` and now would have caused, one by one.
     fn jumped(&mut self, now: Now, before: &Image) {
         let image = self.metadata.image();
+        self.topics = None;
         for topic in before.topics().filter(|t| image.topic_by_id(t.id).is_none()) {
             self.on_change(now, Change::TopicDeleted(topic.clone()), false);
         }
@@ -285,6 +296,7 @@ impl Node {
         } else {
             self.host_resigned(now, key);
         }
+        self.verify_no_more(now, key);
         self.leads_no_more(now, key);
         self.refuse_touches(key, ErrorCode::NotLeaderOrFollower);
         self.wake(key);

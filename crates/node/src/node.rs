@@ -1,10 +1,11 @@
 //! The node: what it owns, how it starts, and how completions and time reach it.
 use crate::admin::Internal;
 use crate::api::{AdminReply, Effect, Event, NodeConfig, ReadToken, Token};
+use crate::cleaner::Cleaner;
 use crate::compare::Compares;
-use crate::coordinators::Host;
 use crate::data::ReadFor;
 use crate::groups::{Open, Slot};
+use crate::hosts::Host;
 use crate::install::Installs;
 use crate::joining::{Opening, founders_of, open_metadata, settle_founders};
 use crate::peers::Peers;
@@ -12,9 +13,11 @@ use crate::recovery::Inquiries;
 use crate::scrub::Scrub;
 use crate::strong::Strong;
 use crate::suspect::Suspects;
+use crate::txn_host::Transacting;
 use crate::visits::Visits;
 use crate::watches::Watches;
 use cluster::{Image, Metadata};
+use coordinator::TopicImage;
 use model::{ErrorCode, GroupKey, Mono, Now, ProducerId, TopicId};
 use partition::{Opened, PartitionConfig, PartitionFx};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -89,7 +92,7 @@ pub struct Node {
     pub(crate) unnamed: BTreeSet<GroupKey>,
     pub(crate) groups: BTreeMap<GroupKey, Slot>,
     pub(crate) topic_configs: BTreeMap<TopicId, Arc<PartitionConfig>>,
-    pub(crate) hosts: BTreeMap<i32, Host>,
+    pub(crate) hosts: BTreeMap<GroupKey, Host>,
     pub(crate) watches: Watches,
     pub(crate) internal: BTreeMap<u64, Internal>,
     pub(crate) next_internal: u64,
@@ -100,6 +103,9 @@ pub struct Node {
     /// Producer ids of this node that were not handed out yet: next, and how many are left.
     pub(crate) producer_ids: (ProducerId, i32),
     pub(crate) waiting_for_ids: VecDeque<Token>,
+    pub(crate) txn: Transacting,
+    /// The topics as coordinators of groups know them; `None` until one of them needs them.
+    pub(crate) topics: Option<Arc<TopicImage>>,
     /// What partitions said and nobody has heard yet.
     pub(crate) said: VecDeque<(GroupKey, PartitionFx)>,
     pub(crate) scratch: Vec<PartitionFx>,
@@ -118,6 +124,7 @@ pub struct Node {
     pub(crate) strong: Strong,
     pub(crate) suspects: Suspects,
     pub(crate) scrub: Scrub,
+    pub(crate) cleaner: Cleaner,
     pub(crate) inquiries: Inquiries,
     pub(crate) compares: Compares,
     /// What was led here and goes to others, once the node is about to stop.
@@ -158,6 +165,7 @@ impl Node {
         let (mut dir, states) = Directory::open(disk, cfg.directory.clone(), now)?;
         let states: BTreeMap<GroupKey, GroupState> = states.into_iter().map(|s| (s.key, s)).collect();
         let found = disk.list("groups").map_err(storage::OpenError::from)?;
+        let found = found.iter().filter_map(|name| parse_group_dir(name)).collect();
         let mut metadata = Metadata::new(cfg.node_id, cfg.static_configs.clone());
         settle_founders(&mut cfg, &mut dir, now);
         let (mut groups, mut suspicions) = (BTreeMap::new(), Vec::new());
@@ -173,10 +181,7 @@ impl Node {
             }
         }
         let image = metadata.image();
-        if let Some(before) = image.nodes.get(&cfg.node_id).filter(|n| n.incarnation >= cfg.incarnation) {
-            // The wall clock went back: to the others this is a later start all the same.
-            cfg.incarnation = before.incarnation + 1;
-        }
+        rise_above(&mut cfg, &image);
         let others = cfg.voters.iter().map(|(_, node)| *node).chain(image.nodes.keys().copied());
         let peers = Peers::new(cfg.node_id, cfg.incarnation, now.mono, others);
         let mut node = Node {
@@ -185,7 +190,7 @@ impl Node {
             states,
             removals: BTreeMap::new(),
             unnamed: BTreeSet::new(),
-            found: found.iter().filter_map(|name| parse_group_dir(name)).collect(),
+            found,
             groups,
             topic_configs: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -197,6 +202,8 @@ impl Node {
             next_read: 0,
             producer_ids: (0, 0),
             waiting_for_ids: VecDeque::new(),
+            txn: Transacting::new(cfg.incarnation),
+            topics: None,
             said: VecDeque::new(),
             scratch: Vec::new(),
             active: BTreeSet::new(),
@@ -211,6 +218,7 @@ impl Node {
             strong: Strong::default(),
             suspects: Suspects::default(),
             scrub: Scrub::new(now.mono),
+            cleaner: Cleaner::default(),
             inquiries: Inquiries::default(),
             compares: Compares::default(),
             handing_over: None,
@@ -218,7 +226,7 @@ impl Node {
             fx: Vec::new(),
             cfg,
         };
-        suspicions.into_iter().for_each(|damage| node.on_damage(now, GroupKey::METADATA, damage.to_string()));
+        suspicions.into_iter().for_each(|why| node.on_damage(now, GroupKey::METADATA, why.to_string()));
         node.begin(now);
         Ok(node)
     }
@@ -373,12 +381,16 @@ impl Node {
         }
         self.visit(now);
         self.tick_hosts(now);
+        self.tick_verifying(now);
+        self.tick_ids(now);
+        self.tick_hanging(now);
         self.look_at_rounds(now);
         self.settle(now);
         self.tick_peers(now);
         self.tick_installs(now);
         self.tick_suspects(now);
         self.tick_scrub(now);
+        self.tick_cleaner(now);
         self.conclude_inquiries(now);
         self.tick_compares(now);
         self.settle(now);
@@ -404,10 +416,12 @@ impl Node {
             self.installs.next_deadline(),
             self.suspects.next_deadline(),
             self.scrub.next_deadline(),
+            self.cleaner.next_deadline(),
             self.compares.next_deadline(),
         ];
         let installs = installs.into_iter().flatten().min().filter(|_| !self.stopping());
         let (strong, disk) = (self.strong.next_deadline(), self.dir.next_deadline());
+        let hosts = hosts.into_iter().chain(self.txn.next_deadline()).min();
         [Some(next), visits, hosts, peers, installs, strong, disk].into_iter().flatten().min()
     }
 
@@ -447,6 +461,13 @@ impl Node {
     /// Rows of the state log: which groups have something on this disk.
     pub(crate) fn was_touched(&self, key: GroupKey) -> bool {
         self.states.contains_key(&key)
+    }
+}
+
+/// The wall clock may have gone back: to the others this is a later start all the same.
+fn rise_above(cfg: &mut NodeConfig, image: &Image) {
+    if let Some(before) = image.nodes.get(&cfg.node_id).filter(|n| n.incarnation >= cfg.incarnation) {
+        cfg.incarnation = before.incarnation + 1;
     }
 }
 

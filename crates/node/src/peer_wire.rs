@@ -5,6 +5,7 @@ use crate::liveness::Heartbeat;
 use crate::load::{LoadReport, MOST_TOLD};
 use crate::recovery_wire;
 use crate::sleep::Sleeping;
+use crate::txn_wire;
 use bytes::Bytes;
 use consensus::{PeerCodecError, PeerMessage};
 use model::{ErrorCode, GroupKey, LeaderEpoch, TopicId};
@@ -61,6 +62,23 @@ impl PeerOut {
                 let body = Some(NodeBody::ReplicaState(recovery_wire::told(key, inquiry, *state)));
                 bare(Body::Node(pb::NodeMessage { body }))
             }
+            PeerOut::TxnAsk { number, ask } => {
+                let body = Some(NodeBody::TxnAsk(txn_wire::ask(number, *ask)));
+                bare(Body::Node(pb::NodeMessage { body }))
+            }
+            PeerOut::TxnAnswer { number, code } => {
+                let error_code = i32::from(code.code());
+                let body = Some(NodeBody::TxnAnswer(pb::TxnAnswer { number, error_code }));
+                bare(Body::Node(pb::NodeMessage { body }))
+            }
+            PeerOut::Markers { number, markers } => {
+                let body = Some(NodeBody::Markers(txn_wire::markers(number, *markers)));
+                bare(Body::Node(pb::NodeMessage { body }))
+            }
+            PeerOut::Marked { number, partitions } => {
+                let body = Some(NodeBody::Marked(txn_wire::marked(number, &partitions)));
+                bare(Body::Node(pb::NodeMessage { body }))
+            }
             PeerOut::HandOver { key, to } => {
                 let (topic_id, partition) = (topic(key), key.partition);
                 let body = Some(NodeBody::HandOver(pb::HandOver { topic_id, partition, to }));
@@ -106,6 +124,12 @@ impl PeerOut {
                 NodeBody::HandOver(h) => {
                     PeerOut::HandOver { key: key_of(&h.topic_id, h.partition)?, to: h.to }
                 }
+                NodeBody::TxnAsk(ask) => txn_wire::asked(ask)?,
+                NodeBody::TxnAnswer(a) => {
+                    PeerOut::TxnAnswer { number: a.number, code: txn_wire::code(a.error_code) }
+                }
+                NodeBody::Markers(markers) => txn_wire::markers_asked(markers)?,
+                NodeBody::Marked(marked) => txn_wire::was_marked(marked),
                 NodeBody::ChainValue(said) => {
                     let key = key_of(&said.topic_id, said.partition)?;
                     PeerOut::Chain { key, index: said.index, value: said.value, asks: said.asks }
@@ -255,6 +279,9 @@ fn row_of(row: pb::LeaderRow) -> Result<LeaderRow, BadMessage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::txn_host::TxnAsk;
+    use crate::txn_markers::MarkersFor;
+    use coordinator::txn::TopicPartition;
 
     fn there_and_back(said: PeerOut) {
         let (body, payloads) = said.clone().into_wire().unwrap();
@@ -288,6 +315,28 @@ mod tests {
             there_and_back(PeerOut::Install { key, said });
         }
         there_and_back(PeerOut::HandOver { key, to: 3 });
+        let ask = TxnAsk {
+            transactional_id: "t".into(),
+            producer: (9, 3),
+            topic: "orders".into(),
+            partition: 4,
+            verify: true,
+            known: true,
+        };
+        there_and_back(PeerOut::TxnAsk { number: 8, ask: Box::new(ask) });
+        there_and_back(PeerOut::TxnAnswer { number: 8, code: ErrorCode::InvalidTxnState });
+        let marker = partition::Marker {
+            producer_id: 9,
+            producer_epoch: 4,
+            commit: true,
+            coordinator_epoch: 2,
+            txn_version: 2,
+        };
+        let orders = TopicPartition::new("orders", 4);
+        let markers = MarkersFor { marker, partitions: vec![orders.clone()] };
+        there_and_back(PeerOut::Markers { number: 8, markers: Box::new(markers) });
+        let partitions = vec![(orders, ErrorCode::NotLeaderOrFollower)];
+        there_and_back(PeerOut::Marked { number: 8, partitions });
         there_and_back(PeerOut::Chain { key, index: 9, value: u32::MAX, asks: true });
         there_and_back(PeerOut::Proposed { token: 6, code: ErrorCode::NotController });
     }

@@ -147,6 +147,10 @@ impl Node {
             }
             PeerOut::Install { key, said } => self.on_install(now, node, key, said),
             PeerOut::HandOver { key, to } => self.hand_over_one(now, key, to),
+            PeerOut::TxnAsk { number, ask } => self.on_txn_ask(now, node, number, *ask),
+            PeerOut::TxnAnswer { number, code } => self.on_txn_answer(now, number, code),
+            PeerOut::Markers { number, markers } => self.on_markers(now, node, number, *markers),
+            PeerOut::Marked { number, partitions } => self.on_marked(now, number, partitions),
             PeerOut::Chain { key, index, value, asks } => {
                 self.on_chain(now, node, key, (index, value), asks);
             }

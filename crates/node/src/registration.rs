@@ -155,6 +155,7 @@ impl Node {
 
     /// Who waits for a producer id is told to ask again.
     pub(crate) fn refuse_ids(&mut self) {
+        self.refuse_hosts();
         for token in std::mem::take(&mut self.waiting_for_ids) {
             let reply = Reply::ProducerId(Err(ErrorCode::CoordinatorLoadInProgress));
             self.fx.push(Effect::Reply(token, reply));

@@ -80,7 +80,7 @@ impl Node {
             Next::File(key, row, link) => {
                 let dir = generation_dir(key, self.dir.life(key).0);
                 let (size, first, end) = (row.size, row.first_index, (row.end_index, row.end_chain));
-                let path = storage::aside_path(&dir, 0, first);
+                let path = format!("{dir}/{}", row.name);
                 let only = Some((row, link));
                 let job = AsideJob {
                     key,

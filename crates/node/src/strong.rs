@@ -3,10 +3,11 @@
 //! ListOffsets, OffsetFetch, descriptions and lists of groups wait until a majority has said that this node
 //! leads still. All of one turn that concern one partition share a round. A sleeping group is asked without
 //! being woken; if no answer comes, ticks show whether there is a majority at all.
-use crate::api::{Effect, GroupRequest, Reply, Token};
+use crate::api::{AdminReply, Effect, GroupRequest, Reply, Token};
 use crate::groups::{Slot, Touch};
 use crate::node::Node;
 use coordinator::ListRequest;
+use coordinator::txn::ListFilter;
 use model::{ErrorCode, GroupKey, Mono, Now};
 use partition::ListOffsetAsk;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,18 +29,42 @@ pub(crate) enum StrongRead {
         token: Token,
         request: GroupRequest,
     },
-    /// One partition of a ListGroups.
+    /// The answer of a coordinator of transactions that must lead still.
+    Transaction {
+        token: Token,
+        reply: Box<coordinator::txn::Reply>,
+    },
+    /// DescribeTransactions of one id.
+    Described {
+        token: Token,
+        transactional_id: String,
+    },
+    /// A change of the metadata that came to nothing: a refusal, or nothing to do.
+    Admin {
+        token: Token,
+        reply: Box<AdminReply>,
+    },
+    /// One partition of a ListGroups or ListTransactions.
     Listed {
         list: u64,
     },
 }
 
-/// A ListGroups that waits for its partitions.
+/// A ListGroups or ListTransactions that waits for its partitions.
 #[derive(Debug)]
 struct Listing {
     token: Token,
-    request: ListRequest,
+    what: ListWhat,
     left: usize,
+}
+
+/// What is listed.
+#[derive(Debug)]
+pub(crate) enum ListWhat {
+    /// ListGroups.
+    Groups(ListRequest),
+    /// ListTransactions.
+    Transactions(Box<ListFilter>),
 }
 
 /// Counted since the start, and what waits now.
@@ -114,38 +139,47 @@ impl Node {
             (StrongRead::Group { token, .. }, Err(_)) => {
                 self.fx.push(Effect::Reply(token, Reply::GroupRefused(ErrorCode::NotCoordinator)));
             }
+            (StrongRead::Transaction { token, reply }, Ok(())) => {
+                self.transaction_answered(now, token, *reply)
+            }
+            (StrongRead::Described { token, transactional_id }, Ok(())) => {
+                self.describe_now(now, key, token, &transactional_id);
+            }
+            (StrongRead::Transaction { token, .. } | StrongRead::Described { token, .. }, Err(_)) => {
+                self.refuse_transaction(now, token, ErrorCode::NotCoordinator);
+            }
+            (StrongRead::Admin { token, reply }, Ok(())) => {
+                self.fx.push(Effect::Reply(token, Reply::Admin(*reply)));
+            }
+            (StrongRead::Admin { token, .. }, Err(_)) => {
+                let refused = AdminReply::Refused(ErrorCode::NotController);
+                self.fx.push(Effect::Reply(token, Reply::Admin(refused)));
+            }
             (StrongRead::Listed { list }, Ok(())) => {
                 let Some(listing) = self.strong.lists.get_mut(&list) else { return };
                 listing.left -= 1;
                 if listing.left == 0
-                    && let Some(Listing { token, request, .. }) = self.strong.lists.remove(&list)
+                    && let Some(Listing { token, what, .. }) = self.strong.lists.remove(&list)
                 {
-                    self.list_now(token, &request);
+                    self.list_now(now, token, &what);
                 }
             }
             (StrongRead::Listed { list }, Err(_)) => {
                 if let Some(listing) = self.strong.lists.remove(&list) {
-                    let refused = Err(ErrorCode::CoordinatorNotAvailable);
-                    self.fx.push(Effect::Reply(listing.token, Reply::GroupsListed(refused)));
+                    self.refuse_list(listing.token, &listing.what, ErrorCode::CoordinatorNotAvailable);
                 }
             }
         }
     }
 
-    /// Lists the groups of all of `keys` once each is sure to be led here.
-    pub(crate) fn list_strongly(
-        &mut self,
-        now: Now,
-        token: Token,
-        request: ListRequest,
-        keys: Vec<GroupKey>,
-    ) {
+    /// Lists what all of `keys` have once each is sure to be led here.
+    pub(crate) fn list_strongly(&mut self, now: Now, token: Token, what: ListWhat, keys: Vec<GroupKey>) {
         if keys.is_empty() {
-            return self.list_now(token, &request);
+            return self.list_now(now, token, &what);
         }
         self.strong.next += 1;
         let list = self.strong.next;
-        self.strong.lists.insert(list, Listing { token, request, left: keys.len() });
+        self.strong.lists.insert(list, Listing { token, what, left: keys.len() });
         for key in keys {
             self.read_strongly(now, key, StrongRead::Listed { list });
         }

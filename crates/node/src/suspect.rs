@@ -97,9 +97,14 @@ impl Node {
         }
         let Some(open) = self.open_group(key) else { return };
         let theirs = open.partition.members().iter().any(|m| m.node_id == node);
-        let leads = open.partition.leader_epoch().is_some() && open.partition.term() >= term;
+        let leads = open.partition.leader_epoch().is_some();
         if !theirs || !leads || self.suspects.rows.contains_key(&key) {
             return;
+        }
+        if open.partition.term() < term {
+            // It voted in an election that came to nothing, and has no voice of its own to say so.
+            self.with(key, |p, dir, fx| p.hear_term(now, term, dir, fx));
+            return self.stir(now, key);
         }
         let newest = open.partition.newest_checkpoint().map_or(0, |(index, _)| index);
         if key == GroupKey::METADATA && newest < open.partition.applied_index() {

@@ -1,4 +1,5 @@
 //! What goes into a partition and what comes out.
+use crate::compaction::CleaningConfig;
 use bytes::Bytes;
 use consensus::PeerMessage;
 use model::{ErrorCode, LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, WallMs};
@@ -20,6 +21,8 @@ pub struct PartitionConfig {
     pub compression: CompressionTarget,
     /// `cleanup.policy` names `compact`: every record needs a key.
     pub compact: bool,
+    /// How it is compacted; `None`: not at all, or not yet.
+    pub cleaning: Option<CleaningConfig>,
     /// `cleanup.policy` names `delete`: retention and DeleteRecords may remove records.
     pub delete: bool,
     /// `plimsoll.validate.records`: walk the records of every batch.
@@ -42,6 +45,11 @@ pub struct PartitionConfig {
     pub write_caching: bool,
     /// Payload bytes that may wait for commit, or for the start of the group, before appends are refused.
     pub max_uncommitted_bytes: u64,
+    /// Whether transactional batches and markers are taken: every node of the cluster can read what they leave in a log
+    /// (`plimsoll.version` 4).
+    pub transactions: bool,
+    /// Transactions that may be open at a time; further ones are refused with COORDINATOR_LOAD_IN_PROGRESS.
+    pub max_open_transactions: usize,
     /// Whether a machine lives on this log: it gets [`PartitionFx::Committed`], and its checkpoints are
     /// taken by [`crate::Partition::checkpoint`] alone.
     pub machine: bool,
@@ -56,6 +64,7 @@ impl Default for PartitionConfig {
             timestamp_bounds: TimestampBounds { before_max_ms: i64::MAX, after_max_ms: 3_600_000 },
             compression: CompressionTarget::Producer,
             compact: false,
+            cleaning: None,
             delete: true,
             validate_records: false,
             walk_cap: 256 << 20,
@@ -67,6 +76,8 @@ impl Default for PartitionConfig {
             max_producers: 100_000,
             write_caching: false,
             max_uncommitted_bytes: 64 << 20,
+            transactions: false,
+            max_open_transactions: 10_000,
             machine: false,
         }
     }
@@ -143,11 +154,13 @@ pub struct AppendError {
 }
 
 impl AppendError {
-    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> AppendError {
+    /// A refusal that says why.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> AppendError {
         AppendError { code, message: Some(message.into()), issues: Vec::new(), log_start: -1 }
     }
 
-    pub(crate) fn bare(code: ErrorCode) -> AppendError {
+    /// A refusal of which the code says all.
+    pub fn bare(code: ErrorCode) -> AppendError {
         AppendError { code, message: None, issues: Vec::new(), log_start: -1 }
     }
 }
@@ -181,6 +194,19 @@ pub enum CommittedBody {
     },
     /// A command of the machine.
     Command(Bytes),
+    /// The end of a producer's transaction (KIP-98).
+    Marker {
+        /// Whose.
+        producer_id: ProducerId,
+        /// The marker's epoch.
+        producer_epoch: ProducerEpoch,
+        /// Its records count; else they are void.
+        commit: bool,
+        /// Of the coordinator that decided.
+        coordinator_epoch: i32,
+        /// The marker's.
+        offset: Offset,
+    },
 }
 
 /// What a partition wants of its owner. All effects concern the partition that was called.
@@ -306,7 +332,8 @@ pub struct FetchOk {
     pub last_stable_offset: Offset,
     /// Log start.
     pub log_start: Offset,
-    /// Aborted transactions in the range: (producer id, first offset).
+    /// For readers of committed transactions: (producer id, first offset) of the aborted ones in the range, in the
+    /// order of the offsets. Of a plan that reads a file there may be some from behind what it will give.
     pub aborted: Vec<(ProducerId, Offset)>,
     /// The client's log differs from ours: truncate to this (epoch, end offset); nothing is read.
     pub diverging: Option<(LeaderEpoch, Offset)>,
@@ -375,6 +402,8 @@ pub struct ListOffsetSearch {
     /// Where the last step began to read; the next begins above it.
     pub(crate) from: Offset,
     pub(crate) upto: Offset,
+    /// It looks for the largest timestamp; what was found so far.
+    pub(crate) largest: Option<ListOffsetOutcome>,
 }
 
 /// One producer, as DescribeProducers shows it.
@@ -386,8 +415,12 @@ pub struct ProducerInfo {
     pub epoch: ProducerEpoch,
     /// Sequence number of its last record.
     pub last_sequence: i32,
-    /// Largest timestamp of its last batch, ms.
+    /// Largest timestamp of its last batch or marker, ms.
     pub last_timestamp: WallMs,
+    /// Of its last marker; -1 for none.
+    pub coordinator_epoch: i32,
+    /// Where its open transaction begins; -1 for none.
+    pub current_txn_start_offset: Offset,
 }
 
 /// Counted since the partition was opened.
@@ -401,6 +434,9 @@ pub struct Counters {
     pub duplicates: u64,
     /// Appends refused.
     pub refused: u64,
+    /// Of these, and of [`crate::Partition::verification`]: too many transactions are open, or too many questions under
+    /// way.
+    pub transactions_refused: u64,
     /// Bytes handed to readers.
     pub bytes_out: u64,
     /// Records handed to readers.

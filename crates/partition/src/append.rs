@@ -3,7 +3,8 @@ use crate::acks::{Level, Waiter};
 use crate::api::{AppendError, Origin, PartitionConfig, PartitionFx};
 use crate::partition::{Parked, Partition, Phase};
 use crate::producer_state::Decision;
-use crate::summary::{BatchSummary, Batches, EntrySummary, Proposer};
+use crate::summary::{BatchSummary, EntrySummary, Proposer, Step, Steps};
+use crate::transactions::{BeginMark, Marker};
 use bytes::BytesMut;
 use consensus::{DataHead, ProposeError};
 use model::{ErrorCode, Now, WallMs};
@@ -22,6 +23,20 @@ pub(crate) struct Prepared {
     first: (usize, BatchHeader),
     more: Vec<(usize, BatchHeader)>,
     log_append_time: WallMs,
+    /// What the first batch is, where it is a control batch.
+    marker: Option<Marker>,
+}
+
+impl Prepared {
+    /// The batch of a marker.
+    pub(crate) fn of_marker(
+        payload: BytesMut,
+        marker: Marker,
+        log_append_time: WallMs,
+    ) -> Result<Prepared, AppendError> {
+        let first = (payload.len(), BatchHeader::parse(&payload)?);
+        Ok(Prepared { payload, first, more: Vec::new(), log_append_time, marker: Some(marker) })
+    }
 }
 
 impl Partition {
@@ -38,21 +53,27 @@ impl Partition {
         dir: &mut Directory,
         fx: &mut Vec<PartitionFx>,
     ) {
-        if let Err(error) = self.try_append(now, token, records, acks, origin, dir, fx) {
-            self.counters.refused += 1;
-            let error = AppendError { log_start: self.log_start(), ..error };
-            self.refuse_append(token, error, fx);
+        if let Err(error) = self.try_append(now, token, records, acks, origin, None, dir, fx) {
+            self.append_refused(token, error, fx);
         }
         self.pump(now, dir, fx);
     }
 
-    fn try_append(
+    pub(crate) fn append_refused(&mut self, token: u64, error: AppendError, fx: &mut Vec<PartitionFx>) {
+        self.counters.refused += 1;
+        let error = AppendError { log_start: self.log_start(), ..error };
+        self.refuse_append(token, error, fx);
+    }
+
+    /// `begin` is proposed before the batch that needs it.
+    pub(crate) fn try_append(
         &mut self,
         now: Now,
         token: u64,
         records: BytesMut,
         acks: i16,
         origin: Origin,
+        begin: Option<BeginMark>,
         dir: &mut Directory,
         fx: &mut Vec<PartitionFx>,
     ) -> Result<(), AppendError> {
@@ -65,23 +86,25 @@ impl Partition {
         }
         self.start();
         // First of all: what a follower knows of producers says nothing to a client.
-        if !self.group.is_leader() || self.group.is_transferring() {
-            return Err(AppendError::bare(ErrorCode::NotLeaderOrFollower));
-        }
+        self.check_leads()?;
         self.check_replicas(now, level)?;
         let prepared = match origin {
             Origin::Client => prepare_client(&self.cfg, now, records)?,
             Origin::Coordinator => prepare_coordinator(records)?,
         };
-        if let Some((batch, Decision::Duplicate { batch: first, pending })) = self.judge(&prepared, origin)? {
+        let judged = self.judge(&prepared, origin, begin.as_ref())?;
+        if let Some((batch, Decision::Duplicate { batch: first, pending })) = judged {
             return self.answer_duplicate(token, level, &batch, first, pending, fx);
+        }
+        if let Some(mark) = begin {
+            self.begin(now, mark, prepared.payload.len(), dir)?;
         }
         self.commit_to_order(now, token, level, origin, prepared, fx)
     }
 
     /// The replica and its directory take writes at all. A full disk refuses clients only: what makes
     /// room again goes on.
-    fn check_accepts(&self, origin: Origin, dir: &Directory) -> Result<(), AppendError> {
+    pub(crate) fn check_accepts(&self, origin: Origin, dir: &Directory) -> Result<(), AppendError> {
         if let Phase::Failed(code) = self.phase {
             return Err(AppendError::bare(code));
         }
@@ -94,13 +117,20 @@ impl Partition {
         Ok(())
     }
 
+    pub(crate) fn check_leads(&self) -> Result<(), AppendError> {
+        if !self.group.is_leader() || self.group.is_transferring() {
+            return Err(AppendError::bare(ErrorCode::NotLeaderOrFollower));
+        }
+        Ok(())
+    }
+
     /// acks=all promises `min.insync.replicas` copies; too few replicas refuse before the append.
-    fn check_replicas(&self, now: Now, level: Level) -> Result<(), AppendError> {
+    pub(crate) fn check_replicas(&self, now: Now, level: Level) -> Result<(), AppendError> {
         let wanted = i64::from(self.cfg.min_insync_replicas);
         if level != Level::Committed || wanted <= 1 {
             return Ok(());
         }
-        let replicas = self.replicas(now).iter().filter(|r| r.in_sync && r.votes).count() as i64;
+        let replicas = self.admitted(now) as i64;
         // A new leader has not heard of anybody yet: the answer waits for the replicas all the same.
         if wanted > replicas && (self.leader_epoch().is_some() || wanted > self.data_voters() as i64) {
             let message = format!("min.insync.replicas is {wanted}, in sync are {replicas}");
@@ -119,51 +149,62 @@ impl Partition {
         Ok(())
     }
 
-    /// Idempotence: a batch is next, or was appended before, or is refused. Transactions do not exist yet.
+    /// Idempotence: a batch is next, or was appended before, or is refused. Then transactions: what belongs to one needs
+    /// it open, or `begin`.
     fn judge(
         &self,
         prepared: &Prepared,
         origin: Origin,
+        begin: Option<&BeginMark>,
     ) -> Result<Option<(BatchSummary, Decision)>, AppendError> {
-        if origin != Origin::Client {
-            return Ok(None);
-        }
         for (_, header) in std::iter::once(&prepared.first).chain(&prepared.more) {
-            if header.is_transactional() {
-                let message = "transactions are not available on this broker";
-                return Err(AppendError::new(ErrorCode::InvalidTxnState, message));
+            if origin == Origin::Client
+                && let Some(batch) = BatchSummary::of(header, 0)
+            {
+                let decision = self.producers.decide(&batch);
+                if let Decision::Duplicate { .. } = decision {
+                    return Ok(Some((batch, decision)));
+                }
+                self.check_decision(&batch, decision)?;
             }
-            let Some(batch) = BatchSummary::of(header, 0) else { continue };
-            match self.producers.decide(&batch) {
-                Decision::Append => {}
-                decision @ Decision::Duplicate { .. } => return Ok(Some((batch, decision))),
-                // Until its term is confirmed a batch that this leader has never seen may yet be committed by
-                // another. A client that is told that its sequence is wrong takes what is on its way for refused,
-                // begins a new epoch, and sends it again.
-                Decision::OldEpoch(_) | Decision::OutOfOrder(_) if !self.is_confirmed() => {
-                    return Err(AppendError::bare(ErrorCode::NotLeaderOrFollower));
-                }
-                Decision::OldEpoch(newest) => {
-                    let message = format!(
-                        "epoch {} of producer {} is older than {newest}",
-                        batch.producer_epoch, batch.producer_id
-                    );
-                    return Err(AppendError::new(ErrorCode::InvalidProducerEpoch, message));
-                }
-                Decision::OutOfOrder(expected) => {
-                    let message = format!(
-                        "sequence {} of producer {} does not follow, expected {expected}",
-                        batch.base_sequence, batch.producer_id
-                    );
-                    return Err(AppendError::new(ErrorCode::OutOfOrderSequenceNumber, message));
-                }
+            if header.is_transactional() {
+                self.judge_transactional(header, origin, begin)?;
+            } else if self.producers.any_open() && self.producers.open_of(header.producer_id).is_some() {
+                let message = format!("producer {} has a transaction open here", header.producer_id);
+                return Err(AppendError::new(ErrorCode::InvalidTxnState, message));
             }
         }
         Ok(None)
     }
 
+    /// Until its term is confirmed a batch that this leader has never seen may yet be committed by
+    /// another. A client that is told that its sequence is wrong takes what is on its way for refused,
+    /// begins a new epoch, and sends it again.
+    pub(crate) fn check_decision(&self, batch: &BatchSummary, decision: Decision) -> Result<(), AppendError> {
+        match decision {
+            Decision::Append | Decision::Duplicate { .. } => Ok(()),
+            Decision::OldEpoch(_) | Decision::OutOfOrder(_) if !self.is_confirmed() => {
+                Err(AppendError::bare(ErrorCode::NotLeaderOrFollower))
+            }
+            Decision::OldEpoch(newest) => {
+                let message = format!(
+                    "epoch {} of producer {} is older than {newest}",
+                    batch.producer_epoch, batch.producer_id
+                );
+                Err(AppendError::new(ErrorCode::InvalidProducerEpoch, message))
+            }
+            Decision::OutOfOrder(expected) => {
+                let message = format!(
+                    "sequence {} of producer {} does not follow, expected {expected}",
+                    batch.base_sequence, batch.producer_id
+                );
+                Err(AppendError::new(ErrorCode::OutOfOrderSequenceNumber, message))
+            }
+        }
+    }
+
     /// Whether nothing but what is in this log can still be committed.
-    fn is_confirmed(&self) -> bool {
+    pub(crate) fn is_confirmed(&self) -> bool {
         self.leader_epoch().is_some() || self.group.is_alone()
     }
 
@@ -193,7 +234,7 @@ impl Partition {
     }
 
     /// Gives the batches their offsets and epoch, in place, and proposes them as one entry.
-    fn commit_to_order(
+    pub(crate) fn commit_to_order(
         &mut self,
         now: Now,
         token: u64,
@@ -202,7 +243,7 @@ impl Partition {
         prepared: Prepared,
         fx: &mut Vec<PartitionFx>,
     ) -> Result<(), AppendError> {
-        let Prepared { mut payload, first, more, log_append_time } = prepared;
+        let Prepared { mut payload, first, more, log_append_time, marker } = prepared;
         self.group.check_budget(payload.len() as u64).map_err(refused)?;
         let epoch = consensus::epoch_of_term(self.group.term());
         let base_offset = self.next_offset();
@@ -214,9 +255,13 @@ impl Partition {
             next_offset: base_offset,
             append_time: now.wall,
             max_timestamp: -1,
-            batches: Batches::default(),
+            steps: Steps::default(),
             proposer: if origin == Origin::Coordinator { Proposer::Machine(token) } else { Proposer::Nobody },
+            damage: None,
         };
+        if let Some(marker) = marker {
+            summary.steps.push(Step::End(marker.at(base_offset, now.wall)));
+        }
         let mut at = 0;
         for (end, mut header) in std::iter::once(first).chain(more) {
             let bytes = &mut payload[at..end];
@@ -227,7 +272,7 @@ impl Partition {
                 header.max_timestamp = log_append_time;
             }
             if let Some(batch) = BatchSummary::of(&header, summary.next_offset) {
-                summary.batches.push(batch);
+                summary.steps.push(Step::Batch(batch));
             }
             summary.max_timestamp = summary.max_timestamp.max(header.max_timestamp);
             summary.next_offset += i64::from(header.last_offset_delta) + 1;
@@ -306,7 +351,7 @@ fn prepare_client(cfg: &PartitionConfig, now: Now, records: BytesMut) -> Result<
         -1
     };
     let end = payload.len();
-    Ok(Prepared { payload, first: (end, header), more: Vec::new(), log_append_time })
+    Ok(Prepared { payload, first: (end, header), more: Vec::new(), log_append_time, marker: None })
 }
 
 /// A coordinator's batches were built by this process; only their lengths are looked at.
@@ -315,5 +360,8 @@ fn prepare_coordinator(records: BytesMut) -> Result<Prepared, AppendError> {
     let (range, header) = found.next().ok_or(BatchError::Empty)??;
     let more =
         found.map(|batch| batch.map(|(range, header)| (range.end, header))).collect::<Result<Vec<_>, _>>()?;
-    Ok(Prepared { payload: records, first: (range.end, header), more, log_append_time: -1 })
+    if header.is_control() || more.iter().any(|(_, header)| header.is_control()) {
+        return Err(BatchError::Control.into());
+    }
+    Ok(Prepared { payload: records, first: (range.end, header), more, log_append_time: -1, marker: None })
 }

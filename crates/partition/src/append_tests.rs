@@ -80,7 +80,7 @@ fn bad_batches_are_refused_and_leave_no_trace() {
     assert_eq!(code(rig.append(3, BytesMut::new())), ErrorCode::InvalidRecord);
     assert_eq!(code(rig.append(4, built(BatchBuilder::new().control(), &["a"]))), ErrorCode::InvalidRecord);
     let transactional = built(BatchBuilder::new().producer(1, 0, 0).transactional(), &["a"]);
-    assert_eq!(code(rig.append(5, transactional)), ErrorCode::InvalidTxnState);
+    assert_eq!(code(rig.append(5, transactional)), ErrorCode::UnsupportedVersion);
     let mut two = plain(&["a"]);
     two.extend_from_slice(&plain(&["b"]));
     assert_eq!(code(rig.append(6, two)), ErrorCode::CorruptMessage);

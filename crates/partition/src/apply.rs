@@ -3,7 +3,7 @@ use crate::api::{CommittedBody, CommittedEntry, PartitionFx};
 use crate::in_sync::InSync;
 use crate::partition::{Applied, Partition, Phase};
 use crate::peers::summarise;
-use crate::summary::{EntrySummary, Proposer};
+use crate::summary::{EntrySummary, Proposer, Steps};
 use bytes::Bytes;
 use consensus::{Committed, GroupFx, NewEntry, Role};
 use model::planted::{Bug, planted};
@@ -152,10 +152,14 @@ impl Partition {
             None => summarise(&entry),
         };
         summary.term = head.term;
+        if self.is_witness() {
+            // It has begin marks and no markers, and serves nobody.
+            summary.steps = Steps::default();
+        }
         assert_eq!(summary.next_offset, head.next_offset(), "a summary stands for its entry");
         let max_timestamp = summary.max_timestamp;
         self.counters.bytes_appended += entry.payload.len() as u64;
-        self.producers.push_pending(head.index, summary.batches.iter());
+        self.producers.push_pending(head.index, summary.steps.iter());
         self.unapplied.push_back(summary);
         if self.gives_way {
             self.held.push_back(entry);
@@ -173,24 +177,48 @@ impl Partition {
         assert_eq!((summary.index, summary.term), (entry.index, entry.term), "entries are applied in order");
         let thirteen = summary.next_offset - summary.base_offset == 13;
         assert!(!(thirteen && planted(Bug::PanicInApply)), "planted: thirteen records");
-        self.producers.apply(summary.index, summary.append_time, summary.batches.iter());
+        if let Some(why) = &summary.damage {
+            return self.cannot_read(summary.index, why, fx);
+        }
+        self.producers.apply(summary.index, summary.append_time, summary.steps.iter());
         self.applied = Applied { index: summary.index, term: summary.term, next_offset: summary.next_offset };
         match entry.kind {
-            EntryKind::Data => self.tell_machine(
-                &summary,
-                CommittedBody::Data { base_offset: summary.base_offset, next_offset: summary.next_offset },
-                fx,
-            ),
+            EntryKind::Data => self.tell_machine_of_data(&summary, fx),
             EntryKind::Command => match decode_command(entry.payload) {
                 Ok(kind) => self.apply_command(&summary, kind, dir, fx),
-                Err(why) => {
-                    self.fail(ErrorCode::KafkaStorageError, fx);
-                    fx.push(PartitionFx::Failed(format!("entry {} of {}: {why}", summary.index, self.key)));
-                }
+                Err(why) => self.cannot_read(summary.index, &why, fx),
             },
             EntryKind::NoOp | EntryKind::ConfChange | EntryKind::Bare => {}
         }
         self.acks.on_committed(summary.index, self.marks.log_start(), fx);
+    }
+
+    /// What is committed cannot be applied here, and must not be skipped.
+    fn cannot_read(&mut self, index: u64, why: &str, fx: &mut Vec<PartitionFx>) {
+        self.fail(ErrorCode::KafkaStorageError, fx);
+        fx.push(PartitionFx::Failed(format!("entry {index} of {}: {why}", self.key)));
+    }
+
+    fn tell_machine_of_data(&self, summary: &EntrySummary, fx: &mut Vec<PartitionFx>) {
+        if !self.cfg.machine {
+            return;
+        }
+        // A marker is alone in its entry.
+        let mut ends = summary.steps.ends().peekable();
+        if ends.peek().is_none() {
+            let (base_offset, next_offset) = (summary.base_offset, summary.next_offset);
+            return self.tell_machine(summary, CommittedBody::Data { base_offset, next_offset }, fx);
+        }
+        for end in ends {
+            let body = CommittedBody::Marker {
+                producer_id: end.producer_id,
+                producer_epoch: end.producer_epoch,
+                commit: end.commit,
+                coordinator_epoch: end.coordinator_epoch,
+                offset: end.offset,
+            };
+            self.tell_machine(summary, body, fx);
+        }
     }
 
     fn tell_machine(&self, summary: &EntrySummary, body: CommittedBody, fx: &mut Vec<PartitionFx>) {
@@ -212,13 +240,17 @@ impl Partition {
         fx: &mut Vec<PartitionFx>,
     ) {
         match kind {
+            // Done with the entry's steps.
+            command::Kind::BeginTransaction(_) => {}
             command::Kind::Machine(payload) => {
                 self.tell_machine(summary, CommittedBody::Command(payload), fx)
             }
+            command::Kind::CleanHorizon(to) => self.log.apply_clean_horizon(to.offset),
             command::Kind::LogStart(to) => {
                 // Entries before it may have been committed with it; the log start follows them.
                 self.publish(fx);
                 if self.marks.move_log_start(to.offset) {
+                    self.producers.prune(self.marks.log_start());
                     self.log.apply_log_start(self.marks.log_start(), dir.fx());
                     fx.push(PartitionFx::LogStart(self.marks.log_start()));
                 }
@@ -239,20 +271,18 @@ impl Partition {
         if planted(Bug::HighWatermarkTooHigh) {
             high = self.unapplied.front().map_or(high, |next| next.next_offset).max(self.marks.high());
         }
-        if self.marks.advance(high) {
+        if self.marks.advance(high, self.producers.first_open()) {
             fx.push(PartitionFx::HighWatermark(self.marks.high()));
         }
     }
 
     fn apply_what_is_only_appended(&mut self, fx: &mut Vec<PartitionFx>) {
         while let Some(summary) = self.unapplied.pop_front() {
-            self.producers.apply(summary.index, summary.append_time, summary.batches.iter());
+            self.producers.apply(summary.index, summary.append_time, summary.steps.iter());
             self.applied =
                 Applied { index: summary.index, term: summary.term, next_offset: summary.next_offset };
-            let body =
-                CommittedBody::Data { base_offset: summary.base_offset, next_offset: summary.next_offset };
             if summary.kind == EntryKind::Data {
-                self.tell_machine(&summary, body, fx);
+                self.tell_machine_of_data(&summary, fx);
             }
         }
         self.publish(fx);
@@ -267,6 +297,7 @@ impl Partition {
         self.proposed.clear();
         self.proposed_log_start = None;
         self.in_sync = InSync::default();
+        self.tickets.void_all();
         self.wishes.clear();
         if self.announced.take().is_some() {
             fx.push(PartitionFx::Resigned);

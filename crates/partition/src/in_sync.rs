@@ -7,6 +7,19 @@ use storage::ReplicaKind;
 /// A replica that reached what the leader had no longer ago than this keeps up.
 const KEEPS_UP_MS: i64 = 1_000;
 
+/// A replica that was in sync when its node was lost counts for this long when an append asks whether there are enough: a
+/// lease that is back in a moment refuses nobody. The answer waits for copies all the same.
+const ADMITS_FOR_MS: i64 = 500;
+
+/// A replica that is not there, see [`Partition::set_down`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Down {
+    replica: u64,
+    since: Mono,
+    /// Whether this leader counted it among those in sync until then.
+    was_in_sync: bool,
+}
+
 /// How far one follower is, as its leader sees it.
 #[derive(Clone, Copy, Debug)]
 struct Row {
@@ -147,8 +160,7 @@ impl Partition {
     /// Appends that are committed and wait for more replicas than are in sync any more are answered so: the records
     /// are there and visible.
     fn give_up_waiting(&mut self, now: Now, wanted: usize, fx: &mut Vec<PartitionFx>) {
-        let replicas = self.replicas(now);
-        let in_sync = replicas.iter().filter(|r| r.in_sync && r.votes).count();
+        let in_sync = self.admitted(now);
         if in_sync < wanted {
             let why = format!("{in_sync} replicas are in sync, min.insync.replicas is {wanted}");
             let error = AppendError::new(ErrorCode::NotEnoughReplicasAfterAppend, why);
@@ -169,7 +181,7 @@ impl Partition {
             let ours = m.id == self.replica_id;
             let row = self.in_sync.rows.iter().find(|r| r.replica == m.id);
             let lost = self.member_on(m.node_id).is_some_and(|newest| newest.id != m.id);
-            let live = !self.down.contains(&m.id) && !lost;
+            let live = !self.is_down(m.id) && !lost;
             let matched = row.map_or(0, |r| r.matched);
             let votes = m.kind() != ReplicaKind::Learner;
             // Beside a witness only one counts that votes, that the witness waits for, and that lacks nothing it was
@@ -190,7 +202,7 @@ impl Partition {
     /// Whether a replica has what this leader has, or had it a moment ago: it may vote from now on without making
     /// everybody wait for it. One that is not there does not, see [`Partition::set_down`].
     pub fn keeps_up(&self, now: Now, replica: u64) -> bool {
-        !self.down.contains(&replica)
+        !self.is_down(replica)
             && self.in_sync.is_in_sync(now.mono, replica, self.group.last_index(), KEEPS_UP_MS)
     }
 
@@ -199,9 +211,27 @@ impl Partition {
         self.replicas(now).iter().filter(|r| r.in_sync).map(|r| r.node).collect()
     }
 
+    /// How many voting replicas there are for the promise of `min.insync.replicas`: those in sync, and those that were
+    /// a moment ago.
+    pub(crate) fn admitted(&self, now: Now) -> usize {
+        let in_sync = self.replicas(now).iter().filter(|r| r.in_sync && r.votes).count();
+        let lately = |d: &&Down| d.was_in_sync && d.since.after_ms(ADMITS_FOR_MS) >= now.mono;
+        in_sync + self.down.iter().filter(lately).filter(|d| self.group.voters().contains(&d.replica)).count()
+    }
+
+    pub(crate) fn is_down(&self, replica: u64) -> bool {
+        self.down.iter().any(|d| d.replica == replica)
+    }
+
     /// Which members are not there: their nodes are not live, or their files are lost.
-    pub fn set_down(&mut self, down: impl Fn(&storage::Replica) -> bool) {
-        self.down = self.members().iter().filter(|m| down(m)).map(|m| m.id).collect();
+    pub fn set_down(&mut self, now: Now, down: impl Fn(&storage::Replica) -> bool) {
+        let replicas = self.replicas(now);
+        let note = |(at, m): (usize, &storage::Replica)| {
+            let known = self.down.iter().find(|d| d.replica == m.id).copied();
+            let was_in_sync = replicas.get(at).is_some_and(|r| r.in_sync);
+            known.unwrap_or(Down { replica: m.id, since: now.mono, was_in_sync })
+        };
+        self.down = self.members().iter().enumerate().filter(|(_, m)| down(m)).map(note).collect();
     }
 }
 

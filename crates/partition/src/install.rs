@@ -31,6 +31,12 @@ impl Partition {
         self.pump(now, dir, fx);
     }
 
+    /// A replica that cannot be opened is in a later term: a leader of an earlier one gives way to one of a later.
+    pub fn hear_term(&mut self, now: Now, term: u64, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
+        self.group.hear_term(term);
+        self.pump(now, dir, fx);
+    }
+
     /// The replica on `node` holds everything up to `last_index`: on a leader, it is sent what follows.
     pub fn on_installed(
         &mut self,

@@ -3,7 +3,7 @@ use crate::api::PartitionFx;
 use crate::append::refused;
 use crate::apply::COMMAND_VERSION;
 use crate::partition::{Partition, Phase};
-use crate::summary::{Batches, EntrySummary, Proposer};
+use crate::summary::{EntrySummary, Proposer, Steps};
 use bytes::Bytes;
 use consensus::GroupFx;
 use model::{ErrorCode, Now, Offset};
@@ -17,6 +17,7 @@ impl Partition {
     pub fn tick(&mut self, now: Now, dir: &mut Directory, fx: &mut Vec<PartitionFx>) {
         if self.phase == Phase::Running {
             self.producers.expire(now.wall, self.cfg.producer_expiration_ms);
+            self.tickets.expire(now.mono);
             self.retain(now, dir, fx);
         }
         self.tick_active(now, dir);
@@ -30,6 +31,9 @@ impl Partition {
         }
         if self.log.roll_due(now) {
             self.log.roll(dir.fx());
+            if self.cfg.cleaning.is_some() {
+                self.log.leave_window_for_cleaning();
+            }
         }
         if !self.cfg.machine && self.log.wants_checkpoint() {
             self.checkpoint(Bytes::new(), false, dir);
@@ -139,8 +143,9 @@ impl Partition {
             next_offset: base_offset,
             append_time: now.wall,
             max_timestamp: -1,
-            batches: Batches::default(),
+            steps: Steps::default(),
             proposer,
+            damage: None,
         });
         Ok(())
     }

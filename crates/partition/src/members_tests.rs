@@ -63,7 +63,7 @@ fn a_learners_copy_counts_for_nothing_that_is_promised() {
     let mut trio = Trio::with_a_fourth(PartitionConfig { min_insync_replicas: 3, ..two_of_three() });
     trio.change(1, &learner(4)).unwrap();
     trio.cut = [3].into();
-    trio.of(1).part.set_down(|m| m.node_id == 3);
+    trio.lose(1, 3);
     let refused = trio.append(1, 2, plain(&["c"])).unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotEnoughReplicas);
     let now = trio.of(1).now;

@@ -7,6 +7,7 @@ use crate::partition::{Applied, Partition, Phase};
 use crate::producer_state::ProducerState;
 use crate::strong::Strong;
 use crate::summary::EntrySummary;
+use crate::tickets::Tickets;
 use crate::watermark::Watermarks;
 use bytes::Bytes;
 use consensus::{EntryMeta, Group, GroupFx, GroupParams, LogView, Membership};
@@ -25,6 +26,7 @@ struct Replay {
     producers: ProducerState,
     applied: Applied,
     log_start: i64,
+    clean_horizon: i64,
     members: Membership,
     /// See [`GroupParams::changes_from`].
     changes_from: u64,
@@ -59,6 +61,7 @@ pub(crate) fn open(
             let hard = HardState { term, vote: if term == hard.term { hard.vote } else { 0 } };
             let mut log = Log::from_recovered(*recovered, cfg.log.clone(), dir.fx());
             log.restore_log_start(replay.log_start);
+            log.apply_clean_horizon(replay.clean_horizon);
             let phase = if dir.reopened(&log) {
                 Phase::Rewriting { upto: log.last_index(), touched: false }
             } else {
@@ -84,7 +87,8 @@ fn assemble(
     replay: Replay,
     phase: Phase,
 ) -> (Partition, Opened) {
-    let Replay { producers, applied, log_start, members, changes_from, unapplied, metas, opened } = replay;
+    let Replay { producers, applied, log_start, members, changes_from, unapplied, metas, opened, .. } =
+        replay;
     let mut view = LogView::applied(log.first_index(), applied.index, log.term_runs(), applied.next_offset);
     metas.into_iter().for_each(|meta| view.push_unapplied(meta));
     log.set_commit(applied.index);
@@ -122,10 +126,11 @@ fn assemble(
         unapplied,
         applied,
         announced: None,
-        producers,
         acks: PendingAcks::default(),
         strong: Strong::default(),
-        marks: Watermarks::new(applied.next_offset, log_start),
+        marks: Watermarks::new(applied.next_offset, log_start, producers.first_open()),
+        tickets: Tickets::default(),
+        producers,
         proposed_log_start: None,
         counters: Counters::default(),
         scratch: GroupFx::default(),
@@ -157,6 +162,7 @@ impl Replay {
                 next_offset: checkpoint.next_offset,
             },
             log_start: checkpoint.log_start,
+            clean_horizon: checkpoint.clean_horizon,
             members,
             changes_from: 0,
             unapplied: VecDeque::new(),
@@ -169,11 +175,16 @@ impl Replay {
     fn apply(&mut self, entry: &RecoveredEntry) -> Result<(), String> {
         let summary = summarise(entry);
         if !planted(Bug::NoDedupeAfterRestart) {
-            self.producers.apply(summary.index, summary.append_time, summary.batches.iter());
+            self.producers.apply(summary.index, summary.append_time, summary.steps.iter());
+        }
+        if let Some(why) = summary.damage {
+            return Err(format!("entry {}: {why}", summary.index));
         }
         if let (EntryKind::Command, EntryBody::Whole(payload)) = (entry.head.kind, &entry.body) {
             match decode_command(payload.clone()).map_err(|e| format!("entry {}: {e}", summary.index))? {
                 command::Kind::Machine(payload) => self.opened.commands.push((summary.index, payload)),
+                command::Kind::BeginTransaction(_) => {}
+                command::Kind::CleanHorizon(to) => self.clean_horizon = self.clean_horizon.max(to.offset),
                 command::Kind::LogStart(to) => {
                     self.log_start = self.log_start.max(to.offset.min(summary.next_offset));
                 }
@@ -194,7 +205,7 @@ impl Replay {
     fn keep(&mut self, entry: &RecoveredEntry) {
         let summary = summarise(entry);
         if !planted(Bug::NoDedupeAfterRestart) {
-            self.producers.push_pending(summary.index, summary.batches.iter());
+            self.producers.push_pending(summary.index, summary.steps.iter());
         }
         let payload = match &entry.body {
             EntryBody::Whole(payload) => payload.clone(),
@@ -247,12 +258,18 @@ fn replay(recovered: &Recovered, replica_id: u64, reset: (u64, NodeId)) -> Repla
             replay.keep(entry);
         }
     }
+    replay.producers.prune(replay.log_start);
     replay
 }
 
 fn summarise(entry: &RecoveredEntry) -> EntrySummary {
-    let found = if let EntryBody::Data(found) = &entry.body { found.as_slice() } else { &[] };
-    EntrySummary::of(&entry.head, found.iter().map(|batch| &batch.header))
+    match &entry.body {
+        EntryBody::Data(found) => EntrySummary::of_data(
+            &entry.head,
+            found.iter().map(|batch| (batch.header, batch.control.clone())),
+        ),
+        EntryBody::Whole(payload) => EntrySummary::of_other(&entry.head, payload),
+    }
 }
 
 #[cfg(test)]

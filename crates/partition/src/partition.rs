@@ -2,10 +2,11 @@
 //! moves entries from the group to the log and from commit to the answers.
 use crate::acks::PendingAcks;
 use crate::api::{AppendError, Counters, Opened, Origin, PartitionConfig, PartitionFx, ProducerInfo, Start};
-use crate::in_sync::InSync;
+use crate::in_sync::{Down, InSync};
 use crate::producer_state::ProducerState;
 use crate::strong::Strong;
 use crate::summary::{EntrySummary, Proposer};
+use crate::tickets::Tickets;
 use crate::watermark::Watermarks;
 use bytes::{Bytes, BytesMut};
 use consensus::{EntriesAsk, Group, GroupFx, NewEntry};
@@ -55,7 +56,7 @@ pub struct Partition {
     /// Index and term of an entry that is known to be committed, until raft has been told.
     pub(crate) agreed: Option<(u64, u64)>,
     /// Nodes of members that are not live.
-    pub(crate) down: Vec<u64>,
+    pub(crate) down: Vec<Down>,
     pub(crate) phase: Phase,
     pub(crate) parked: Vec<Parked>,
     /// Proposed and not yet handed back by the group for appending.
@@ -70,6 +71,8 @@ pub struct Partition {
     /// The epoch whose `Became` was told.
     pub(crate) announced: Option<LeaderEpoch>,
     pub(crate) producers: ProducerState,
+    /// Questions to transaction coordinators that are under way.
+    pub(crate) tickets: Tickets,
     pub(crate) acks: PendingAcks,
     /// What waits until it is sure that this replica leads.
     pub(crate) strong: Strong,
@@ -255,13 +258,7 @@ impl Partition {
 
     /// The producers that are remembered, by id.
     pub fn describe_producers(&self) -> Vec<ProducerInfo> {
-        let rows = self.producers.rows().map(|(producer_id, epoch, last)| ProducerInfo {
-            producer_id,
-            epoch,
-            last_sequence: last.map_or(-1, |b| b.last_sequence()),
-            last_timestamp: last.map_or(-1, |b| b.timestamp),
-        });
-        rows.collect()
+        self.producers.rows().collect()
     }
 
     /// The offset up to which everything is committed and applied.

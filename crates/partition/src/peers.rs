@@ -5,13 +5,18 @@ use crate::summary::EntrySummary;
 use bytes::Bytes;
 use consensus::{DataHead, EntriesAsk, NewEntry, PeerMessage, Refused};
 use model::{ErrorCode, NodeId, Now, Offset};
-use records::{batches, check_crc};
+use records::{batches, check_crc, parse_end_marker};
 use storage::{Directory, EntriesPlan, EntryHead, EntryKind, Removal};
 
 /// What apply needs of an entry that another replica proposed. Its batches were checked when it came.
 pub(crate) fn summarise(entry: &NewEntry) -> EntrySummary {
-    let data = if entry.head.kind == EntryKind::Data { &entry.payload[..] } else { &[] };
-    EntrySummary::of(&entry.head, batches(data).filter_map(Result::ok).map(|(_, header)| header))
+    let NewEntry { head, payload } = entry;
+    if head.kind != EntryKind::Data {
+        return EntrySummary::of_other(head, payload);
+    }
+    let found = batches(payload).filter_map(Result::ok);
+    let found = found.map(|(range, header)| (header, header.is_control().then(|| payload.slice(range))));
+    EntrySummary::of_data(head, found)
 }
 
 /// Whether a data entry holds whole batches with right checksums, at the offsets that it claims. What a batch's
@@ -20,7 +25,10 @@ fn check_batches(term: u64, head: &DataHead, payload: &[u8]) -> Result<(), Strin
     let mut next = head.base_offset;
     for batch in batches(payload) {
         let (range, header) = batch.map_err(|e| e.to_string())?;
-        check_crc(&payload[range]).map_err(|e| e.to_string())?;
+        check_crc(&payload[range.clone()]).map_err(|e| e.to_string())?;
+        if header.is_control() {
+            parse_end_marker(&Bytes::copy_from_slice(&payload[range])).map_err(|e| e.to_string())?;
+        }
         if header.base_offset != next || header.last_offset_delta < 0 {
             return Err(format!("a batch at offset {} where {next} was due", header.base_offset));
         }
@@ -194,7 +202,7 @@ impl Partition {
             && self
                 .members()
                 .iter()
-                .filter(|m| !self.down.contains(&m.id))
+                .filter(|m| !self.is_down(m.id))
                 .all(|m| self.group.followers().any(|f| f.replica_id == m.id && f.matched == last))
     }
 
@@ -216,7 +224,7 @@ impl Partition {
         while self.held.pop_back_if(|e| e.head.index >= index).is_some() {}
         self.producers.drop_pending();
         for summary in &self.unapplied {
-            self.producers.push_pending(summary.index, summary.batches.iter());
+            self.producers.push_pending(summary.index, summary.steps.iter());
         }
         if index <= self.log.last_index() {
             self.gives_way = self.log.give_up_after(index - 1, dir) == Removal::Waits;

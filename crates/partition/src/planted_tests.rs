@@ -1,6 +1,7 @@
 //! The planted bugs of this crate do what their names say, and only while they are planted.
 use crate::test_rig::{Rig, numbered, plain};
-use crate::{Origin, PartitionConfig};
+use crate::txn_rig::{ends, values, with_transactions, within};
+use crate::{Marker, Origin, PartitionConfig};
 use model::planted::{Bug, plant};
 
 /// Removes the bug even when the test fails.
@@ -46,4 +47,38 @@ fn a_high_watermark_too_high_shows_what_is_not_committed() {
         rig.release_syncs();
         assert_eq!(rig.part.high_watermark(), 3, "{bug:?}");
     }
+}
+
+#[test]
+fn a_last_stable_offset_too_high_shows_what_may_yet_be_aborted() {
+    let read = || {
+        let mut rig = Rig::serving(with_transactions());
+        rig.append(1, plain(&["a"])).unwrap();
+        rig.append_within(2, within(7, 0, 0, &["void"])).unwrap();
+        let early = rig.read_committed(false);
+        rig.end(3, ends(7, 1, false)).unwrap();
+        (early, rig.read_committed(false))
+    };
+    let planted = Planted::new(Bug::LsoTooHigh);
+    let (early, late) = read();
+    assert_eq!((values(&early), values(&late)), (vec!["a", "void"], vec!["a"]));
+    drop(planted);
+    let (early, late) = read();
+    assert_eq!((values(&early), values(&late)), (vec!["a"], vec!["a"]));
+}
+
+#[test]
+fn a_marker_without_a_check_of_its_epoch_ends_a_later_transaction() {
+    let ends_later = || {
+        let mut rig = Rig::serving(with_transactions());
+        rig.append_within(1, within(7, 0, 0, &["a"])).unwrap();
+        let late = Marker { commit: false, ..ends(7, 1, true) };
+        rig.end(2, ends(7, 1, true)).unwrap();
+        rig.append_within(3, within(7, 1, 0, &["b"])).unwrap();
+        rig.end(4, late).is_ok()
+    };
+    let planted = Planted::new(Bug::MarkerWithoutEpochCheck);
+    assert!(ends_later());
+    drop(planted);
+    assert!(!ends_later());
 }

@@ -1,17 +1,19 @@
-//! Idempotent producers: what was appended last, so that nothing is appended twice (KIP-98).
+//! Producers: what was appended last, so that nothing is appended twice (KIP-98), and which transactions are open.
 //!
 //! Two layers. *Committed* is what applied entries left and what checkpoints hold. *Pending* is what this
 //! leader appended and has not seen committed. Decisions look at both, pending first; answers wait for
 //! commit. Losing leadership drops the pending layer whole.
-use crate::summary::BatchSummary;
-use bytes::Bytes;
+use crate::aborted::{Aborted, AbortedList};
+use crate::summary::{BatchSummary, EndSummary, Step};
+use crate::transactions::{Known, LastMarker, OWN_EPOCHS, Open};
 use model::{Offset, ProducerEpoch, ProducerId, WallMs};
-use prost::Message as _;
-use proto::partition::{Producer, ProducerBatch, ProducerTable};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Batches remembered for each producer: what a client may have in flight.
 pub(crate) const WINDOW: usize = 5;
+/// The epoch of a producer of which nothing but a begin mark is known.
+pub(crate) const NO_WINDOW: ProducerEpoch = -1;
 
 /// A remembered batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,20 +43,94 @@ impl Remembered {
     }
 }
 
-/// Committed state of one producer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Committed {
-    epoch: ProducerEpoch,
-    last_append_time: WallMs,
-    batches: VecDeque<Remembered>,
+/// What transactions left of a producer. Those that are idempotent alone have none of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Transactional {
+    pub(crate) open: Option<Arc<Open>>,
+    pub(crate) marker: Option<LastMarker>,
 }
 
-/// A batch that waits for commit.
-#[derive(Clone, Copy, Debug)]
+/// Committed state of one producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// Of its last batch or marker, or [`NO_WINDOW`].
+    pub(crate) epoch: ProducerEpoch,
+    pub(crate) last_append_time: WallMs,
+    pub(crate) batches: VecDeque<Remembered>,
+    pub(crate) txn: Option<Box<Transactional>>,
+}
+
+impl Committed {
+    fn at(append_time: WallMs) -> Committed {
+        let batches = VecDeque::new();
+        Committed { epoch: NO_WINDOW, last_append_time: append_time, batches, txn: None }
+    }
+
+    pub(crate) fn open(&self) -> Option<&Arc<Open>> {
+        self.txn.as_ref().and_then(|txn| txn.open.as_ref())
+    }
+
+    fn marker(&self) -> Option<LastMarker> {
+        self.txn.as_ref().and_then(|txn| txn.marker)
+    }
+
+    /// Its newest epoch.
+    fn newest(&self) -> ProducerEpoch {
+        self.open().map_or(self.epoch, |open| open.mark.epoch.max(self.epoch))
+    }
+
+    /// The window of a newer epoch begins anew.
+    fn raise(&mut self, epoch: ProducerEpoch) {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.batches.clear();
+        }
+    }
+
+    /// Something of it follows its last marker.
+    fn goes_on(&mut self) {
+        if let Some(marker) = self.txn.as_mut().and_then(|txn| txn.marker.as_mut()) {
+            marker.is_last = false;
+        }
+    }
+}
+
+/// A step that waits for commit.
+#[derive(Clone, Debug)]
 struct Pending {
     index: u64,
     epoch: ProducerEpoch,
-    batch: Remembered,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Batch(Remembered),
+    Begin(Arc<Open>),
+    End(LastMarker),
+}
+
+impl Pending {
+    fn of(index: u64, step: &Step) -> Pending {
+        match step {
+            Step::Batch(b) => {
+                Pending { index, epoch: b.producer_epoch, what: What::Batch(Remembered::of(b)) }
+            }
+            Step::Begin(open) => Pending { index, epoch: open.mark.epoch, what: What::Begin(open.clone()) },
+            Step::End(end) => Pending { index, epoch: end.producer_epoch, what: What::End(last_marker(end)) },
+        }
+    }
+}
+
+fn last_marker(end: &EndSummary) -> LastMarker {
+    LastMarker {
+        epoch: end.producer_epoch,
+        coordinator_epoch: end.coordinator_epoch,
+        commit: end.commit,
+        offset: end.offset,
+        timestamp: end.timestamp,
+        is_last: true,
+    }
 }
 
 /// What to do with a batch of a producer.
@@ -75,29 +151,55 @@ pub(crate) enum Decision {
 pub(crate) struct ProducerState {
     committed: BTreeMap<ProducerId, Committed>,
     pending: BTreeMap<ProducerId, VecDeque<Pending>>,
+    /// First offset and producer of what is open in the committed layer.
+    open: BTreeSet<(Offset, ProducerId)>,
+    /// Begin marks in the pending layer.
+    begins: usize,
+    aborted: AbortedList,
 }
 
 impl ProducerState {
+    /// From the rows of a checkpoint.
+    pub(crate) fn restored(
+        committed: BTreeMap<ProducerId, Committed>,
+        aborted: AbortedList,
+    ) -> ProducerState {
+        let open =
+            committed.iter().filter_map(|(id, row)| row.open().map(|open| (open.first, *id))).collect();
+        ProducerState { committed, aborted, open, ..ProducerState::default() }
+    }
+
     /// Judges a client's batch. A producer that is not known may begin with any sequence, as in Kafka: its
     /// state may have expired or been deleted with its records.
     pub(crate) fn decide(&self, batch: &BatchSummary) -> Decision {
         let committed = self.committed.get(&batch.producer_id);
         let pending = self.pending.get(&batch.producer_id);
-        let Some(epoch) =
-            pending.and_then(|p| p.back()).map(|p| p.epoch).or_else(|| committed.map(|c| c.epoch))
+        let Some(newest) =
+            pending.and_then(|p| p.back()).map(|p| p.epoch).or_else(|| committed.map(Committed::newest))
         else {
             return Decision::Append;
         };
-        if batch.producer_epoch < epoch {
-            return Decision::OldEpoch(epoch);
+        if batch.producer_epoch < newest {
+            return Decision::OldEpoch(newest);
+        }
+        let windowed = |p: &&Pending| !matches!(p.what, What::Begin(_));
+        let epoch = pending.and_then(|p| p.iter().rev().find(windowed)).map(|p| p.epoch);
+        let epoch = epoch.or_else(|| committed.map(|c| c.epoch)).unwrap_or(NO_WINDOW);
+        if epoch == NO_WINDOW {
+            // A begin mark alone. Where transactions have epochs of their own, each begins at 0.
+            let own = self.open_of(batch.producer_id).is_some_and(|open| open.mark.version >= OWN_EPOCHS);
+            return if own { from_zero(batch) } else { Decision::Append };
         }
         if batch.producer_epoch > epoch {
-            return if batch.base_sequence == 0 { Decision::Append } else { Decision::OutOfOrder(0) };
+            return from_zero(batch);
         }
         let waiting = pending.into_iter().flatten().filter(|p| p.epoch == epoch);
+        let waiting = waiting.rev().filter_map(|p| match p.what {
+            What::Batch(batch) => Some((batch, Some(p.index))),
+            What::Begin(_) | What::End(_) => None,
+        });
         let known = committed.filter(|c| c.epoch == epoch).into_iter().flat_map(|c| c.batches.iter());
-        let mut newest =
-            waiting.rev().map(|p| (p.batch, Some(p.index))).chain(known.rev().map(|b| (*b, None)));
+        let mut newest = waiting.chain(known.rev().map(|b| (*b, None)));
         let mut last_sequence = None;
         for (remembered, pending) in newest.by_ref().take(WINDOW) {
             if remembered.same_records(batch) {
@@ -107,71 +209,197 @@ impl ProducerState {
         }
         match last_sequence.map(|last| records::next_sequence(last, 1)) {
             Some(expected) if expected != batch.base_sequence => Decision::OutOfOrder(expected),
-            _ => Decision::Append,
+            Some(_) => Decision::Append,
+            // A marker brought the epoch about.
+            None => from_zero(batch),
         }
     }
 
-    /// Remembers batches of an entry that is appended and not committed.
-    pub(crate) fn push_pending<'a>(&mut self, index: u64, batches: impl Iterator<Item = &'a BatchSummary>) {
-        for batch in batches {
-            let queue = self.pending.entry(batch.producer_id).or_default();
-            queue.push_back(Pending { index, epoch: batch.producer_epoch, batch: Remembered::of(batch) });
+    /// Whether a producer is known, in either layer.
+    pub(crate) fn knows(&self, id: ProducerId) -> bool {
+        self.committed.contains_key(&id) || self.pending.contains_key(&id)
+    }
+
+    /// Whether any transaction is open or about to be.
+    pub(crate) fn any_open(&self) -> bool {
+        self.begins > 0 || !self.open.is_empty()
+    }
+
+    /// How many are, at most.
+    pub(crate) fn count_open(&self) -> usize {
+        self.begins + self.open.len()
+    }
+
+    /// What a producer has open, counting what is appended.
+    pub(crate) fn open_of(&self, id: ProducerId) -> Option<&Arc<Open>> {
+        for pending in self.pending.get(&id).into_iter().flatten().rev() {
+            match &pending.what {
+                What::Begin(open) => return Some(open),
+                What::End(_) => return None,
+                What::Batch(_) => {}
+            }
+        }
+        self.committed.get(&id).and_then(Committed::open)
+    }
+
+    /// A producer's newest epoch, counting what is appended.
+    pub(crate) fn newest_epoch(&self, id: ProducerId) -> Option<ProducerEpoch> {
+        let pending = self.pending.get(&id).and_then(|p| p.back()).map(|p| p.epoch);
+        pending.or_else(|| self.committed.get(&id).map(Committed::newest))
+    }
+
+    /// What is known of a producer when a marker comes.
+    pub(crate) fn known(&self, id: ProducerId) -> Known {
+        let mut follows = false;
+        let mut marker = None;
+        for pending in self.pending.get(&id).into_iter().flatten().rev() {
+            if let What::End(last) = pending.what {
+                marker = Some((LastMarker { is_last: !follows, ..last }, Some(pending.index)));
+                break;
+            }
+            follows = true;
+        }
+        let committed = || self.committed.get(&id).and_then(Committed::marker);
+        let committed =
+            || committed().map(|last| (LastMarker { is_last: last.is_last && !follows, ..last }, None));
+        Known {
+            epoch: self.newest_epoch(id),
+            is_open: self.open_of(id).is_some(),
+            marker: marker.or_else(committed),
         }
     }
 
-    /// The entry at `index` is committed: its batches move to the committed layer.
+    /// Remembers the steps of an entry that is appended and not committed.
+    pub(crate) fn push_pending<'a>(&mut self, index: u64, steps: impl Iterator<Item = &'a Step>) {
+        for step in steps {
+            self.begins += usize::from(matches!(step, Step::Begin(_)));
+            self.pending.entry(step.producer_id()).or_default().push_back(Pending::of(index, step));
+        }
+    }
+
+    /// The entry at `index` is committed: its steps move to the committed layer.
     pub(crate) fn apply<'a>(
         &mut self,
         index: u64,
         append_time: WallMs,
-        batches: impl Iterator<Item = &'a BatchSummary>,
+        steps: impl Iterator<Item = &'a Step>,
     ) {
-        for batch in batches {
-            if let Some(queue) = self.pending.get_mut(&batch.producer_id) {
-                while queue.front().is_some_and(|p| p.index <= index) {
-                    queue.pop_front();
-                }
-                if queue.is_empty() {
-                    self.pending.remove(&batch.producer_id);
-                }
-            }
-            let row = self.committed.entry(batch.producer_id).or_insert_with(|| Committed {
-                epoch: batch.producer_epoch,
-                last_append_time: append_time,
-                batches: VecDeque::new(),
-            });
-            if row.epoch != batch.producer_epoch {
-                row.epoch = batch.producer_epoch;
-                row.batches.clear();
-            }
+        for step in steps {
+            self.pop_pending(step.producer_id(), index);
+            let row = self.committed.entry(step.producer_id()).or_insert_with(|| Committed::at(append_time));
             row.last_append_time = row.last_append_time.max(append_time);
-            if row.batches.len() == WINDOW {
-                row.batches.pop_front();
+            match step {
+                Step::Batch(batch) => {
+                    if row.epoch != batch.producer_epoch {
+                        row.epoch = batch.producer_epoch;
+                        row.batches.clear();
+                    }
+                    row.goes_on();
+                    if row.batches.len() == WINDOW {
+                        row.batches.pop_front();
+                    }
+                    row.batches.push_back(Remembered::of(batch));
+                }
+                Step::Begin(open) => self.begin(open),
+                Step::End(end) => self.end(end),
             }
-            row.batches.push_back(Remembered::of(batch));
         }
+    }
+
+    fn pop_pending(&mut self, id: ProducerId, index: u64) {
+        let Some(queue) = self.pending.get_mut(&id) else { return };
+        while let Some(first) = queue.pop_front_if(|p| p.index <= index) {
+            self.begins -= usize::from(matches!(first.what, What::Begin(_)));
+        }
+        if queue.is_empty() {
+            self.pending.remove(&id);
+        }
+    }
+
+    /// A leader lets none begin while another is open; where one is, what it holds back stays back.
+    fn begin(&mut self, open: &Arc<Open>) {
+        let id = open.mark.producer_id;
+        let Some(row) = self.committed.get_mut(&id) else { return };
+        row.goes_on();
+        let txn = row.txn.get_or_insert_default();
+        let open = match txn.open.take() {
+            Some(before) => {
+                self.open.remove(&(before.first, id));
+                Arc::new(Open { first: before.first, ..Open::clone(open) })
+            }
+            None => open.clone(),
+        };
+        self.open.insert((open.first, id));
+        txn.open = Some(open);
+    }
+
+    fn end(&mut self, end: &EndSummary) {
+        let id = end.producer_id;
+        let Some(row) = self.committed.get_mut(&id) else { return };
+        row.raise(end.producer_epoch);
+        let txn = row.txn.get_or_insert_default();
+        txn.marker = Some(last_marker(end));
+        let Some(open) = txn.open.take() else { return };
+        self.open.remove(&(open.first, id));
+        if !end.commit {
+            let above = end.offset + 1;
+            let stable = self.first_open().map_or(above, |first| first.min(above));
+            self.aborted.push(Aborted { producer_id: id, first: open.first, last: end.offset, stable });
+        }
+    }
+
+    /// Where the first transaction begins that is open in the committed layer.
+    pub(crate) fn first_open(&self) -> Option<Offset> {
+        self.open.first().map(|(first, _)| *first)
+    }
+
+    /// What is open in the committed layer, by first offset.
+    pub(crate) fn open(&self) -> impl ExactSizeIterator<Item = &Arc<Open>> {
+        self.open.iter().map(|(_, id)| {
+            self.committed.get(id).and_then(Committed::open).expect("the set and the rows go together")
+        })
+    }
+
+    pub(crate) fn aborted(&self) -> &AbortedList {
+        &self.aborted
+    }
+
+    /// Nothing below `log_start` is read any more.
+    pub(crate) fn prune(&mut self, log_start: Offset) {
+        self.aborted.prune(log_start);
     }
 
     /// This replica leads no more.
     pub(crate) fn drop_pending(&mut self) {
         self.pending.clear();
+        self.begins = 0;
     }
 
-    /// Forgets producers that appended nothing for `expiration_ms`.
+    /// Of each producer the last offset of its last batch, as far as it is committed.
+    pub(crate) fn last_offsets(&self) -> impl Iterator<Item = (ProducerId, Offset)> + '_ {
+        let last = |batch: &Remembered| batch.base_offset + i64::from(batch.last_delta);
+        self.committed.iter().filter_map(move |(id, row)| Some((*id, last(row.batches.back()?))))
+    }
+
+    /// Forgets producers that appended nothing for `expiration_ms` and have nothing open.
     pub(crate) fn expire(&mut self, now: WallMs, expiration_ms: i64) {
         let pending = &self.pending;
         self.committed.retain(|id, row| {
-            now.saturating_sub(row.last_append_time) < expiration_ms || pending.contains_key(id)
+            now.saturating_sub(row.last_append_time) < expiration_ms
+                || row.open().is_some()
+                || pending.contains_key(id)
         });
     }
 
-    /// Keeps at most `max` producers: beyond it, the longest silent go, an eighth at a time.
+    /// Keeps at most `max` producers: beyond it, the longest silent go, an eighth at a time. Those that have a
+    /// transaction open stay.
     pub(crate) fn bound(&mut self, max: usize) {
         if self.committed.len() <= max {
             return;
         }
+        let ended = self.committed.iter().filter(|(_, row)| row.open().is_none());
         let mut by_age: Vec<(WallMs, ProducerId)> =
-            self.committed.iter().map(|(id, row)| (row.last_append_time, *id)).collect();
+            ended.map(|(id, row)| (row.last_append_time, *id)).collect();
         by_age.sort_unstable();
         let excess = self.committed.len() - max + max / 8;
         for (_, id) in by_age.into_iter().take(excess) {
@@ -179,166 +407,15 @@ impl ProducerState {
         }
     }
 
-    /// The committed layer, for a checkpoint.
-    pub(crate) fn encode(&self) -> Bytes {
-        let producers = self.committed.iter().map(|(id, row)| Producer {
-            id: *id,
-            epoch: i32::from(row.epoch),
-            last_append_time: row.last_append_time,
-            batches: row
-                .batches
-                .iter()
-                .map(|b| ProducerBatch {
-                    base_offset: b.base_offset,
-                    base_sequence: b.base_sequence,
-                    last_delta: b.last_delta,
-                    timestamp: b.timestamp,
-                })
-                .collect(),
-        });
-        if self.committed.is_empty() {
-            return Bytes::new();
-        }
-        ProducerTable { producers: producers.collect() }.encode_to_vec().into()
+    /// The committed layer, by producer.
+    pub(crate) fn committed(&self) -> &BTreeMap<ProducerId, Committed> {
+        &self.committed
     }
+}
 
-    /// From a checkpoint. Errors: what is wrong with the bytes.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<ProducerState, String> {
-        let table = ProducerTable::decode(bytes).map_err(|e| format!("producer table: {e}"))?;
-        let mut state = ProducerState::default();
-        for p in table.producers {
-            let epoch = ProducerEpoch::try_from(p.epoch)
-                .map_err(|_| format!("producer table: producer {} has epoch {}", p.id, p.epoch))?;
-            let batches = p.batches.iter().map(|b| Remembered {
-                base_offset: b.base_offset,
-                base_sequence: b.base_sequence,
-                last_delta: b.last_delta,
-                timestamp: b.timestamp,
-            });
-            let row = Committed {
-                epoch,
-                last_append_time: p.last_append_time,
-                batches: batches.take(WINDOW).collect(),
-            };
-            state.committed.insert(p.id, row);
-        }
-        Ok(state)
-    }
-
-    /// Every committed producer: id, epoch, its last batch.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (ProducerId, ProducerEpoch, Option<&Remembered>)> {
-        self.committed.iter().map(|(id, row)| (*id, row.epoch, row.batches.back()))
-    }
+fn from_zero(batch: &BatchSummary) -> Decision {
+    if batch.base_sequence == 0 { Decision::Append } else { Decision::OutOfOrder(0) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn batch(producer_id: i64, epoch: i16, base_sequence: i32, count: i32, base_offset: i64) -> BatchSummary {
-        BatchSummary {
-            producer_id,
-            producer_epoch: epoch,
-            base_sequence,
-            last_delta: count - 1,
-            base_offset,
-            timestamp: 77,
-        }
-    }
-
-    fn append(state: &mut ProducerState, index: u64, b: BatchSummary) {
-        state.push_pending(index, std::iter::once(&b));
-    }
-
-    fn commit(state: &mut ProducerState, index: u64, b: BatchSummary) {
-        state.apply(index, 1000, std::iter::once(&b));
-    }
-
-    #[test]
-    fn duplicates_are_found_in_both_layers_and_only_the_last_five() {
-        let mut state = ProducerState::default();
-        for i in 0..7 {
-            let b = batch(1, 0, i * 10, 10, i64::from(i) * 100);
-            assert_eq!(state.decide(&b), Decision::Append);
-            append(&mut state, i as u64 + 2, b);
-            if i < 4 {
-                commit(&mut state, i as u64 + 2, b);
-            }
-        }
-        for (i, pending) in [(6, Some(8)), (5, Some(7)), (4, Some(6)), (3, None), (2, None)] {
-            let Decision::Duplicate { batch: found, pending: p } = state.decide(&batch(1, 0, i * 10, 10, 0))
-            else {
-                panic!("batch {i} is remembered");
-            };
-            assert_eq!((found.base_offset, p), (i64::from(i) * 100, pending));
-        }
-        assert_eq!(state.decide(&batch(1, 0, 10, 10, 0)), Decision::OutOfOrder(70));
-        assert_eq!(state.decide(&batch(1, 0, 80, 1, 0)), Decision::OutOfOrder(70));
-        assert_eq!(
-            state.decide(&batch(1, 0, 60, 3, 0)),
-            Decision::OutOfOrder(70),
-            "other records, same start"
-        );
-        assert_eq!(state.decide(&batch(1, 0, 70, 1, 0)), Decision::Append);
-    }
-
-    #[test]
-    fn epochs_rise_from_sequence_zero_and_never_fall() {
-        let mut state = ProducerState::default();
-        assert_eq!(state.decide(&batch(1, 3, 500, 1, 0)), Decision::Append, "an unknown producer");
-        commit(&mut state, 2, batch(1, 3, 500, 1, 0));
-        assert_eq!(state.decide(&batch(1, 2, 501, 1, 0)), Decision::OldEpoch(3));
-        assert_eq!(state.decide(&batch(1, 4, 501, 1, 0)), Decision::OutOfOrder(0));
-        let bumped = batch(1, 4, 0, 2, 9);
-        assert_eq!(state.decide(&bumped), Decision::Append);
-        append(&mut state, 3, bumped);
-        assert_eq!(state.decide(&batch(1, 3, 501, 1, 0)), Decision::OldEpoch(4));
-        assert!(matches!(state.decide(&bumped), Decision::Duplicate { pending: Some(3), .. }));
-        state.drop_pending();
-        assert_eq!(state.decide(&batch(1, 3, 501, 1, 0)), Decision::Append);
-    }
-
-    #[test]
-    fn sequences_wrap() {
-        let mut state = ProducerState::default();
-        commit(&mut state, 2, batch(1, 0, i32::MAX - 1, 3, 0));
-        assert_eq!(state.decide(&batch(1, 0, 1, 1, 0)), Decision::Append);
-        assert_eq!(state.decide(&batch(1, 0, 0, 1, 0)), Decision::OutOfOrder(1));
-        let mut state = ProducerState::default();
-        commit(&mut state, 2, batch(1, 0, i32::MAX, 1, 0));
-        assert_eq!(state.decide(&batch(1, 0, 0, 1, 0)), Decision::Append);
-    }
-
-    #[test]
-    fn a_checkpoint_keeps_the_committed_layer_alone() {
-        let mut state = ProducerState::default();
-        assert!(state.encode().is_empty());
-        for i in 0..6 {
-            commit(&mut state, i as u64 + 2, batch(9, 1, i, 1, i64::from(i)));
-        }
-        append(&mut state, 8, batch(9, 1, 6, 1, 6));
-        let back = ProducerState::decode(&state.encode()).unwrap();
-        assert_eq!(back.committed, state.committed);
-        assert!(back.pending.is_empty());
-        assert!(ProducerState::decode(&[0xff, 3]).is_err());
-    }
-
-    #[test]
-    fn silent_producers_expire_and_the_table_is_bounded() {
-        let mut state = ProducerState::default();
-        for id in 0..100 {
-            state.apply(2, id, std::iter::once(&batch(id, 0, 0, 1, 0)));
-        }
-        state.expire(1050, 1000);
-        assert_eq!(state.rows().next().map(|r| r.0), Some(51));
-        append(&mut state, 3, batch(51, 0, 1, 1, 0));
-        state.expire(5000, 1000);
-        assert_eq!(state.rows().map(|r| r.0).collect::<Vec<_>>(), [51]);
-        for id in 0..100 {
-            state.apply(2, id, std::iter::once(&batch(id, 0, 0, 1, 0)));
-        }
-        state.bound(64);
-        assert_eq!(state.rows().count(), 56);
-        assert_eq!(state.rows().next().map(|r| r.0), Some(44));
-    }
-}
+mod tests;

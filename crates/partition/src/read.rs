@@ -1,7 +1,8 @@
 //! What a reader may see, and where it lies.
 use crate::api::{FetchError, FetchInput, FetchOk, Isolation};
 use crate::partition::{Partition, Phase};
-use model::{ErrorCode, LeaderEpoch, Offset};
+use model::{ErrorCode, LeaderEpoch, Offset, ProducerId};
+use records::{HEADER_LEN, batches};
 use storage::{ReadError, ReadPlan};
 
 impl Partition {
@@ -51,8 +52,31 @@ impl Partition {
         let upto = self.bound(input.isolation);
         if ok.diverging.is_none() && input.offset < upto {
             ok.plan = self.log.read_plan(input.offset, upto, input.max_bytes).map_err(code_of)?;
+            if input.isolation == Isolation::ReadCommitted {
+                ok.aborted = self.aborted(input.offset, upto, &ok.plan);
+            }
         }
         Ok(ok)
+    }
+
+    /// The aborted transactions that a plan for `from..upto` may give records of.
+    fn aborted(&self, from: Offset, upto: Offset, plan: &ReadPlan) -> Vec<(ProducerId, Offset)> {
+        let all = self.producers.aborted();
+        if all.is_empty() {
+            return Vec::new();
+        }
+        match plan {
+            ReadPlan::Empty => Vec::new(),
+            ReadPlan::Memory(found) => {
+                let headers = found.iter().flat_map(|bytes| batches(bytes).filter_map(Result::ok));
+                let end = headers.last().map_or(upto, |(_, header)| header.next_offset());
+                all.overlapping(from, end.min(upto), usize::MAX)
+            }
+            // Where it ends is known when it is read. Each that begins in it takes a batch at least.
+            ReadPlan::File(range) => {
+                all.overlapping(from, upto, 1 + range.max_bytes.max(range.len) as usize / HEADER_LEN)
+            }
+        }
     }
 
     /// The offset below which a reader sees.

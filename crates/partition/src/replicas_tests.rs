@@ -36,6 +36,13 @@ impl Trio {
         assert!(self.of(node).part.leader_epoch().is_some(), "{node} leads");
     }
 
+    /// Node `leader` knows that node `lost` is not there, and has known it for longer than appends are let in.
+    pub(crate) fn lose(&mut self, leader: i32, lost: i32) {
+        let rig = self.of(leader);
+        rig.part.set_down(rig.now, |m| m.node_id == lost);
+        rig.now.mono = rig.now.mono.after_ms(501);
+    }
+
     fn take_messages(&mut self) -> Vec<(i32, i32, PeerMessage)> {
         let mut out = Vec::new();
         for (from, rig) in (1..).zip(&mut self.rigs) {
@@ -228,7 +235,7 @@ fn a_deposed_leaders_tail_gives_way_to_its_successors() {
 }
 
 impl Trio {
-    fn elect_from(&mut self, node: i32, leader: i32) {
+    pub(crate) fn elect_from(&mut self, node: i32, leader: i32) {
         let rig = self.of(leader);
         assert!(rig.part.transfer_leader(rig.now, node, &mut rig.dir, &mut rig.fx));
         self.settle();
@@ -299,11 +306,35 @@ fn min_insync_replicas_above_a_majority_delays_the_answer_and_refuses_when_one_i
     trio.of(3).release_syncs();
     trio.settle();
     assert_eq!(trio.of(1).answer(2).unwrap().unwrap().base_offset, 1);
-    trio.of(1).part.set_down(|m| m.node_id == 3);
+    trio.lose(1, 3);
     let refused = trio.append(1, 3, plain(&["c"])).unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotEnoughReplicas);
     let now = trio.of(1).now;
     assert_eq!(trio.of(1).part.in_sync_replicas(now), [1, 2]);
+}
+
+#[test]
+fn a_node_that_is_lost_for_a_moment_refuses_no_append() {
+    let mut trio = Trio::led(PartitionConfig { min_insync_replicas: 2, ..PartitionConfig::default() });
+    trio.append(1, 1, plain(&["a"])).unwrap();
+    trio.cut = [1].into();
+    let rig = trio.of(1);
+    rig.part.set_down(rig.now, |m| m.node_id != 1);
+    assert_eq!(rig.part.in_sync_replicas(rig.now), [1], "clients are told at once");
+    trio.submit(1, 2, plain(&["b"]));
+    assert!(trio.of(1).answer(2).is_none(), "let in, and not acknowledged");
+    trio.cut.clear();
+    let rig = trio.of(1);
+    rig.part.set_down(rig.now, |_| false);
+    trio.tick(4);
+    assert_eq!(trio.of(1).answer(2).unwrap().unwrap().base_offset, 1);
+    // Lost once more, the time begins anew; known as lost again and again, it does not.
+    let rig = trio.of(1);
+    for _ in 0..6 {
+        rig.part.set_down(rig.now, |m| m.node_id != 1);
+        rig.now.mono = rig.now.mono.after_ms(100);
+    }
+    assert_eq!(trio.append(1, 3, plain(&["c"])).unwrap_err().code, ErrorCode::NotEnoughReplicas);
 }
 
 #[test]

@@ -102,8 +102,13 @@ impl Partition {
 
     /// Refuses an append for good, as soon as it is sure that no other leader took it.
     pub(crate) fn refuse_append(&mut self, token: u64, error: AppendError, fx: &mut Vec<PartitionFx>) {
-        let of_the_log =
-            matches!(error.code, ErrorCode::OutOfOrderSequenceNumber | ErrorCode::InvalidProducerEpoch);
+        let of_the_log = matches!(
+            error.code,
+            ErrorCode::OutOfOrderSequenceNumber
+                | ErrorCode::InvalidProducerEpoch
+                | ErrorCode::InvalidTxnState
+                | ErrorCode::TransactionCoordinatorFenced
+        );
         if of_the_log && !self.is_alone() {
             self.strong.gather(Waiting::Refusal(token, error), fx);
         } else {

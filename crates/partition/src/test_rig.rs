@@ -73,15 +73,39 @@ impl MemoryDisk {
                 self.durable.retain(|p, _| !p.starts_with(&path));
                 return Some(Completion::Removed { token, result: Ok(()) });
             }
-            op @ (DiskOp::PutAt { .. } | DiskOp::SyncDir { .. } | DiskOp::Look { .. }) => {
-                unreachable!("nodes put files aside, partitions do not: {op:?}")
-            }
             DiskOp::Recover { job, token } => {
                 let result = Box::new(storage::recovery::recover(&job, self));
                 return Some(Completion::Recovered { token, result });
             }
+            op => return self.aside(op),
         }
         None
+    }
+
+    /// What is done beside the files of groups.
+    fn aside(&mut self, op: DiskOp) -> Option<Completion> {
+        match op {
+            DiskOp::PutAt { path, pos, bytes, token } => {
+                let file = self.live.entry(path).or_default();
+                let end = pos as usize + bytes.len();
+                file.resize(file.len().max(end), 0);
+                file[pos as usize..end].copy_from_slice(&bytes);
+                Some(Completion::Put { token, result: Ok(()) })
+            }
+            DiskOp::SyncFiles { paths, token } => {
+                for path in paths {
+                    let bytes = self.live.get(&path).cloned().unwrap_or_default();
+                    self.durable.insert(path, bytes);
+                }
+                Some(Completion::Put { token, result: Ok(()) })
+            }
+            DiskOp::Clean { mut job, token } => {
+                let step = job.step(self);
+                let done = storage::compact::CleanedAside { job: *job, step };
+                Some(Completion::Cleaned { token, done: Box::new(done) })
+            }
+            op => unreachable!("nodes put files aside, partitions do not: {op:?}"),
+        }
     }
 
     fn sync(&mut self, file: FileId) {
@@ -126,6 +150,8 @@ pub(crate) struct Rig {
     /// Completed syncs are kept back while this is set.
     pub(crate) hold_syncs: bool,
     held: VecDeque<Completion>,
+    /// What ended beside its files.
+    asides: VecDeque<(storage::OpToken, storage::AsideDone)>,
     /// How often entries for followers were read from files.
     pub(crate) reads_for_followers: usize,
 }
@@ -173,9 +199,21 @@ impl Rig {
             Partition::open(KEY, start, Default::default(), id, Arc::clone(&cfg), &mut dir, 7);
         fit(&mut part, id, &members);
         let (fx, held, replica) = (Vec::new(), VecDeque::new(), (id, members));
-        let (hold_syncs, reads_for_followers) = (false, 0);
-        let mut rig =
-            Rig { disk, dir, part, opened, now, fx, cfg, replica, hold_syncs, held, reads_for_followers };
+        let (hold_syncs, reads_for_followers, asides) = (false, 0, VecDeque::new());
+        let mut rig = Rig {
+            disk,
+            dir,
+            part,
+            opened,
+            now,
+            fx,
+            cfg,
+            replica,
+            hold_syncs,
+            held,
+            asides,
+            reads_for_followers,
+        };
         rig.settle();
         rig
     }
@@ -265,6 +303,7 @@ impl Rig {
                 DirEvent::Lowered { .. } => self.part.on_lowered(self.now, dir, fx),
                 DirEvent::Flushed { .. } => self.part.on_flushed(dir),
                 DirEvent::CheckpointDone { index, ok, .. } => self.part.on_checkpoint_done(index, ok, dir),
+                DirEvent::Aside { token, done, .. } => self.asides.push_back((token, done)),
                 DirEvent::Fenced { detail } => panic!("fenced: {detail}"),
                 _ => {}
             }
@@ -286,6 +325,25 @@ impl Rig {
             self.reads_for_followers += 1;
             self.part.on_entries(self.now, number, entries, &mut self.dir, &mut self.fx);
             self.settle();
+        }
+    }
+
+    /// A pass of compaction; `None` where there is nothing to do.
+    pub(crate) fn clean(&mut self) -> Option<storage::CleanStats> {
+        let job = self.part.begin_clean(self.now, 1 << 20, &mut self.dir)?;
+        let mut run = storage::CleanRun::begin(job, &mut self.dir);
+        loop {
+            self.settle();
+            let (token, done) = self.asides.pop_front().expect("a pass goes on");
+            match run.on_aside(token, done, &mut self.dir) {
+                storage::CleanProgress::Waits => {}
+                storage::CleanProgress::Rests(_) => run.go_on(&mut self.dir),
+                storage::CleanProgress::Over(job, end) => {
+                    let stats = self.part.cleaned(self.now, *job, &end, &mut self.dir, &mut self.fx);
+                    self.settle();
+                    return stats;
+                }
+            }
         }
     }
 

@@ -2,6 +2,9 @@
 //! witness anything (docs/replication.md, "Witness").
 use crate::api::PartitionConfig;
 use crate::partition::Partition;
+use crate::producer_state::ProducerState;
+use crate::summary::Steps;
+use crate::watermark::Watermarks;
 use model::Now;
 use std::sync::Arc;
 use storage::{FileSource, LogConfig};
@@ -16,6 +19,10 @@ impl Partition {
     /// This replica is a witness. Call it at once after [`Partition::open`].
     pub fn be_witness(&mut self) {
         self.group.be_witness();
+        // It has begin marks and no markers: what it knew of producers would never end.
+        self.producers = ProducerState::default();
+        self.unapplied.iter_mut().for_each(|summary| summary.steps = Steps::default());
+        self.marks = Watermarks::new(self.marks.high(), self.marks.log_start(), None);
         self.set_config(Arc::clone(&self.cfg));
     }
 
@@ -56,7 +63,7 @@ impl Partition {
             if member.id == self.replica_id || member.witness || !voters.contains(&member.id) {
                 continue;
             }
-            let live = !self.down.contains(&member.id);
+            let live = !self.is_down(member.id);
             if self.in_sync.waits_for(now.mono, member.id, live, last, lag) {
                 awaited.push(member.id);
             }

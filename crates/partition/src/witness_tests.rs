@@ -22,7 +22,7 @@ fn in_sync(trio: &mut Trio, node: i32) -> Vec<i32> {
 fn lose(trio: &mut Trio, node: i32) {
     trio.cut.insert(node);
     for rig in &mut trio.rigs {
-        rig.part.set_down(|down| down.node_id == node);
+        rig.part.set_down(rig.now, |down| down.node_id == node);
     }
     trio.tick(2);
 }
@@ -56,7 +56,7 @@ fn what_is_acknowledged_is_on_both_disks_and_the_loss_of_either_stops_nothing() 
         assert_eq!(trio.values(leads), ["a", "b", "c", "d"]);
         // It comes back, is brought to the end, and counts again.
         trio.cut.clear();
-        trio.rigs.iter_mut().for_each(|rig| rig.part.set_down(|_| false));
+        trio.rigs.iter_mut().for_each(|rig| rig.part.set_down(rig.now, |_| false));
         trio.tick(8);
         assert_eq!(in_sync(&mut trio, leads), [1, 2]);
         assert_eq!(trio.values(lost), ["a", "b", "c", "d"]);
@@ -108,7 +108,8 @@ fn a_new_leader_waits_for_the_other_replica_before_it_has_heard_of_it() {
 #[test]
 fn a_new_leader_does_not_wait_for_a_replica_whose_files_are_lost() {
     let mut trio = led_by_the_second();
-    trio.of(2).part.set_down(|m| m.id == 1);
+    let rig = trio.of(2);
+    rig.part.set_down(rig.now, |m| m.id == 1);
     trio.tick(2);
     assert!(trio.of(2).part.leader_epoch().is_some());
     trio.append(2, 2, plain(&["b"])).unwrap();
@@ -145,6 +146,7 @@ fn a_witness_serves_nothing_counts_for_nothing_and_keeps_little() {
     assert_eq!(trio.of(3).part.log_end(), 60);
     trio.tick(4);
     lose(&mut trio, 2);
+    trio.tick(10);
     let refused = trio.append(1, 99, plain(&["x"])).unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotEnoughReplicas, "a witness is no copy");
 }

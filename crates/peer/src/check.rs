@@ -48,6 +48,18 @@ pub(crate) fn check(body: &Body) -> Checked {
             Some(node_message::Body::Proposed(proposed)) => {
                 kafka_code("Proposed.error_code", proposed.error_code)
             }
+            Some(node_message::Body::TxnAsk(ask)) => not_negative("TxnAsk.partition", ask.partition),
+            Some(node_message::Body::TxnAnswer(answer)) => {
+                kafka_code("TxnAnswer.error_code", answer.error_code)
+            }
+            Some(node_message::Body::Markers(markers)) => {
+                let mut partitions = markers.partitions.iter();
+                partitions.try_for_each(|p| not_negative("Markers.partitions", p.partition))
+            }
+            Some(node_message::Body::Marked(marked)) => marked.partitions.iter().try_for_each(|p| {
+                not_negative("Marked.partitions", p.partition)?;
+                kafka_code("Marked.partitions", p.error_code)
+            }),
             Some(node_message::Body::AskReplica(ask)) => {
                 sized("AskReplica.topic_id", &ask.topic_id, ID_BYTES)?;
                 not_negative("AskReplica.partition", ask.partition)

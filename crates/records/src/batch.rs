@@ -38,7 +38,7 @@ pub(crate) const CODEC_BITS: i16 = 0x07;
 pub(crate) const LOG_APPEND_TIME_BIT: i16 = 0x08;
 pub(crate) const TRANSACTIONAL_BIT: i16 = 0x10;
 pub(crate) const CONTROL_BIT: i16 = 0x20;
-const DELETE_HORIZON_BIT: i16 = 0x40;
+pub(crate) const DELETE_HORIZON_BIT: i16 = 0x40;
 
 /// Who set the timestamps of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

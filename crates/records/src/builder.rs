@@ -1,9 +1,9 @@
 //! Building a batch from records: coordinators, the command line, tests.
 use crate::batch::{
-    ATTRIBUTES_AT, BASE_SEQUENCE_AT, BASE_TIMESTAMP_AT, CONTROL_BIT, COUNT_AT, CRC_AT, HEADER_LEN,
-    LAST_OFFSET_DELTA_AT, LEADER_EPOCH_AT, LENGTH_AT, LENGTH_PREFIX, LOG_APPEND_TIME_BIT, MAGIC, MAGIC_AT,
-    MAX_TIMESTAMP_AT, NO_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, PRODUCER_EPOCH_AT, PRODUCER_ID_AT,
-    TRANSACTIONAL_BIT,
+    ATTRIBUTES_AT, BASE_SEQUENCE_AT, BASE_TIMESTAMP_AT, CONTROL_BIT, COUNT_AT, CRC_AT, DELETE_HORIZON_BIT,
+    HEADER_LEN, LAST_OFFSET_DELTA_AT, LEADER_EPOCH_AT, LENGTH_AT, LENGTH_PREFIX, LOG_APPEND_TIME_BIT, MAGIC,
+    MAGIC_AT, MAX_TIMESTAMP_AT, NO_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, PRODUCER_EPOCH_AT,
+    PRODUCER_ID_AT, TRANSACTIONAL_BIT,
 };
 use crate::codec::{Codec, CodecError, compress};
 use crate::crc::crc32c;
@@ -47,6 +47,8 @@ pub struct BatchBuilder {
     max_timestamp: i64,
     count: i32,
     next_delta: i32,
+    delete_horizon: Option<WallMs>,
+    last_delta: Option<i32>,
 }
 
 impl Default for BatchBuilder {
@@ -71,6 +73,8 @@ impl BatchBuilder {
             max_timestamp: NO_TIMESTAMP,
             count: 0,
             next_delta: 0,
+            delete_horizon: None,
+            last_delta: None,
         }
     }
 
@@ -117,6 +121,19 @@ impl BatchBuilder {
         self
     }
 
+    /// When compaction may drop what deletes here, ms (KIP-534); to be told before the first record.
+    pub(crate) fn delete_horizon(mut self, horizon: WallMs) -> Self {
+        self.delete_horizon = Some(horizon);
+        self.flags |= DELETE_HORIZON_BIT;
+        self
+    }
+
+    /// The offset that the batch ends at, above its base, whatever its last record's is.
+    pub(crate) fn last_offset_delta(mut self, delta: i32) -> Self {
+        self.last_delta = Some(delta);
+        self
+    }
+
     /// Adds a record at the next offset.
     pub fn push(&mut self, record: NewRecord<'_>) -> &mut Self {
         self.push_at(self.next_delta, record)
@@ -126,7 +143,7 @@ impl BatchBuilder {
     pub fn push_at(&mut self, delta: i32, record: NewRecord<'_>) -> &mut Self {
         assert!(delta >= self.next_delta, "offsets increase");
         if self.count == 0 {
-            self.base_timestamp = record.timestamp;
+            self.base_timestamp = self.delete_horizon.unwrap_or(record.timestamp);
         }
         self.max_timestamp = self.max_timestamp.max(record.timestamp);
         let timestamp_delta = record.timestamp.wrapping_sub(self.base_timestamp);
@@ -137,6 +154,11 @@ impl BatchBuilder {
         self.count += 1;
         self.next_delta = delta + 1;
         self
+    }
+
+    /// Whether a record may stand `delta` above the base offset.
+    pub(crate) fn takes(&self, delta: i32) -> bool {
+        delta >= self.next_delta && delta <= self.last_delta.unwrap_or(i32::MAX - 1)
     }
 
     /// Number of records so far.
@@ -173,7 +195,8 @@ impl BatchBuilder {
         put(h, LEADER_EPOCH_AT, self.leader_epoch.to_be_bytes());
         put(h, MAGIC_AT, MAGIC.to_be_bytes());
         put(h, ATTRIBUTES_AT, attributes.to_be_bytes());
-        put(h, LAST_OFFSET_DELTA_AT, (self.next_delta - 1).max(0).to_be_bytes());
+        let last_delta = self.last_delta.unwrap_or((self.next_delta - 1).max(0));
+        put(h, LAST_OFFSET_DELTA_AT, last_delta.to_be_bytes());
         put(h, BASE_TIMESTAMP_AT, self.base_timestamp.to_be_bytes());
         put(h, MAX_TIMESTAMP_AT, self.append_time.unwrap_or(self.max_timestamp).to_be_bytes());
         put(h, PRODUCER_ID_AT, producer_id.to_be_bytes());

@@ -16,6 +16,7 @@ mod read_batches;
 mod recompress;
 mod record;
 mod streamed;
+mod thin_out;
 mod varint;
 mod walk;
 
@@ -31,8 +32,11 @@ pub use codec::{Codec, CodecError, compress, decompress};
 pub use control::{ControlKind, EndMarker, end_marker_batch, parse_end_marker};
 pub use crc::{batch_crc, crc32c};
 pub use error::{BatchError, RecordIssue};
-pub use patch::{set_base_offset, set_log_append_time, set_max_timestamp, set_partition_leader_epoch};
+pub use patch::{
+    set_base_offset, set_log_append_time, set_max_timestamp, set_partition_leader_epoch, set_producer,
+};
 pub use read_batches::{Batches, FetchedBatches, SplitBatches, batches, fetched_batches, split_batches};
 pub use recompress::{CompressionTarget, recompress};
 pub use record::{Header, Record, Records, records};
+pub use thin_out::{emptied_batch, thinned_batch};
 pub use walk::{MAX_ISSUES, WalkRules, Walked, walk};

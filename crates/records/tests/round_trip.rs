@@ -369,6 +369,17 @@ fn patches_keep_or_renew_the_checksum() {
 }
 
 #[test]
+fn a_batch_gets_another_producer_and_sequence() {
+    let mut batch = small(|b| b.transactional().producer(1, 2, 3).codec(Codec::Lz4, None));
+    let records = read(&batch.clone().freeze()).unwrap();
+    records::set_producer(&mut batch, 1 << 40, 7, 1_000_000);
+    let header = records::check_crc(&batch).unwrap();
+    assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (1 << 40, 7, 1_000_000));
+    assert!(header.is_transactional());
+    assert_eq!(read(&batch.freeze()).unwrap(), records);
+}
+
+#[test]
 fn a_record_set_is_walked_batch_by_batch() {
     let one = small(|b| b);
     let two = small(|b| b.base_offset(1).codec(Codec::Snappy, None));

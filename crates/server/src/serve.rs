@@ -74,7 +74,10 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
 #[cfg(feature = "planted")]
 fn plant() -> anyhow::Result<()> {
     let Ok(name) = std::env::var("PLANTED_BUG") else { return Ok(()) };
-    let bug = model::planted::Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+    use model::planted::Bug;
+    let of_transactions =
+        Bug::OF_TRANSACTIONS.into_iter().chain([Bug::LsoTooHigh, Bug::MarkerWithoutEpochCheck]);
+    let bug = Bug::ALL.into_iter().chain(of_transactions).find(|bug| format!("{bug:?}") == name);
     let bug = bug.with_context(|| format!("PLANTED_BUG: no bug is called {name}"))?;
     tracing::warn!("planted: {bug:?}");
     model::planted::plant(Some(bug));

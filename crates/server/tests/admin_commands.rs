@@ -1,10 +1,11 @@
 //! The admin commands as a user runs them, against Plimsoll or Apache Kafka:
 //! `ADMIN_BOOTSTRAP=127.0.0.1:9092 cargo test -p plimsoll-server --test admin_commands -- --ignored`.
 #![allow(clippy::unwrap_used, missing_docs)]
+use client_lite::{Client, ClientOptions};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Runs `plimsoll` with these arguments and this standard input.
 fn plimsoll(args: &[&str], input: &str) -> Output {
@@ -171,6 +172,70 @@ fn a_group_reads_on_and_is_moved_back() {
     assert_eq!(document(&["group", "describe", &group])[0]["partitions"], json!([]));
     text(&["group", "delete", &group], "");
     assert!(refusal(&["group", "describe", &group], "").contains("GROUP_ID_NOT_FOUND"));
+    text(&["topic", "delete", &topic], "");
+}
+
+/// Opens a transaction that holds partition 0 of `topic`, and leaves it open; its producer id.
+async fn open_transaction(id: &str, topic: &str) -> i64 {
+    use wire::add_partitions_to_txn_request::AddPartitionsToTxnTopicV3;
+    let bootstrap = std::env::var("ADMIN_BOOTSTRAP").unwrap();
+    let client = Client::connect(&bootstrap, ClientOptions::default()).await.unwrap();
+    let any = client.any().await.unwrap();
+    loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let find = wire::FindCoordinatorRequest { key: id.into(), key_type: 1, ..Default::default() };
+        let found = any.request_at(find, 3).await.unwrap();
+        if found.error_code != 0 {
+            continue;
+        }
+        let conn = client.node(found.node_id).await.unwrap();
+        let init = wire::InitProducerIdRequest {
+            transactional_id: Some(id.into()),
+            transaction_timeout_ms: 60_000,
+            producer_id: -1,
+            producer_epoch: -1,
+        };
+        let who = conn.request_at(init, 5).await.unwrap();
+        if who.error_code != 0 {
+            continue;
+        }
+        let add = wire::AddPartitionsToTxnRequest {
+            v3_and_below_transactional_id: id.into(),
+            v3_and_below_producer_id: who.producer_id,
+            v3_and_below_producer_epoch: who.producer_epoch,
+            v3_and_below_topics: vec![AddPartitionsToTxnTopicV3 { name: topic.into(), partitions: vec![0] }],
+            ..Default::default()
+        };
+        let added = conn.request_at(add, 3).await.unwrap();
+        assert_eq!(added.results_by_topic_v3_and_below[0].results_by_partition[0].partition_error_code, 0);
+        return who.producer_id;
+    }
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn an_open_transaction_is_listed_and_described_and_does_not_hang() {
+    let (topic, id) = (fresh("written"), fresh("txn"));
+    text(&["topic", "create", &topic, "-p", "1"], "");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let producer = runtime.block_on(open_transaction(&id, &topic));
+    let listed = document(&["txn", "list", "--state", "ongoing", "--producer-id", &producer.to_string()]);
+    assert_eq!((&listed[0]["transactionalId"], &listed[0]["state"]), (&json!(id), &json!("Ongoing")));
+    assert_eq!(document(&["txn", "list", "--pattern", &format!("{id}x")]), json!([]));
+    let described = document(&["txn", "describe", &id]);
+    assert_eq!(described[0]["partitions"], json!([{ "topic": topic, "partition": 0 }]));
+    assert_eq!((&described[0]["producerId"], &described[0]["producerEpoch"]), (&json!(producer), &json!(0)));
+    // It has written nothing there.
+    assert_eq!(document(&["txn", "producers", &topic, "0"]), json!([]));
+    let hanging = ["txn", "find-hanging", "-t", &topic, "--max-transaction-timeout", "0s"];
+    assert_eq!(document(&hanging), json!([]));
+    let refused = refusal(&["txn", "abort", &topic, "0", "--start-offset", "0", "--execute"], "");
+    assert!(refused.contains("has no such open transaction: none is open there"), "{refused}");
+    let nobody = refusal(&["txn", "describe", &fresh("nobody")], "");
+    assert!(
+        nobody.contains("TRANSACTIONAL_ID_NOT_FOUND") && nobody.contains("plimsoll txn list"),
+        "{nobody}"
+    );
     text(&["topic", "delete", &topic], "");
 }
 

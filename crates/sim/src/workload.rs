@@ -230,7 +230,7 @@ impl Workload {
         }
         let token = self.token(Asked::FetchOffsets(group));
         let id = format!("group-{group}");
-        let request = FetchRequest { group_id: id.clone(), topics: None, require_stable: false };
+        let request = FetchRequest { group_id: id.clone(), ..FetchRequest::default() };
         world.call(|n, now| n.group(now, token, &id, GroupRequest::Fetch(request)));
     }
 
@@ -387,6 +387,9 @@ pub(crate) fn read_once(
     Some(next.max(from))
 }
 
+/// Stands for a control record, which has no value of a client's.
+pub(crate) const MARKER: Value = Value::MAX;
+
 pub(crate) fn decode(runs: &[Bytes], from: i64) -> (Vec<(i64, Value)>, i64) {
     let (mut found, mut next) = (Vec::new(), from);
     for run in runs {
@@ -396,7 +399,8 @@ pub(crate) fn decode(runs: &[Bytes], from: i64) -> (Vec<(i64, Value)>, i64) {
             let Ok(records) = records::records(&run.slice(range), 64 << 20) else { return (found, next) };
             for record in records.flatten() {
                 let value = record.value.as_deref().and_then(|v| v.first_chunk()).copied();
-                found.push((record.offset, value.map(u64::from_be_bytes).unwrap_or_default()));
+                let value = value.map(u64::from_be_bytes).unwrap_or_default();
+                found.push((record.offset, if header.is_control() { MARKER } else { value }));
             }
         }
     }

@@ -481,11 +481,8 @@ impl Directory {
                     out.push(DirEvent::Recovered { key, result });
                 }
             }
-            Completion::Looked { token, result } => {
-                if let Some(key) = self.asides.remove(&token) {
-                    out.push(DirEvent::Aside { key, token, done: AsideDone::Looked(result) });
-                }
-            }
+            Completion::Looked { token, result } => self.aside_done(token, AsideDone::Looked(result), out),
+            Completion::Cleaned { token, done } => self.aside_done(token, AsideDone::Cleaned(done), out),
             Completion::Removed { token, result } => {
                 if let Some(key) = self.removals.remove(&token) {
                     out.push(DirEvent::Removed { key, ok: result.is_ok() });

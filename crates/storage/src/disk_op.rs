@@ -5,6 +5,7 @@
 //! All paths are relative to the data directory and use `/`. Operations of one data directory are
 //! carried out in the order they were submitted, except that a [`DiskOp::Sync`] runs beside the
 //! writes that follow it, and reads and recoveries run beside everything.
+use crate::compact::{CleanJob, CleanedAside};
 use crate::error::RecoverError;
 use crate::install::{Aside, AsideJob};
 use crate::recovery::{RecoverJob, Recovered};
@@ -64,6 +65,12 @@ pub enum DiskOp {
     /// Makes every file of a directory durable, names included; completes with [`Completion::Put`]. Where that fails the
     /// directory is gone: nobody may go on with what only seems to be there.
     SyncDir { path: String, token: OpToken },
+    /// Makes files that were put aside durable, names included; completes with [`Completion::Put`]. One for which that
+    /// fails is gone.
+    SyncFiles { paths: Vec<String>, token: OpToken },
+    /// A step of compaction, which reads alone: runs [`CleanJob::step`] beside the writer; completes with
+    /// [`Completion::Cleaned`].
+    Clean { job: Box<CleanJob>, token: OpToken },
     /// Looks at what was put aside: runs [`crate::install::look`] beside the writer; completes with
     /// [`Completion::Looked`].
     Look { job: Box<AsideJob>, token: OpToken },
@@ -89,12 +96,14 @@ pub enum Completion {
     Written { token: OpToken, result: Result<(), DiskError> },
     /// A [`DiskOp::Sync`] ended; `micros` is how long it took, for the metrics.
     Synced { token: OpToken, result: Result<(), DiskError>, micros: u64 },
-    /// A [`DiskOp::Put`], [`DiskOp::PutAt`] or [`DiskOp::SyncDir`] ended.
+    /// A [`DiskOp::Put`], [`DiskOp::PutAt`], [`DiskOp::SyncDir`] or [`DiskOp::SyncFiles`] ended.
     Put { token: OpToken, result: Result<(), DiskError> },
     /// A [`DiskOp::Recover`] ended.
     Recovered { token: OpToken, result: Box<Result<Recovered, RecoverError>> },
     /// A [`DiskOp::Look`] ended.
     Looked { token: OpToken, result: Box<Result<Aside, RecoverError>> },
+    /// A [`DiskOp::Clean`] ended.
+    Cleaned { token: OpToken, done: Box<CleanedAside> },
     /// A [`DiskOp::RemoveDir`] ended.
     Removed { token: OpToken, result: Result<(), DiskError> },
     /// Free space fell below the reserve (`low`) or rose above it. Unasked.

@@ -3,7 +3,7 @@ use crate::directory::Directory;
 use crate::frame::{EntryHead, FrameHeader};
 use crate::log::Log;
 use crate::read::{ExtractError, FileRange, Walk};
-use crate::segment::{Segment, index_name};
+use crate::segment::Segment;
 use bytes::Bytes;
 
 /// How to get entries.
@@ -25,7 +25,7 @@ pub enum ChainPlan {
     Known(u32),
     /// It comes back as [`crate::Extracted::chain`] of this range, which holds that entry alone.
     File(FileRange),
-    /// The entry is not committed here, or its file is gone.
+    /// The entry is not committed here, or its file is gone, or compaction has rewritten it.
     Unknown,
 }
 
@@ -74,7 +74,7 @@ impl Log {
             (Some(pos), _) => range.seek(pos),
             (None, Some(active)) => range.seek(active.index.seek_index(low - segment.first_index)),
             (None, None) => {
-                range.index = Some((self.path(&index_name(segment.first_index)), segment.indexed()));
+                range.index = Some((self.path(&segment.index_name()), segment.indexed()));
             }
         }
         range
@@ -90,7 +90,7 @@ impl Log {
             return ChainPlan::Known(chain);
         }
         match self.all_segments().find(|s| s.end_index >= index) {
-            Some(segment) if segment.first_index <= index => {
+            Some(segment) if segment.first_index <= index && segment.clean.is_none() => {
                 ChainPlan::File(self.entry_range(segment, index, index + 1, 1))
             }
             _ => ChainPlan::Unknown,

@@ -6,7 +6,7 @@ use crate::error::{Damage, OpenError};
 use crate::frame::{Frame, FrameError};
 use crate::frame_reader::{FrameReader, Next};
 use crate::recovery::{RecoverJob, recover};
-use crate::segment::{log_name, number_of};
+use crate::segment::{is_cleaned, number_of};
 use crate::state_log;
 use model::{GroupKey, TopicId};
 use std::collections::BTreeMap;
@@ -33,6 +33,8 @@ pub struct Frames<'a> {
     /// Why the walk ended, once it has; `None` at the end of the file.
     end: Option<FrameError>,
     done: bool,
+    /// Compaction wrote the file: indexes and offsets have gaps.
+    cleaned: bool,
 }
 
 /// Walks one data file. Ends at the first bytes that are no frame (pre-written or left over, where the log
@@ -45,6 +47,7 @@ pub fn frames<'a>(disk: &'a dyn DiskRead, path: &str) -> Result<Frames<'a>, Disk
         last: None,
         end: None,
         done: false,
+        cleaned: path.rsplit('/').next().and_then(|name| number_of(name, ".log")).is_some_and(is_cleaned),
     })
 }
 
@@ -82,7 +85,11 @@ impl Iterator for Frames<'_> {
             Ok(Next::Frame(frame)) => {
                 let head = &frame.header.head;
                 let wanted = (head.index, head.base_offset, frame.header.prev_crc);
-                let follows = self.last.is_none_or(|last| last == wanted);
+                let cleaned = self.cleaned;
+                let follows = self.last.is_none_or(|last| {
+                    let gap = head.index + 1 >= last.0 && head.base_offset >= last.1;
+                    last == wanted || cleaned && gap && frame.header.prev_crc == last.2
+                });
                 self.done = !follows;
                 self.last = Some((head.index + 1, head.next_offset(), frame.header.crc));
                 Some(Ok(FrameAt { pos, frame, follows }))
@@ -170,7 +177,7 @@ pub fn verify_group(
             report.checkpoint = Some(found.checkpoint.index);
             let active = found.found.active.iter().map(|a| &a.segment);
             for segment in found.found.segments.iter().chain(active) {
-                sizes.insert(log_name(segment.first_index), segment.size);
+                sizes.insert(segment.name(), segment.size);
             }
         }
         Err(error) => report.refused = Some(error.to_string()),
@@ -179,7 +186,8 @@ pub fn verify_group(
         let size = sizes.remove(&name);
         report.files.push(verify_file(disk, &format!("{dir}/{name}"), size)?);
     }
-    for (name, size) in sizes {
+    // One that compaction left empty was not sent to who was brought up with it.
+    for (name, size) in sizes.into_iter().filter(|(_, size)| *size > 0) {
         let file = format!("{dir}/{name}");
         let damage = Damage { file: file.clone(), pos: 0, detail: format!("missing, {size} bytes") };
         report.files.push(FileReport { damage: Some(damage), ..FileReport::empty(file) });

@@ -5,6 +5,7 @@
 //! pulled goes into the directory of the next life; one record of the state log ends the old life and begins the
 //! new one. A crash before it leaves the old replica, and what was pulled so far; a crash after it the new one.
 use crate::checkpoint::{self, BaseFile, Checkpoint, checkpoint_name};
+use crate::compact::{CleanedAside, FileWalk};
 use crate::directory::{DirEvent, Directory, GroupState, Mark, UNKNOWN_FLOOR};
 use crate::disk_op::{DiskError, DiskErrorKind, DiskOp, DiskRead, OpToken};
 use crate::error::RecoverError;
@@ -31,8 +32,8 @@ pub fn parse_group_dir(name: &str) -> Option<(GroupKey, u32)> {
     Some((GroupKey::parse(key)?, generation))
 }
 
-/// The file of a checkpoint that `file` stands for: 0 is the checkpoint itself, anything else the data file with
-/// that first index.
+/// The file of a checkpoint that `file` stands for: 0 is the checkpoint itself, anything else the data file of
+/// that number: its first index, or what compaction called it.
 pub fn aside_path(dir: &str, checkpoint: u64, file: u64) -> String {
     if file == 0 {
         format!("{dir}/{}", checkpoint_name(checkpoint))
@@ -99,6 +100,8 @@ pub enum AsideDone {
     Stored(bool),
     /// Of [`Directory::look_aside`].
     Looked(Box<Result<Aside, RecoverError>>),
+    /// Of a step of compaction.
+    Cleaned(Box<CleanedAside>),
 }
 
 /// Looks at what was put aside: each frame's own checks, and that they follow one another in index, offset and chain
@@ -106,7 +109,7 @@ pub enum AsideDone {
 pub fn look(job: &AsideJob, disk: &dyn DiskRead) -> Result<Aside, RecoverError> {
     if let Some((row, link)) = &job.only {
         let Some(segment) = Segment::from_row(row) else { return Ok(Aside::Good) };
-        let (file, size) = (segment.first_index, segment.size);
+        let (file, size) = (segment.number(), segment.size);
         let good = good_bytes(disk, &job.dir, &segment, *link)?;
         let missing = || Aside::Missing(vec![MissingPart { file, good, size }]);
         return Ok(if good < size { missing() } else { Aside::Good });
@@ -134,7 +137,7 @@ pub fn look(job: &AsideJob, disk: &dyn DiskRead) -> Result<Aside, RecoverError> 
         let link = before.filter(|b| b.end_index + 1 == segment.first_index).map(|b| b.end_chain);
         let good = good_bytes(disk, &job.dir, &segment, link)?;
         if good < segment.size {
-            missing.push(MissingPart { file: segment.first_index, good, size: segment.size });
+            missing.push(MissingPart { file: segment.number(), good, size: segment.size });
         }
         before = Some(segment);
     }
@@ -177,8 +180,11 @@ fn bared(c: Checkpoint) -> Checkpoint {
 /// Bytes at the beginning of a file that hold the frames which its row tells of; a file that ends elsewhere than
 /// the row says has none.
 fn good_bytes(disk: &dyn DiskRead, dir: &str, s: &Segment, link: Option<u32>) -> Result<u64, DiskError> {
-    let path = aside_path(dir, 0, s.first_index);
+    let path = aside_path(dir, 0, s.number());
     let Some(len) = disk.len(&path)? else { return Ok(0) };
+    if s.clean.is_some() {
+        return good_cleaned(disk, path, s, len);
+    }
     let mut reader = FrameReader::new(disk, path, 0, len.min(s.size));
     let (mut index, mut offset, mut chain) = (s.first_index, s.first_offset, link);
     let mut term = 0;
@@ -203,10 +209,26 @@ fn good_bytes(disk: &dyn DiskRead, dir: &str, s: &Segment, link: Option<u32>) ->
     }
 }
 
+/// The same of a file that compaction wrote: frames that follow one another, by a chain of their own, up to the one
+/// that its row names. What is as long as it must be and is not that file is no beginning of it either.
+fn good_cleaned(disk: &dyn DiskRead, path: String, s: &Segment, len: u64) -> Result<u64, DiskError> {
+    let mut reader = FrameReader::new(disk, path, 0, len.min(s.size));
+    let mut walk = FileWalk::of(s);
+    while reader.pos() < s.size {
+        let at = reader.pos();
+        match reader.next()? {
+            Next::Frame(frame) if walk.follows(&frame.header) => walk.pass(&frame.header),
+            Next::Frame(_) | Next::Bad(_) => return Ok(if len >= s.size { 0 } else { at }),
+        }
+    }
+    Ok(if walk.ends(s) { s.size } else { 0 })
+}
+
 /// Everything up to a checkpoint is durable.
 fn mark_of(checkpoint: &Checkpoint) -> Mark {
     let last = checkpoint.active.as_ref().or(checkpoint.window_files.last()).or(checkpoint.files.last());
-    let (segment, pos) = last.map_or((0, 0), |row| (row.first_index, row.size));
+    let last = last.and_then(Segment::from_row);
+    let (segment, pos) = last.map_or((0, 0), |s| (s.number(), s.size));
     let (durable_index, chain) = (checkpoint.index, checkpoint.chain);
     Mark { durable_index, chain, segment, pos, commit: durable_index }
 }
@@ -238,10 +260,16 @@ impl Directory {
         token
     }
 
-    fn aside(&mut self, key: GroupKey) -> OpToken {
+    pub(crate) fn aside(&mut self, key: GroupKey) -> OpToken {
         let token = self.fx.token();
         self.asides.insert(token, key);
         token
+    }
+
+    pub(crate) fn aside_done(&mut self, token: OpToken, done: AsideDone, out: &mut Vec<DirEvent>) {
+        if let Some(key) = self.asides.remove(&token) {
+            out.push(DirEvent::Aside { key, token, done });
+        }
     }
 
     pub(crate) fn put_aside_done(
@@ -296,7 +324,7 @@ impl Log {
                 .contains(&checkpoint)
                 .then_some((u64::MAX, self.path(&checkpoint_name(checkpoint))))?
         } else {
-            let segment = self.all_segments().find(|s| s.first_index == file)?;
+            let segment = self.all_segments().chain(self.replaced()).find(|s| s.number() == file)?;
             (segment.size, self.path(&log_name(file)))
         };
         if pos >= end {

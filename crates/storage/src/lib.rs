@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 pub mod checkpoint;
+pub mod compact;
 mod config;
 mod directory;
 pub mod disk;
@@ -44,6 +45,10 @@ pub mod test_disk;
 mod tests;
 
 pub use checkpoint::{AppliedPoint, BaseFile, Checkpoint, EpochStart, Replica, ReplicaKind, birth};
+pub use compact::{
+    AbortedRange, CleanBounds, CleanEnd, CleanInput, CleanJob, CleanProgress, CleanRun, CleanStats, Cleaned,
+    Dirtiness,
+};
 pub use config::{DirectoryConfig, FILE_BYTES, LogConfig};
 pub use directory::{DirEvent, Directory, GroupState, HardState, Mark, UNKNOWN_FLOOR, read_meta};
 pub use disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, FileSource, OpToken};

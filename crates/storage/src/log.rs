@@ -3,6 +3,7 @@
 //! `segments` holds every sealed file, base first; the window begins at `first_index`. The active file, if
 //! there is one, follows. Reading is in `log_read.rs`, checkpoints and deletion in `log_checkpoint.rs`.
 use crate::checkpoint::Checkpoint;
+use crate::compact::Compaction;
 use crate::config::LogConfig;
 use crate::disk_op::{DiskOp, FileSource};
 use crate::epoch::EpochTable;
@@ -11,7 +12,7 @@ use crate::frame::{EntryHead, EntryKind, FRAME_HEADER, encode_header};
 use crate::fx::{PutKind, StorageFx};
 use crate::log_checkpoint::PendingCheckpoint;
 use crate::recovery::Recovered;
-use crate::segment::{Active, Segment, index_name, log_name};
+use crate::segment::{Active, Segment, log_name};
 use crate::tail_cache::TailSlot;
 use bytes::Bytes;
 use model::planted::{Bug, planted};
@@ -97,6 +98,8 @@ pub struct Log {
     pub(crate) waits: Option<Vec<u64>>,
     /// The checkpoint that is being sent to another replica: what it stands for stays.
     pub(crate) pinned: Option<u64>,
+    /// What compaction has come to; `None`: never compacted.
+    pub(crate) compaction: Option<Box<Compaction>>,
 }
 
 impl Log {
@@ -129,6 +132,7 @@ impl Log {
             loose_end: false,
             waits: None,
             pinned: None,
+            compaction: Compaction::of(&birth).map(Box::new),
         }
     }
 
@@ -156,6 +160,7 @@ impl Log {
         log.checkpoint_files = r.found.checkpoint_files;
         log.uncheckpointed_bytes = r.found.scanned_bytes;
         log.base_damage = r.base_damage;
+        log.restore_replaced(r.found.replaced);
         if r.needs_rewrite && !planted(Bug::TailNotWrittenAgain) {
             log.rewrite(r.found.rewrite, fx);
         }
@@ -165,7 +170,7 @@ impl Log {
             fx.ops.push(DiskOp::Remove { paths, recycle: false });
         }
         for (segment, index) in r.found.lost_indexes {
-            let path = log.path(&index_name(segment.first_index));
+            let path = log.path(&segment.index_name());
             fx.put(path, index.encode(&segment.indexed()), PutKind::Index);
         }
         log
@@ -258,7 +263,7 @@ impl Log {
     /// Where it ends.
     pub fn end(&self) -> LogEnd {
         let last = self.all_segments().last();
-        let (segment, pos) = last.map_or((0, 0), |s| (s.first_index, s.size));
+        let (segment, pos) = last.map_or((0, 0), |s| (s.number(), s.size));
         LogEnd { index: self.last_index, chain: self.last_chain, segment, pos }
     }
 
@@ -386,7 +391,8 @@ impl Log {
             }
             None => {
                 if std::mem::take(&mut self.loose_end)
-                    && let Some(last) = self.segments.last().filter(|s| s.end_index + 1 == index)
+                    && let Some(last) =
+                        self.segments.last().filter(|s| s.end_index + 1 == index && s.clean.is_none())
                 {
                     let file = fx.open_again(self.key, last.first_index, path(last.first_index));
                     fx.end_frames(Some(self.key), last.end_index, file, last.size);
@@ -418,7 +424,7 @@ impl Log {
         }
         if !active.partly_indexed {
             let bytes = active.index.encode(&segment.indexed());
-            fx.put(self.path(&index_name(segment.first_index)), bytes, PutKind::Index);
+            fx.put(self.path(&segment.index_name()), bytes, PutKind::Index);
         }
         self.segments.push(segment);
     }
@@ -443,7 +449,7 @@ impl Log {
     pub fn files(&self) -> Vec<FileInfo> {
         let active = self.active.as_deref().map(|a| a.segment.first_index);
         let info = |s: &Segment| FileInfo {
-            path: self.path(&log_name(s.first_index)),
+            path: self.path(&s.name()),
             first_offset: s.first_offset,
             next_offset: s.next_offset,
             bytes: s.size,
@@ -456,17 +462,15 @@ impl Log {
     /// The data file that holds entry `index`.
     pub fn file_with(&self, index: u64) -> Option<String> {
         let file = self.all_segments().find(|s| (s.first_index..=s.end_index).contains(&index))?;
-        Some(self.path(&log_name(file.first_index)))
+        Some(self.path(&file.name()))
     }
 
     /// Removes its files; [`crate::Directory::forget`] and [`crate::Directory::remove`] what else there is.
     pub fn delete(mut self, fx: &mut StorageFx) {
-        let paths: Vec<String> = self.all_segments().map(|s| self.path(&log_name(s.first_index))).collect();
+        let files: Vec<u64> = self.all_segments().chain(self.replaced()).map(Segment::number).collect();
         fx.drop_group(self.key);
         self.close_active(fx);
-        if !paths.is_empty() {
-            fx.ops.push(DiskOp::Remove { paths, recycle: true });
-        }
+        self.remove_files(&files, true, fx);
     }
 
     /// Closes its file without a trace (the partition failed or stops).

@@ -3,7 +3,7 @@ use crate::checkpoint::{AppliedPoint, BaseFile, Checkpoint, EpochStart, Replica,
 use crate::disk_op::DiskOp;
 use crate::fx::{PutKind, StorageFx};
 use crate::log::Log;
-use crate::segment::{Segment, index_name, log_name};
+use crate::segment::{Segment, index_name, is_cleaned, log_name};
 use crate::sparse_index::IndexedFile;
 use bytes::Bytes;
 use model::Now;
@@ -18,6 +18,8 @@ pub(crate) struct PendingCheckpoint {
     first_index: u64,
     /// Base files that it does not list: removed when it is durable.
     let_go: usize,
+    /// So many of the files that compaction replaced are not in it.
+    replaced: usize,
     pub(crate) covered_bytes: u64,
 }
 
@@ -53,7 +55,7 @@ impl Log {
     fn forget_damage_below(&mut self) {
         let below = |s: &Segment| s.next_offset <= self.log_start;
         let gone: Vec<String> =
-            self.segments.iter().filter(|s| below(s)).map(|s| self.path(&log_name(s.first_index))).collect();
+            self.segments.iter().filter(|s| below(s)).map(|s| self.path(&s.name())).collect();
         self.base_damage.retain(|d| !gone.contains(&d.file));
     }
 
@@ -74,7 +76,9 @@ impl Log {
         for s in self.segments.iter().filter(|s| s.first_index >= self.first_index) {
             let deleted = s.next_offset <= self.log_start;
             let most = at.min(self.commit).min(self.pinned.unwrap_or(u64::MAX));
-            if s.end_index > most || !(deleted || window > self.cfg.window_bytes) {
+            if s.end_index > most
+                || !(deleted || window > self.cfg.window_bytes || self.leaves_for_cleaning(s))
+            {
                 break;
             }
             window -= s.size;
@@ -88,7 +92,8 @@ impl Log {
         self.pending_checkpoint.is_none()
             && (self.uncheckpointed_bytes >= self.cfg.checkpoint_bytes
                 || self.deletable(self.commit) > 0
-                || self.window_start(self.commit) > self.first_index)
+                || self.window_start(self.commit) > self.first_index
+                || self.wants_relisting())
     }
 
     /// Whether a clean stop should take a checkpoint: so much was appended since the last one that the next
@@ -118,7 +123,7 @@ impl Log {
         let row = |s: &Segment| s.to_row();
         let kept = &self.segments[let_go..];
         let (before_term, before_chain, before_offset) = self.before(first_index);
-        let checkpoint = Checkpoint {
+        let mut checkpoint = Checkpoint {
             index: at.index,
             term: at.term,
             chain,
@@ -146,11 +151,19 @@ impl Log {
                 .collect(),
             active_index: active.as_ref().map_or_else(Bytes::new, |a| self.active_index(a)),
             active,
+            ..Checkpoint::default()
         };
+        self.compaction_into(&mut checkpoint);
         let held = Some(encode(self.key, &checkpoint));
         let covered_bytes = self.uncheckpointed_bytes;
-        self.pending_checkpoint =
-            Some(PendingCheckpoint { index: at.index, held, first_index, let_go, covered_bytes });
+        self.pending_checkpoint = Some(PendingCheckpoint {
+            index: at.index,
+            held,
+            first_index,
+            let_go,
+            replaced: self.replaced_so_far(),
+            covered_bytes,
+        });
         true
     }
 
@@ -226,7 +239,7 @@ impl Log {
         self.leave_window(pending.first_index, term);
         self.prev_chain = chain;
         self.first_offset = offset;
-        let gone: Vec<u64> = self.segments.drain(..pending.let_go).map(|s| s.first_index).collect();
+        let gone: Vec<u64> = self.segments.drain(..pending.let_go).map(|s| s.number()).collect();
         self.remove_files(&gone, true, fx);
         if self.checkpoint_files.last() != Some(&index) {
             self.checkpoint_files.push(index);
@@ -240,6 +253,7 @@ impl Log {
         if !old.is_empty() {
             fx.ops.push(DiskOp::Remove { paths: old, recycle: false });
         }
+        self.relisted(index, pending.replaced, fx);
     }
 
     fn leave_window(&mut self, first_index: u64, term: u64) {
@@ -251,13 +265,19 @@ impl Log {
         self.terms.insert(0, (first_index - 1, term));
     }
 
-    /// Removes data files by their first indexes, and what indexes them.
+    /// Removes data files by their numbers, and what indexes them.
     pub(crate) fn remove_files(&self, gone: &[u64], recycle: bool, fx: &mut StorageFx) {
         if gone.is_empty() {
             return;
         }
-        let paths = gone.iter().map(|first| self.path(&log_name(*first))).collect();
-        fx.ops.push(DiskOp::Remove { paths, recycle });
+        // The pool has files of one size; compaction's may be of any.
+        let (cleaned, plain): (Vec<u64>, Vec<u64>) = gone.iter().partition(|number| is_cleaned(**number));
+        for (numbers, recycle) in [(plain, recycle), (cleaned, false)] {
+            if !numbers.is_empty() {
+                let paths = numbers.iter().map(|number| self.path(&log_name(*number))).collect();
+                fx.ops.push(DiskOp::Remove { paths, recycle });
+            }
+        }
         let paths = gone.iter().map(|first| self.path(&index_name(*first))).collect();
         fx.ops.push(DiskOp::Remove { paths, recycle: false });
     }

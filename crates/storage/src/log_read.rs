@@ -2,7 +2,7 @@
 use crate::error::ReadError;
 use crate::log::Log;
 use crate::read::{FileRange, ReadPlan, TimestampPlan};
-use crate::segment::{Segment, index_name, log_name};
+use crate::segment::Segment;
 
 /// Read beside what was asked for: frame headers, and what the index leaves to skip.
 const SLACK: u64 = 16 << 10;
@@ -22,30 +22,38 @@ impl Log {
         if let Some(batches) = self.tail.as_ref().and_then(|t| t.read(from, upto, max_bytes)) {
             return Ok(ReadPlan::Memory(batches));
         }
-        let Some(segment) = self.segment_of(from) else { return Ok(ReadPlan::Empty) };
+        // Compaction may have left nothing up to the bound.
+        let segment = self.segment_of(from).filter(|s| s.first_offset < upto);
+        let Some(segment) = segment else { return Ok(ReadPlan::Empty) };
         let mut range = self.range(segment, from, upto, max_bytes);
         if let Some(damage) = self.base_damage.iter().find(|d| d.file == range.path) {
             return Err(ReadError::Damaged(damage.clone()));
         }
         match self.active.as_deref().filter(|a| a.segment.first_index == segment.first_index) {
             Some(active) => range.seek(active.index.seek_offset(from - active.segment.first_offset)),
-            None => range.index = Some((self.path(&index_name(segment.first_index)), segment.indexed())),
+            None => range.index = Some((self.path(&segment.index_name()), segment.indexed())),
         }
         Ok(ReadPlan::File(range))
+    }
+
+    /// The first offset of the file that holds the record at `offset`; `None` where no file reaches so far.
+    pub fn file_start(&self, offset: i64) -> Option<i64> {
+        self.segment_of(offset).map(|segment| segment.first_offset)
     }
 
     /// The file that holds the record at `offset`, or the first one above it.
     fn segment_of(&self, offset: i64) -> Option<&Segment> {
         let sealed = self.segments.partition_point(|s| s.next_offset <= offset);
-        let active = || self.active.as_deref().map(|a| &a.segment).filter(|s| s.next_offset > offset);
-        self.segments.get(sealed).or_else(active)
+        let active = || self.active.as_deref().map(|a| &a.segment).filter(|s| s.data_end() > offset);
+        // Compaction may have left nothing at or above the offset in some.
+        self.segments[sealed..].iter().find(|s| s.data_end() > offset).or_else(active)
     }
 
     pub(crate) fn range(&self, segment: &Segment, from: i64, upto: i64, max_bytes: usize) -> FileRange {
         let max_bytes = u32::try_from((max_bytes as u64).min(MAX_READ)).expect("MAX_READ fits");
         let mut range = FileRange {
             key: self.key,
-            path: self.path(&log_name(segment.first_index)),
+            path: self.path(&segment.name()),
             pos: 0,
             len: 0,
             file_end: segment.size,
@@ -66,7 +74,7 @@ impl Log {
     pub fn offset_for_timestamp(&self, ts: i64, from: i64, upto: i64) -> TimestampPlan {
         let from = from.max(self.log_start);
         let upto = upto.min(self.next_offset);
-        let candidate = |s: &&Segment| s.next_offset > from && s.first_offset < upto && s.max_timestamp >= ts;
+        let candidate = |s: &&Segment| s.data_end() > from && s.first_offset < upto && s.max_timestamp >= ts;
         let Some(segment) = self.all_segments().find(candidate) else { return TimestampPlan::None };
         let mut range = self.range(segment, from.max(segment.first_offset), upto, 1);
         range.min_timestamp = Some(ts);
@@ -77,7 +85,7 @@ impl Log {
                 let by_time = active.index.seek_timestamp(ts).min(by_offset(upto - 1));
                 range.seek(by_offset(range.from).max(by_time));
             }
-            None => range.index = Some((self.path(&index_name(segment.first_index)), segment.indexed())),
+            None => range.index = Some((self.path(&segment.index_name()), segment.indexed())),
         }
         TimestampPlan::File(range)
     }

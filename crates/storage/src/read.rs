@@ -4,7 +4,7 @@ use crate::entries::EntryRange;
 use crate::error::Damage;
 use crate::frame::{self, EntryHead, EntryKind, FRAME_HEADER, FrameError, FrameHeader};
 use crate::frame_reader::{FrameReader, Next};
-use crate::segment::{Active, Segment};
+use crate::segment::{Active, Segment, is_cleaned};
 use crate::sparse_index::{IndexView, IndexedFile};
 use crate::tail_cache::whole_batches;
 use bytes::Bytes;
@@ -358,18 +358,30 @@ fn rebuild_index(
 ) -> Result<Option<Bytes>, ExtractError> {
     let mut reader = FrameReader::new(disk, range.path.clone(), 0, range.file_end);
     let mut active: Option<Active> = None;
+    let mut last = 0;
     while reader.pos() < range.file_end {
         let Next::Frame(frame) = reader.next()? else { return Ok(None) };
         let head = frame.header.head;
         let active = active.get_or_insert_with(|| {
-            Active::new(Segment::new(file.first_index.max(1), head.base_offset, 0, 0))
+            // The first frame of a file that compaction wrote may begin above the file.
+            let (index, offset) = if is_cleaned(file.first_index) {
+                (head.index, file.first_offset)
+            } else {
+                (file.first_index.max(1), head.base_offset)
+            };
+            Active::new(Segment::new(index, offset, 0, 0))
         });
-        if head.index != active.segment.end_index + 1 || head.base_offset != active.segment.next_offset {
+        let segment = &active.segment;
+        let dense = head.index == segment.end_index + 1 && head.base_offset == segment.next_offset;
+        let rises = is_cleaned(file.first_index) && head.base_offset >= segment.next_offset;
+        if !dense && !rises {
             return Ok(None);
         }
+        last = frame.header.crc;
         active.add(REBUILT_INTERVAL, &head, frame.header.crc, frame.raw.len() as u64, frame.max_timestamp());
     }
-    Ok(active.filter(|a| a.segment.indexed() == *file).map(|a| a.index.encode(file)))
+    let cleaned = is_cleaned(file.first_index) && last == file.end_chain;
+    Ok(active.filter(|a| cleaned || a.segment.indexed() == *file).map(|a| a.index.encode(file)))
 }
 
 const REBUILT_INTERVAL: u32 = 4096;

@@ -97,6 +97,8 @@ pub(crate) struct Found {
     /// (file, position, bytes) of what was kept above the mark.
     pub(crate) rewrite: Vec<(u64, u64, u64)>,
     pub(crate) lost_indexes: Vec<(Segment, SparseIndex)>,
+    /// Files that only an older checkpoint names.
+    pub(crate) replaced: Vec<Segment>,
     /// Names of files that no checkpoint and no frame leads to.
     pub(crate) orphans: Vec<String>,
 }
@@ -112,7 +114,8 @@ impl Recovered {
 /// Recovers one group from its mark, its newest checkpoint and its files. Changes nothing.
 pub fn recover(job: &RecoverJob, disk: &dyn DiskRead) -> Result<Recovered, RecoverError> {
     let names: BTreeSet<String> = disk.list(&job.dir)?.into_iter().collect();
-    let (checkpoint, checkpoint_files) = newest_checkpoint(job, disk, &names)?;
+    let Checkpoints { newest: checkpoint, older, files: checkpoint_files } =
+        newest_checkpoint(job, disk, &names)?;
     let mut scan = Scan::begin(job, disk, &names, &checkpoint)?;
     scan.run()?;
     let marked = job.mark.map_or(0, |m| m.durable_index);
@@ -124,7 +127,8 @@ pub fn recover(job: &RecoverJob, disk: &dyn DiskRead) -> Result<Recovered, Recov
     while points.front().is_some_and(|p| p.end_index < commit) {
         points.pop_front();
     }
-    let orphans = orphans(&names, &scan, &checkpoint_files);
+    let replaced = replaced_since(older.as_ref(), &checkpoint, &names);
+    let orphans = orphans(&names, &scan, &checkpoint_files, &replaced);
     Ok(Recovered {
         key: job.key,
         commit,
@@ -149,6 +153,7 @@ pub fn recover(job: &RecoverJob, disk: &dyn DiskRead) -> Result<Recovered, Recov
             scanned_bytes: scan.scanned_bytes,
             rewrite: scan.rewrite,
             lost_indexes: scan.lost_indexes,
+            replaced,
             orphans,
         },
         checkpoint,
@@ -158,17 +163,50 @@ pub fn recover(job: &RecoverJob, disk: &dyn DiskRead) -> Result<Recovered, Recov
 /// The newest checkpoint of a group that is whole, or its birth: what is known of one that [`recover`] refuses.
 pub fn last_checkpoint(job: &RecoverJob, disk: &dyn DiskRead) -> Result<Checkpoint, RecoverError> {
     let names: BTreeSet<String> = disk.list(&job.dir)?.into_iter().collect();
-    newest_checkpoint(job, disk, &names).map(|(checkpoint, _)| checkpoint)
+    newest_checkpoint(job, disk, &names).map(|found| found.newest)
 }
 
-/// The newest checkpoint that is whole, and the numbers of all that are, oldest first. A damaged one is
+/// The checkpoints of a group that are whole.
+struct Checkpoints {
+    newest: Checkpoint,
+    /// The one before it.
+    older: Option<Checkpoint>,
+    files: Vec<u64>,
+}
+
+/// Files that compaction has replaced and that the older checkpoint, which serves when the newest is damaged, still
+/// names: they stay for as long as it does.
+fn replaced_since(older: Option<&Checkpoint>, newest: &Checkpoint, names: &BTreeSet<String>) -> Vec<Segment> {
+    let listed: BTreeSet<&str> = newest
+        .files
+        .iter()
+        .chain(&newest.window_files)
+        .chain(&newest.active)
+        .map(|row| &row.name[..])
+        .collect();
+    let rows = older.iter().flat_map(|c| c.files.iter().chain(&c.window_files).chain(&c.active));
+    let covered = |s: &Segment| {
+        let by = |row: &crate::BaseFile| {
+            row.clean_generation > 0
+                && row.first_offset <= s.first_offset
+                && row.last_offset + 1 >= s.next_offset
+        };
+        newest.files.iter().any(by)
+    };
+    rows.filter(|row| !listed.contains(&row.name[..]) && names.contains(&row.name))
+        .filter_map(Segment::from_row)
+        .filter(|s| s.next_offset > newest.log_start && covered(s))
+        .collect()
+}
+
+/// The newest checkpoint that is whole, the one before it, and the numbers of all that are, oldest first. A damaged one is
 /// rebuilt from an older one and the frames since.
 fn newest_checkpoint(
     job: &RecoverJob,
     disk: &dyn DiskRead,
     names: &BTreeSet<String>,
-) -> Result<(Checkpoint, Vec<u64>), RecoverError> {
-    let mut newest = None;
+) -> Result<Checkpoints, RecoverError> {
+    let (mut newest, mut older) = (None, None);
     let mut files = Vec::new();
     let mut damage = None;
     for name in names.iter().rev() {
@@ -179,14 +217,18 @@ fn newest_checkpoint(
         match decoded {
             Ok(checkpoint) if checkpoint.index == index => {
                 files.insert(0, index);
-                newest.get_or_insert(checkpoint);
+                if newest.is_none() {
+                    newest = Some(checkpoint);
+                } else {
+                    older.get_or_insert(checkpoint);
+                }
             }
             Ok(_) => _ = damage.get_or_insert((path, "its name is not its index")),
             Err(why) => _ = damage.get_or_insert((path, why)),
         }
     }
     match (newest, damage) {
-        (Some(checkpoint), _) => Ok((checkpoint, files)),
+        (Some(newest), _) => Ok(Checkpoints { newest, older, files }),
         (None, Some((file, why))) if !names.contains(&log_name(job.birth.first_index)) => {
             let detail = format!(
                 "the only checkpoint is damaged ({why}) and the frames before it are gone: restore the file or \
@@ -194,13 +236,18 @@ fn newest_checkpoint(
             );
             Err(RecoverError::Damaged(Damage { file, pos: 0, detail }))
         }
-        (None, _) => Ok((job.birth.clone(), files)),
+        (None, _) => Ok(Checkpoints { newest: job.birth.clone(), older, files }),
     }
 }
 
-fn orphans(names: &BTreeSet<String>, scan: &Scan<'_>, checkpoints: &[u64]) -> Vec<String> {
+fn orphans(
+    names: &BTreeSet<String>,
+    scan: &Scan<'_>,
+    checkpoints: &[u64],
+    replaced: &[Segment],
+) -> Vec<String> {
     let active = scan.active.as_ref().map(|a| a.segment.first_index);
-    let sealed: BTreeSet<u64> = scan.segments.iter().map(|s| s.first_index).collect();
+    let sealed: BTreeSet<u64> = scan.segments.iter().chain(replaced).map(|s| s.number()).collect();
     let orphan = |name: &&String| {
         if let Some(index) = number_of(name, ".log") {
             active != Some(index) && !sealed.contains(&index)

@@ -24,9 +24,36 @@ pub(crate) struct Segment {
     /// Base offset of the data entry that has it.
     pub(crate) max_timestamp_offset: i64,
     pub(crate) max_append_time: i64,
+    /// Of a file that compaction wrote in place of others.
+    pub(crate) clean: Option<Box<Clean>>,
 }
 
-/// Name of the file whose first frame has `index`.
+/// What is known of a file that compaction wrote. Its place in the log (indexes, term, chain value and offsets) is that
+/// of the files which it replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Clean {
+    /// Counts the files that compaction wrote for the group; never used twice.
+    pub(crate) generation: u32,
+    /// Chain value after its last frame, in the file's own chain.
+    pub(crate) chain: u32,
+    /// The offset after the last batch that is left; the file's first one where none is.
+    pub(crate) data_end: i64,
+}
+
+/// The numbers of files that compaction wrote: no index comes near.
+const CLEANED: u64 = 1 << 63;
+
+/// Whether compaction wrote the file of this number.
+pub(crate) fn is_cleaned(number: u64) -> bool {
+    number >= CLEANED
+}
+
+/// The number of the file that compaction wrote as its `generation`th.
+pub(crate) fn cleaned_number(generation: u32) -> u64 {
+    CLEANED | u64::from(generation)
+}
+
+/// Name of the file whose first frame has `index`, or of that number.
 pub(crate) fn log_name(index: u64) -> String {
     format!("{index:020}.log")
 }
@@ -56,6 +83,31 @@ impl Segment {
             max_timestamp: -1,
             max_timestamp_offset: -1,
             max_append_time: 0,
+            clean: None,
+        }
+    }
+
+    /// What its name is made of: its first index, or a number of its own where compaction wrote it.
+    pub(crate) fn number(&self) -> u64 {
+        self.clean.as_ref().map_or(self.first_index, |clean| cleaned_number(clean.generation))
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> String {
+        log_name(self.number())
+    }
+
+    /// The name of its index file.
+    pub(crate) fn index_name(&self) -> String {
+        index_name(self.number())
+    }
+
+    /// The offset after its last batch: behind it only a later file has data. 0 where it has none.
+    pub(crate) fn data_end(&self) -> i64 {
+        match &self.clean {
+            Some(clean) if self.size > 0 => clean.data_end,
+            None if self.has_data() => self.next_offset,
+            _ => 0,
         }
     }
 
@@ -76,10 +128,10 @@ impl Segment {
     /// What an index of it, sealed as it is, belongs to.
     pub(crate) fn indexed(&self) -> IndexedFile {
         IndexedFile {
-            first_index: self.first_index,
+            first_index: self.number(),
             first_offset: self.first_offset,
             size: self.size,
-            end_chain: self.end_chain,
+            end_chain: self.clean.as_ref().map_or(self.end_chain, |clean| clean.chain),
         }
     }
 
@@ -98,12 +150,12 @@ impl Segment {
 
     pub(crate) fn to_row(&self) -> BaseFile {
         BaseFile {
-            name: log_name(self.first_index),
+            name: self.name(),
             first_offset: self.first_offset,
             last_offset: self.next_offset - 1,
-            clean_generation: 0,
+            clean_generation: self.clean.as_ref().map_or(0, |clean| clean.generation),
             size: self.size,
-            hash: 0,
+            hash: self.clean.as_ref().map_or(0, |clean| clean.chain),
             end_index: self.end_index,
             end_term: self.end_term,
             end_chain: self.end_chain,
@@ -111,12 +163,16 @@ impl Segment {
             max_append_time: self.max_append_time,
             max_timestamp_offset: self.max_timestamp_offset,
             first_index: self.first_index,
+            data_end: self.clean.as_ref().map_or(0, |clean| clean.data_end),
         }
     }
 
     /// `None` for a row that contradicts itself.
     pub(crate) fn from_row(row: &BaseFile) -> Option<Segment> {
         let next_offset = row.last_offset.checked_add(1)?;
+        let (generation, chain, data_end) = (row.clean_generation, row.hash, row.data_end);
+        let clean = (generation > 0).then(|| Box::new(Clean { generation, chain, data_end }));
+        let number = if generation > 0 { cleaned_number(generation) } else { row.first_index };
         let good = row.first_index > 0
             && row.end_index >= row.first_index
             && row.first_offset >= 0
@@ -124,7 +180,8 @@ impl Segment {
             && row.end_index < MAX_POSITION
             && next_offset.unsigned_abs() < MAX_POSITION
             && row.size < MAX_SIZE
-            && number_of(&row.name, ".log") == Some(row.first_index);
+            && number_of(&row.name, ".log") == Some(number);
+        let good = good && (clean.is_none() || (row.first_offset..=next_offset).contains(&row.data_end));
         good.then_some(Segment {
             first_index: row.first_index,
             end_index: row.end_index,
@@ -136,6 +193,7 @@ impl Segment {
             max_timestamp: row.max_timestamp,
             max_timestamp_offset: row.max_timestamp_offset,
             max_append_time: row.max_append_time,
+            clean,
         })
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Names count as durable once their file was synced (or put). A removal is durable at once, unless
 //! [`TestDisk::removals_are_lost`].
+use crate::compact::CleanedAside;
 use crate::disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, FileSource, OpToken};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -162,7 +163,11 @@ impl TestDisk {
                 }
                 return Some(Completion::Put { token, result });
             }
-            op @ (DiskOp::PutAt { .. } | DiskOp::SyncDir { .. } | DiskOp::Look { .. }) => {
+            op @ (DiskOp::PutAt { .. }
+            | DiskOp::SyncDir { .. }
+            | DiskOp::SyncFiles { .. }
+            | DiskOp::Clean { .. }
+            | DiskOp::Look { .. }) => {
                 return self.aside(op);
             }
             DiskOp::Remove { paths, recycle } => {
@@ -205,6 +210,16 @@ impl TestDisk {
                     self.names.iter().filter(|(name, _)| inside(name)).map(|(_, inode)| *inode).collect();
                 inodes.into_iter().for_each(|inode| self.sync(inode, self.seq));
                 Some(Completion::Put { token, result: Ok(()) })
+            }
+            DiskOp::SyncFiles { paths, token } => {
+                let inodes: Vec<u64> =
+                    paths.iter().filter_map(|path| self.names.get(path).copied()).collect();
+                inodes.into_iter().for_each(|inode| self.sync(inode, self.seq));
+                Some(Completion::Put { token, result: Ok(()) })
+            }
+            DiskOp::Clean { mut job, token } => {
+                let step = job.step(self);
+                Some(Completion::Cleaned { token, done: Box::new(CleanedAside { job: *job, step }) })
             }
             DiskOp::Look { job, token } => {
                 let result = Box::new(crate::install::look(&job, self));

@@ -5,10 +5,9 @@ use crate::install::{Need, install};
 use crate::process;
 use anyhow::Result;
 
-pub(crate) const FLAGS: &str =
-    "[--nodes 1|3] [--row NAME|list] [--pairs N] [--seconds S] [--topics N] [--report]";
+pub(crate) const FLAGS: &str = "[txn|groups] [--nodes 1|3] [--row NAME|list] [--pairs N] [--seconds S] [--topics N] [--alone] [--report]";
 
-/// Hands the flags (`--nodes`, `--row`, `--pairs`, `--seconds`, `--report`) to the comparison.
+/// Hands the suite (`txn`, `groups`; without one the other rows) and the flags (`--nodes`, `--row`, `--pairs`, `--seconds`, `--report`) to the comparison.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let measures = !args.iter().any(|arg| arg == "--report" || arg == "list");
     if measures {

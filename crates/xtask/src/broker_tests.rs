@@ -20,7 +20,14 @@ pub(crate) fn client_lite(context: &Context) -> Result<Outcome> {
         variable: "CLIENT_LITE_BOOTSTRAP",
         widest: "a_group_reads_commits_and_resumes",
     };
-    against_each(context, &test)
+    let transactions = Tests {
+        name: "transactions",
+        widest: "transactions_of_the_new_protocol_count_all_or_not_at_all",
+        ..test
+    };
+    let mut outcome = against_each(context, &test)?;
+    outcome.add(against_each(context, &transactions)?);
+    Ok(outcome)
 }
 
 /// The admin commands, which speak only the Kafka protocol.

@@ -1,10 +1,12 @@
 //! A broker of each kind on free ports, with its data on a real disk, stopped when dropped.
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -37,6 +39,15 @@ struct Node {
 }
 
 impl Node {
+    fn kill_and_restart(&mut self, binary: &Path) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        std::thread::sleep(Duration::from_secs(1));
+        let config = self.dir.join("server.properties");
+        self.child = spawn(Command::new(binary).arg("serve").arg("--config").arg(config), &self.dir)?;
+        Ok(())
+    }
+
     fn log_tail(&self) -> String {
         let text = fs::read_to_string(self.dir.join("broker.log")).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
@@ -52,7 +63,7 @@ pub(crate) struct Broker {
     stopped: bool,
 }
 
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Lines of each log that are shown when something failed.
 const LOG_TAIL: usize = 40;
@@ -99,6 +110,52 @@ impl Broker {
     pub(crate) fn bootstrap(&self) -> String {
         let addresses: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         addresses.join(",")
+    }
+
+    /// Whether the first node says in ApiVersions that it serves a request.
+    pub(crate) fn serves(&self, api: i16) -> Result<bool> {
+        let port = self.nodes.first().context("a broker has a node")?.port;
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        // Length, API key 18, version 0, correlation id 1, no client id.
+        stream.write_all(&[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255])?;
+        let mut head = [0; 14];
+        stream.read_exact(&mut head)?;
+        let count = u32::from_be_bytes([head[10], head[11], head[12], head[13]]);
+        for _ in 0..count {
+            let mut row = [0; 6];
+            stream.read_exact(&mut row)?;
+            if i16::from_be_bytes([row[0], row[1]]) == api {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Kills one node after the other with SIGKILL while `work` goes on, and starts it again a second later.
+    pub(crate) fn while_nodes_die<T>(
+        &mut self,
+        binary: &Path,
+        every: Duration,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let (done, ended) = channel();
+        std::thread::scope(|scope| {
+            let killer = scope.spawn(move || -> Result<usize> {
+                let mut kills = 0;
+                while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                    let victim = kills % self.nodes.len();
+                    self.nodes[victim].kill_and_restart(binary)?;
+                    kills += 1;
+                }
+                Ok(kills)
+            });
+            let result = work();
+            done.send(()).ok();
+            let kills = killer.join().expect("no panic in the thread that kills")?;
+            println!("   {kills} kills");
+            result
+        })
     }
 
     /// The ends of its logs.
@@ -204,7 +261,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 fn spawn(command: &mut Command, dir: &Path) -> Result<Child> {
-    let log = fs::File::create(dir.join("broker.log"))?;
+    let log = fs::File::options().create(true).append(true).open(dir.join("broker.log"))?;
     let command = command.current_dir(dir).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().with_context(|| format!("{command:?}"))
 }

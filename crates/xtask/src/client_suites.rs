@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::brokers::{Broker, Kind};
 use crate::client_table::Cell;
-use crate::install::{self, Need};
+use crate::install::{self, JavaProgram, Need};
 use crate::process;
 use crate::test_runner::{Context, Outcome, Share, Tier};
 
@@ -19,20 +19,41 @@ pub(crate) struct Program {
     widest: &'static str,
     needs: &'static [Need],
     command: fn(&Path) -> Command,
+    more: More,
+}
+
+/// What a program needs besides.
+#[derive(Clone, Copy, Debug, Default)]
+struct More {
+    /// Three nodes are for the full tier alone, and one after the other is killed there.
+    kills: bool,
+    /// A second broker, of Apache Kafka, to copy from.
+    source: bool,
 }
 
 macro_rules! program {
     ($id:ident, $name:literal, $widest:literal, [$($need:expr),*], $command:expr) => {
+        program!($id, $name, $widest, [$($need),*], $command, More { kills: false, source: false });
+    };
+    ($id:ident, $name:literal, $widest:literal, [$($need:expr),*], $command:expr, $more:expr) => {
         pub(crate) mod $id {
             use super::*;
             const PROGRAM: Program =
-                Program { name: $name, widest: $widest, needs: &[$($need),*], command: $command };
+                Program { name: $name, widest: $widest, needs: &[$($need),*], command: $command, more: $more };
             pub(crate) fn run(context: &Context) -> Result<Outcome> {
                 super::run(context, &PROGRAM)
             }
         }
     };
 }
+
+/// The request of KIP-848's members.
+const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
+
+/// From one kill of a node to the next.
+const KILL_EVERY: Duration = Duration::from_secs(6);
+/// A program whose nodes die writes slowly, so that they do so while it writes.
+const PAUSE_MS: &str = "8";
 
 const BUILD: Need =
     Need::Debian(&["cmake", "pkg-config", "libssl-dev", "zlib1g-dev", "libzstd-dev", "libcurl4-openssl-dev"]);
@@ -72,6 +93,57 @@ program!(java_tools, "kafka-tools", "consumer-groups", [Need::KafkaTools], |root
     command
 });
 
+const CLIENT: JavaProgram =
+    JavaProgram { folder: "client", main: "JavaChecks", jars: install::KAFKA_TOOLS, options: &[] };
+program!(kafka_java, "kafka-java", "copy-classic", [Need::KafkaTools, Need::JavaProgram(CLIENT)], |root| {
+    install::java_program(root, CLIENT)
+});
+
+const STREAMS: JavaProgram =
+    JavaProgram { folder: "streams", main: "StreamsChecks", jars: install::KAFKA_STREAMS, options: &[] };
+program!(
+    kafka_streams,
+    "kafka-streams",
+    "all",
+    [Need::KafkaStreams, Need::JavaProgram(STREAMS)],
+    |root| install::java_program(root, STREAMS),
+    More { kills: true, source: false }
+);
+
+program!(
+    kafka_connect,
+    "kafka-connect",
+    "all",
+    [Need::Debian(&["kcat"]), Need::KafkaTools, Need::KafkaConnect],
+    |root| {
+        let mut command = script("python3".into(), root, "java/kafka_connect.py");
+        command.arg("--jars").arg(install::home(root).join(install::KAFKA_TOOLS));
+        command.arg("--connect-jars").arg(install::home(root).join(install::KAFKA_CONNECT));
+        command
+    },
+    More { kills: false, source: true }
+);
+program!(offsets_topic, "offsets-topic", "offsets", [Need::Go], |root| {
+    Command::new(install::home(root).join("go/offsets"))
+});
+
+/// Flink reads fields of Java's own classes.
+const OPENED: &[&str] = &[
+    "--add-opens=java.base/java.lang=ALL-UNNAMED",
+    "--add-opens=java.base/java.util=ALL-UNNAMED",
+    "--add-opens=java.base/java.util.concurrent.atomic=ALL-UNNAMED",
+];
+const FLINK: JavaProgram =
+    JavaProgram { folder: "flink", main: "FlinkChecks", jars: install::FLINK, options: OPENED };
+program!(
+    flink,
+    "flink",
+    "exactly-once",
+    [Need::Flink, Need::JavaProgram(FLINK)],
+    |root| install::java_program(root, FLINK),
+    More { kills: true, source: false }
+);
+
 fn script(interpreter: std::ffi::OsString, root: &Path, path: &str) -> Command {
     let mut command = Command::new(interpreter);
     command.arg(root.join("tests/clients").join(path));
@@ -100,14 +172,24 @@ fn run(context: &Context, program: &Program) -> Result<Outcome> {
     if context.ours {
         outcome.add(against(context, program, Kind::Plimsoll)?);
     }
-    if context.three_nodes != Share::None {
+    let three_nodes = if program.more.kills {
+        context.three_nodes == Share::All
+    } else {
+        context.three_nodes != Share::None
+    };
+    if three_nodes {
         outcome.add(against(context, program, Kind::ThreeNodes)?);
     }
     Ok(outcome)
 }
 
 fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> {
-    let broker = Broker::start(context, kind, program.name)?;
+    let mut broker = Broker::start(context, kind, program.name)?;
+    let source = if program.more.source {
+        Some(Broker::start(context, Kind::Apache, &format!("{}-source", program.name))?)
+    } else {
+        None
+    };
     let log = install::home(&context.root).join("run").join(format!("{}-{kind:?}.err", program.name));
     let mut command = (program.command)(&context.root);
     command.args(["--bootstrap", &broker.bootstrap(), "--topic-prefix", program.name]);
@@ -116,17 +198,33 @@ fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> 
     let all =
         if kind == Kind::ThreeNodes && context.three_nodes == Share::One { program.widest } else { "all" };
     command.args(["--check", context.check.as_deref().unwrap_or(all)]);
+    if let Some(source) = &source {
+        command.args(["--source", &source.bootstrap()]);
+    }
+    let kills = program.more.kills && kind == Kind::ThreeNodes;
+    if kills {
+        command.args(["--pause-ms", PAUSE_MS]);
+    }
+    if broker.serves(CONSUMER_GROUP_HEARTBEAT)? {
+        command.env("CONSUMER_PROTOCOL", "yes");
+    }
     command.stderr(std::fs::File::create(&log)?);
     let limit = Duration::from_secs(if context.tier == Tier::Full { 3600 } else { 1200 });
     let mut outcome = Outcome::default();
     let mut unread = Vec::new();
-    let finished = process::lines(&mut command, limit, |line| match Line::parse(line) {
+    let each = |line: &str| match Line::parse(line) {
         Ok(Line::Cell(cell)) => judge(context, program, kind, cell, &mut outcome),
         Ok(Line::Skipped(check, why)) => {
             outcome.skipped.push(format!("{}/{check} against {kind:?}: {why}", program.name));
         }
         Err(_) => unread.push(line.to_owned()),
-    });
+    };
+    let finished = if kills {
+        let binary = context.binary()?;
+        broker.while_nodes_die(&binary, KILL_EVERY, || process::lines(&mut command, limit, each))
+    } else {
+        process::lines(&mut command, limit, each)
+    };
     let name = format!("{} against {kind:?}", program.name);
     match finished {
         Ok(true) => {}
@@ -148,8 +246,10 @@ fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> 
     if !outcome.failures.is_empty() {
         println!("{}", broker.log_tails());
     }
-    if let Err(error) = broker.stop() {
-        outcome.failures.push(format!("{name}: {error:#}"));
+    for broker in std::iter::once(broker).chain(source) {
+        if let Err(error) = broker.stop() {
+            outcome.failures.push(format!("{name}: {error:#}"));
+        }
     }
     Ok(outcome)
 }

@@ -31,7 +31,7 @@ pub(crate) struct ClientTable {
     cells: BTreeMap<(String, String, Kind), Cell>,
 }
 
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 17] = [
     "keys",
     "nulls",
     "headers",
@@ -47,8 +47,12 @@ const COLUMNS: [&str; 15] = [
     "resume",
     "rebalance",
     "time",
+    "transactions",
+    "consumer-protocol",
 ];
-const TOOLS: &str = "kafka-tools";
+/// Suites with checks of their own: a table for each.
+const OTHERS: [&str; 6] =
+    ["kafka-tools", "kafka-java", "kafka-streams", "kafka-connect", "offsets-topic", "flink"];
 
 impl ClientTable {
     pub(crate) fn is_empty(&self) -> bool {
@@ -81,17 +85,18 @@ impl ClientTable {
         format!("{} {} {}", one(Kind::Plimsoll), one(Kind::Apache), one(Kind::ThreeNodes))
     }
 
-    /// Markdown: one table of the clients, one of Kafka's own tools, then the reasons.
+    /// Markdown: one table of the clients, one for each suite with checks of its own, then the reasons.
     pub(crate) fn render(&self) -> String {
         let mut text = String::new();
         let mut clients: Vec<_> = self.cells.keys().map(|(client, ..)| client.as_str()).collect();
         clients.dedup();
-        let (tools, clients): (Vec<&str>, Vec<&str>) = clients.into_iter().partition(|name| *name == TOOLS);
+        let (others, clients): (Vec<&str>, Vec<&str>) =
+            clients.into_iter().partition(|name| OTHERS.contains(name));
         if !clients.is_empty() {
             self.render_clients(&clients, &mut text);
         }
-        for name in tools {
-            self.render_tools(name, &mut text);
+        for name in others {
+            self.render_checks(name, &mut text);
         }
         self.render_reasons(&mut text);
         text
@@ -111,7 +116,7 @@ impl ClientTable {
         }
     }
 
-    fn render_tools(&self, client: &str, text: &mut String) {
+    fn render_checks(&self, client: &str, text: &mut String) {
         let mut checks: Vec<_> =
             self.cells.keys().filter(|(name, ..)| name == client).map(|(_, check, _)| check).collect();
         checks.dedup();

@@ -1,4 +1,4 @@
-//! Parses `protocol/kafka/*.schema` and `served.txt`; the notation is described in the README there.
+//! Parses `protocol/kafka/*.schema`, `served.txt` and `unserved.txt`; the notation is described in the README there.
 //!
 //! Knows nothing of Rust output: the tests of `wire` use this file too, to make messages from the facts alone.
 #![allow(dead_code)]
@@ -91,7 +91,7 @@ pub(crate) enum Kind {
     Response,
     /// A header.
     Header,
-    /// A record or an opaque blob.
+    /// A record, an opaque blob, or a body of an API that is not served yet.
     Data,
 }
 
@@ -139,6 +139,7 @@ impl Protocol {
             |path: &Path| std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()));
         let mut protocol =
             Protocol { apis: parse_served(&read(&dir.join("served.txt"))?)?, messages: vec![] };
+        let unserved = parse_unserved(&read(&dir.join("unserved.txt"))?)?;
         let mut files: Vec<_> = std::fs::read_dir(dir)
             .map_err(|e| e.to_string())?
             .filter_map(|e| e.ok().map(|e| e.path()))
@@ -148,20 +149,20 @@ impl Protocol {
         for file in files {
             let (api, messages) =
                 parse_schema(&read(&file)?).map_err(|e| format!("{}: {e}", file.display()))?;
-            let served = match api {
-                None => None,
-                Some((key, name)) => Some(
-                    protocol
-                        .apis
-                        .iter()
-                        .find(|api| api.key == key && api.name == name)
-                        .ok_or_else(|| format!("{}: {name} ({key}) is not in served.txt", file.display()))?
-                        .served,
-                ),
-            };
+            let served = api.as_ref().and_then(|(key, name)| {
+                protocol.apis.iter().find(|api| api.key == *key && api.name == *name).map(|api| api.served)
+            });
+            let waits = api.as_ref().is_some_and(|api| unserved.contains(api));
+            if let Some((key, name)) = api.filter(|_| served.is_some() == waits) {
+                let where_to = "one of served.txt and unserved.txt";
+                return Err(format!("{}: {name} ({key}) must be in {where_to}", file.display()));
+            }
             for mut message in messages {
                 let exists = message.versions;
                 message.versions = served.unwrap_or(exists);
+                if waits {
+                    message.kind = Kind::Data;
+                }
                 if !exists.covers(message.versions) {
                     return Err(format!("{}: served versions that do not exist", message.name));
                 }
@@ -191,6 +192,17 @@ fn parse_served(text: &str) -> Result<Vec<Api>, String> {
     }
     apis.sort_by_key(|api| api.key);
     Ok(apis)
+}
+
+fn parse_unserved(text: &str) -> Result<Vec<(i16, String)>, String> {
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
+    lines
+        .map(|line| {
+            let (key, name) = line.split_once(' ').ok_or_else(|| format!("unserved.txt: `{line}`"))?;
+            let key = key.parse().map_err(|_| format!("unserved.txt: `{line}`"))?;
+            Ok((key, name.to_owned()))
+        })
+        .collect()
 }
 
 type Schema = (Option<(i16, String)>, Vec<Message>);

@@ -45,8 +45,23 @@ impl Emitter<'_> {
         self.write(out, name, &fields, alive);
         out.push_str("}\n\n");
         for field in fields.iter().filter(|field| field.is_struct()) {
-            self.structure(out, &field.ty, &field.fields, field.versions.and(alive));
+            let alive = self.alive(&field.ty, &self.message.fields, self.message.versions);
+            self.structure(out, &field.ty, &field.fields, alive);
         }
+    }
+
+    /// The versions in which some field below `fields` is of this type: a message may use one struct in old
+    /// versions and in new ones.
+    fn alive(&self, ty: &str, fields: &[Field], within: Versions) -> Versions {
+        fields.iter().filter(|field| field.is_struct()).fold(Versions::NONE, |all, field| {
+            let here = field.versions.and(within);
+            let found = if field.ty == ty { here } else { self.alive(ty, &field.fields, here) };
+            match (all.is_empty(), found.is_empty()) {
+                (_, true) => all,
+                (true, false) => found,
+                (false, false) => Versions { min: all.min.min(found.min), max: all.max.max(found.max) },
+            }
+        })
     }
 
     fn definition(&self, out: &mut String, name: &str, fields: &[Field], alive: Versions) {
@@ -184,7 +199,7 @@ impl Emitter<'_> {
             let read = self.read_value(name, field, versions);
             let _ = writeln!(tags, "{tag}{when} => out.{} = {read}?,", rust_name(field));
         }
-        if body.contains("version ") || tags.contains("version ") {
+        if asks_version(&body) || asks_version(&tags) {
             out.push_str("let version = r.version();\n");
         }
         if !flexible {
@@ -282,7 +297,7 @@ impl Emitter<'_> {
             }
         }
         out.push_str("fn write(&self, w: &mut Writer, _: &'static str) -> Result<(), EncodeError> {\n");
-        if body.contains("version ") {
+        if asks_version(&body) {
             out.push_str("let version = w.version();\n");
         }
         let _ = writeln!(out, "{body}Ok(())\n}}");
@@ -373,6 +388,12 @@ fn condition(versions: Versions, alive: Versions) -> Option<String> {
         (false, true) => format!("version <= {}", both.max),
         _ => format!("({}..={}).contains(&version )", both.min, both.max),
     })
+}
+
+/// Whether code asks for the version, and not only for a field whose name ends so.
+fn asks_version(code: &str) -> bool {
+    let of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    code.match_indices("version ").any(|(at, _)| !code[..at].ends_with(of_a_name))
 }
 
 fn show(versions: Versions) -> String {

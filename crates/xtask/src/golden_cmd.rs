@@ -15,7 +15,8 @@ fn file(root: &Path) -> PathBuf {
 fn frames(root: &Path) -> Result<String> {
     install::install(root, Need::KafkaBroker)?;
     let mut command = install::java(root, install::KAFKA_BROKER);
-    command.arg(root.join(PROGRAM)).arg(root.join("protocol/kafka/served.txt"));
+    let protocol = root.join("protocol/kafka");
+    command.arg(root.join(PROGRAM)).arg(protocol.join("served.txt")).arg(protocol.join("unserved.txt"));
     let done = command.output().with_context(|| format!("{command:?}"))?;
     if !done.status.success() {
         bail!("{command:?}: {}\n{}", done.status, String::from_utf8_lossy(&done.stderr));

@@ -12,6 +12,9 @@ use crate::process::run_quietly as run;
 
 pub(crate) const KAFKA_BROKER: &str = "kafka-4.4.0";
 pub(crate) const KAFKA_TOOLS: &str = "tools-4.3.1";
+pub(crate) const KAFKA_STREAMS: &str = "streams-4.3.1";
+pub(crate) const KAFKA_CONNECT: &str = "connect-4.3.1";
+pub(crate) const FLINK: &str = "flink-2.0.0";
 
 /// One thing to install.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,21 @@ pub(crate) enum Need {
     RdKafka,
     KafkaBroker,
     KafkaTools,
+    KafkaStreams,
+    KafkaConnect,
+    Flink,
+    /// Our own program in a folder of `java/programs`, compiled against a set of jars.
+    JavaProgram(JavaProgram),
+}
+
+/// A Java program of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JavaProgram {
+    pub(crate) folder: &'static str,
+    pub(crate) main: &'static str,
+    pub(crate) jars: &'static str,
+    /// For the virtual machine.
+    pub(crate) options: &'static [&'static str],
 }
 
 /// Where the installed parts are.
@@ -46,6 +64,10 @@ pub(crate) fn install(root: &Path, need: Need) -> Result<()> {
         Need::RdKafka => rdkafka(root),
         Need::KafkaBroker => maven(root, "broker", KAFKA_BROKER),
         Need::KafkaTools => maven(root, "tools", KAFKA_TOOLS),
+        Need::KafkaStreams => maven(root, "streams", KAFKA_STREAMS),
+        Need::KafkaConnect => maven(root, "connect", KAFKA_CONNECT),
+        Need::Flink => maven(root, "flink", FLINK),
+        Need::JavaProgram(program) => javac(root, program),
     };
     done.with_context(|| format!("install {need:?}"))
 }
@@ -145,6 +167,38 @@ fn maven(root: &Path, project: &str, name: &str) -> Result<()> {
         command.args(["-B", "-q", "dependency:copy-dependencies", "-DincludeScope=runtime"]);
         run(command.arg(output).arg("-f").arg(&pom))
     })
+}
+
+/// Compiles what the main class uses, of its folder and of the common one.
+fn javac(root: &Path, program: JavaProgram) -> Result<()> {
+    let folders = ["common", program.folder].map(|name| sources(root).join("java/programs").join(name));
+    let mut manifests = Vec::new();
+    for folder in &folders {
+        for entry in fs::read_dir(folder)? {
+            manifests.push(entry?.path());
+        }
+    }
+    manifests.sort();
+    let name = format!("java-{}", program.folder);
+    once(root, &name, &manifests, || {
+        let mut command = Command::new("javac");
+        command.args(["-J-Xmx512m", "-Xlint:unchecked,deprecation,rawtypes", "-Werror", "-proc:none", "-d"]);
+        command.arg(home(root).join(&name)).arg("-cp").arg(home(root).join(program.jars).join("*"));
+        command.arg("-sourcepath").arg(std::env::join_paths(&folders)?);
+        run(command.arg(folders[1].join(program.main).with_extension("java")))
+    })
+}
+
+/// The command that runs one.
+pub(crate) fn java_program(root: &Path, program: JavaProgram) -> Command {
+    let mut command = Command::new("java");
+    let log4j = sources(root).join("java/log4j2.properties");
+    command.arg(format!("-Dlog4j2.configurationFile={}", log4j.display()));
+    command.args(["-Xmx512m", "-XX:+UseSerialGC"]).args(program.options).arg("-cp");
+    let classes = home(root).join(format!("java-{}", program.folder));
+    command.arg(format!("{}:{}", classes.display(), home(root).join(program.jars).join("*").display()));
+    command.arg(program.main);
+    command
 }
 
 /// `java` with the class path of one of Kafka's two sets of jars.

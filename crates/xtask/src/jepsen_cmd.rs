@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-pub(crate) const FLAGS: &str = "[--minutes N] [--seed S] [--faults LIST] [--nodes N] [--scenario NAME]... \
+pub(crate) const FLAGS: &str = "[--workload queue|txn|money] [--minutes N] [--seed S] [--faults LIST] [--nodes N] [--scenario NAME]... \
                                 [--times N] [--older PLIMSOLL] [--scaling MB,MB] [--topic NAME=VALUE] [--planted] \
                                 [--clients ours|all] [--report PAGE] [--dir DIR]";
 

@@ -25,6 +25,10 @@ const fn slow(name: &'static str, run: fn(&Context) -> Result<Outcome>) -> Suite
     Suite { name, tier: Tier::Default, run }
 }
 
+const fn full(name: &'static str, run: fn(&Context) -> Result<Outcome>) -> Suite {
+    Suite { name, tier: Tier::Full, run }
+}
+
 pub(crate) const SUITES: &[Suite] = &[
     fast("fmt", |_| cargo(&["fmt", "--all", "--check"])),
     fast("tidy", |_| Ok(judged("tidy", crate::tidy::run()))),
@@ -51,7 +55,12 @@ pub(crate) const SUITES: &[Suite] = &[
     slow("confluent-javascript", clients::confluent_javascript::run),
     slow("franz-go", clients::franz_go::run),
     slow("sarama", clients::sarama::run),
+    full("offsets-topic", clients::offsets_topic::run),
     slow("kafka-tools", clients::java_tools::run),
+    full("kafka-java", clients::kafka_java::run),
+    full("kafka-streams", clients::kafka_streams::run),
+    full("kafka-connect", clients::kafka_connect::run),
+    full("flink", clients::flink::run),
 ];
 
 fn judged(what: &str, result: Result<()>) -> Outcome {
@@ -89,6 +98,8 @@ const DUMP_LOG: &str = "kafka_dump_log";
 /// Those that run Kafka's tools against three nodes; the second goes on for minutes.
 const TOOLS_CLUSTER: &str = "kafka_tools_cluster";
 const KILLS: &str = "verifiable_producer_and_consumer";
+/// Starts Kafka's tool for transactions a dozen times.
+const TRANSACTIONS_TOOL: &str = "kafkas_transactions_tool";
 
 /// The real process under hostile bytes and failing disks; the disks need loop mounts.
 fn process_tests(context: &Context) -> Result<Outcome> {
@@ -136,7 +147,7 @@ fn tools_cluster(context: &Context) -> Result<Outcome> {
     if context.tier == Tier::Full {
         command.env("PLIMSOLL_KILLS", "30");
     } else {
-        command.args(["--skip", KILLS]);
+        command.args(["--skip", KILLS, "--skip", TRANSACTIONS_TOOL]);
     }
     tests(command.env("KAFKA_TOOLS_JARS", jars))
 }
@@ -152,21 +163,26 @@ fn crash(context: &Context) -> Result<Outcome> {
     Ok(judged("crash", crate::crash_cmd::run(&args)))
 }
 
-/// Three nodes under every fault for a while; in the full tier longer, five nodes too, and every named scenario.
+/// Three nodes under every fault for a while, without transactions and with them; in the full tier longer, five nodes
+/// too, and every named scenario.
 fn jepsen(context: &Context) -> Result<Outcome> {
     if let Err(why) = loop_mount(context) {
         let skipped = vec![format!("jepsen: no loop mount here: {why:#}")];
         return Ok(Outcome { skipped, ..Outcome::default() });
     }
-    let smoke = jepsen_cmd::suite(
-        context,
-        &["--minutes", "1.2", "--period", "4", "--seed", "1"],
-        Duration::from_secs(300),
-    );
+    let smoke = |workload, minutes| {
+        let args = ["--workload", workload, "--minutes", minutes, "--period", "4", "--seed", "1"];
+        jepsen_cmd::suite(context, &args, Duration::from_secs(300))
+    };
+    let mut outcome = smoke("queue", "1")?;
+    outcome.add(smoke("txn", "0.6")?);
     if context.tier != Tier::Full {
-        return smoke;
+        return Ok(outcome);
     }
-    let mut outcome = smoke?;
+    for (workload, minutes) in [("txn", "20"), ("money", "10")] {
+        let args = ["--workload", workload, "--minutes", minutes, "--seed", "4"];
+        outcome.add(jepsen_cmd::suite(context, &args, Duration::from_secs(1800))?);
+    }
     outcome.add(jepsen_cmd::suite(context, &["--minutes", "20", "--seed", "2"], Duration::from_secs(1800))?);
     let five = ["--nodes", "5", "--minutes", "5", "--seed", "3"];
     outcome.add(jepsen_cmd::suite(context, &five, Duration::from_secs(900))?);

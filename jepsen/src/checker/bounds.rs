@@ -1,7 +1,7 @@
 //! Bounds that only rise, and what is compared when all is healed.
 use super::{Kind, Verdict};
 use crate::history::{History, Line};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub(super) fn check(history: &History, verdict: &mut Verdict) {
     watermarks(history, verdict);
@@ -15,17 +15,25 @@ fn watermarks(history: &History, verdict: &mut Verdict) {
         time: u64,
         high_watermark: i64,
         log_start: i64,
+        last_stable: i64,
     }
     let mut last: HashMap<(u32, u32), Seen> = HashMap::new();
     for line in &history.rest {
-        let Line::Bounds { start, time, process, key, high_watermark, log_start, read_to } = line else {
+        let Line::Bounds { start, time, process, key, high_watermark, log_start, read_to, last_stable } =
+            line
+        else {
             continue;
         };
         if read_to > high_watermark {
             let told = || format!("key {key}: read up to {read_to}, high watermark {high_watermark}");
             verdict.found(Kind::BeyondHighWatermark, told);
         }
-        let now = Seen { time: *time, high_watermark: *high_watermark, log_start: *log_start };
+        if *last_stable >= 0 && read_to > last_stable {
+            let told = || format!("key {key}: read up to {read_to}, last stable offset {last_stable}");
+            verdict.found(Kind::BeyondLastStable, told);
+        }
+        let (high, log_start, last_stable) = (*high_watermark, *log_start, *last_stable);
+        let now = Seen { time: *time, high_watermark: high, log_start, last_stable };
         let Some(before) = last.insert((*process, *key), now) else { continue };
         if before.time > *start {
             continue;
@@ -39,7 +47,12 @@ fn watermarks(history: &History, verdict: &mut Verdict) {
             };
             verdict.found(Kind::HighWatermarkRegressed, told);
         }
-        if *log_start >= 0 && *log_start < before.log_start {
+        if last_stable >= 0 && last_stable < before.last_stable {
+            let told =
+                || format!("key {key}: process {process} saw {} and then {last_stable}", before.last_stable);
+            verdict.found(Kind::LastStableRegressed, told);
+        }
+        if log_start >= 0 && log_start < before.log_start {
             let told =
                 || format!("key {key}: process {process} saw {} and then {log_start}", before.log_start);
             verdict.found(Kind::LogStartRegressed, told);
@@ -63,12 +76,21 @@ fn committed(history: &History, verdict: &mut Verdict) {
             *offset = highest;
         }
     }
+    // What may have been carried out late, when others had been acknowledged.
+    let late: HashSet<(u32, u32, i64)> = history
+        .rest
+        .iter()
+        .filter_map(|line| match line {
+            Line::CommitUnknown { process, key, offset, .. } => Some((*process, *key, *offset)),
+            _ => None,
+        })
+        .collect();
     for line in &history.rest {
         let Line::Committed { start, process, key, offset } = line else { continue };
         let Some(commits) = acked.get(&(*process, *key)) else { continue };
         let earlier = commits.partition_point(|(time, _)| time < start);
         let Some((_, known)) = earlier.checked_sub(1).map(|at| commits[at]) else { continue };
-        if *offset < known {
+        if *offset < known && !late.contains(&(*process, *key, *offset)) {
             let told = || format!("key {key}: {offset} was read after {known} had been acknowledged");
             verdict.found(Kind::CommittedOffsetRegressed, told);
         }

@@ -1,12 +1,16 @@
 //! Judges a history. Pure: the same history gives the same verdict.
 //!
-//! The anomalies are those of Jepsen's workload for Kafka (`jepsen.tests.kafka`), as far as they can occur without
-//! transactions, and some that a log without transactions and without compaction must not show either.
+//! The anomalies are those of Jepsen's workload for Kafka (`jepsen.tests.kafka`), and some that a log without
+//! compaction must not show either. What became of transactions is settled first (`txn.rs`): the other parts see sends
+//! that happened and sends that did not.
 mod bounds;
+mod cycles;
+mod groups;
 mod log;
 mod order;
 mod power;
 mod reads;
+mod txn;
 
 use crate::history::{History, Line, Outcome};
 use std::collections::BTreeMap;
@@ -22,8 +26,12 @@ pub enum Kind {
     InconsistentOffsets,
     /// One value stands at two offsets of a key, though its producer was idempotent and did not count anew.
     Duplicate,
-    /// A value was read whose send had failed for good.
+    /// A value was read whose send had failed for good, or whose transaction was aborted (G1a).
     AbortedRead,
+    /// A value was read before the commit of its transaction was asked for.
+    PrecommittedRead,
+    /// Of a transaction that was committed some values were read, and one that was acknowledged never.
+    TornTransaction,
     /// A value was read that nobody sent to this key.
     Phantom,
     /// A value was acknowledged, something behind it was read, and nobody ever read it.
@@ -40,6 +48,18 @@ pub enum Kind {
     IntNonmonotonicPoll,
     /// Of one client's sends to a key the later one landed before the earlier one.
     NonmonotonicSend,
+    /// As [`Kind::NonmonotonicSend`], within one transaction.
+    IntNonmonotonicSend,
+    /// Transactions read one another's values in a circle (G1c without write edges).
+    ReadCycle,
+    /// Two committed transactions of a group have read one record.
+    ConsumedTwice,
+    /// The group of the transactions is past a record that none of them has read.
+    ConsumedNever,
+    /// A record was consumed, and what it stands for was not passed on.
+    MoneyLost,
+    /// What a record stands for was passed on twice, or though the record was not consumed.
+    MoneyMade,
     /// An acknowledged offset is not above all that were acknowledged before its send began.
     StaleAppend,
     /// One offset was acknowledged to two sends.
@@ -48,10 +68,14 @@ pub enum Kind {
     OffsetGap,
     /// One client saw a high watermark go back.
     HighWatermarkRegressed,
+    /// One client saw a last stable offset go back.
+    LastStableRegressed,
     /// One client saw a log's start go back.
     LogStartRegressed,
     /// An answer held records at or above the high watermark that it named.
     BeyondHighWatermark,
+    /// An answer for a reader of what is committed held records at or above the last stable offset that it named.
+    BeyondLastStable,
     /// A group's offset is below what had been acknowledged.
     CommittedOffsetRegressed,
     /// After all was healed, a partition could not be read to its end.
@@ -64,10 +88,12 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 21] = [
+    pub const ALL: [Kind; 31] = [
         Kind::InconsistentOffsets,
         Kind::Duplicate,
         Kind::AbortedRead,
+        Kind::PrecommittedRead,
+        Kind::TornTransaction,
         Kind::Phantom,
         Kind::LostWrite,
         Kind::Unseen,
@@ -76,12 +102,20 @@ impl Kind {
         Kind::IntPollSkip,
         Kind::IntNonmonotonicPoll,
         Kind::NonmonotonicSend,
+        Kind::IntNonmonotonicSend,
+        Kind::ReadCycle,
+        Kind::ConsumedTwice,
+        Kind::ConsumedNever,
+        Kind::MoneyLost,
+        Kind::MoneyMade,
         Kind::StaleAppend,
         Kind::OffsetAckedTwice,
         Kind::OffsetGap,
         Kind::HighWatermarkRegressed,
+        Kind::LastStableRegressed,
         Kind::LogStartRegressed,
         Kind::BeyondHighWatermark,
+        Kind::BeyondLastStable,
         Kind::CommittedOffsetRegressed,
         Kind::FinalReadIncomplete,
         Kind::ReplicasDiffer,
@@ -94,6 +128,8 @@ impl Kind {
             Kind::InconsistentOffsets => "inconsistent-offsets",
             Kind::Duplicate => "duplicate",
             Kind::AbortedRead => "aborted-read",
+            Kind::PrecommittedRead => "precommitted-read",
+            Kind::TornTransaction => "torn-transaction",
             Kind::Phantom => "phantom",
             Kind::LostWrite => "lost-write",
             Kind::Unseen => "unseen",
@@ -102,12 +138,20 @@ impl Kind {
             Kind::IntPollSkip => "int-poll-skip",
             Kind::IntNonmonotonicPoll => "int-nonmonotonic-poll",
             Kind::NonmonotonicSend => "nonmonotonic-send",
+            Kind::IntNonmonotonicSend => "int-nonmonotonic-send",
+            Kind::ReadCycle => "read-cycle",
+            Kind::ConsumedTwice => "consumed-twice",
+            Kind::ConsumedNever => "consumed-never",
+            Kind::MoneyLost => "money-lost",
+            Kind::MoneyMade => "money-made",
             Kind::StaleAppend => "stale-append",
             Kind::OffsetAckedTwice => "offset-acked-twice",
             Kind::OffsetGap => "offset-gap",
             Kind::HighWatermarkRegressed => "high-watermark-regressed",
+            Kind::LastStableRegressed => "last-stable-regressed",
             Kind::LogStartRegressed => "log-start-regressed",
             Kind::BeyondHighWatermark => "beyond-high-watermark",
+            Kind::BeyondLastStable => "beyond-last-stable",
             Kind::CommittedOffsetRegressed => "committed-offset-regressed",
             Kind::FinalReadIncomplete => "final-read-incomplete",
             Kind::ReplicasDiffer => "replicas-differ",
@@ -151,6 +195,22 @@ pub struct Figures {
     pub read_once: u64,
     /// Records that stand twice because their producer began a new epoch and sent them again under new numbers.
     pub renumbered: u64,
+    /// Transactions that were committed, those of unknown outcome of which a value was read among them.
+    pub committed: u64,
+    /// Transactions that were aborted.
+    pub aborted: u64,
+    /// Those of unknown outcome.
+    pub unknown: u64,
+    /// Transactions whose offsets were committed with records that they read.
+    pub consuming: u64,
+    /// Circles of transactions that wrote to keys between one another's records (G0): Kafka allows them.
+    pub write_cycles: u64,
+    /// Circles of transactions by writes and reads (G1c with write edges): Kafka allows them.
+    pub mixed_cycles: u64,
+    /// What was paid in, where records are passed on.
+    pub money_paid_in: u64,
+    /// What there is of it at the end.
+    pub money: u64,
 }
 
 /// What the checker says.
@@ -185,10 +245,15 @@ impl Verdict {
 /// Judges a whole history.
 pub fn check(history: &History) -> Verdict {
     let mut verdict = Verdict::default();
-    let logs = Logs::of(history);
-    log::check(history, &logs, &mut verdict);
-    reads::check(history, &logs, &mut verdict);
+    let settled = txn::settled(history);
+    let logs = Logs::of(&settled);
+    log::check(&settled, &logs, &mut verdict);
+    reads::check(&settled, &logs, &mut verdict);
+    // Acknowledged offsets follow time whatever becomes of a transaction.
     order::check(history, &logs, &mut verdict);
+    txn::check(history, &mut verdict);
+    cycles::check(&settled, &logs, &mut verdict);
+    groups::check(&settled, &logs, &mut verdict);
     bounds::check(history, &mut verdict);
     for line in &history.rest {
         if let Line::Broken { process, error, .. } = line {
@@ -196,6 +261,7 @@ pub fn check(history: &History) -> Verdict {
         }
     }
     figures(history, &logs, &mut verdict);
+    txn_figures(&settled, &mut verdict.figures);
     verdict
 }
 
@@ -213,4 +279,17 @@ fn figures(history: &History, logs: &Logs, verdict: &mut Verdict) {
     }
     figures.read = history.polls.iter().map(|poll| poll.records.len() as u64).sum();
     figures.read_once = logs.read_values();
+}
+
+fn txn_figures(history: &History, figures: &mut Figures) {
+    for txn in history.txns.values() {
+        match txn.outcome {
+            Outcome::Ok(_) => figures.committed += 1,
+            Outcome::Fail => figures.aborted += 1,
+            Outcome::Info => figures.unknown += 1,
+        }
+    }
+    let reading: std::collections::BTreeSet<u64> = history.polls.iter().filter_map(|poll| poll.txn).collect();
+    let committed = |id: &&u64| history.txns.get(id).is_some_and(|txn| matches!(txn.outcome, Outcome::Ok(_)));
+    figures.consuming = reading.iter().filter(committed).count() as u64;
 }

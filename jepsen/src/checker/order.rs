@@ -20,15 +20,17 @@ pub(super) fn check(history: &History, logs: &Logs, verdict: &mut Verdict) {
 
 /// One client's sends to a key lie in the order in which it sent them, read or acknowledged.
 fn sessions(history: &History, logs: &Logs, verdict: &mut Verdict) {
-    let mut last: HashMap<(u32, u32), (usize, u64)> = HashMap::new();
+    let mut last: HashMap<(u32, u32), (usize, u64, Option<u64>)> = HashMap::new();
     for send in &history.sends {
         let Some(index) = logs.keys.get(&send.key).and_then(|log| log.first_index(send.value)) else {
             continue;
         };
-        let Some((before, value)) = last.insert((send.process, send.key), (index, send.value)) else {
+        let now = (index, send.value, send.txn);
+        let Some((before, value, txn)) = last.insert((send.process, send.key), now) else {
             continue;
         };
-        if index < before {
+        // Within one transaction it has a name of its own (`txn.rs`).
+        if index < before && (send.txn.is_none() || send.txn != txn) {
             let told = || {
                 let (key, process, later) = (send.key, send.process, send.value);
                 format!(

@@ -1,5 +1,6 @@
 //! What was read against what was sent: lost, unseen, aborted and phantom values; polls that skip or repeat.
 use super::log::{Log, Logs};
+use super::txn::partly_read;
 use super::{Kind, Verdict};
 use crate::history::{History, Outcome, Poll};
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ pub(super) fn check(history: &History, logs: &Logs, verdict: &mut Verdict) {
 
 /// Every acknowledged value has a reader.
 fn writers(history: &History, logs: &Logs, verdict: &mut Verdict) {
+    let partly = partly_read(history, logs);
     for send in &history.sends {
         let Outcome::Ok(offset) = send.outcome else { continue };
         let log = logs.keys.get(&send.key);
@@ -26,7 +28,12 @@ fn writers(history: &History, logs: &Logs, verdict: &mut Verdict) {
             _ => false,
         });
         // What a reader has passed is lost; of the rest it is only known that nobody has seen it.
-        verdict.found(if passed { Kind::LostWrite } else { Kind::Unseen }, told);
+        let kind = match send.txn {
+            Some(txn) if partly.contains(&txn) => Kind::TornTransaction,
+            _ if passed => Kind::LostWrite,
+            _ => Kind::Unseen,
+        };
+        verdict.found(kind, told);
     }
 }
 
@@ -39,7 +46,9 @@ fn readers(history: &History, logs: &Logs, verdict: &mut Verdict) {
         for value in &log.read {
             match sent.binary_search_by_key(&(*key, *value), |(key, value, _)| (*key, *value)) {
                 Ok(at) if sent[at].2 == Outcome::Fail => {
-                    let told = || format!("key {key}: {value} was read, though its send had failed for good");
+                    let told = || {
+                        format!("key {key}: {value} was read, though its send failed for good or was aborted")
+                    };
                     verdict.found(Kind::AbortedRead, told);
                 }
                 Ok(_) => {}

@@ -1,8 +1,10 @@
 //! Our own clients (client-lite): producers that send until they are told, producers that try once, readers, a
 //! committer. They run on a thread of their own, so that nothing the nemesis does holds them up.
+use crate::churn::{self, Churn};
 use crate::codes::{init_producer, is_definite};
 use crate::readers;
 use crate::recorder::{Recorder, now};
+use crate::txn_load::{self, Workload};
 use anyhow::Result;
 use client_lite::{Acks, Client, ClientError, ClientOptions, ConnOptions, Produced};
 use jepsen::history::{Line, Type};
@@ -36,6 +38,11 @@ pub(crate) struct Plan {
     pub(crate) readers: u32,
     /// Whether a group's offsets are committed too.
     pub(crate) commits: bool,
+    pub(crate) workload: Workload,
+    /// Transactional clients, where the workload has them.
+    pub(crate) transactions: u32,
+    /// Members of a group that come and go.
+    pub(crate) churn: u32,
     /// How long an answer is waited for.
     pub(crate) timeout: Duration,
 }
@@ -56,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) recorder: Recorder,
     phase: Arc<AtomicU8>,
     processes: Arc<AtomicU32>,
+    /// Transactional clients at work.
+    transactions: Arc<AtomicU32>,
 }
 
 impl Shared {
@@ -67,16 +76,34 @@ impl Shared {
         }
     }
 
+    pub(crate) fn in_transactions(&self) -> bool {
+        self.transactions.load(Ordering::Relaxed) > 0
+    }
+
+    /// One more transactional client is at work, or one less.
+    pub(crate) fn transactional(&self, begins: bool) {
+        if begins {
+            self.transactions.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.transactions.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn process(&self) -> u32 {
         self.processes.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// A client that tries nothing again: what is tried again, and when, is part of the history.
     pub(crate) fn client(&self) -> Arc<Client> {
+        self.client_that_retries(Duration::ZERO)
+    }
+
+    pub(crate) fn client_that_retries(&self, retry_for: Duration) -> Arc<Client> {
         // Brokers in another order each time: one that is silent must not be asked first for ever.
         let mut all: Vec<&str> = self.plan.bootstrap.split(',').collect();
         let by = self.processes.fetch_add(1, Ordering::Relaxed) as usize % all.len().max(1);
         all.rotate_left(by);
-        Arc::new(Client::new(&all.join(","), options(self.plan.timeout)))
+        Arc::new(Client::new(&all.join(","), ClientOptions { retry_for, ..options(self.plan.timeout) }))
     }
 }
 
@@ -88,7 +115,6 @@ fn options(timeout: Duration) -> ClientOptions {
             request_timeout: timeout,
             ..ConnOptions::default()
         },
-        // Nothing is retried inside: what is tried again, and when, is part of the history.
         retry_for: Duration::ZERO,
         backoff: Duration::from_millis(10),
         backoff_max: Duration::from_millis(50),
@@ -98,6 +124,7 @@ fn options(timeout: Duration) -> ClientOptions {
 /// The thread on which they run.
 #[derive(Debug)]
 pub(crate) struct Running {
+    pub(crate) churn: Churn,
     phase: Arc<AtomicU8>,
     thread: Option<JoinHandle<Result<()>>>,
 }
@@ -133,7 +160,10 @@ pub(crate) fn start(plan: Plan, recorder: Recorder, first_process: u32) -> Runni
         recorder,
         phase: phase.clone(),
         processes: Arc::new(AtomicU32::new(first_process)),
+        transactions: Arc::default(),
     };
+    let churn = Churn::default();
+    let members = churn.clone();
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tasks = tokio::task::LocalSet::new();
@@ -152,11 +182,25 @@ pub(crate) fn start(plan: Plan, recorder: Recorder, first_process: u32) -> Runni
         if shared.plan.commits {
             tasks.spawn_local(readers::commit(shared.clone()));
         }
+        if shared.plan.workload.has_transactions() {
+            for number in 0..shared.plan.transactions {
+                tasks.spawn_local(txn_load::work(shared.clone(), number));
+            }
+        }
+        if shared.plan.workload == Workload::Money {
+            tasks.spawn_local(txn_load::pay_in(shared.clone()));
+        }
+        for number in 0..shared.plan.churn {
+            tasks.spawn_local(churn::member(shared.clone(), members.clone(), number));
+        }
+        if shared.plan.churn > 0 {
+            tasks.spawn_local(readers::follow(shared.clone(), churn::GROUP, churn::PROCESS));
+        }
         tasks.spawn_local(readers::watch(shared));
         runtime.block_on(tasks);
         Ok(())
     });
-    Running { phase, thread: Some(thread) }
+    Running { churn, phase, thread: Some(thread) }
 }
 
 /// A batch of values.
@@ -185,7 +229,8 @@ struct Sent {
 impl Sent {
     fn line(&self, kind: Type, at: u64, offset: Option<i64>, error: Option<&str>) -> Line {
         let (process, key, value) = (self.process, self.key, value(self.process, self.first + at));
-        Line::Send { time: now(), process, kind, key, value, offset, error: error.map(str::to_owned) }
+        let error = error.map(str::to_owned);
+        Line::Send { time: now(), process, kind, key, value, offset, error, txn: None, from: None }
     }
 
     fn begin(&self, recorder: &Recorder) {

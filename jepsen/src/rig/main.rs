@@ -5,6 +5,7 @@
 //! `outside.rs` who works meanwhile, `scenarios.rs` has the named tests of `docs/reliability.md`.
 #![allow(clippy::print_stdout)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+mod churn;
 mod codes;
 mod faults;
 mod lab;
@@ -26,6 +27,7 @@ mod run;
 mod scaling;
 mod scenarios;
 mod scrub;
+mod txn_load;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -40,11 +42,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
+use txn_load::Workload;
 
 /// Set inside the rig's own namespaces.
 const INSIDE: &str = "RIG_INSIDE";
 /// What the exit code says when the machine cannot run the rig at all.
 const CANNOT: u8 = 3;
+
+/// Fewer partitions of coordinators than Kafka has: they are there sooner.
+const COORDINATORS: &str = "transaction.state.log.num.partitions=4\noffsets.topic.num.partitions=4\n";
 
 /// Runs a cluster under faults and judges what its clients saw.
 #[derive(Clone, Debug, Parser)]
@@ -74,6 +80,10 @@ struct Args {
     /// Seconds of a period of faults.
     #[arg(long, default_value_t = 8.0)]
     period: f64,
+    /// What clients do: `queue` (no transactions), `txn` (sends and polls in transactions), `money` (what is read is
+    /// passed on in the transaction that reads it).
+    #[arg(long, default_value = "queue")]
+    workload: String,
     /// The jars of Apache Kafka's Java client; without it that client is left out.
     #[arg(long)]
     java: Option<PathBuf>,
@@ -98,6 +108,9 @@ struct Args {
     /// A broker with planted bugs (feature `planted`): each must be caught. `all`, or names with commas between them.
     #[arg(long, value_delimiter = ',')]
     planted: Vec<String>,
+    /// Judges a history.jsonl of an earlier run again, and runs nothing.
+    #[arg(long)]
+    judge: Option<PathBuf>,
     /// Where the page with the timeline is written besides --dir.
     #[arg(long)]
     report: Option<PathBuf>,
@@ -105,6 +118,9 @@ struct Args {
 
 fn main() -> ExitCode {
     let mut args = Args::parse();
+    if let Some(history) = &args.judge {
+        return judged(history);
+    }
     if std::env::var_os(INSIDE).is_none() {
         let error = enter();
         println!("rig: skipped: no namespaces of its own (needs root and unshare): {error}");
@@ -113,6 +129,22 @@ fn main() -> ExitCode {
     match absolute(&mut args).and_then(|()| inside(&args)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn judged(file: &Path) -> ExitCode {
+    let history = std::fs::File::open(file)
+        .with_context(|| file.display().to_string())
+        .and_then(|file| jepsen::history::History::read(std::io::BufReader::new(file)));
+    match history.map(|history| jepsen::checker::check(&history)) {
+        Ok(verdict) => {
+            println!("{verdict:#?}");
+            if verdict.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -171,12 +203,21 @@ fn inside(args: &Args) -> Result<bool> {
     }
     let (faults, skipped) = chosen(args, &abilities)?;
     let names: Vec<_> = faults.iter().map(|fault| fault.name()).collect();
-    println!("rig: {} nodes, {} minutes of {}", args.nodes, args.minutes, names.join(" "));
+    println!(
+        "rig: {} nodes, workload {}, {} minutes of {}",
+        args.nodes,
+        args.workload,
+        args.minutes,
+        names.join(" ")
+    );
     let bench = Bench::start(setup(args, &abilities)?)?;
     let settings = settings(args, faults);
     let outcome = random(bench, seed, settings, Duration::from_secs_f64(args.minutes * 60.0))?;
-    let about =
-        About { title: format!("rig, {} nodes, seed {seed}", args.nodes), clients: clients(args), skipped };
+    let about = About {
+        title: format!("rig, {}, {} nodes, seed {seed}", args.workload, args.nodes),
+        clients: clients(args),
+        skipped,
+    };
     told(args, &args.dir, &about, &outcome)
 }
 
@@ -222,8 +263,12 @@ fn scenarios(args: &Args, seed: u64) -> Result<bool> {
         }
         let mut setup = setup(args, &abilities)?;
         setup.make.dir = args.dir.join(scenario.name);
-        (setup.make.nodes, setup.keys, setup.load) = (scenario.nodes, scenario.keys, scenario.load.load());
+        // A test that has transactions of its own has them; else they come with `--workload`.
+        let workload = Some(scenario.workload).filter(|workload| workload.has_transactions());
+        let load = scenario.load.load().of(workload.unwrap_or(setup.load.workload));
+        (setup.make.nodes, setup.keys, setup.load) = (scenario.nodes, scenario.keys, load);
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        setup.load.churn = scenario.churn;
         setup.topic = scenario.topic.iter().map(pair).collect();
         setup.takes = scenario.takes;
         if scenario.steps.iter().all(|step| step.fault != Fault::Upgrade) {
@@ -304,7 +349,7 @@ fn setup(args: &Args, abilities: &Abilities) -> Result<Setup> {
         nodes: args.nodes,
         disk_bytes: 1 << 30,
         preload: abilities.preload.clone(),
-        properties: format!("log.pool.bytes=33554432\n{}", scrub::PROPERTIES),
+        properties: format!("log.pool.bytes=33554432\n{}{COORDINATORS}", scrub::PROPERTIES),
         environment: Vec::new(),
     };
     let pair = |text: &String| {
@@ -313,5 +358,10 @@ fn setup(args: &Args, abilities: &Abilities) -> Result<Setup> {
     };
     let topic = args.topic.iter().map(pair).collect::<Result<Vec<_>>>()?;
     let outside = Outside { java: args.java.clone(), python: args.python.clone() };
-    Ok(Setup { make, keys: args.keys, load: Load::default(), outside, topic, takes: Duration::ZERO })
+    let workload = Workload::named(&args.workload).with_context(|| {
+        let all: Vec<_> = Workload::ALL.iter().map(|workload| workload.name()).collect();
+        format!("no workload {}; there are {}", args.workload, all.join(", "))
+    })?;
+    let load = Load::default().of(workload);
+    Ok(Setup { make, keys: args.keys, load, outside, topic, takes: Duration::ZERO })
 }

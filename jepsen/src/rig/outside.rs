@@ -30,6 +30,8 @@ pub(crate) struct Work {
     pub(crate) keys: u32,
     pub(crate) workers: u32,
     pub(crate) pause_ms: u64,
+    /// As `--workload` names it.
+    pub(crate) workload: &'static str,
 }
 
 /// A program that runs.
@@ -82,7 +84,7 @@ fn start(
 ) -> Result<Program> {
     command.args([&work.bootstrap, &work.topic]);
     command.args([work.keys, first_process, work.workers].map(|number| number.to_string()));
-    command.arg(work.pause_ms.to_string());
+    command.arg(work.pause_ms.to_string()).arg(work.workload);
     let errors = File::create(dir.join(format!("{name}.err")))?;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
     let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;

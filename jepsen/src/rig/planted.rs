@@ -4,6 +4,7 @@ use crate::nemesis::Nemesis;
 use crate::probe::Abilities;
 use crate::recorder::now;
 use crate::run::{Bench, Load};
+use crate::txn_load::Workload;
 use crate::{Args, settings, setup};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -16,13 +17,19 @@ struct Bug {
     faults: &'static [Fault],
     /// How much is sent at a time.
     batch: u64,
+    workload: Workload,
 }
 
 const fn bug(name: &'static str, faults: &'static [Fault], batch: u64) -> Bug {
-    Bug { name, faults, batch }
+    Bug { name, faults, batch, workload: Workload::Queue }
 }
 
-const BUGS: [Bug; 8] = [
+/// One that only transactions bring to light.
+const fn of_txn(name: &'static str, faults: &'static [Fault]) -> Bug {
+    Bug { name, faults, batch: 1, workload: Workload::Txn }
+}
+
+const BUGS: [Bug; 11] = [
     bug("AckBeforeSync", &[Fault::PowerAllSlow], 20),
     bug("FollowerAckBeforeSync", &[Fault::SlowSyncAll, Fault::PowerAll], 20),
     bug("ApplyBeforeCommit", &[Fault::Isolate, Fault::Kill], 5),
@@ -31,6 +38,9 @@ const BUGS: [Bug; 8] = [
     bug("ServeUnconfirmed", &[Fault::Isolate, Fault::Pause, Fault::Kill], 1),
     bug("LostLeadIsRefusal", &[Fault::Isolate, Fault::Pause, Fault::OneWay], 1),
     bug("HighWatermarkTooHigh", &[Fault::PowerAllSlow], 5),
+    of_txn("LsoTooHigh", &[Fault::Delay]),
+    of_txn("MarkerWithoutEpochCheck", &[Fault::Pause, Fault::Isolate]),
+    of_txn("CompleteBeforeMarkers", &[Fault::Kill, Fault::Isolate, Fault::KillAll]),
 ];
 
 /// How often a bug may escape before it counts as not caught.
@@ -69,8 +79,10 @@ fn once(args: &Args, abilities: &Abilities, bug: &Bug, seed: u64) -> Result<BTre
         batch: bug.batch,
         producers: 3,
         readers: 3,
+        transactions: 4,
         ..Load::default()
-    };
+    }
+    .of(bug.workload);
     let mut bench = match Bench::start(setup) {
         Ok(bench) => bench,
         // Without the bug it does form: every other run of the rig says so.

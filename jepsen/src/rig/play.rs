@@ -30,6 +30,7 @@ fn target(lab: &Lab, step: &Step, turn: u32, rng: &mut Rng) -> u32 {
         At::Leader => leader,
         At::Follower => (leader - 1 + 1 + rng.below(u64::from(count) - 1) as u32) % count + 1,
         At::InTurn => turn % count + 1,
+        At::Coordinator => lab.recorder.coordinator().filter(|id| (1..=count).contains(id)).unwrap_or(leader),
     }
 }
 

@@ -13,8 +13,9 @@ const GROUP: &str = "rig-group";
 const FINAL_PATIENCE: Duration = Duration::from_secs(100);
 const SETTLED: Duration = Duration::from_secs(2);
 
-fn options() -> FetchOptions {
-    FetchOptions { max_wait: POLL, ..FetchOptions::default() }
+fn options(shared: &Shared) -> FetchOptions {
+    let read_committed = shared.plan.workload.has_transactions();
+    FetchOptions { max_wait: POLL, read_committed, ..FetchOptions::default() }
 }
 
 /// Where one reader is in a key.
@@ -36,7 +37,7 @@ async fn poll(shared: &Shared, client: &Client, process: u32, key: u32, at: &mut
     let offset = at.offset;
     let from = FetchFrom { topic: shared.plan.topic.clone(), partition: key as i32, offset };
     let start = now();
-    let fetched = client.fetch(&[from], &options()).await.ok()?;
+    let fetched = client.fetch(&[from], &options(shared)).await.ok()?;
     let answer = fetched.into_iter().next()?;
     if answer.check().is_err() {
         return None;
@@ -71,9 +72,10 @@ fn taken(shared: &Shared, process: u32, key: u32, start: u64, answer: &Fetched) 
         high_watermark: answer.high_watermark,
         log_start: answer.log_start_offset,
         read_to: if records.is_empty() { -1 } else { next },
+        last_stable: if options(shared).read_committed { answer.last_stable_offset } else { -1 },
     });
     if !records.is_empty() {
-        shared.recorder.push(Line::Poll { start, time: now(), process, records });
+        shared.recorder.push(Line::Poll { start, time: now(), process, records, txn: None });
     }
     Some(next)
 }
@@ -98,7 +100,8 @@ pub(crate) async fn read(shared: Shared) {
 
 /// When all is healed: reads a key from its start to its end.
 pub(crate) async fn final_read(shared: Shared, key: u32) {
-    while shared.phase() == Phase::Work {
+    // What a transaction still sends and commits is to be read too.
+    while shared.phase() == Phase::Work || shared.phase() == Phase::Final && shared.in_transactions() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let process = shared.process();
@@ -131,6 +134,19 @@ pub(crate) async fn final_read(shared: Shared, key: u32) {
     shared.recorder.push(Line::End { time: now(), process, key, high_watermark: end, reached });
 }
 
+/// Offsets of a group were committed, or nobody knows.
+pub(crate) fn committed(shared: &Shared, process: u32, offsets: &BTreeMap<Place, i64>, known: bool) {
+    let time = now();
+    for ((_, partition), offset) in offsets {
+        let (key, offset) = (*partition as u32, *offset);
+        shared.recorder.push(if known {
+            Line::Commit { time, process, key, offset }
+        } else {
+            Line::CommitUnknown { time, process, key, offset }
+        });
+    }
+}
+
 /// Commits ever higher offsets and reads them back.
 pub(crate) async fn commit(shared: Shared) {
     let process = shared.process();
@@ -138,30 +154,39 @@ pub(crate) async fn commit(shared: Shared) {
     while shared.phase() == Phase::Work {
         let place = |key: u32| -> Place { (shared.plan.topic.clone(), key as i32) };
         let offsets: BTreeMap<Place, i64> = (0..shared.plan.keys).map(|key| (place(key), next)).collect();
-        if client.commit(GROUP, Committer::NOBODY, &offsets).await.is_ok() {
-            let time = now();
-            for key in 0..shared.plan.keys {
-                shared.recorder.push(Line::Commit { time, process, key, offset: next });
-            }
+        let done = client.commit(GROUP, Committer::NOBODY, &offsets).await;
+        committed(&shared, process, &offsets, done.is_ok());
+        if done.is_ok() {
             next += 1;
         } else {
             client = shared.client();
         }
-        read_committed(&shared, &client, process).await;
+        read_committed(&shared, &client, GROUP, process).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     for _ in 0..100 {
         client = shared.client();
-        if shared.phase() == Phase::Stop || read_committed(&shared, &client, process).await {
+        if shared.phase() == Phase::Stop || read_committed(&shared, &client, GROUP, process).await {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-async fn read_committed(shared: &Shared, client: &Client, process: u32) -> bool {
+/// Reads what a group has committed, whose members' commits are those of this process.
+pub(crate) async fn follow(shared: Shared, group: &'static str, process: u32) {
+    let mut client = shared.client();
+    while shared.phase() == Phase::Work {
+        if !read_committed(&shared, &client, group, process).await {
+            client = shared.client();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn read_committed(shared: &Shared, client: &Client, group: &str, process: u32) -> bool {
     let start = now();
-    let Ok(found) = client.committed(GROUP, None).await else { return false };
+    let Ok(found) = client.committed(group, None).await else { return false };
     for key in 0..shared.plan.keys {
         let place = (shared.plan.topic.clone(), key as i32);
         let offset = found.get(&place).map_or(-1, |committed| committed.offset);

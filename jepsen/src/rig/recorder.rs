@@ -33,6 +33,8 @@ struct Inner {
     /// The leader epoch of each key.
     epochs: BTreeMap<u32, i32>,
     replicas: BTreeMap<u32, Vec<i32>>,
+    /// Who was last said to coordinate transactions.
+    coordinator: Option<u32>,
     /// Sends of other clients that ended with an error which an application would see.
     told: Vec<String>,
 }
@@ -52,6 +54,7 @@ impl Recorder {
             in_sync: BTreeMap::new(),
             epochs: BTreeMap::new(),
             replicas: BTreeMap::new(),
+            coordinator: None,
             told: Vec::new(),
         };
         Ok(Recorder(Arc::new(Mutex::new(inner))))
@@ -108,6 +111,15 @@ impl Recorder {
     pub(crate) fn leader(&self, key: u32) -> Option<u32> {
         let leader = self.lock().leaders.get(&key).copied()?;
         u32::try_from(leader).ok()
+    }
+
+    pub(crate) fn set_coordinator(&self, node: u32) {
+        self.lock().coordinator = Some(node);
+    }
+
+    /// A node that coordinates transactions of a client.
+    pub(crate) fn coordinator(&self) -> Option<u32> {
+        self.lock().coordinator
     }
 
     /// Who has replicas of a key.

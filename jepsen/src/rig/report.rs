@@ -1,5 +1,6 @@
 //! What a run has shown: a summary in words, and a page with a timeline.
 use crate::run::{Outcome, longest_gap, windows};
+use jepsen::checker::Figures;
 use jepsen::history::{History, Outcome as Ended};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -55,6 +56,26 @@ fn by_client(history: &History) -> BTreeMap<&'static str, [u64; 3]> {
     found
 }
 
+fn transactions(figures: &Figures, out: &mut String) {
+    if figures.committed + figures.aborted > 0 {
+        let _ = writeln!(
+            out,
+            "  transactions: {} committed ({} of them with offsets), {} aborted, {} of unknown outcome; circles of writes \
+             {}, of writes and reads {}, which Kafka allows",
+            figures.committed,
+            figures.consuming,
+            figures.aborted,
+            figures.unknown,
+            figures.write_cycles,
+            figures.mixed_cycles
+        );
+    }
+    if figures.money_paid_in > 0 {
+        let _ =
+            writeln!(out, "  money: {} paid in, {} there at the end", figures.money_paid_in, figures.money);
+    }
+}
+
 /// The summary, as lines of text.
 pub(crate) fn text(about: &About, outcome: &Outcome) -> String {
     let mut out = String::new();
@@ -78,6 +99,7 @@ pub(crate) fn text(about: &About, outcome: &Outcome) -> String {
             figures.renumbered
         );
     }
+    transactions(&figures, &mut out);
     for (name, [ok, fail, info]) in by_client(&outcome.history) {
         let _ = writeln!(out, "  {name}: {ok} ok, {fail} failed, {info} unknown");
     }

@@ -6,6 +6,7 @@ use crate::outside::{Outside, Program, Work};
 use crate::recorder::{Recorder, acked_since, now};
 use crate::replicas;
 use crate::scrub;
+use crate::txn_load::{self, Workload};
 use anyhow::{Context, Result, bail};
 use client_lite::{Client, ClientOptions, NewTopic};
 use jepsen::checker::{Verdict, check, spared};
@@ -41,6 +42,11 @@ pub(crate) struct Load {
     pub(crate) oneshots: u32,
     pub(crate) readers: u32,
     pub(crate) commits: bool,
+    pub(crate) workload: Workload,
+    /// Transactional clients of ours.
+    pub(crate) transactions: u32,
+    /// Members of a group that come and go.
+    pub(crate) churn: u32,
     /// How long a client waits for an answer.
     pub(crate) timeout: Duration,
 }
@@ -49,7 +55,30 @@ impl Default for Load {
     fn default() -> Self {
         let pause = Duration::from_millis(50);
         let timeout = Duration::from_millis(1500);
-        Load { pause, batch: 1, producers: 1, oneshots: 2, readers: 1, commits: true, timeout }
+        Load {
+            pause,
+            batch: 1,
+            producers: 1,
+            oneshots: 2,
+            readers: 1,
+            commits: true,
+            workload: Workload::Queue,
+            transactions: 4,
+            churn: 0,
+            timeout,
+        }
+    }
+}
+
+impl Load {
+    /// The same for this workload: where records are passed on, nobody else writes any.
+    pub(crate) fn of(self, workload: Workload) -> Load {
+        let load = Load { workload, ..self };
+        match workload {
+            Workload::Queue => load,
+            Workload::Txn => Load { oneshots: 1, ..load },
+            Workload::Money => Load { producers: 0, oneshots: 0, commits: false, ..load },
+        }
     }
 }
 
@@ -138,11 +167,15 @@ impl Bench {
             oneshots: load.oneshots,
             readers: load.readers,
             commits: load.commits,
+            workload: load.workload,
+            transactions: load.transactions,
+            churn: load.churn,
             timeout: load.timeout,
         };
         let began = now();
         let ours = load::start(plan, recorder.clone(), 1);
-        let work = Work { bootstrap, topic, keys, workers: 1, pause_ms: 40 };
+        let workload = load.workload.name();
+        let work = Work { bootstrap, topic, keys, workers: 1, pause_ms: 40, workload };
         let programs = setup.outside.start(&setup.make.dir, &work, &recorder)?;
         let bench = Bench { lab, setup, ours, programs, began };
         bench.wait_until_served(began, FORMED).context("not every partition was served")?;
@@ -190,9 +223,16 @@ impl Bench {
         }
         self.programs.iter_mut().for_each(Program::begin_final);
         self.ours.begin_final();
+        let churn = self.ours.churn.clone();
         self.ours.finish()?;
         for program in self.programs {
             problems.extend(program.finish()?);
+        }
+        if self.setup.load.workload.has_transactions() {
+            match txn_load::positions(&self.lab.bootstrap(), TOPIC, self.setup.keys) {
+                Ok(lines) => lines.into_iter().for_each(|line| self.lab.recorder.push(line)),
+                Err(error) => problems.push(format!("liveness: the group's offsets: {error:#}")),
+            }
         }
         let ended = now();
         self.lab.wrong = "nothing".to_owned();
@@ -211,7 +251,8 @@ impl Bench {
         let (expected, not): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.lab.ended).into_iter().partition(|text| may_end(text));
         problems.extend(not);
-        let mut figures = Vec::new();
+        let (restless, mut figures) = churn.judge(&history);
+        problems.extend(restless);
         let verdict = if self.setup.takes.is_zero() {
             check(&history)
         } else {

@@ -1,6 +1,7 @@
 //! The named tests of `docs/reliability.md`: one fault, again and again, and a figure.
 use crate::faults::Fault;
 use crate::run::Load;
+use crate::txn_load::Workload;
 use std::time::Duration;
 
 /// Whom a step strikes.
@@ -12,6 +13,8 @@ pub(crate) enum At {
     Follower,
     /// One node after the other.
     InTurn,
+    /// A node that coordinates a client's transactions.
+    Coordinator,
 }
 
 /// One fault with its length.
@@ -51,6 +54,9 @@ pub(crate) struct Scenario {
     pub(crate) steps: &'static [Step],
     pub(crate) also: Also,
     pub(crate) load: Rate,
+    pub(crate) workload: Workload,
+    /// Members of a group that come, leave, die and stand still.
+    pub(crate) churn: u32,
     /// Configs of the topic.
     pub(crate) topic: &'static [(&'static str, &'static str)],
     /// Whether clients of other families work too.
@@ -102,6 +108,8 @@ const PLAIN: Scenario = Scenario {
     steps: &[],
     also: Also::Nothing,
     load: Rate::Steady,
+    workload: Workload::Queue,
+    churn: 0,
     topic: &[],
     outside: false,
     calm: Duration::ZERO,
@@ -136,6 +144,22 @@ pub(crate) const ALL: &[Scenario] = &[
             step(Fault::Pause, At::Leader, 0, 15_000),
         ],
     ),
+    // Ends and markers of transactions come late once more all the time (`txn_load.rs`); the last pause is longer than
+    // a transaction may take.
+    Scenario {
+        workload: Workload::Txn,
+        outside: true,
+        ..of(
+            5,
+            "pause-coordinator",
+            4,
+            &[
+                step(Fault::Pause, At::Coordinator, 0, 500),
+                step(Fault::Pause, At::Coordinator, 0, 3_000),
+                step(Fault::Pause, At::Coordinator, 0, 8_000),
+            ],
+        )
+    },
     of(6, "isolate-leader", 5, &[step(Fault::Isolate, At::Leader, 0, 5_000)]),
     Scenario {
         also: Also::FewElections(6),
@@ -261,6 +285,18 @@ pub(crate) const ALL: &[Scenario] = &[
                 step(Fault::Upgrade, At::InTurn, 0, 300),
                 step(Fault::Upgrade, At::InTurn, 0, 300),
             ],
+        )
+    },
+    // Records wait for a rebalance to end, and members for one another: a calm of 10 s between kills.
+    Scenario {
+        churn: 50,
+        keys: 8,
+        calm: Duration::from_secs(10),
+        ..of(
+            27,
+            "consumer-churn",
+            3,
+            &[step(Fault::Kill, At::InTurn, 0, 1_500), step(Fault::Pause, At::InTurn, 0, 3_000)],
         )
     },
     Scenario {

@@ -174,11 +174,11 @@ def story(tools, group, events):
     return f"{[rows[-6:] for rows in events]}\n{described}"
 
 
-def wait_for(done, what, story=lambda: ""):
-    end = time.monotonic() + 60
+def wait_for(done, what, story=lambda: "", patience=60):
+    end = time.monotonic() + patience
     while not done():
         if time.monotonic() > end:
-            expect(False, f"not within 60 s: {what} {story()}")
+            expect(False, f"not within {patience} s: {what} {story()}")
         time.sleep(0.05)
 
 
@@ -253,6 +253,90 @@ def consumer_groups(tools, topic):
     tools.run(command, "--delete-offsets", "--group", group, "--topic", topic)
     tools.run(command, "--delete", "--group", group)
     expect(group not in tools.run(command, "--list").split(), "still listed")
+
+
+def transactions(tools, topic):
+    """kafka-transactions: what is open, what ended, nothing hangs; one is ended by force."""
+    tools.create(topic, 2)
+    command = "TransactionsCommand"
+
+    def rows(*options):
+        lines = tools.run(command, *options).splitlines()
+        head = lines[0].split() if lines else []
+        return [dict(zip(head, line.split())) for line in lines[1:]]
+
+    def state(name):
+        return {row["TransactionalId"]: row["TransactionState"] for row in rows("list")}.get(name)
+
+    load = ["--topic", topic, "--record-size", "100", "--transactional-id"]
+    ended = [topic + "-ended", "--transaction-duration-ms", "100", "--throughput", "500", "--num-records", "300"]
+    tools.run("ProducerPerformance", *load, *ended)
+    wait_for(lambda: state(topic + "-ended") == "CompleteCommit", "the transaction is complete")
+    open_for = ["--transaction-duration-ms", "50000", "--throughput", "50", "--num-records", "100000"]
+    process, _ = tools.start("ProducerPerformance", *load, topic + "-open", *open_for)
+    try:
+        wait_for(lambda: state(topic + "-open") == "Ongoing", "the transaction is open")
+        found = rows("describe", "--transactional-id", topic + "-open")[0]
+        expect(found["TransactionState"] == "Ongoing" and topic + "-" in str(found), found)
+        producers = rows("describe-producers", "--topic", topic, "--partition", "0")
+        producers += rows("describe-producers", "--topic", topic, "--partition", "1")
+        mine = [row for row in producers if row["ProducerId"] == found["ProducerId"]]
+        expect(any(row["CurrentTransactionStartOffset"] != "None" for row in mine), producers)
+        hanging = rows("find-hanging", "--topic", topic, "--max-transaction-timeout", "1")
+        expect(hanging == [], hanging)
+        tools.run(command, "forceTerminateTransaction", "--transactionalId", topic + "-open")
+        wait_for(lambda: state(topic + "-open") == "CompleteAbort", "the transaction is aborted")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def groups(tools, topic):
+    """kafka-groups, with a group of each protocol that there is."""
+    tools.create(topic)
+    tools.produce(topic, [f"line {i}" for i in range(20)])
+    found = {}
+    for protocol in protocols(tools):
+        group = f"{topic}-{protocol}"
+        options = ["--group", group, "--command-property", f"group.protocol={protocol}"]
+        expect(len(tools.consume(topic, 20, *options)) == 20, f"{protocol}: lines are missing")
+        found[group] = protocol.capitalize()
+    lines = [line.split() for line in tools.run("GroupsCommand", "--list").splitlines()[1:]]
+    listed = {line[0]: line[1] for line in lines}
+    expect(found.items() <= listed.items(), f"{listed}, not {found}")
+    only = tools.run("GroupsCommand", "--list", "--group-type", "classic").splitlines()[1:]
+    expect([line.split()[0] for line in only if line.startswith(topic)] == [f"{topic}-classic"], only)
+
+
+def protocols(tools):
+    """Those of consumer groups; the newer one where the broker serves it."""
+    served = tools.run("BrokerApiVersionsCommand")
+    there = "ConsumerGroupHeartbeat(68): " in served and "ConsumerGroupHeartbeat(68): UNSUPPORTED" not in served
+    return ["classic", "consumer"] if there else ["classic"]
+
+
+def members(tools, topic):
+    """VerifiableConsumers of the newer protocol share a group; kafka-consumer-groups names them."""
+    if "consumer" not in protocols(tools):
+        raise Skipped("the broker does not serve ConsumerGroupHeartbeat")
+    tools.create(topic, 4)
+    group = ["--topic", topic, "--group-id", topic, "--group-protocol", "consumer", "--reset-policy", "earliest"]
+    started = [tools.start("VerifiableConsumer", *group) for _ in range(2)]
+    events = [rows for _, rows in started]
+    try:
+        wait_for(lambda: [assigned(rows) for rows in events] == [2, 2], "two partitions each")
+        tools.produce(topic, [f"line {i}" for i in range(500)])
+        wait_for(lambda: consumed(events) >= 500, "500 records consumed")
+        expect(consumed(events) == 500, f"{consumed(events)} records consumed")
+        command = ["consumer.group.ConsumerGroupCommand", "--describe", "--group", topic]
+        said = tools.run(*command, "--members", "--verbose")
+        expect(len([line for line in said.splitlines() if line.startswith(topic)]) == 2, said)
+        expect("Stable" in tools.run(*command, "--state"), "not stable")
+    finally:
+        for process, _ in started:
+            process.terminate()
+        for process, _ in started:
+            process.wait(WAIT)
 
 
 def get_offsets(tools, topic):
@@ -421,6 +505,9 @@ CHECKS = {
     "topics": topics,
     "configs": configs,
     "consumer-groups": consumer_groups,
+    "groups": groups,
+    "consumer-protocol": members,
+    "transactions": transactions,
     "get-offsets": get_offsets,
     "delete-records": delete_records,
     "log-dirs": log_dirs,
@@ -459,4 +546,5 @@ def main():
     sys.exit(0 if fine else 1)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "python"))
 
-from contract import CHECKS, WAIT, Record, drain, expect, main, pattern, same  # noqa: E402
+from contract import CHECKS, WAIT, NotSupported, Record, drain, expect, main, pattern, same  # noqa: E402
 
 # Lengths first, then the bytes: nothing needs escaping.
 FORMAT = "%p %o %T %K %S %h\\n%k%s\\n"
@@ -265,6 +265,10 @@ def times(client, topic, args):
     same(sent[10:], client.read(topic, "-o", f"s@{middle}"))
 
 
+def transactions(client, topic, args):
+    raise NotSupported("kcat has no transactions")
+
+
 CHECKS.update(
     keys=keys,
     nulls=nulls,
@@ -277,5 +281,6 @@ CHECKS.update(
     resume=resume,
     rebalance=rebalance,
     time=times,
+    transactions=transactions,
 )
 main(Client)

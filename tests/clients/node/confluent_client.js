@@ -2,7 +2,8 @@
 'use strict';
 
 const { Kafka, logLevel } = require('@confluentinc/kafka-javascript').KafkaJS;
-const { main, headersToObject, headersToPairs, until } = require('./contract.js');
+const { main, headersToObject, headersToPairs, offsetsOf, until } = require('./contract.js');
+const { Worker } = require('./transactions.js');
 
 const toRecord = ({ partition, message }) => ({
   key: message.key,
@@ -14,18 +15,15 @@ const toRecord = ({ partition, message }) => ({
 });
 
 class Member {
-  constructor(kafka, group, topic, wanted = () => true) {
+  constructor(kafka, group, topic, wanted = () => true, options = {}) {
     this.topic = topic;
     this.records = [];
     this.wanted = wanted;
+    const { protocol = 'classic', ...more } = options;
+    const classic = protocol === 'classic' ? { sessionTimeout: 10000, heartbeatInterval: 500 } : {};
     this.consumer = kafka.consumer({
-      kafkaJS: {
-        groupId: group,
-        fromBeginning: true,
-        autoCommit: false,
-        sessionTimeout: 10000,
-        heartbeatInterval: 500,
-      },
+      kafkaJS: { groupId: group, fromBeginning: true, autoCommit: false, ...classic, ...more },
+      'group.protocol': protocol,
       'fetch.wait.max.ms': 100,
     });
   }
@@ -63,6 +61,7 @@ class Client {
     const { version } = require('@confluentinc/kafka-javascript/package.json');
     this.version = `${version}, librdkafka ${require('@confluentinc/kafka-javascript').librdkafkaVersion}`;
     this.sendsEmptyAsNull = true;
+    this.consumerProtocol = { protocol: 'consumer' };
     this.codecs = ['none', 'gzip', 'snappy', 'lz4', 'zstd'];
     this.kafka = new Kafka({ kafkaJS: { brokers: bootstrap.split(','), logLevel: logLevel.ERROR } });
     this.admin = this.kafka.admin();
@@ -92,10 +91,10 @@ class Client {
   }
 
   // Its promise interface reads only as a member of a group: seeking stands in for assigning.
-  async read(topic, starts, count, milliseconds) {
+  async read(topic, starts, count, milliseconds, options = {}) {
     const wanted = ({ partition, message }) =>
       partition in starts && Number(message.offset) >= starts[partition];
-    const member = new Member(this.kafka, `${topic}-reader-${Date.now()}`, topic, wanted);
+    const member = new Member(this.kafka, `${topic}-reader-${Date.now()}`, topic, wanted, options);
     await member.consumer.connect();
     await member.consumer.subscribe({ topics: [topic] });
     for (const [partition, offset] of Object.entries(starts)) {
@@ -110,8 +109,33 @@ class Client {
     return member.records;
   }
 
-  member(group, topic) {
-    return new Member(this.kafka, group, topic).start();
+  member(group, topic, options) {
+    return new Member(this.kafka, group, topic, () => true, options).start();
+  }
+
+  // Connecting begins with InitProducerId, and what may be tried again is left to the application.
+  async transactional(transactionalId) {
+    for (const end = Date.now() + 30_000; ; ) {
+      const producer = this.kafka.producer({ kafkaJS: { transactionalId } });
+      try {
+        await producer.connect();
+        return producer;
+      } catch (error) {
+        if (!error.retriable || Date.now() > end) throw error;
+        await new Promise((resume) => setTimeout(resume, 100));
+      }
+    }
+  }
+
+  async worker(transactionalId, group, topic) {
+    const producer = await this.transactional(transactionalId);
+    const member = await this.member(group, topic);
+    const sendOffsets = (transaction, topics) => transaction.sendOffsets({ consumer: member.consumer, topics });
+    return new Worker(producer, member, sendOffsets);
+  }
+
+  async committed(groupId, topic) {
+    return offsetsOf(await this.admin.fetchOffsets({ groupId, topics: [topic] }));
   }
 
   async offsetForTime(topic, partition, timestamp) {

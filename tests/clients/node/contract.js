@@ -1,11 +1,15 @@
 // The checks of both Node clients, written once over a small adapter (see ../README.md).
 'use strict';
 
+const { transactions } = require('./transactions.js');
+
 const WAIT = 60_000;
 // An hour ago: older than any clock difference, younger than any retention.
 const FIRST_TIMESTAMP = (Math.floor(Date.now() / 1000) - 3600) * 1000;
 
 class Mismatch extends Error {}
+class NotOffered extends Error {}
+class Skipped extends Error {}
 
 function expect(condition, detail) {
   if (!condition) throw new Mismatch(detail);
@@ -206,14 +210,14 @@ const CHECKS = {
     }
   },
 
-  async rebalance(client, topic) {
+  async rebalance(client, topic, args, codec, options = {}) {
     await client.createTopic(topic, 4);
     const group = `${topic}-group`;
-    const first = await client.member(group, topic);
+    const first = await client.member(group, topic, options);
     let second = null;
     try {
       await settle([first], [4]);
-      second = await client.member(group, topic);
+      second = await client.member(group, topic, options);
       await settle([first, second], [2, 2]);
       const overlap = first.assignment().filter((p) => second.assignment().includes(p));
       expect(overlap.length === 0, `both members own ${overlap}`);
@@ -249,6 +253,17 @@ const CHECKS = {
       expect(r.timestamp === sent[50 + i].timestamp, `timestamp ${r.timestamp} at offset ${r.offset}`),
     );
   },
+
+  // The group protocol of KIP-848.
+  async 'consumer-protocol'(client, topic, args) {
+    if (!client.consumerProtocol) throw new NotOffered('the client has the classic protocol alone');
+    if (process.env.CONSUMER_PROTOCOL !== 'yes') {
+      throw new Skipped('the broker does not serve ConsumerGroupHeartbeat');
+    }
+    await CHECKS.rebalance(client, topic, args, null, client.consumerProtocol);
+  },
+
+  transactions: (client, topic) => transactions(client, topic, { expect, record, spread, sameByPartition }),
 };
 
 async function runOne(client, check, args, codec = null) {
@@ -258,12 +273,13 @@ async function runOne(client, check, args, codec = null) {
   try {
     await CHECKS[check](client, topic, args, codec);
   } catch (error) {
-    line.ok = false;
-    line.detail = `${error.name}: ${error.message}`;
+    if (error instanceof Skipped) line.skipped = error.message;
+    line.ok = error instanceof NotOffered || error instanceof Skipped ? null : false;
+    line.detail = line.ok === null ? error.message : `${error.name}: ${error.message}`;
   }
   line.seconds = (Date.now() - started) / 1000;
   console.log(JSON.stringify(line));
-  return line.ok;
+  return line.ok !== false;
 }
 
 async function main(makeClient) {
@@ -292,10 +308,17 @@ function headersToObject(pairs) {
   return object;
 }
 
+// The admin clients' answer, by partition.
+function offsetsOf(answer) {
+  const rows = answer.flatMap(({ partitions }) => partitions);
+  rows.sort((left, right) => left.partition - right.partition);
+  return Object.fromEntries(rows.map(({ partition, offset }) => [partition, Number(offset)]));
+}
+
 function headersToPairs(object) {
   return Object.entries(object ?? {}).flatMap(([name, value]) =>
     Array.isArray(value) ? value.map((v) => [name, v]) : [[name, value]],
   );
 }
 
-module.exports = { main, headersToObject, headersToPairs, until };
+module.exports = { main, headersToObject, headersToPairs, offsetsOf, until };

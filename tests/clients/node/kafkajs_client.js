@@ -2,7 +2,8 @@
 'use strict';
 
 const { Kafka, CompressionTypes, CompressionCodecs, logLevel } = require('kafkajs');
-const { main, headersToObject, headersToPairs, until } = require('./contract.js');
+const { main, headersToObject, headersToPairs, offsetsOf, until } = require('./contract.js');
+const { Worker } = require('./transactions.js');
 
 const lz4 = require('lz4js');
 const zstd = require('@bokuweb/zstd-wasm');
@@ -40,12 +41,12 @@ const toRecord = ({ partition, message }) => ({
 });
 
 class Member {
-  constructor(kafka, group, topic) {
+  constructor(kafka, group, topic, options = {}) {
     this.topic = topic;
     this.records = [];
     this.owned = [];
     const config = { groupId: group, sessionTimeout: 10000, heartbeatInterval: 500, maxWaitTimeInMs: 100 };
-    this.consumer = kafka.consumer(config);
+    this.consumer = kafka.consumer({ ...config, ...options });
     this.consumer.on(this.consumer.events.GROUP_JOIN, ({ payload }) => {
       this.owned = payload.memberAssignment[topic] ?? [];
     });
@@ -111,8 +112,8 @@ class Client {
   }
 
   // kafkajs reads only as a member of a group: seeking stands in for assigning.
-  async read(topic, starts, count, milliseconds) {
-    const member = new Member(this.kafka, `${topic}-reader-${Date.now()}`, topic);
+  async read(topic, starts, count, milliseconds, options = {}) {
+    const member = new Member(this.kafka, `${topic}-reader-${Date.now()}`, topic, options);
     const { consumer } = member;
     await consumer.connect();
     await consumer.subscribe({ topics: [topic], fromBeginning: true });
@@ -130,6 +131,19 @@ class Client {
 
   member(group, topic) {
     return new Member(this.kafka, group, topic).start();
+  }
+
+  async worker(transactionalId, group, topic) {
+    const producer = this.kafka.producer({ transactionalId, idempotent: true, maxInFlightRequests: 1 });
+    await producer.connect();
+    const member = await this.member(group, topic);
+    // It takes a group's name alone: who the member is stays unsaid.
+    const sendOffsets = (transaction, topics) => transaction.sendOffsets({ consumerGroupId: group, topics });
+    return new Worker(producer, member, sendOffsets);
+  }
+
+  async committed(groupId, topic) {
+    return offsetsOf(await this.admin.fetchOffsets({ groupId, topics: [topic] }));
   }
 
   async offsetForTime(topic, partition, timestamp) {

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from contract import WAIT, Record, main
+from contract import WAIT, Record, main, positions, starts
 
 LOOP = asyncio.new_event_loop()
 threading.Thread(target=LOOP.run_forever, daemon=True).start()
@@ -61,6 +61,54 @@ class Member:
         wait(self.consumer.stop())
 
 
+class Worker:
+    """A transactional producer and a member of a group."""
+
+    def __init__(self, bootstrap, name, group, topic):
+        async def build():
+            producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=name)
+            await producer.start()
+            return producer
+
+        self.topic, self.group = topic, group
+        self.producer = wait(build())
+        self.member = Member(bootstrap, group, [topic])
+
+    def take(self, count, seconds):
+        self.member.starting.result(WAIT)
+        polled = self.member.consumer.getmany(timeout_ms=int(seconds * 1000), max_records=count)
+        return to_records(wait(polled))
+
+    def begin(self):
+        wait(self.producer.begin_transaction())
+
+    def send(self, topic, records):
+        async def run():
+            sent = [await self.producer.send(topic, r.value, r.key, r.partition) for r in records]
+            for future in sent:
+                await future
+
+        wait(run())
+
+    def offsets(self, records):
+        places = {TopicPartition(self.topic, p): o for p, o in positions(records).items()}
+        # It takes a group's name alone: who the member is stays unsaid.
+        wait(self.producer.send_offsets_to_transaction(places, self.group))
+
+    def commit(self):
+        wait(self.producer.commit_transaction())
+
+    def abort(self, records):
+        wait(self.producer.abort_transaction())
+        for partition, offset in starts(records).items():
+            self.member.consumer.seek(TopicPartition(self.topic, partition), offset)
+
+    def close(self):
+        self.member.starting.result(WAIT)
+        self.member.close()
+        wait(self.producer.stop())
+
+
 class Client:
     version = version("aiokafka")
     codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
@@ -106,13 +154,31 @@ class Client:
 
         wait(send(), WAIT + len(records) / 500)
 
-    def read(self, topic, starts, count, seconds):
-        async def fetch():
-            consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
+    def worker(self, name, group, topic):
+        return Worker(self.bootstrap, name, group, topic)
+
+    def committed(self, group, topic, partitions):
+        async def find():
+            consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, group_id=group, enable_auto_commit=False)
             await consumer.start()
             try:
-                consumer.assign([TopicPartition(topic, p) for p in starts])
-                for partition, offset in starts.items():
+                return {p: await consumer.committed(TopicPartition(topic, p)) for p in partitions}
+            finally:
+                await consumer.stop()
+
+        return wait(find())
+
+    def read(self, topic, begins, count, seconds, committed=False):
+        async def fetch():
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self.bootstrap,
+                enable_auto_commit=False,
+                isolation_level="read_committed" if committed else "read_uncommitted",
+            )
+            await consumer.start()
+            try:
+                consumer.assign([TopicPartition(topic, p) for p in begins])
+                for partition, offset in begins.items():
                     consumer.seek(TopicPartition(topic, partition), offset)
                 records, end = [], time.monotonic() + seconds
                 while len(records) < count and time.monotonic() < end:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition, libversion
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from contract import WAIT, Record, main
+from contract import WAIT, Record, main, positions, starts
 
 
 def to_record(message):
@@ -23,17 +23,12 @@ def to_record(message):
 
 
 class Member:
-    def __init__(self, bootstrap, group, topics):
-        self.consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap,
-                "group.id": group,
-                "auto.offset.reset": "earliest",
-                "enable.auto.commit": False,
-                "session.timeout.ms": 10000,
-                "heartbeat.interval.ms": 500,
-            }
-        )
+    def __init__(self, bootstrap, group, topics, protocol="classic"):
+        config = {"bootstrap.servers": bootstrap, "group.id": group, "group.protocol": protocol}
+        config |= {"auto.offset.reset": "earliest", "enable.auto.commit": False}
+        if protocol == "classic":
+            config |= {"session.timeout.ms": 10000, "heartbeat.interval.ms": 500}
+        self.consumer = Consumer(config)
         self.consumer.subscribe(topics)
 
     def poll(self, seconds):
@@ -49,10 +44,47 @@ class Member:
         self.consumer.close()
 
 
+class Worker:
+    """A transactional producer and a member of a group."""
+
+    def __init__(self, bootstrap, name, group, topic):
+        self.topic = topic
+        self.producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": name})
+        self.producer.init_transactions(WAIT)
+        self.consumer = Member(bootstrap, group, [topic]).consumer
+
+    def take(self, count, seconds):
+        return [to_record(m) for m in self.consumer.consume(count, seconds)]
+
+    def begin(self):
+        self.producer.begin_transaction()
+
+    def send(self, topic, records):
+        for record in records:
+            self.producer.produce(topic, record.value, record.key, record.partition)
+        self.producer.flush(WAIT)
+
+    def offsets(self, records):
+        places = [TopicPartition(self.topic, p, o) for p, o in positions(records).items()]
+        self.producer.send_offsets_to_transaction(places, self.consumer.consumer_group_metadata(), WAIT)
+
+    def commit(self):
+        self.producer.commit_transaction(WAIT)
+
+    def abort(self, records):
+        self.producer.abort_transaction(WAIT)
+        for partition, offset in starts(records).items():
+            self.consumer.seek(TopicPartition(self.topic, partition, offset))
+
+    def close(self):
+        self.consumer.close()
+
+
 class Client:
     version = f"{version('confluent-kafka')}, librdkafka {libversion()[0]}"
     codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
     null_headers = True
+    consumer_protocol = {"protocol": "consumer"}
 
     def __init__(self, bootstrap, replicas):
         self.bootstrap = bootstrap
@@ -88,18 +120,28 @@ class Client:
         if failed or left:
             raise KafkaException(failed[0] if failed else f"{left} records not sent")
 
-    def read(self, topic, starts, count, seconds):
+    def worker(self, name, group, topic):
+        return Worker(self.bootstrap, name, group, topic)
+
+    def committed(self, group, topic, partitions):
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": group})
+        found = consumer.committed([TopicPartition(topic, p) for p in partitions], WAIT)
+        consumer.close()
+        return {place.partition: place.offset for place in found}
+
+    def read(self, topic, begins, count, seconds, committed=False):
         config = {"bootstrap.servers": self.bootstrap, "group.id": "unused", "enable.auto.commit": False}
+        config["isolation.level"] = "read_committed" if committed else "read_uncommitted"
         consumer = Consumer(config)
-        consumer.assign([TopicPartition(topic, p, offset) for p, offset in starts.items()])
+        consumer.assign([TopicPartition(topic, p, offset) for p, offset in begins.items()])
         records, end = [], time.monotonic() + seconds
         while len(records) < count and time.monotonic() < end:
             records.extend(to_record(m) for m in consumer.consume(10000, 0.1))
         consumer.close()
         return records
 
-    def member(self, group, topics):
-        return Member(self.bootstrap, group, topics)
+    def member(self, group, topics, **options):
+        return Member(self.bootstrap, group, topics, **options)
 
     def offset_for_time(self, topic, partition, timestamp):
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "unused"})

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 import traceback
@@ -32,6 +33,10 @@ class Mismatch(Exception):
 
 class NotSupported(Exception):
     """The client has no way to do this; the reason is the message."""
+
+
+class Skipped(Exception):
+    """These brokers cannot be put to the check; the reason is the message."""
 
 
 def expect(condition, detail):
@@ -67,6 +72,16 @@ def same_by_partition(sent, received):
         offsets = [r.offset for r in mine]
         expect(offsets == sorted(set(offsets)), f"partition {partition}: offsets out of order or repeated")
         same([r for r in sent if r.partition == partition], mine)
+
+
+def positions(records):
+    """Where a group goes on after these."""
+    return {r.partition: r.offset + 1 for r in records}
+
+
+def starts(records):
+    """The first of each partition."""
+    return {r.partition: r.offset for r in reversed(records)}
 
 
 def brief(record):
@@ -171,14 +186,14 @@ def resume(client, topic, args):
     same_by_partition(sent, first + rest)
 
 
-def rebalance(client, topic, args):
+def rebalance(client, topic, args, **options):
     client.create_topic(topic, 4)
     group = topic + "-group"
-    first = client.member(group, [topic])
+    first = client.member(group, [topic], **options)
     second = None
     try:
         settle([first], [4])
-        second = client.member(group, [topic])
+        second = client.member(group, [topic], **options)
         settle([first, second], [2, 2])
         overlap = set(first.assignment()) & set(second.assignment())
         expect(not overlap, f"both members own {sorted(overlap)}")
@@ -200,6 +215,15 @@ def rebalance(client, topic, args):
         first.close()
 
 
+def consumer_protocol(client, topic, args):
+    """The group protocol of KIP-848."""
+    if not hasattr(client, "consumer_protocol"):
+        raise NotSupported("the client has the classic protocol alone")
+    if os.environ.get("CONSUMER_PROTOCOL") != "yes":
+        raise Skipped("the broker does not serve ConsumerGroupHeartbeat")
+    rebalance(client, topic, args, **client.consumer_protocol)
+
+
 def times(client, topic, args):
     sent = [Record(b"%d" % i, timestamp=FIRST_TIMESTAMP + i * 1000) for i in range(100)]
     client.create_topic(topic, 1)
@@ -211,6 +235,77 @@ def times(client, topic, args):
     same(sent[50:], received)
     got = [r.timestamp for r in received]
     expect(got == [r.timestamp for r in sent[50:]], f"timestamps differ: {got[:3]}")
+
+
+def transactions(client, topic, args):
+    """A topic is copied in transactions, with the group's offsets; some are aborted, and a zombie changes nothing."""
+    client.create_topic(topic, 2)
+    output = topic + "-out"
+    client.create_topic(output, 2)
+    sent = [Record(pattern(i, 40), key=b"%d" % i, partition=i % 2) for i in range(400)]
+    client.produce(topic, sent)
+    group = topic + "-group"
+    written = copy(client, topic, output, group, len(sent))
+    heir = supersede(client, topic, output)
+    committed = sent + heir[1:]
+    same_by_partition(committed, client.read(output, {0: 0, 1: 0}, len(committed), WAIT, committed=True))
+    written += heir
+    expect(len(written) > len(committed) + 40, f"of {len(written)} records few were aborted")
+    same_by_partition(written, client.read(output, {0: 0, 1: 0}, len(written), WAIT))
+    found = client.committed(group, topic, [0, 1])
+    expect(found == {0: 200, 1: 200}, f"the group's offsets are {found}")
+
+
+def copy(client, source, target, group, count):
+    """Each third transaction is aborted. After the first of these another worker goes on where the last commit was,
+    else the same worker goes back. Gives all that was written."""
+    written, copied, turn = [], 0, 0
+    end = time.monotonic() + 2 * WAIT
+    worker = client.worker(group, group, source)
+    try:
+        while copied < count:
+            expect(time.monotonic() < end, f"{copied} of {count} records copied")
+            records = worker.take(40, 0.5)
+            if not records:
+                continue
+            turn += 1
+            worker.begin()
+            worker.send(target, records)
+            worker.offsets(records)
+            written += records
+            if turn % 3:
+                worker.commit()
+                copied += len(records)
+                continue
+            worker.abort(records)
+            if turn == 3:
+                worker.close()
+                worker = client.worker(group, group, source)
+    finally:
+        worker.close()
+    return written
+
+
+def supersede(client, topic, target):
+    """A second producer takes over a transactional id: the transaction of the first is aborted, and it is fenced."""
+    records = [Record(b"zombie", key=b"0"), Record(b"heir", key=b"1")]
+    zombie = client.worker(topic + "-id", topic + "-zombie", topic)
+    zombie.begin()
+    zombie.send(target, records[:1])
+    heir = client.worker(topic + "-id", topic + "-heir", topic)
+    heir.begin()
+    heir.send(target, records[1:])
+    heir.commit()
+    heir.close()
+    started = time.monotonic()
+    try:
+        zombie.commit()
+    except Exception as error:
+        expect(time.monotonic() - started < WAIT / 2, f"the zombie was not fenced at once: {error}")
+    else:
+        raise Mismatch("the zombie committed")
+    zombie.close()
+    return records
 
 
 def roundtrip(client, topic, sent, codec=None):
@@ -263,6 +358,8 @@ CHECKS = {
     "resume": resume,
     "rebalance": rebalance,
     "time": times,
+    "transactions": transactions,
+    "consumer-protocol": consumer_protocol,
 }
 
 
@@ -282,6 +379,9 @@ def run_one(client, check, args, codec_name=None):
         else:
             CHECKS[check](client, topic, args)
         return report(check, codec_name, True, "", started)
+    except Skipped as why:
+        print(json.dumps({"check": check, "skipped": str(why)}), flush=True)
+        return True
     except NotSupported as reason:
         return report(check, codec_name, None, str(reason), started)
     except Exception as error:

@@ -5,8 +5,9 @@ from importlib.metadata import version
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
+from kafka.structs import OffsetAndMetadata
 
-from contract import WAIT, Record, main
+from contract import WAIT, Record, main, positions, starts
 
 
 def to_records(polled):
@@ -47,6 +48,43 @@ class Member:
         self.consumer.close()
 
 
+class Worker:
+    """A transactional producer and a member of a group."""
+
+    def __init__(self, bootstrap, name, group, topic):
+        self.topic = topic
+        self.producer = KafkaProducer(bootstrap_servers=bootstrap, transactional_id=name)
+        self.producer.init_transactions()
+        self.consumer = Member(bootstrap, group, [topic]).consumer
+
+    def take(self, count, seconds):
+        return to_records(self.consumer.poll(timeout_ms=int(seconds * 1000), max_records=count))
+
+    def begin(self):
+        self.producer.begin_transaction()
+
+    def send(self, topic, records):
+        sent = [self.producer.send(topic, r.value, r.key, r.headers, r.partition) for r in records]
+        for future in sent:
+            future.get(WAIT)
+
+    def offsets(self, records):
+        places = {TopicPartition(self.topic, p): OffsetAndMetadata(o, "", -1) for p, o in positions(records).items()}
+        self.producer.send_offsets_to_transaction(places, self.consumer.group_metadata())
+
+    def commit(self):
+        self.producer.commit_transaction()
+
+    def abort(self, records):
+        self.producer.abort_transaction()
+        for partition, offset in starts(records).items():
+            self.consumer.seek(TopicPartition(self.topic, partition), offset)
+
+    def close(self):
+        self.producer.close()
+        self.consumer.close()
+
+
 class Client:
     version = version("kafka-python")
     codecs = ["none", "gzip", "snappy", "lz4", "zstd"]
@@ -75,10 +113,23 @@ class Client:
             future.get(WAIT)
         producer.close()
 
-    def read(self, topic, starts, count, seconds):
-        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
-        consumer.assign([TopicPartition(topic, p) for p in starts])
-        for partition, offset in starts.items():
+    def worker(self, name, group, topic):
+        return Worker(self.bootstrap, name, group, topic)
+
+    def committed(self, group, topic, partitions):
+        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, group_id=group, enable_auto_commit=False)
+        found = {p: consumer.committed(TopicPartition(topic, p)) for p in partitions}
+        consumer.close()
+        return found
+
+    def read(self, topic, begins, count, seconds, committed=False):
+        consumer = KafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            enable_auto_commit=False,
+            isolation_level="read_committed" if committed else "read_uncommitted",
+        )
+        consumer.assign([TopicPartition(topic, p) for p in begins])
+        for partition, offset in begins.items():
             consumer.seek(TopicPartition(topic, partition), offset)
         records, end = [], time.monotonic() + seconds
         while len(records) < count and time.monotonic() < end:

@@ -2,13 +2,19 @@
 use super::{Call, Core, FetchInput, Isolation, Reply};
 use crate::handlers::fetch::Planned;
 use bytes::BytesMut;
-use coordinator::{DescribedGroup, ListRequest, ListedGroup};
+use coordinator::txn::{DescribedTxn, ListFilter, ListedTxn};
+use coordinator::{DescribedConsumerGroup, DescribedGroup, InTransaction, ListRequest, ListedGroup};
 use model::{ErrorCode, GroupKey, NodeId, Now};
-use node::{AdminReply, AdminRequest, FetchResult, GroupRequest, Node, PartitionInfo, ReplicaTrouble};
-use partition::{FetchOk, ListOffsetAsk, ListOffsetOutcome, ProducerInfo};
+use node::{
+    AdminReply, AdminRequest, FetchResult, GroupRequest, Node, PartitionInfo, ReplicaTrouble, TxnRequest,
+};
+use partition::{FetchOk, ListOffsetAsk, ListOffsetOutcome, Marker, ProducerInfo};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
+
+/// How long whoever asks for a marker waits for it.
+const MARKER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a fetch may read of one partition.
 pub(crate) type FetchPlan = FetchOk;
@@ -21,12 +27,25 @@ pub(crate) fn java_host(peer: IpAddr) -> String {
 }
 
 impl Core {
-    /// Appends record sets; answer n is that of append n.
-    pub(crate) fn produce(self: &Rc<Self>, appends: Vec<(GroupKey, BytesMut)>, acks: i16) -> Call {
+    /// Appends record sets; answer n is that of append n. `of`: their transaction.
+    pub(crate) fn produce(
+        self: &Rc<Self>,
+        appends: Vec<(GroupKey, BytesMut)>,
+        acks: i16,
+        of: Option<&InTransaction>,
+    ) -> Call {
         let call = self.call(appends.len());
         self.with_node(|node, now| {
             for (item, (key, records)) in appends.into_iter().enumerate() {
-                node.produce(now, call.token(item), key, records, acks);
+                let token = call.token(item);
+                match of {
+                    None => node.produce(now, token, key, records, acks),
+                    Some(of) => {
+                        // Whose it is, is in the batch.
+                        let of = of.clone();
+                        node.produce_in_transaction(now, token, key, records, acks, of);
+                    }
+                }
             }
         });
         call
@@ -138,10 +157,95 @@ impl Core {
         call.one().await
     }
 
+    /// Asks the coordinator of a transactional id and waits for its answer.
+    pub(crate) async fn transaction(
+        self: &Rc<Self>,
+        id: &str,
+        request: TxnRequest,
+    ) -> Result<coordinator::txn::Reply, ErrorCode> {
+        if id.is_empty() {
+            return Err(ErrorCode::InvalidRequest);
+        }
+        match self.ask_transaction(id, request).await {
+            Some(Reply::Transaction(reply)) => Ok(reply),
+            Some(Reply::TransactionRefused(code)) => Err(code),
+            Some(_) => Err(ErrorCode::UnknownServerError),
+            None => Err(ErrorCode::CoordinatorNotAvailable),
+        }
+    }
+
+    /// `None`: too many requests wait; nothing was done.
+    async fn ask_transaction(self: &Rc<Self>, id: &str, request: TxnRequest) -> Option<Reply> {
+        let call = self.call(1);
+        if call.is_nobodys() {
+            return None;
+        }
+        self.with_node(|node, now| node.transaction(now, call.token(0), id, request));
+        call.one().await
+    }
+
+    /// What the coordinator knows of a transactional id.
+    pub(crate) async fn describe_transaction(self: &Rc<Self>, id: &str) -> Result<DescribedTxn, ErrorCode> {
+        match self.ask_transaction(id, TxnRequest::Describe(id.to_owned())).await {
+            Some(Reply::TransactionDescribed(described)) => Ok(*described),
+            Some(Reply::TransactionRefused(code)) => Err(code),
+            Some(_) => Err(ErrorCode::UnknownServerError),
+            None => Err(ErrorCode::CoordinatorNotAvailable),
+        }
+    }
+
+    /// Every transactional id that fits.
+    pub(crate) async fn list_transactions(
+        self: &Rc<Self>,
+        filter: ListFilter,
+    ) -> Result<Vec<ListedTxn>, ErrorCode> {
+        let call = self.call(1);
+        if call.is_nobodys() {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        self.with_node(|node, now| node.list_transactions(now, call.token(0), filter));
+        match call.one().await {
+            Some(Reply::TransactionsListed(listed)) => listed,
+            Some(_) => Err(ErrorCode::UnknownServerError),
+            None => Err(ErrorCode::CoordinatorNotAvailable),
+        }
+    }
+
+    /// Writes markers; answer n is that of marker n, `None` where none came in time.
+    pub(crate) async fn write_markers(
+        self: &Rc<Self>,
+        markers: Vec<(GroupKey, Marker)>,
+    ) -> Vec<Option<Reply>> {
+        let mut answers = Vec::with_capacity(markers.len());
+        let asked = markers.into_iter().map(|(key, marker)| {
+            let call = self.call(1);
+            self.with_node(|node, now| node.write_marker(now, call.token(0), key, marker));
+            call
+        });
+        let calls: Vec<Call> = asked.collect();
+        for call in calls {
+            answers.push(call.one_within(MARKER_PATIENCE).await);
+        }
+        answers
+    }
+
     /// A group's state.
     pub(crate) async fn describe_group(self: &Rc<Self>, group: &str) -> Result<DescribedGroup, ErrorCode> {
         match self.ask_group(group, GroupRequest::Describe(vec![group.to_owned()])).await {
             Some(Reply::GroupsDescribed(mut groups)) => groups.pop().ok_or(ErrorCode::UnknownServerError),
+            Some(Reply::GroupRefused(code)) => Err(code),
+            Some(_) => Err(ErrorCode::UnknownServerError),
+            None => Err(ErrorCode::CoordinatorNotAvailable),
+        }
+    }
+
+    /// The state of a consumer group of the new protocol.
+    pub(crate) async fn describe_consumer_group(
+        self: &Rc<Self>,
+        group: &str,
+    ) -> Result<DescribedConsumerGroup, ErrorCode> {
+        match self.ask_group(group, GroupRequest::DescribeConsumers(vec![group.to_owned()])).await {
+            Some(Reply::ConsumersDescribed(mut groups)) => groups.pop().ok_or(ErrorCode::UnknownServerError),
             Some(Reply::GroupRefused(code)) => Err(code),
             Some(_) => Err(ErrorCode::UnknownServerError),
             None => Err(ErrorCode::CoordinatorNotAvailable),

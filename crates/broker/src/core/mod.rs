@@ -8,7 +8,7 @@ mod view;
 
 pub(crate) use calls::{FetchPlan, Offset, java_host};
 pub(crate) use cluster::Topic;
-pub(crate) use node::{GroupRequest, Reply};
+pub(crate) use node::{GroupRequest, Reply, TxnRequest};
 pub(crate) use partition::{Appended, FetchInput, Isolation};
 pub(crate) use storage::ReadPlan;
 pub(crate) use view::group_key;

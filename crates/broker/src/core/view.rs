@@ -111,10 +111,10 @@ impl Core {
         image.nodes.values().filter(|n| live.contains(&n.id)).filter_map(|n| of(n)).collect()
     }
 
-    /// The node that coordinates a group: the leader of its partition of `__consumer_offsets`.
-    pub(crate) fn group_node(&self, group: &str) -> Option<NodeId> {
-        let topic = self.topic_by_name(cluster::CONSUMER_OFFSETS)?;
-        let partition = coordinator::coordinator_partition_for(group, topic.partitions.len() as i32);
+    /// The node that coordinates a group or a transactional id: the leader of its partition of `topic`.
+    pub(crate) fn coordinator_node(&self, topic: &str, key: &str) -> Option<NodeId> {
+        let topic = self.topic_by_name(topic)?;
+        let partition = coordinator::coordinator_partition_for(key, topic.partitions.len() as i32);
         self.leader(&topic, partition).map(|(node, _)| node)
     }
 

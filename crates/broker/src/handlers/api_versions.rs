@@ -20,7 +20,9 @@ pub(crate) fn handle(shared: &Rc<Shared>, ctx: &RequestContext, request: ApiVers
     let mut response = wire::api_versions_response();
     let image = shared.core.image();
     response.finalized_features_epoch = image.features_version.try_into().unwrap_or(i64::MAX);
-    for feature in cluster::FEATURES {
+    // Clients that ask below version 4 cannot read a level of 0: as Kafka does, they are not told of such a feature.
+    let shown = |feature: &&cluster::Feature| ctx.api_version >= 4 || feature.lowest > 0;
+    for feature in cluster::FEATURES.iter().filter(shown) {
         response.supported_features.push(SupportedFeatureKey {
             name: Str::from_static(feature.name),
             min_version: feature.lowest,

@@ -16,7 +16,7 @@ const NOT_FOUND_FROM: i16 = 6;
 
 /// What our own command line calls itself (KIP-511). A successful answer has no use for its error text:
 /// there it is told why the group rebalanced.
-const OWN_SOFTWARE: &str = "plimsoll";
+pub(super) const OWN_SOFTWARE: &str = "plimsoll";
 
 pub(crate) async fn handle(
     shared: &Rc<Shared>,
@@ -83,7 +83,7 @@ fn encode(shared: &Shared, ctx: &RequestContext, group: DescribedGroup) -> out::
 }
 
 /// A line an event: time, generation, kind, member and reason with tabs between them, oldest first.
-fn rebalance_log(causes: &[RebalanceCause]) -> String {
+pub(super) fn rebalance_log(causes: &[RebalanceCause]) -> String {
     let plain = |text: &str| text.replace(|c: char| c.is_control(), " ");
     let mut log = String::new();
     for cause in causes {

@@ -1,4 +1,4 @@
-//! FindCoordinator: where a group lives.
+//! FindCoordinator: where a group, or a transactional id, lives.
 use crate::context::{Operation, RequestContext, Resource, authorize};
 use crate::shared::Shared;
 use model::ErrorCode;
@@ -16,9 +16,9 @@ pub(crate) async fn handle(
     ctx: &RequestContext,
     request: FindCoordinatorRequest,
 ) -> ResponseBody {
-    if request.key_type == GROUP && shared.core.topic_by_name(cluster::CONSUMER_OFFSETS).is_none() {
-        // The first group of a cluster makes the topic that groups live in.
-        shared.auto_create(ctx, vec![cluster::CONSUMER_OFFSETS.to_owned()]).await;
+    // The first group of a cluster makes the topic that groups live in, the first transactional id that of transactions.
+    if let Some(topic) = topic_of(request.key_type) {
+        shared.internal_topic(ctx, topic).await;
     }
     if ctx.api_version >= BATCHED_FROM {
         let find = |key: &Str| find(shared, ctx, request.key_type, key);
@@ -39,6 +39,15 @@ pub(crate) async fn handle(
         port: found.port,
         ..Default::default()
     })
+}
+
+/// The topic in whose partitions such keys live.
+fn topic_of(key_type: i8) -> Option<&'static str> {
+    match key_type {
+        GROUP => Some(cluster::CONSUMER_OFFSETS),
+        TRANSACTION => Some(cluster::TRANSACTION_STATE),
+        _ => None,
+    }
 }
 
 fn find(shared: &Shared, ctx: &RequestContext, key_type: i8, key: &Str) -> Coordinator {
@@ -65,20 +74,13 @@ fn coordinator(
         GROUP if !authorize(ctx, Operation::Describe, Resource::Group(key)) => {
             return Err((ErrorCode::GroupAuthorizationFailed, None));
         }
-        GROUP => {}
-        // Clients retry for ever what is not fatal to them: this code is, in every one of them.
-        TRANSACTION => {
-            return Err((
-                ErrorCode::TransactionalIdAuthorizationFailed,
-                Some("Transactions are not supported by this broker"),
-            ));
+        TRANSACTION if !authorize(ctx, Operation::Describe, Resource::TransactionalId(key)) => {
+            return Err((ErrorCode::TransactionalIdAuthorizationFailed, None));
         }
-        _ => return Err((ErrorCode::InvalidRequest, None)),
+        _ => {}
     }
-    if shared.core.topic_by_name(cluster::CONSUMER_OFFSETS).is_none() {
-        return Err((ErrorCode::CoordinatorNotAvailable, None));
-    }
-    let node = shared.core.group_node(key).ok_or((ErrorCode::CoordinatorNotAvailable, None))?;
+    let topic = topic_of(key_type).ok_or((ErrorCode::InvalidRequest, None))?;
+    let node = shared.core.coordinator_node(topic, key).ok_or((ErrorCode::CoordinatorNotAvailable, None))?;
     let endpoint = shared.core.endpoints(&ctx.connection.listener).into_iter().find(|e| e.node == node);
     let endpoint = endpoint.ok_or((ErrorCode::CoordinatorNotAvailable, None))?;
     Ok(Coordinator {

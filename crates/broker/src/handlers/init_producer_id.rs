@@ -1,7 +1,9 @@
-//! InitProducerId: ids for idempotent producers.
+//! InitProducerId: ids for idempotent producers, from this node; for transactional ones from their coordinator (KIP-98,
+//! KIP-360).
 use crate::context::{Operation, RequestContext, Resource, authorize};
-use crate::core::Reply;
+use crate::core::{self, TxnRequest};
 use crate::shared::Shared;
+use coordinator::txn::{InitRequest, Reply, client_code, expected_producer};
 use model::ErrorCode;
 use std::rc::Rc;
 use wire::{InitProducerIdRequest, InitProducerIdResponse, ResponseBody};
@@ -32,9 +34,8 @@ async fn init(
     if request.transactional_id.as_ref().is_some_and(|id| id.is_empty()) {
         return Err(ErrorCode::InvalidRequest);
     }
-    if request.transactional_id.is_some() {
-        // Fatal in every client; anything retriable would be retried for ever.
-        return Err(ErrorCode::TransactionalIdAuthorizationFailed);
+    if let Some(id) = &request.transactional_id {
+        return init_transactional(shared, ctx, id, request).await;
     }
     if !authorize(ctx, Operation::IdempotentWrite, Resource::Cluster) {
         return Err(ErrorCode::ClusterAuthorizationFailed);
@@ -43,7 +44,39 @@ async fn init(
         return Err(ErrorCode::InvalidRequest);
     }
     match shared.core.init_producer_id().await {
-        Some(Reply::ProducerId(result)) => result,
+        Some(core::Reply::ProducerId(result)) => result,
         _ => Err(ErrorCode::CoordinatorNotAvailable),
+    }
+}
+
+/// First version that knows PRODUCER_FENCED.
+const FENCED_FROM: i16 = 4;
+
+async fn init_transactional(
+    shared: &Rc<Shared>,
+    ctx: &RequestContext,
+    id: &str,
+    request: &InitProducerIdRequest,
+) -> Result<(i64, i16), ErrorCode> {
+    if !authorize(ctx, Operation::Write, Resource::TransactionalId(id)) {
+        return Err(ErrorCode::TransactionalIdAuthorizationFailed);
+    }
+    let asked = InitRequest {
+        transactional_id: id.to_owned(),
+        timeout_ms: request.transaction_timeout_ms,
+        expected: expected_producer(request.producer_id, request.producer_epoch)?,
+        // Version 6 alone has these, which is not stable in Kafka 4.4 and not served.
+        enable_2pc: false,
+        keep_prepared: false,
+        principal: Some(ctx.connection.principal.to_string().into()),
+    };
+    let reply = match shared.core.transaction(id, TxnRequest::Init(asked)).await {
+        Ok(Reply::Init(reply)) => reply,
+        Ok(_) => return Err(ErrorCode::UnknownServerError),
+        Err(code) => return Err(code),
+    };
+    match client_code(reply.error, ctx.api_version, FENCED_FROM) {
+        ErrorCode::None => Ok((reply.producer_id, reply.producer_epoch)),
+        code => Err(code),
     }
 }

@@ -62,6 +62,8 @@ async fn single(shared: &Rc<Shared>, ctx: &RequestContext, request: OffsetFetchR
         group_id: request.group_id.into(),
         topics: allowed,
         require_stable: request.require_stable,
+        member_id: None,
+        member_epoch: -1,
     };
     let mut reply = fetch(shared, ctx, request).await;
     reply.topics.retain(|t| authorize(ctx, Operation::Describe, Resource::Topic(&t.name)));
@@ -118,8 +120,13 @@ async fn one_of_many(
     });
     let everything = asked.is_none();
     let (allowed, denied) = split_denied(ctx, asked);
-    let request =
-        FetchRequest { group_id: group.group_id.as_str().to_owned(), topics: allowed, require_stable };
+    let request = FetchRequest {
+        group_id: group.group_id.as_str().to_owned(),
+        topics: allowed,
+        require_stable,
+        member_id: group.member_id.map(Into::into),
+        member_epoch: group.member_epoch,
+    };
     let mut reply = fetch(shared, ctx, request).await;
     if !reply.error.is_none() {
         let error_code = shared.code(ctx, reply.error);

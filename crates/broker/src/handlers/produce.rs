@@ -7,6 +7,7 @@ use crate::error_map;
 use crate::metrics::handles::Closed;
 use crate::shared::Shared;
 use bytes::{Bytes, BytesMut};
+use coordinator::InTransaction;
 use model::{ErrorCode, GroupKey};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,10 @@ use wire::{ProduceRequest, ProduceResponse, ResponseBody};
 
 /// First version with topic ids.
 const TOPIC_IDS_FROM: i16 = 13;
+/// First version that adds its partitions to the transaction by itself (KIP-890).
+const ADDS_PARTITIONS_FROM: i16 = 12;
+/// Version that knows TRANSACTION_ABORTABLE.
+const KNOWS_ABORTABLE: i16 = 11;
 /// First version with leader hints.
 const HINTS_FROM: i16 = 10;
 /// A producer that waits for the leader alone is told of a timeout after this at the earliest.
@@ -58,6 +63,7 @@ pub(crate) fn begin(shared: &Rc<Shared>, ctx: RequestContext, request: ProduceRe
         ctx,
     };
     let refusal = refuse_whole(&produce.ctx, &request);
+    let of = transaction(&produce.ctx, &request);
     let mut appends: Vec<(GroupKey, BytesMut)> = Vec::new();
     let mut bytes = 0;
     produce.response.responses.reserve(request.topic_data.len());
@@ -105,7 +111,7 @@ pub(crate) fn begin(shared: &Rc<Shared>, ctx: RequestContext, request: ProduceRe
     shared.metrics.produced_appends.increment(appends.len() as u64);
     produce.response.throttle_time_ms = produce.ctx.charge(Charge::Append(bytes));
     if !appends.is_empty() {
-        produce.call = Some(shared.core.produce(appends, request.acks));
+        produce.call = Some(shared.core.produce(appends, request.acks, of.as_ref()));
     }
     produce
 }
@@ -119,11 +125,27 @@ fn refuse_whole(ctx: &RequestContext, request: &ProduceRequest) -> Option<ErrorC
         return has_transactional_batch(request).then_some(refused);
     };
     if authorize(ctx, Operation::Write, Resource::TransactionalId(id)) {
-        // No transaction can have begun: InitProducerId refuses transactional ids.
-        Some(ErrorCode::InvalidTxnState)
+        None
     } else {
         Some(ErrorCode::TransactionalIdAuthorizationFailed)
     }
+}
+
+/// The transaction that the record sets belong to; producer and epoch are those of each batch.
+fn transaction(ctx: &RequestContext, request: &ProduceRequest) -> Option<InTransaction> {
+    let transactional_id = request.transactional_id.as_ref()?.as_str().to_owned();
+    Some(InTransaction {
+        transactional_id,
+        producer_id: -1,
+        producer_epoch: -1,
+        version: match ctx.api_version {
+            ADDS_PARTITIONS_FROM.. => 2,
+            KNOWS_ABORTABLE => 1,
+            _ => 0,
+        },
+        principal: ctx.connection.principal.to_string(),
+        client_id: ctx.client_id.to_string(),
+    })
 }
 
 fn has_transactional_batch(request: &ProduceRequest) -> bool {

@@ -1,6 +1,6 @@
 //! Handles resolved once; nothing is looked up by name on the request path.
 use super::names::*;
-use super::recorder::Registry;
+use super::recorder::{MAX_SERIES, Registry};
 use metrics::{Counter, Gauge, Histogram};
 use model::ErrorCode;
 use std::cell::RefCell;
@@ -138,6 +138,51 @@ pub struct BrokerMetrics {
     pub given_up: Counter,
     /// `plimsoll_leads_left_full_disk_total`.
     pub left_full_disk: Counter,
+    /// Ends of transactions.
+    pub transactions: TransactionMetrics,
+}
+
+/// What is counted of the transactions that this node coordinates.
+pub struct TransactionMetrics {
+    registry: Registry,
+    bounds: RefCell<BTreeMap<(&'static str, String), Counter>>,
+    /// `plimsoll_transactions_ended_total`: committed, aborted.
+    pub ended: [Counter; 2],
+    /// `plimsoll_transactions_cut_short_total`: timeout, fenced.
+    pub cut_short: [Counter; 2],
+    /// `plimsoll_hanging_transactions_aborted_total`.
+    pub hanging_aborted: Counter,
+    /// `plimsoll_transaction_markers_again_total`.
+    pub markers_again: Counter,
+    /// `plimsoll_transaction_markers_left_out_total`: gone, superseded.
+    pub left_out: [Counter; 2],
+}
+
+impl TransactionMetrics {
+    fn new(registry: &Registry) -> TransactionMetrics {
+        let of =
+            |name, label, values: [&str; 2]| values.map(|value| registry.counter(name, &[(label, value)]));
+        TransactionMetrics {
+            bounds: RefCell::new(BTreeMap::new()),
+            ended: of(TRANSACTIONS_ENDED, "result", ["committed", "aborted"]),
+            cut_short: of(TRANSACTIONS_CUT, "reason", ["timeout", "fenced"]),
+            hanging_aborted: registry.counter(HANGING_ABORTED, &[]),
+            markers_again: registry.counter(MARKERS_AGAIN, &[]),
+            left_out: of(MARKERS_LEFT_OUT, "reason", ["gone", "superseded"]),
+            registry: registry.clone(),
+        }
+    }
+
+    /// Counts a refusal; the principals that are told apart are bounded by the cap of series.
+    pub fn bound_reached(&self, bound: &'static str, principal: &str) {
+        let mut bounds = self.bounds.borrow_mut();
+        let known = bounds.len() < MAX_SERIES || bounds.contains_key(&(bound, principal.to_owned()));
+        let principal = if known { principal } else { "" };
+        let counter = bounds.entry((bound, principal.to_owned())).or_insert_with(|| {
+            self.registry.counter(TRANSACTION_BOUNDS, &[("bound", bound), ("principal", principal)])
+        });
+        counter.increment(1);
+    }
 }
 
 impl BrokerMetrics {
@@ -186,6 +231,7 @@ impl BrokerMetrics {
             replicas_removed: registry.counter(REPLICAS_REMOVED, &[]),
             given_up: registry.counter(GIVEN_UP, &[]),
             left_full_disk: registry.counter(LEFT_FULL_DISK, &[]),
+            transactions: TransactionMetrics::new(&registry),
             registry,
         }
     }

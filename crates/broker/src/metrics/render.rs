@@ -27,6 +27,8 @@ pub struct PartitionRow {
     pub log_end: i64,
     /// High watermark.
     pub high_watermark: i64,
+    /// Last stable offset.
+    pub last_stable_offset: i64,
     /// Bytes.
     pub size: u64,
 }
@@ -64,10 +66,11 @@ pub fn scrape(registry: &Registry, snapshot: &Snapshot) -> String {
 }
 
 /// These are in each row of a partition; others that have its labels are plain values.
-const OF_EVERY_PARTITION: [&str; 4] = [
+const OF_EVERY_PARTITION: [&str; 5] = [
     names::PARTITION_LOG_START,
     names::PARTITION_LOG_END,
     names::PARTITION_HIGH_WATERMARK,
+    names::PARTITION_LAST_STABLE,
     names::PARTITION_SIZE,
 ];
 
@@ -88,6 +91,7 @@ fn write_rows(metric: &Metric, snapshot: &Snapshot, out: &mut String) -> u64 {
                 names::PARTITION_LOG_START => row.log_start as f64,
                 names::PARTITION_LOG_END => row.log_end as f64,
                 names::PARTITION_HIGH_WATERMARK => row.high_watermark as f64,
+                names::PARTITION_LAST_STABLE => row.last_stable_offset as f64,
                 _ => row.size as f64,
             };
             let text =
@@ -198,6 +202,7 @@ mod tests {
                 log_start: 1,
                 log_end: 9,
                 high_watermark: 8,
+                last_stable_offset: 6,
                 size: 77,
             }],
             groups: vec![GroupRow {
@@ -215,6 +220,7 @@ mod tests {
         assert_eq!(left, ["plimsoll_install_bytes_left{topic=\"t\",partition=\"4\"} 55"]);
         assert!(text.contains("plimsoll_partition_size_bytes{topic=\"t\",partition=\"3\"} 77\n"));
         assert!(text.contains("plimsoll_partition_high_watermark{topic=\"t\",partition=\"3\"} 8\n"));
+        assert!(text.contains("plimsoll_partition_last_stable_offset{topic=\"t\",partition=\"3\"} 6\n"));
         assert!(text.contains("plimsoll_group_lag_records{group=\"g\",topic=\"t\",partition=\"3\"} 3\n"));
         assert!(text.contains("plimsoll_metrics_series_dropped_total 0\n"));
     }

@@ -224,7 +224,7 @@ async fn once(
         Ask::Create(names) => (Bytes::new(), names.clone()),
     };
     let head = Forward {
-        principal: format!("{}:{}", principal.kind, principal.name),
+        principal: principal.to_string(),
         listener: listener.to_owned(),
         client_id: Some(client_id.to_owned()),
         deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),

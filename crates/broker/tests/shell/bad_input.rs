@@ -69,7 +69,7 @@ fn acks_0_has_no_answer_and_its_error_closes_the_connection() {
 }
 
 #[test]
-fn what_cannot_be_served_yet_gets_an_error_that_clients_do_not_retry() {
+fn a_transaction_with_a_timeout_above_the_maximum_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let broker = start(dir.path(), |_| {});
     let mut client = broker.client();
@@ -81,17 +81,21 @@ fn what_cannot_be_served_yet_gets_an_error_that_clients_do_not_retry() {
     let ResponseBody::FindCoordinator(answer) = client.ask(ApiKey::FindCoordinator, 6, request) else {
         panic!()
     };
-    let [Coordinator { error_code: 53, .. }] = answer.coordinators.as_slice() else { panic!("{answer:?}") };
-    let request = InitProducerIdRequest {
-        transactional_id: Some(Str::from_static("tx")),
-        transaction_timeout_ms: 60_000,
-        producer_id: -1,
-        producer_epoch: -1,
+    let [Coordinator { error_code: 0, .. }] = answer.coordinators.as_slice() else { panic!("{answer:?}") };
+    let mut init = |transaction_timeout_ms| {
+        let request = InitProducerIdRequest {
+            transactional_id: Some(Str::from_static("tx")),
+            transaction_timeout_ms,
+            producer_id: -1,
+            producer_epoch: -1,
+        };
+        let ResponseBody::InitProducerId(answer) = client.ask(ApiKey::InitProducerId, 4, request) else {
+            panic!()
+        };
+        answer.error_code
     };
-    let ResponseBody::InitProducerId(answer) = client.ask(ApiKey::InitProducerId, 4, request) else {
-        panic!()
-    };
-    assert_eq!(answer.error_code, 53);
+    assert_eq!(init(900_001), 50, "INVALID_TRANSACTION_TIMEOUT");
+    assert_eq!(init(60_000), 0);
 }
 
 #[test]

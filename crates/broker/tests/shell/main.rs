@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 mod answers;
 mod bad_input;
+mod consumer_groups;
 mod every_version;
 mod life;
 mod named_twice;

@@ -1,14 +1,14 @@
 //! Configs of groups and of client metrics subscriptions.
-use super::why::{NEXTGEN, SHARE, STREAMS, TELEMETRY};
+use super::why::{OFFLOAD, SHARE, STREAMS, TELEMETRY};
 use super::{INT_MAX, LONG_MAX};
 use crate::config_def::{ConfigDef, ConfigType, Valid, same};
 
 #[rustfmt::skip]
 pub(super) const GROUP_DEFS: &[ConfigDef] = &[
-    ConfigDef::new("consumer.assignment.interval.ms", ConfigType::Int, "1000", Valid::Range(0, INT_MAX), "Shortest time between two assignments of the group.").idle(NEXTGEN).synonyms(&[same("group.consumer.assignment.interval.ms")]),
-    ConfigDef::new("consumer.assignor.offload.enable", ConfigType::Boolean, "true", Valid::Any, "").idle(NEXTGEN).synonyms(&[same("group.consumer.assignor.offload.enable")]).hidden(),
-    ConfigDef::new("consumer.heartbeat.interval.ms", ConfigType::Int, "5000", Valid::Range(1, INT_MAX), "How often members send a heartbeat.").idle(NEXTGEN).synonyms(&[same("group.consumer.heartbeat.interval.ms")]),
-    ConfigDef::new("consumer.session.timeout.ms", ConfigType::Int, "45000", Valid::Range(1, INT_MAX), "A member silent for so long is removed.").idle(NEXTGEN).synonyms(&[same("group.consumer.session.timeout.ms")]),
+    ConfigDef::new("consumer.assignment.interval.ms", ConfigType::Int, "1000", Valid::Range(0, INT_MAX), "Shortest time between two assignments of the group.").synonyms(&[same("group.consumer.assignment.interval.ms")]),
+    ConfigDef::new("consumer.assignor.offload.enable", ConfigType::Boolean, "true", Valid::Any, "").idle(OFFLOAD).synonyms(&[same("group.consumer.assignor.offload.enable")]).hidden(),
+    ConfigDef::new("consumer.heartbeat.interval.ms", ConfigType::Int, "5000", Valid::Range(1, INT_MAX), "How often members send a heartbeat.").synonyms(&[same("group.consumer.heartbeat.interval.ms")]),
+    ConfigDef::new("consumer.session.timeout.ms", ConfigType::Int, "45000", Valid::Range(1, INT_MAX), "A member silent for so long is removed.").synonyms(&[same("group.consumer.session.timeout.ms")]),
     ConfigDef::new("errors.deadletterqueue.copy.record.enable", ConfigType::Boolean, "false", Valid::Any, "").idle(SHARE),
     ConfigDef::new("errors.deadletterqueue.topic.name", ConfigType::String, "", Valid::Any, "Topic for records that the group gives up.").idle(SHARE),
     ConfigDef::new("share.assignment.interval.ms", ConfigType::Int, "1000", Valid::Range(0, INT_MAX), "").idle(SHARE).synonyms(&[same("group.share.assignment.interval.ms")]),

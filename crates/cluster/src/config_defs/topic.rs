@@ -1,16 +1,16 @@
 //! Topic configs.
-use super::why::{COMPACT, POOL, RAFT, RETIRED, SHARE, SYNC, TIER};
+use super::why::{POOL, RAFT, RETIRED, SHARE, SYNC, TIER};
 use super::{COMPRESSION_TYPES, INT_MAX, LONG_MAX};
 use crate::config_def::{ConfigDef, ConfigType, Valid, hours, minutes, same};
 
 #[rustfmt::skip]
 pub(super) const DEFS: &[ConfigDef] = &[
-    ConfigDef::new("cleanup.policy", ConfigType::List, "delete", Valid::ListOf(&["compact", "delete"]), "Whether old records go by age and size (delete), by key (compact; not carried out yet), by both, or never (empty).").synonyms(&[same("log.cleanup.policy")]),
+    ConfigDef::new("cleanup.policy", ConfigType::List, "delete", Valid::ListOf(&["compact", "delete"]), "Whether old records go by age and size (delete), by key (compact), by both, or never (empty).").synonyms(&[same("log.cleanup.policy")]),
     ConfigDef::new("compression.gzip.level", ConfigType::Int, "-1", Valid::GzipLevel, "Level with which the broker compresses where compression.type is gzip.").synonyms(&[same("compression.gzip.level")]),
     ConfigDef::new("compression.lz4.level", ConfigType::Int, "9", Valid::Range(1, 17), "Level with which the broker compresses where compression.type is lz4.").synonyms(&[same("compression.lz4.level")]),
     ConfigDef::new("compression.type", ConfigType::String, "producer", Valid::OneOf(COMPRESSION_TYPES), "Codec of stored batches: that of the producer, a codec's name, or uncompressed.").synonyms(&[same("compression.type")]),
     ConfigDef::new("compression.zstd.level", ConfigType::Int, "3", Valid::Range(-131_072, 22), "Level with which the broker compresses where compression.type is zstd.").synonyms(&[same("compression.zstd.level")]),
-    ConfigDef::new("delete.retention.ms", ConfigType::Long, "86400000", Valid::Range(0, LONG_MAX), "How long a compacted topic keeps a tombstone.").idle(COMPACT).synonyms(&[same("log.cleaner.delete.retention.ms")]),
+    ConfigDef::new("delete.retention.ms", ConfigType::Long, "86400000", Valid::Range(0, LONG_MAX), "How long a compacted topic keeps a tombstone.").synonyms(&[same("log.cleaner.delete.retention.ms")]),
     ConfigDef::new("errors.deadletterqueue.group.enable", ConfigType::Boolean, "false", Valid::Any, "Whether share groups may use this topic for records that they give up.").idle(SHARE),
     ConfigDef::new("file.delete.delay.ms", ConfigType::Long, "60000", Valid::Range(0, LONG_MAX), "How long the file of a deleted segment stays.").synonyms(&[same("log.segment.delete.delay.ms")]),
     ConfigDef::new("flush.messages", ConfigType::Long, "9223372036854775807", Valid::Range(1, LONG_MAX), "Records after which a log is synced.").idle(SYNC).synonyms(&[same("log.flush.interval.messages")]),
@@ -21,14 +21,14 @@ pub(super) const DEFS: &[ConfigDef] = &[
     ConfigDef::new("leader.replication.throttled.replicas", ConfigType::List, "", Valid::ThrottledReplicas, "Replicas whose serving of followers is throttled: partition:broker pairs or *."),
     ConfigDef::new("local.retention.bytes", ConfigType::Long, "-2", Valid::Range(-2, LONG_MAX), "Bytes of a tiered partition that stay local; -2 for those of retention.bytes.").idle(TIER).synonyms(&[same("log.local.retention.bytes")]),
     ConfigDef::new("local.retention.ms", ConfigType::Long, "-2", Valid::Range(-2, LONG_MAX), "Time that a tiered partition's records stay local; -2 for that of retention.ms.").idle(TIER).synonyms(&[same("log.local.retention.ms")]),
-    ConfigDef::new("max.compaction.lag.ms", ConfigType::Long, "9223372036854775807", Valid::Range(1, LONG_MAX), "A record is compacted at the latest after this time.").idle(COMPACT).synonyms(&[same("log.cleaner.max.compaction.lag.ms")]),
+    ConfigDef::new("max.compaction.lag.ms", ConfigType::Long, "9223372036854775807", Valid::Range(1, LONG_MAX), "A record is compacted at the latest after this time.").synonyms(&[same("log.cleaner.max.compaction.lag.ms")]),
     ConfigDef::new("max.decompressed.message.bytes", ConfigType::Int, "2147483639", Valid::Range(1, 2_147_483_639), "Most bytes that one batch may have after decompression.").synonyms(&[same("max.decompressed.message.bytes")]),
     ConfigDef::new("max.message.bytes", ConfigType::Int, "1048588", Valid::Range(0, INT_MAX), "Largest batch, as sent.").synonyms(&[same("message.max.bytes")]),
     ConfigDef::new("message.timestamp.after.max.ms", ConfigType::Long, "3600000", Valid::Range(0, LONG_MAX), "How far a record's timestamp may lie ahead of the broker's clock.").synonyms(&[same("log.message.timestamp.after.max.ms")]),
     ConfigDef::new("message.timestamp.before.max.ms", ConfigType::Long, "9223372036854775807", Valid::Range(0, LONG_MAX), "How far a record's timestamp may lie behind the broker's clock.").synonyms(&[same("log.message.timestamp.before.max.ms")]),
     ConfigDef::new("message.timestamp.type", ConfigType::String, "CreateTime", Valid::OneOf(&["CreateTime", "LogAppendTime"]), "Whether records carry the producer's time or that of the append.").synonyms(&[same("log.message.timestamp.type")]),
-    ConfigDef::new("min.cleanable.dirty.ratio", ConfigType::Double, "0.5", Valid::Decimal(0.0, 1.0), "Share of a log that must be new before it is compacted.").idle(COMPACT).synonyms(&[same("log.cleaner.min.cleanable.ratio")]),
-    ConfigDef::new("min.compaction.lag.ms", ConfigType::Long, "0", Valid::Range(0, LONG_MAX), "A record is not compacted before this time.").idle(COMPACT).synonyms(&[same("log.cleaner.min.compaction.lag.ms")]),
+    ConfigDef::new("min.cleanable.dirty.ratio", ConfigType::Double, "0.5", Valid::Decimal(0.0, 1.0), "Share of a log that must be new before it is compacted.").synonyms(&[same("log.cleaner.min.cleanable.ratio")]),
+    ConfigDef::new("min.compaction.lag.ms", ConfigType::Long, "0", Valid::Range(0, LONG_MAX), "A record is not compacted before this time.").synonyms(&[same("log.cleaner.min.compaction.lag.ms")]),
     ConfigDef::new("min.insync.replicas", ConfigType::Int, "1", Valid::Range(1, INT_MAX), "Replicas that must have persisted a batch before acks=all is answered.").synonyms(&[same("min.insync.replicas")]),
     ConfigDef::new("preallocate", ConfigType::Boolean, "false", Valid::Any, "Whether a segment's file is allocated when it is created.").idle(POOL).synonyms(&[same("log.preallocate")]),
     ConfigDef::new("remote.copy.lag.bytes", ConfigType::Long, "-1", Valid::Range(-1, LONG_MAX), "Bytes after which a closed segment is copied to the remote store.").idle(TIER).synonyms(&[same("log.remote.copy.lag.bytes")]),

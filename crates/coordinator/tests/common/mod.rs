@@ -19,8 +19,20 @@ pub struct Bench {
     pub open: Vec<(BatchId, Vec<Record>)>,
     /// Committed records in log order.
     pub log: Vec<Record>,
+    /// The same with transactions.
+    pub history: Vec<Entry>,
+    /// Whose transactions appends belong to.
+    producers: BTreeMap<BatchId, i64>,
     /// Commit every append at once.
     pub auto: bool,
+}
+
+/// What the log of a partition of `__consumer_offsets` holds.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    Plain(Record),
+    InTransaction(i64, Record),
+    Ended(i64, bool),
 }
 
 impl Bench {
@@ -46,6 +58,8 @@ impl Bench {
             events: Vec::new(),
             open: Vec::new(),
             log: Vec::new(),
+            history: Vec::new(),
+            producers: BTreeMap::new(),
             auto: true,
         }
     }
@@ -70,6 +84,11 @@ impl Bench {
                     assert!(!records.is_empty());
                     self.open.push((batch, records));
                 }
+                Effect::AppendInTransaction { batch, records, transaction } => {
+                    assert!(!records.is_empty());
+                    self.producers.insert(batch, transaction.producer_id);
+                    self.open.push((batch, records));
+                }
                 Effect::Event(event) => self.events.push(event),
             }
         }
@@ -86,6 +105,11 @@ impl Bench {
 
     pub fn commit_one(&mut self) {
         let (batch, records) = self.open.remove(0);
+        let producer = self.producers.get(&batch).copied();
+        self.history.extend(records.iter().cloned().map(|record| match producer {
+            None => Entry::Plain(record),
+            Some(producer) => Entry::InTransaction(producer, record),
+        }));
         self.log.extend(records);
         let mut fx = Vec::new();
         self.c.on_committed(self.now(), batch, &mut fx);
@@ -222,7 +246,8 @@ impl Bench {
 
     pub fn send_fetch(&mut self, topics: Option<Vec<TopicPartitions>>, require_stable: bool) -> Token {
         let (token, mut fx) = (self.token(), Vec::new());
-        let request = FetchRequest { group_id: "g".into(), topics, require_stable };
+        let request =
+            FetchRequest { group_id: "g".into(), topics, require_stable, ..FetchRequest::default() };
         self.c.fetch_offsets(self.now(), token, request, &mut fx);
         self.take(fx);
         token
@@ -321,15 +346,56 @@ impl Bench {
     /// A fresh coordinator that has read the same log.
     pub fn reloaded(&self) -> Bench {
         let mut next = Bench::loading(self.c.config().clone());
+        // Another instance makes other ids.
+        next.c = GroupCoordinator::new(self.c.config().clone(), 43 + self.next_token);
         next.now_ms = self.now_ms;
-        for (at, record) in self.log.iter().enumerate() {
-            next.c.replay(at as i64, record.key.clone(), record.value.clone()).unwrap();
-        }
+        next.replay(&self.history);
         let mut fx = Vec::new();
         next.c.loaded(next.now(), &mut fx);
         next.take(fx);
-        next.log = self.log.clone();
+        (next.log, next.history) = (self.log.clone(), self.history.clone());
         next
+    }
+
+    pub fn replay(&mut self, history: &[Entry]) {
+        for (at, entry) in history.iter().cloned().enumerate() {
+            match entry {
+                Entry::Plain(record) => self.c.replay(at as i64, record.key, record.value).unwrap(),
+                Entry::InTransaction(producer, record) => {
+                    self.c.replay_in_transaction(producer, record.key, record.value).unwrap();
+                }
+                Entry::Ended(producer, commit) => self.c.transaction_ended(producer, commit),
+            }
+        }
+    }
+
+    /// The marker of a transaction is committed.
+    pub fn end_transaction(&mut self, producer: i64, commit: bool) {
+        self.history.push(Entry::Ended(producer, commit));
+        self.c.transaction_ended(producer, commit);
+    }
+
+    pub fn send_txn_commit(&mut self, producer_id: i64, commit: CommitRequest) -> Token {
+        let (token, mut fx) = (self.token(), Vec::new());
+        let transaction = InTransaction { producer_id, ..InTransaction::default() };
+        let request = TxnCommitRequest { commit, transaction };
+        self.c.commit_in_transaction(self.now(), token, request, &mut fx);
+        self.take(fx);
+        token
+    }
+
+    pub fn txn_commit(&mut self, producer_id: i64, commit: CommitRequest) -> ErrorCode {
+        let token = self.send_txn_commit(producer_id, commit);
+        self.committed(token)
+    }
+
+    /// The stable offset of partition `p` of topic `t`.
+    pub fn stable_offset(&mut self, p: i32) -> Result<i64, ErrorCode> {
+        let topics =
+            vec![TopicPartitions { name: "t".into(), topic_id: Default::default(), partitions: vec![p] }];
+        let token = self.send_fetch(Some(topics), true);
+        let row = self.fetched(token).topics.remove(0).partitions.remove(0);
+        if row.error.is_none() { Ok(row.offset) } else { Err(row.error) }
     }
 }
 

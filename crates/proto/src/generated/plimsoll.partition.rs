@@ -6,7 +6,7 @@ pub struct Command {
     /// The lowest format version that a reader needs to apply this command.
     #[prost(uint32, tag = "1")]
     pub version: u32,
-    #[prost(oneof = "command::Kind", tags = "2, 3")]
+    #[prost(oneof = "command::Kind", tags = "2, 3, 4, 16")]
     pub kind: ::core::option::Option<command::Kind>,
 }
 /// Nested message and enum types in `Command`.
@@ -18,6 +18,12 @@ pub mod command {
         /// For the machine on this log (metadata); opaque here.
         #[prost(bytes, tag = "3")]
         Machine(::prost::bytes::Bytes),
+        /// Written from plimsoll.version 4 on.
+        #[prost(message, tag = "4")]
+        BeginTransaction(super::BeginTransaction),
+        /// From level 4 of plimsoll.version on.
+        #[prost(message, tag = "16")]
+        CleanHorizon(super::CleanHorizon),
     }
 }
 impl ::prost::Name for Command {
@@ -46,11 +52,58 @@ impl ::prost::Name for LogStart {
         "/plimsoll.partition.LogStart".into()
     }
 }
-/// Committed state of idempotent producers at a checkpoint.
+/// A begin mark: the first batch of a producer's transaction here comes next. The names say whose it is, to people;
+/// each may have been cut short.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BeginTransaction {
+    #[prost(int64, tag = "1")]
+    pub producer_id: i64,
+    #[prost(int32, tag = "2")]
+    pub producer_epoch: i32,
+    #[prost(string, tag = "3")]
+    pub transactional_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub principal: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub client_id: ::prost::alloc::string::String,
+    /// 2 where every transaction has an epoch of its own (KIP-890).
+    #[prost(uint32, tag = "6")]
+    pub transaction_version: u32,
+}
+impl ::prost::Name for BeginTransaction {
+    const NAME: &'static str = "BeginTransaction";
+    const PACKAGE: &'static str = "plimsoll.partition";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.partition.BeginTransaction".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.partition.BeginTransaction".into()
+    }
+}
+/// Compaction may let go of what deletes (tombstones, markers) below `offset`, once its time has come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CleanHorizon {
+    #[prost(int64, tag = "1")]
+    pub offset: i64,
+}
+impl ::prost::Name for CleanHorizon {
+    const NAME: &'static str = "CleanHorizon";
+    const PACKAGE: &'static str = "plimsoll.partition";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.partition.CleanHorizon".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.partition.CleanHorizon".into()
+    }
+}
+/// Committed state of producers at a checkpoint.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProducerTable {
     #[prost(message, repeated, tag = "1")]
     pub producers: ::prost::alloc::vec::Vec<Producer>,
+    /// In the order of their markers.
+    #[prost(message, repeated, tag = "2")]
+    pub aborted: ::prost::alloc::vec::Vec<AbortedTransaction>,
 }
 impl ::prost::Name for ProducerTable {
     const NAME: &'static str = "ProducerTable";
@@ -66,6 +119,7 @@ impl ::prost::Name for ProducerTable {
 pub struct Producer {
     #[prost(int64, tag = "1")]
     pub id: i64,
+    /// Of its last batch or marker; -1 where it has a begin mark and neither.
     #[prost(int32, tag = "2")]
     pub epoch: i32,
     /// The leader's clock at its last append, ms.
@@ -74,6 +128,10 @@ pub struct Producer {
     /// Oldest first, at most five, all of `epoch`.
     #[prost(message, repeated, tag = "4")]
     pub batches: ::prost::alloc::vec::Vec<ProducerBatch>,
+    #[prost(message, optional, tag = "5")]
+    pub open: ::core::option::Option<OpenTransaction>,
+    #[prost(message, optional, tag = "6")]
+    pub marker: ::core::option::Option<LastMarker>,
 }
 impl ::prost::Name for Producer {
     const NAME: &'static str = "Producer";
@@ -83,6 +141,77 @@ impl ::prost::Name for Producer {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/plimsoll.partition.Producer".into()
+    }
+}
+/// A transaction without a committed marker.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenTransaction {
+    #[prost(message, optional, tag = "1")]
+    pub begin: ::core::option::Option<BeginTransaction>,
+    #[prost(int64, tag = "2")]
+    pub first_offset: i64,
+    /// The leader's clock at its begin mark, ms.
+    #[prost(int64, tag = "3")]
+    pub begun_at: i64,
+}
+impl ::prost::Name for OpenTransaction {
+    const NAME: &'static str = "OpenTransaction";
+    const PACKAGE: &'static str = "plimsoll.partition";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.partition.OpenTransaction".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.partition.OpenTransaction".into()
+    }
+}
+/// The newest marker of a producer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LastMarker {
+    #[prost(int32, tag = "1")]
+    pub producer_epoch: i32,
+    #[prost(int32, tag = "2")]
+    pub coordinator_epoch: i32,
+    #[prost(bool, tag = "3")]
+    pub commit: bool,
+    #[prost(int64, tag = "4")]
+    pub offset: i64,
+    #[prost(int64, tag = "5")]
+    pub timestamp: i64,
+    /// Nothing of the producer follows it.
+    #[prost(bool, tag = "6")]
+    pub is_last: bool,
+}
+impl ::prost::Name for LastMarker {
+    const NAME: &'static str = "LastMarker";
+    const PACKAGE: &'static str = "plimsoll.partition";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.partition.LastMarker".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.partition.LastMarker".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AbortedTransaction {
+    #[prost(int64, tag = "1")]
+    pub producer_id: i64,
+    #[prost(int64, tag = "2")]
+    pub first_offset: i64,
+    /// Of its marker.
+    #[prost(int64, tag = "3")]
+    pub last_offset: i64,
+    /// What is aborted later begins here or above.
+    #[prost(int64, tag = "4")]
+    pub stable_offset: i64,
+}
+impl ::prost::Name for AbortedTransaction {
+    const NAME: &'static str = "AbortedTransaction";
+    const PACKAGE: &'static str = "plimsoll.partition";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.partition.AbortedTransaction".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.partition.AbortedTransaction".into()
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -623,7 +623,7 @@ impl ::prost::Name for NodeAddress {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeMessage {
-    #[prost(oneof = "node_message::Body", tags = "1, 2, 10, 30, 40, 41")]
+    #[prost(oneof = "node_message::Body", tags = "1, 2, 10, 30, 40, 41, 50, 51, 52, 53")]
     pub body: ::core::option::Option<node_message::Body>,
 }
 /// Nested message and enum types in `NodeMessage`.
@@ -642,6 +642,14 @@ pub mod node_message {
         AskReplica(super::AskReplica),
         #[prost(message, tag = "41")]
         ReplicaState(super::ReplicaState),
+        #[prost(message, tag = "50")]
+        TxnAsk(super::TxnAsk),
+        #[prost(message, tag = "51")]
+        TxnAnswer(super::TxnAnswer),
+        #[prost(message, tag = "52")]
+        Markers(super::Markers),
+        #[prost(message, tag = "53")]
+        Marked(super::Marked),
     }
 }
 impl ::prost::Name for NodeMessage {
@@ -652,6 +660,128 @@ impl ::prost::Name for NodeMessage {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/plimsoll.peer.NodeMessage".into()
+    }
+}
+/// From the leader of a partition to the coordinator of a transactional id (Kafka's AddPartitionsToTxn between
+/// brokers, KIP-890).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TxnAsk {
+    /// The answer repeats it.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(string, tag = "2")]
+    pub transactional_id: ::prost::alloc::string::String,
+    #[prost(sint64, tag = "3")]
+    pub producer_id: i64,
+    #[prost(sint32, tag = "4")]
+    pub producer_epoch: i32,
+    #[prost(string, tag = "5")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(int32, tag = "6")]
+    pub partition: i32,
+    /// Only tell whether the transaction holds the partition; else add it.
+    #[prost(bool, tag = "7")]
+    pub verify: bool,
+    /// Only tell whether a transaction of the producer, of whatever epoch, is open or ending there; verify is set too, for
+    /// nodes that do not know this.
+    #[prost(bool, tag = "8")]
+    pub known: bool,
+}
+impl ::prost::Name for TxnAsk {
+    const NAME: &'static str = "TxnAsk";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.TxnAsk".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.TxnAsk".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TxnAnswer {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Kafka's code.
+    #[prost(sint32, tag = "2")]
+    pub error_code: i32,
+}
+impl ::prost::Name for TxnAnswer {
+    const NAME: &'static str = "TxnAnswer";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.TxnAnswer".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.TxnAnswer".into()
+    }
+}
+/// From a transaction's coordinator to the leader of some of its partitions (Kafka's WriteTxnMarkers).
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Markers {
+    /// The answers repeat it.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(sint64, tag = "2")]
+    pub producer_id: i64,
+    #[prost(sint32, tag = "3")]
+    pub producer_epoch: i32,
+    #[prost(bool, tag = "4")]
+    pub commit: bool,
+    /// The confirmed term of the coordinator.
+    #[prost(sint32, tag = "5")]
+    pub coordinator_epoch: i32,
+    /// Of the transaction (KIP-1228).
+    #[prost(uint32, tag = "6")]
+    pub version: u32,
+    #[prost(message, repeated, tag = "7")]
+    pub partitions: ::prost::alloc::vec::Vec<MarkedPartition>,
+}
+impl ::prost::Name for Markers {
+    const NAME: &'static str = "Markers";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.Markers".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.Markers".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MarkedPartition {
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(int32, tag = "2")]
+    pub partition: i32,
+    /// In answers: Kafka's code, 0 when the marker is committed.
+    #[prost(sint32, tag = "3")]
+    pub error_code: i32,
+}
+impl ::prost::Name for MarkedPartition {
+    const NAME: &'static str = "MarkedPartition";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.MarkedPartition".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.MarkedPartition".into()
+    }
+}
+/// What became of markers; of those that it does not name nothing is known yet.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Marked {
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub partitions: ::prost::alloc::vec::Vec<MarkedPartition>,
+}
+impl ::prost::Name for Marked {
+    const NAME: &'static str = "Marked";
+    const PACKAGE: &'static str = "plimsoll.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "plimsoll.peer.Marked".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/plimsoll.peer.Marked".into()
     }
 }
 /// From the leader of the metadata, before loss is accepted: what has the receiver of this partition?

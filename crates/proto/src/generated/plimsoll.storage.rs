@@ -51,11 +51,12 @@ pub struct BaseFile {
     pub first_offset: i64,
     #[prost(int64, tag = "3")]
     pub last_offset: i64,
+    /// Where compaction wrote the file: the number that its name is made of; 0: as it was appended.
     #[prost(uint32, tag = "4")]
     pub clean_generation: u32,
     #[prost(uint64, tag = "5")]
     pub size: u64,
-    /// CRC-32C over the whole file.
+    /// Where the file was rewritten: the chain value after its last frame, in a chain of its own.
     #[prost(uint32, tag = "6")]
     pub hash: u32,
     /// Position at its end in the log as appended.
@@ -73,9 +74,12 @@ pub struct BaseFile {
     /// Base offset of the batch that holds max_timestamp.
     #[prost(int64, tag = "12")]
     pub max_timestamp_offset: i64,
-    /// Index of the first frame; 0 where the file was rewritten.
+    /// Index of the first frame; where the file was rewritten, of the first one before.
     #[prost(uint64, tag = "13")]
     pub first_index: u64,
+    /// Where the file was rewritten: the offset after the last batch that is left in it.
+    #[prost(int64, tag = "14")]
+    pub data_end: i64,
 }
 impl ::prost::Name for BaseFile {
     const NAME: &'static str = "BaseFile";
@@ -151,6 +155,17 @@ pub struct Checkpoint {
     pub active: ::core::option::Option<BaseFile>,
     #[prost(bytes = "bytes", tag = "18")]
     pub active_index: ::prost::bytes::Bytes,
+    /// Compaction: the offset up to which it has come; the committed offset below which what deletes may go; the number
+    /// of the next file that it writes.
+    #[prost(int64, tag = "21")]
+    pub clean_offset: i64,
+    #[prost(int64, tag = "22")]
+    pub clean_horizon: i64,
+    #[prost(uint32, tag = "23")]
+    pub next_clean: u32,
+    /// One more than the first offset of a file that passes have left out; 0: none.
+    #[prost(int64, tag = "24")]
+    pub clean_skipped: i64,
 }
 impl ::prost::Name for Checkpoint {
     const NAME: &'static str = "Checkpoint";

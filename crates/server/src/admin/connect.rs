@@ -147,6 +147,11 @@ fn advice_for(code: ErrorCode) -> &'static str {
         ErrorCode::InvalidConfig => "`plimsoll topic describe NAME --configs` lists the keys of a topic.",
         ErrorCode::InvalidReplicationFactor => "There are fewer brokers than replicas asked for.",
         ErrorCode::GroupIdNotFound => "`plimsoll group list` shows the groups.",
+        ErrorCode::TransactionalIdNotFound => "`plimsoll txn list` shows the transactional ids.",
+        ErrorCode::TransactionCoordinatorFenced => {
+            "The partition knows a marker of a newer coordinator: --coordinator-epoch names an epoch, `plimsoll txn \
+             producers TOPIC PARTITION` shows which."
+        }
         ErrorCode::NonEmptyGroup => "`plimsoll group members NAME` shows who is in it.",
         ErrorCode::OffsetOutOfRange => "`plimsoll topic describe NAME` shows the offsets that there are.",
         ErrorCode::MessageTooLarge => {

@@ -1,4 +1,4 @@
-//! The admin commands: topics, groups, producing and consuming from a terminal.
+//! The admin commands: topics, groups, transactions, producing and consuming from a terminal.
 //!
 //! They speak only the Kafka protocol, so they work against any Kafka 4 cluster. Must not know: the
 //! broker's own code or files. Every command prints a table for people, or with `--format json` one
@@ -9,11 +9,13 @@ pub(crate) mod format;
 mod group;
 mod partition;
 mod partitioner;
+mod places;
 mod point;
 mod produce;
 mod seek;
 pub(crate) mod table;
 mod topic;
+mod txn;
 
 use clap::Subcommand;
 
@@ -30,6 +32,8 @@ pub(crate) enum AdminCommand {
     Consume(consume::ConsumeArgs),
     /// List and describe consumer groups, move and delete their offsets.
     Group(group::GroupArgs),
+    /// List and describe transactions, find those that hang and end them.
+    Txn(txn::TxnArgs),
 }
 
 /// Runs one command. Errors say what failed, where, and what to do about it.
@@ -40,6 +44,7 @@ pub(crate) async fn run(command: AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Produce(args) => produce::run(args).await,
         AdminCommand::Consume(args) => consume::run(args).await,
         AdminCommand::Group(args) => group::run(args).await,
+        AdminCommand::Txn(args) => txn::run(args).await,
     };
     match done {
         Err(error) if format::is_broken_pipe(&error) => Ok(()),

@@ -47,7 +47,17 @@ fn fill(value: &mut [u8], seed: &mut u64) {
 /// A batch of the shape; `stamp` goes into the first 8 bytes of each value. Returns it with its record
 /// count and its uncompressed size.
 pub(super) fn batch(shape: BatchShape, stamp: u64, seed: u64) -> Result<(BytesMut, usize, usize)> {
-    let mut builder = BatchBuilder::new().codec(shape.codec, None);
+    fill_batch(BatchBuilder::new(), shape, stamp, seed)
+}
+
+/// The same in a batch with properties of its own.
+pub(super) fn fill_batch(
+    builder: BatchBuilder,
+    shape: BatchShape,
+    stamp: u64,
+    seed: u64,
+) -> Result<(BytesMut, usize, usize)> {
+    let mut builder = builder.codec(shape.codec, None);
     let mut state = seed | 1;
     let mut value = vec![0u8; shape.record_size.max(8)];
     let mut records = 0;

@@ -5,12 +5,14 @@
 mod consume;
 mod end_to_end;
 mod frames;
+mod groups;
 mod produce;
 mod pulse;
 mod report;
 mod setup;
 mod socket;
 mod touch;
+mod txn;
 
 use crate::admin::format::Format;
 use clap::{Args, Subcommand};
@@ -28,6 +30,12 @@ pub(crate) enum BenchCommand {
     Touch(touch::TouchArgs),
     /// Produce single records at a fixed rate through whatever happens to the brokers, and tell gaps and errors.
     Pulse(pulse::PulseArgs),
+    /// Produce in transactions that are committed at an interval (or, with --idempotent, the same without), as fast as
+    /// the broker takes it.
+    Txn(txn::TxnArgs),
+    /// Group coordinators: many members, many commits, loading, failover.
+    #[command(subcommand)]
+    Groups(groups::GroupsCommand),
 }
 
 /// Which broker, and how to print.
@@ -93,6 +101,8 @@ pub(crate) fn run(command: BenchCommand) -> anyhow::Result<()> {
         BenchCommand::Latency(args) => end_to_end::run(&args),
         BenchCommand::Touch(args) => touch::run(&args),
         BenchCommand::Pulse(args) => pulse::run(&args),
+        BenchCommand::Txn(args) => txn::run(&args),
+        BenchCommand::Groups(command) => groups::run(&command),
     }
 }
 
@@ -109,20 +119,25 @@ mod tests {
 
     #[test]
     fn flags_are_those_of_the_other_commands_and_old_spellings_go_on_working() {
-        for command in ["produce", "consume", "latency", "touch", "pulse"] {
+        let mut commands: Vec<Vec<&str>> =
+            ["produce", "consume", "latency", "touch", "pulse", "txn"].map(|one| vec![one]).to_vec();
+        commands.extend(["join", "commit", "loaded", "pulse"].map(|one| vec!["groups", one]));
+        for command in commands {
             for flags in [
                 &["-b", "a:1,b:2", "--format", "json"][..],
                 &["--bootstrap-server", "a:1", "--format", "json"],
                 &["--bootstrap", "a:1", "--json"],
             ] {
-                let line = Line::try_parse_from([&["bench", command], flags].concat());
+                let line = Line::try_parse_from([&["bench"], &command[..], flags].concat());
                 let broker = match line.map(|line| line.command) {
                     Ok(BenchCommand::Produce(args)) => args.topic.broker,
                     Ok(BenchCommand::Consume(args)) => args.topic.broker,
                     Ok(BenchCommand::Latency(args)) => args.topic.broker,
                     Ok(BenchCommand::Touch(args)) => args.broker,
                     Ok(BenchCommand::Pulse(args)) => args.topic.broker,
-                    Err(error) => panic!("{command} {flags:?}: {error}"),
+                    Ok(BenchCommand::Txn(args)) => args.topic.broker,
+                    Ok(BenchCommand::Groups(command)) => command.broker().clone(),
+                    Err(error) => panic!("{command:?} {flags:?}: {error}"),
                 };
                 assert_eq!((broker.address(), broker.for_scripts()), ("a:1", true));
             }

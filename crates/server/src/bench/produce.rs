@@ -98,43 +98,105 @@ fn errors(frame: BytesMut) -> Result<(u64, Option<i16>)> {
     Ok((first.map_or(0, |_| 1 + codes.count() as u64), first))
 }
 
-/// One connection's run.
-fn drive(args: &ProduceArgs, part: &Part<'_>, until: Instant) -> Result<(Figures, Latencies)> {
+/// What went out, and what came back.
+#[derive(Default)]
+struct Tally {
+    figures: Figures,
+    latencies: Latencies,
+}
+
+impl Tally {
+    fn sent(&mut self, request: &Prepared) {
+        self.figures.bytes += request.frame.len() as u64;
+        self.figures.uncompressed_bytes += request.uncompressed;
+        self.figures.records += request.records;
+        self.figures.requests += 1;
+    }
+
+    /// Waits for the answer to what was, or should have been, sent at `sent`.
+    fn answer(&mut self, socket: &mut FrameSocket, reuse: &mut BytesMut, sent: Instant) -> Result<()> {
+        socket.receive(reuse)?;
+        self.latencies.push(sent.elapsed());
+        let (count, first) = errors(reuse.clone())?;
+        self.figures.errors += count;
+        self.figures.first_error = self.figures.first_error.or(first);
+        Ok(())
+    }
+
+    fn add(&mut self, other: Tally) {
+        let (total, figures) = (&mut self.figures, other.figures);
+        total.bytes += figures.bytes;
+        total.uncompressed_bytes += figures.uncompressed_bytes;
+        total.records += figures.records;
+        total.requests += figures.requests;
+        total.errors += figures.errors;
+        total.first_error = total.first_error.or(figures.first_error);
+        self.latencies.merge(other.latencies);
+    }
+}
+
+impl Part<'_> {
+    fn is_done(&self, figures: &Figures, until: Instant) -> bool {
+        Instant::now() >= until || (self.limit > 0 && figures.uncompressed_bytes >= self.limit)
+    }
+}
+
+/// One connection's run, as fast as it goes: an answer is read when the pipe is full.
+fn drive(args: &ProduceArgs, part: &Part<'_>, until: Instant) -> Result<Tally> {
     let mut socket = FrameSocket::connect(part.address)?;
-    let prepared = &part.requests;
-    let (mut figures, mut latencies) = (Figures::default(), Latencies::default());
+    let (mut tally, mut answer) = (Tally::default(), BytesMut::new());
     let mut in_flight: VecDeque<Instant> = VecDeque::new();
-    let mut answer = BytesMut::new();
-    let start = Instant::now();
-    let mut next = 0;
+    let mut requests = part.requests.iter().cycle();
     loop {
-        let done = Instant::now() >= until || (part.limit > 0 && figures.uncompressed_bytes >= part.limit);
-        if !done && in_flight.len() < args.depth.max(1) {
-            let request = &prepared[next % prepared.len()];
-            next += 1;
-            let mut intended = Instant::now();
-            if part.rate > 0.0 {
-                intended = start + Duration::from_secs_f64(figures.bytes as f64 / part.rate);
-                std::thread::sleep(intended.saturating_duration_since(Instant::now()));
-            }
+        if !part.is_done(&tally.figures, until) && in_flight.len() < args.depth.max(1) {
+            let Some(request) = requests.next() else { break };
+            let now = Instant::now();
             socket.send(&request.frame)?;
-            figures.bytes += request.frame.len() as u64;
-            figures.uncompressed_bytes += request.uncompressed;
-            figures.records += request.records;
-            figures.requests += 1;
+            tally.sent(request);
             if args.acks != 0 {
-                in_flight.push_back(intended);
+                in_flight.push_back(now);
             }
             continue;
         }
         let Some(sent) = in_flight.pop_front() else { break };
-        socket.receive(&mut answer)?;
-        latencies.push(sent.elapsed());
-        let (count, first) = errors(answer.clone())?;
-        figures.errors += count;
-        figures.first_error = figures.first_error.or(first);
+        tally.answer(&mut socket, &mut answer, sent)?;
     }
-    Ok((figures, latencies))
+    Ok(tally)
+}
+
+/// One connection's run at a rate: latencies count from the intended send. Answers are read as they come, by a thread
+/// of their own.
+fn drive_at_rate(args: &ProduceArgs, part: &Part<'_>, until: Instant) -> Result<Tally> {
+    let mut socket = FrameSocket::connect(part.address)?;
+    let mut answers = socket.try_clone()?;
+    // The reader holds one more.
+    let (in_flight, to_be_answered) = std::sync::mpsc::sync_channel::<Instant>(args.depth.max(1) - 1);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || -> Result<Tally> {
+            let (mut tally, mut reuse) = (Tally::default(), BytesMut::new());
+            for sent in to_be_answered {
+                tally.answer(&mut answers, &mut reuse, sent)?;
+            }
+            Ok(tally)
+        });
+        let (mut tally, start) = (Tally::default(), Instant::now());
+        for request in part.requests.iter().cycle() {
+            if part.is_done(&tally.figures, until) {
+                break;
+            }
+            let intended = start + Duration::from_secs_f64(tally.figures.bytes as f64 / part.rate);
+            std::thread::sleep(intended.saturating_duration_since(Instant::now()));
+            // A reader that is gone says why below.
+            if args.acks != 0 && in_flight.send(intended).is_err() {
+                break;
+            }
+            socket.send(&request.frame)?;
+            tally.sent(request);
+        }
+        drop(in_flight);
+        tally.add(reader.join().map_err(|_| anyhow::anyhow!("a thread that reads answers panicked"))??);
+        Ok(tally)
+    })
 }
 
 /// Runs all connections and prints their figures.
@@ -152,22 +214,15 @@ pub(super) fn run(args: &ProduceArgs) -> Result<()> {
     }
     let start = Instant::now();
     let until = start + Duration::from_secs_f64(args.seconds);
-    let (mut total, mut latencies) = (Figures::default(), Latencies::default());
+    let mut total = Tally::default();
     std::thread::scope(|scope| -> Result<()> {
-        let threads: Vec<_> =
-            parts.iter().map(|part| scope.spawn(move || drive(args, part, until))).collect();
+        let run = if args.rate > 0.0 { drive_at_rate } else { drive };
+        let threads: Vec<_> = parts.iter().map(|part| scope.spawn(move || run(args, part, until))).collect();
         for thread in threads {
             let joined = thread.join().map_err(|_| anyhow::anyhow!("a producer thread panicked"))?;
-            let (figures, taken) = joined.context("produce")?;
-            total.bytes += figures.bytes;
-            total.uncompressed_bytes += figures.uncompressed_bytes;
-            total.records += figures.records;
-            total.requests += figures.requests;
-            total.errors += figures.errors;
-            total.first_error = total.first_error.or(figures.first_error);
-            latencies.merge(taken);
+            total.add(joined.context("produce")?);
         }
         Ok(())
     })?;
-    total.print(start.elapsed(), latencies, args.topic.broker.for_scripts())
+    total.figures.print(start.elapsed(), total.latencies, args.topic.broker.for_scripts())
 }

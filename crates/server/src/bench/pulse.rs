@@ -49,7 +49,8 @@ struct Figures {
     longest_gap_ms: f64,
 }
 
-fn wall_ms() -> f64 {
+/// The machine's clock, ms since 1970.
+pub(super) fn wall_ms() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_secs_f64() * 1000.0).unwrap_or_default()
 }
 
@@ -70,16 +71,17 @@ fn options(args: &PulseArgs) -> ClientOptions {
 
 /// Says when it is time to end.
 #[derive(Clone)]
-struct Until {
+pub(super) struct Until {
     end: Option<tokio::time::Instant>,
     input_ended: Arc<AtomicBool>,
 }
 
 impl Until {
-    fn new(args: &PulseArgs) -> Until {
+    /// After so many seconds; 0 for as long as standard input is open.
+    pub(super) fn new(seconds: f64) -> Until {
         let input_ended = Arc::new(AtomicBool::new(false));
-        if args.seconds > 0.0 {
-            let end = tokio::time::Instant::now() + Duration::from_secs_f64(args.seconds);
+        if seconds > 0.0 {
+            let end = tokio::time::Instant::now() + Duration::from_secs_f64(seconds);
             return Until { end: Some(end), input_ended };
         }
         let ended = input_ended.clone();
@@ -90,7 +92,7 @@ impl Until {
         Until { end: None, input_ended }
     }
 
-    fn over(&self) -> bool {
+    pub(super) fn over(&self) -> bool {
         self.end.is_some_and(|end| tokio::time::Instant::now() >= end)
             || self.input_ended.load(Ordering::Relaxed)
     }
@@ -128,7 +130,7 @@ pub(super) fn run(args: &PulseArgs) -> Result<()> {
     let partitions = args.partition.map_or_else(|| (0..led.partitions).collect(), |one| vec![one]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let total = runtime.block_on(async {
-        let (mut tasks, until) = (Vec::new(), Until::new(args));
+        let (mut tasks, until) = (Vec::new(), Until::new(args.seconds));
         for partition in partitions {
             let client = Client::connect(args.topic.broker.all_addresses(), options(args)).await?;
             tasks.push(tokio::spawn(drive(args.clone(), Arc::new(client), partition, until.clone())));

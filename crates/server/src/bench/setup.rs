@@ -61,6 +61,17 @@ pub(super) fn leaders(broker: &BrokerArgs, topic: &str, until: Instant) -> Resul
     })
 }
 
+/// The level that the cluster has finalised for a feature; 0 where it names none.
+pub(super) fn finalised_level(broker: &BrokerArgs, feature: &str) -> Result<i16> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(async {
+        let client = Client::connect(broker.address(), ClientOptions::default()).await?;
+        anyhow::Ok(client.any().await?.features().cloned())
+    })?;
+    let features = answer.map(|answer| answer.finalized_features).unwrap_or_default();
+    Ok(features.iter().find(|row| row.name == *feature).map_or(0, |row| row.max_version_level))
+}
+
 /// Makes sure that the topic exists, and finds out who leads it.
 pub(super) fn ensure_topic(args: &TopicArgs) -> Result<Led> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

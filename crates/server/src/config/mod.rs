@@ -133,6 +133,7 @@ fn resolve(mut values: BTreeMap<String, String>, hostname: &str) -> Result<Serve
     });
     let data_dir = errors.take(data_dir(&values, &text)).unwrap_or_default();
     let cluster_id = some("cluster.id");
+    errors.take(cluster::check_consumer_groups(&values));
     errors.check()?;
     let mut endpoints = endpoints.unwrap_or_default();
     let quorum = quorum.unwrap_or_default();

@@ -7,8 +7,13 @@ use wire::elect_leaders_request::TopicPartitions;
 use wire::{ApiKey, DescribeTopicPartitionsRequest, ElectLeadersRequest, MetadataRequest, ResponseBody};
 
 fn create(nodes: &Nodes, name: &str, partitions: i32, replicas: i16) {
+    create_through(&nodes.addresses(), name, partitions, replicas);
+    wait_in_sync(nodes, 1, name);
+}
+
+fn create_through(addresses: &str, name: &str, partitions: i32, replicas: i16) {
     run(async {
-        let client = client(&nodes.addresses()).await;
+        let client = client(addresses).await;
         let topic = NewTopic {
             name: name.to_owned(),
             partitions: Some(partitions),
@@ -17,7 +22,6 @@ fn create(nodes: &Nodes, name: &str, partitions: i32, replicas: i16) {
         };
         client.create_topic(&topic, false).await.unwrap();
     });
-    wait_in_sync(nodes, 1, name);
 }
 
 /// A partition as a node tells of it.
@@ -108,6 +112,26 @@ fn a_dead_nodes_replicas_are_offline_and_out_of_sync_until_it_is_back() {
     for id in 1..=3 {
         wait_in_sync(&nodes, id, "three");
         wait_in_sync(&nodes, id, "one");
+    }
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn a_topic_of_three_replicas_is_made_while_one_of_three_nodes_is_away() {
+    let mut nodes = Nodes::start(3);
+    nodes.running[1].as_mut().unwrap().kill();
+    wait_for("the node to be away", || {
+        let known = |id| run(async { client(&nodes.address(id)).await.refresh(&[]).await });
+        [1, 3].iter().all(|id| known(*id).is_ok_and(|cluster| cluster.brokers.len() == 2)).then_some(())
+    });
+    create_through(&nodes.address(1), "early", 3, 3);
+    wait_for("its leaders", || {
+        let led = |p: &Told| p.error == 0 && p.replicas[2] == 2 && p.offline == [2] && p.in_sync.len() == 2;
+        told(&nodes, 3, "early").iter().all(led).then_some(())
+    });
+    nodes.running[1] = Some(nodes.start_node(2));
+    for id in 1..=3 {
+        wait_in_sync(&nodes, id, "early");
     }
 }
 

@@ -207,18 +207,31 @@ fn features_are_shown_with_their_levels_and_do_not_fall() {
         answer.supported_features.iter().map(|f| (f.name.as_str(), f.min_version, f.max_version)).collect();
     assert_eq!(
         supported,
-        [("kraft.version", 1, 1), ("metadata.version", 33, 33), ("plimsoll.version", 1, 3)]
+        [
+            ("kraft.version", 1, 1),
+            ("metadata.version", 33, 33),
+            ("plimsoll.version", 1, 4),
+            ("transaction.version", 0, 2),
+            ("group.version", 0, 1)
+        ]
     );
     let finalized: Vec<_> =
         answer.finalized_features.iter().map(|f| (f.name.as_str(), f.max_version_level)).collect();
-    assert_eq!(finalized, [("kraft.version", 1), ("metadata.version", 33), ("plimsoll.version", 3)]);
+    let levels = [
+        ("group.version", 1),
+        ("kraft.version", 1),
+        ("metadata.version", 33),
+        ("plimsoll.version", 4),
+        ("transaction.version", 2),
+    ];
+    assert_eq!(finalized, levels);
     assert!(answer.finalized_features_epoch > 0);
-    for (name, level) in [("plimsoll.version", 1), ("plimsoll.version", 4), ("share.version", 1)] {
+    for (name, level) in [("plimsoll.version", 1), ("plimsoll.version", 5), ("share.version", 1)] {
         let answer = update_feature(node, name, level);
         assert_eq!(answer.error_code, 95, "INVALID_UPDATE_VERSION");
         assert!(answer.error_message.unwrap().as_str().starts_with("The update failed for all features"));
     }
-    assert_eq!(update_feature(node, "plimsoll.version", 3).error_code, 0, "it is there already");
+    assert_eq!(update_feature(node, "plimsoll.version", 4).error_code, 0, "it is there already");
 }
 
 #[test]

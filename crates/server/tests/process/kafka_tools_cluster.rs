@@ -26,7 +26,7 @@ fn said(output: &Output) -> String {
 }
 
 /// Runs a tool to its good end.
-fn run_tool(class: &str, address: &str, args: &[&str]) -> String {
+pub(crate) fn run_tool(class: &str, address: &str, args: &[&str]) -> String {
     // One tool wants its subcommand first.
     let (first, rest) = if class == "ClusterTool" { args.split_at(1) } else { args.split_at(0) };
     let output = tool(class).args(first).args(["--bootstrap-server", address]).args(rest).output().unwrap();

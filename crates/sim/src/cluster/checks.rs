@@ -212,10 +212,17 @@ impl Checks {
                     world.sometimes.replicas_gone += 1;
                     world.trace.add(format_args!("node {node} removes its replica of {key}"));
                 }
-                event => world.trace.add(format_args!("node {node}: {event:?}")),
+                event => {
+                    world.sometimes.txns_timed_out += u64::from(is_timeout(&event));
+                    world.trace.add(format_args!("node {node}: {event:?}"));
+                }
             }
         }
     }
+}
+
+fn is_timeout(event: &node::Event) -> bool {
+    matches!(event, node::Event::Transaction(coordinator::txn::TxnEvent::TimedOut { .. }))
 }
 
 /// Replicas found that they differ: only those that were made to.

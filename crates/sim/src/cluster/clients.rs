@@ -8,6 +8,8 @@ use super::faults::Swarm;
 use super::oracle::{Oracle, Reign};
 use super::reader;
 use super::strict::{self, Strict};
+use super::tables::Tables;
+use super::txn::{Transactions, TxnAsk};
 use super::world::World;
 use crate::oracle::Value;
 use bytes::BytesMut;
@@ -50,6 +52,10 @@ enum Role {
     Reader(BTreeMap<GroupKey, i64>),
     Admin(Admin),
     Strict(Strict),
+    /// What it does is in `txn/`.
+    Transactional,
+    /// What it does is in `tables.rs`.
+    Table,
 }
 
 #[derive(Debug)]
@@ -94,16 +100,18 @@ pub(crate) enum Ask {
     Latest(GroupKey),
     /// Of a group's coordinator.
     Group(String, node::GroupRequest),
+    /// Of transactions.
+    Transactional(TxnAsk),
 }
 
 pub(crate) struct Clients {
     clients: Vec<Client>,
-    calls: u64,
+    pub(super) calls: u64,
     /// On their way to a node.
-    asks: BTreeMap<u64, Ask>,
+    pub(super) asks: BTreeMap<u64, Ask>,
     /// By token, who waits.
     waiting: BTreeMap<Token, (usize, u64)>,
-    next_value: Value,
+    pub(super) next_value: Value,
     think: Micros,
     lost: u64,
     deletes: bool,
@@ -117,6 +125,8 @@ pub(crate) struct Clients {
     pub(crate) producer_of: BTreeMap<Value, usize>,
     pub(crate) acked_batches: u64,
     pub(crate) reads: u64,
+    pub(crate) txns: Transactions,
+    pub(crate) tables: Tables,
 }
 
 impl Clients {
@@ -131,6 +141,18 @@ impl Clients {
         roles.extend((0..swarm.producers / 2).map(|_| producer(Style::Hasty)));
         roles.extend((0..3).map(|_| Role::Reader(BTreeMap::new())));
         roles.extend((0..3).map(|_| Role::Strict(Strict::new())));
+        let mut txns = Transactions::default();
+        if swarm.transactions {
+            let count;
+            (txns, count) = Transactions::new(roles.len());
+            roles.extend((0..count).map(|_| Role::Transactional));
+        }
+        let mut tables = Tables::default();
+        if swarm.compacts {
+            let count;
+            (tables, count) = Tables::new(roles.len(), nodes, swarm);
+            roles.extend((0..count).map(|_| Role::Table));
+        }
         Clients {
             clients: roles
                 .into_iter()
@@ -149,7 +171,14 @@ impl Clients {
             producer_of: BTreeMap::new(),
             acked_batches: 0,
             reads: 0,
+            txns,
+            tables,
         }
+    }
+
+    /// Who leads a partition, as a client believes.
+    pub(super) fn leader(&mut self, world: &mut World, c: usize, key: GroupKey) -> Option<usize> {
+        self.clients[c].leader(world, key)
     }
 
     pub(crate) fn begin(&self, world: &mut World) {
@@ -160,19 +189,21 @@ impl Clients {
     }
 
     /// Batches that are not acknowledged yet and will be sent again.
-    pub(crate) fn unfinished(&self) -> usize {
-        let owes = |client: &&Client| match &client.role {
+    pub(crate) fn unfinished(&self, now: Micros) -> usize {
+        let owes = |(c, client): &(usize, &Client)| match &client.role {
             Role::Producer(p) => p.batch.is_some(),
+            Role::Transactional => client.call.is_some() || self.txns.is_unfinished(*c, now),
+            Role::Table => client.call.is_some() || self.tables.is_unfinished(*c),
             Role::Reader(_) | Role::Admin(_) | Role::Strict(_) => client.call.is_some(),
         };
-        self.clients.iter().filter(owes).count()
+        self.clients.iter().enumerate().filter(owes).count()
     }
 
     /// Topics that must be there, and those of which nothing must be left.
     pub(crate) fn topics(&self) -> (Vec<(String, TopicId)>, Vec<TopicId>) {
         let admin = self.clients.iter().find_map(|client| match &client.role {
             Role::Admin(admin) => Some((admin.promised(), admin.deleted())),
-            Role::Producer(_) | Role::Reader(_) | Role::Strict(_) => None,
+            _ => None,
         });
         admin.unwrap_or_default()
     }
@@ -180,6 +211,7 @@ impl Clients {
     /// A partition is gone: what was meant for it is dropped.
     fn forget(&mut self, world: &mut World, key: GroupKey) {
         self.keys.retain(|k| *k != key);
+        self.txns.forget(key);
         for c in 0..self.clients.len() {
             if let Role::Producer(p) = &mut self.clients[c].role
                 && p.batch.take_if(|b| b.key == key).is_some()
@@ -192,6 +224,7 @@ impl Clients {
 
     /// What is under way is given up: what became of it is not known any more.
     pub(crate) fn forget_all(&mut self, world: &mut World) {
+        self.txns.forget_all(world.t);
         for c in 0..self.clients.len() {
             if let Role::Producer(p) = &mut self.clients[c].role {
                 p.batch = None;
@@ -219,8 +252,13 @@ impl Clients {
     /// The request under way is over, one way or the other.
     fn over(&mut self, world: &mut World, c: usize) {
         self.clients[c].call = None;
-        let patient = matches!(self.clients[c].role, Role::Admin(_));
-        let after = 1 + world.some(if patient { 100 * MS } else { self.think });
+        let most = match self.clients[c].role {
+            Role::Admin(_) => 100 * MS,
+            // A transaction is many requests.
+            Role::Transactional => self.think / 10,
+            _ => self.think,
+        };
+        let after = 1 + world.some(most);
         world.later(after, Event::Client(c));
     }
 
@@ -243,6 +281,12 @@ impl Clients {
         let any = *world.rng.pick(&answering)?;
         if let Role::Admin(_) = self.clients[c].role {
             return self.next_admin(world, oracle, c);
+        }
+        if let Role::Transactional = self.clients[c].role {
+            return self.next_transactional(world, c);
+        }
+        if let Role::Table = self.clients[c].role {
+            return self.next_of_table(world, oracle, c);
         }
         let draining = self.draining;
         if let Role::Strict(strict) = &mut self.clients[c].role {
@@ -270,7 +314,7 @@ impl Clients {
         }
         let (style, named) = match &self.clients[c].role {
             Role::Producer(p) => (p.style, p.id.is_some()),
-            Role::Reader(_) | Role::Admin(_) | Role::Strict(_) => return None,
+            _ => return None,
         };
         if style == Style::Idempotent && !named {
             return (!self.draining).then_some((any, Ask::ProducerId));
@@ -368,6 +412,14 @@ impl Clients {
             Ask::Group(group, request) => {
                 world.call(m, |n, now| n.group(now, token, &group, request));
             }
+            Ask::Transactional(ask) => {
+                if !self.on_transactional(world, oracle, (c, m, token), ask) {
+                    self.waiting.remove(&token);
+                    if self.clients[c].call == Some(call) {
+                        self.over(world, c);
+                    }
+                }
+            }
             Ask::HandOver(key, to) => {
                 self.waiting.remove(&token);
                 if self.clients[c].call == Some(call) {
@@ -396,16 +448,17 @@ impl Clients {
     }
 
     /// Nodes answered: the answers travel.
-    pub(crate) fn send_answers(&mut self, world: &mut World) {
+    pub(crate) fn send_answers(&mut self, world: &mut World, oracle: &mut Oracle) {
         for Replied { machine, token, reply } in std::mem::take(&mut world.replies) {
             if World::is_join(token) {
                 continue;
             }
             let Some((client, call)) = self.waiting.remove(&token) else { continue };
+            self.txns.model.answered(oracle, call, self.calls, &reply);
             if let Reply::Produce(Ok(_)) = &reply {
                 let key = match &self.clients[client].role {
                     Role::Producer(p) => p.batch.as_ref().map(|b| b.key),
-                    Role::Reader(_) | Role::Admin(_) | Role::Strict(_) => None,
+                    _ => None,
                 };
                 let node = world.machines[machine].node.as_ref();
                 let view = key.and_then(|key| node.and_then(|n| n.replica_view(key)));
@@ -439,6 +492,12 @@ impl Clients {
             return;
         }
         self.over(world, c);
+        if let Role::Transactional = self.clients[c].role {
+            return self.hear_transactional(world, oracle, c, reply);
+        }
+        if let Role::Table = self.clients[c].role {
+            return self.hear_of_table(oracle, c, reply);
+        }
         let reign = self.clients[c].reign;
         match (&mut self.clients[c].role, reply) {
             (Role::Producer(p), Reply::ProducerId(Ok((id, _)))) => p.id = Some(id),
@@ -471,7 +530,8 @@ impl Clients {
             Role::Producer(p) if p.style != Style::Idempotent => p.batch = None,
             Role::Admin(admin) => admin.gave_up(),
             Role::Strict(strict) => strict.gave_up(),
-            Role::Producer(_) | Role::Reader(_) => {}
+            Role::Transactional => self.txns.gave_up(c),
+            Role::Producer(_) | Role::Reader(_) | Role::Table => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is to happen, in the order of the simulated clock.
 use super::network::{Dir, LinkKind};
-use node::{Reply, Token};
+use node::{PeerOut, Reply, Token};
 use std::collections::BTreeMap;
 
 /// Microseconds since the run began.
@@ -22,6 +22,8 @@ pub(crate) enum Event {
     Read { machine: usize, life: u64 },
     /// The head of a stream arrives.
     Deliver { dir: Dir, kind: LinkKind, at: Micros },
+    /// Something that another node said before arrives once more.
+    Again { dir: Dir, said: Box<PeerOut> },
     /// Two nodes try to connect.
     Connect { a: usize, b: usize, kind: LinkKind },
     /// A process is started.

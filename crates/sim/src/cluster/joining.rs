@@ -25,8 +25,12 @@ impl World {
             return;
         }
         let own = self.machines[m].id;
-        let Some(told) = self.machines[other].node.as_ref().map(|node| node.whereabouts(own)) else { return };
-        if told.founders.is_empty() {
+        let Some(asked) = self.machines[other].node.as_ref() else { return };
+        let (told, image) = (asked.whereabouts(own), asked.image());
+        // As the handshake does: who has not heard yet that the earlier directory is given up answers nothing.
+        let known = image.nodes.get(&own).map(|node| &node.directories[..]).unwrap_or_default();
+        let refused = !known.is_empty() && !known.contains(&self.machines[m].directory_id());
+        if refused || told.founders.is_empty() {
             return;
         }
         if returning.is_some() {

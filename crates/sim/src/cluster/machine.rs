@@ -120,6 +120,11 @@ impl Machine {
         if founds { (1..=self.founders as u64).map(|id| (id, id as NodeId)).collect() } else { Vec::new() }
     }
 
+    /// Of the directory on this machine's disk.
+    pub(crate) fn directory_id(&self) -> [u8; 16] {
+        [self.id as u8 + 100 * self.directories; 16]
+    }
+
     fn config(&self) -> NodeConfig {
         let mut boot_id = [self.id as u8; 16];
         boot_id[..8].copy_from_slice(&self.boots.to_be_bytes());
@@ -136,7 +141,7 @@ impl Machine {
             directory: DirectoryConfig {
                 cluster_id: CLUSTER_ID.to_owned(),
                 node_id: self.id,
-                new_directory_id: [self.id as u8 + 100 * self.directories; 16],
+                new_directory_id: self.directory_id(),
                 boot_id,
                 // Some nodes keep next to nothing in memory: what followers lack is read back there.
                 tail_cache_bytes: if own.is_multiple_of(3) { 2 << 10 } else { 1 << 20 },

@@ -3,7 +3,7 @@
 //!
 //! `machine.rs` is one node with its disk, clock and process; `network.rs` the connections; `world.rs` all of
 //! it with one clock and one queue of events; `faults.rs` what goes wrong; `clients.rs` those who ask;
-//! `oracle.rs` what they were told; `checks.rs` what must hold between replicas; `run.rs` one seed, `loss.rs` one that ends with the loss of a disk,
+//! `oracle.rs` what they were told; `txn/` transactions; `tables.rs` a compacted topic; `checks.rs` what must hold between replicas; `run.rs` one seed, `loss.rs` one that ends with the loss of a disk,
 //! `returning.rs` one in which a node returns that was unregistered.
 mod accepted;
 mod admin;
@@ -29,6 +29,8 @@ mod returning;
 mod returning_tests;
 mod run;
 mod strict;
+mod tables;
+mod txn;
 mod verify;
 mod world;
 
@@ -36,4 +38,6 @@ pub use checks::CHECKERS as REPLICA_CHECKERS;
 pub use faults::FaultCounts;
 pub use oracle::CHECKERS as CLIENT_CHECKERS;
 pub use run::{ClusterOutcome, run_seed};
+pub use tables::CHECKERS as TABLE_CHECKERS;
+pub use txn::CHECKERS as TRANSACTION_CHECKERS;
 pub use world::Sometimes;

@@ -1,5 +1,6 @@
 //! What clients were told, and what must follow from it.
 use crate::oracle::{Value, Violation};
+use crate::workload::MARKER;
 use model::{GroupKey, LeaderEpoch, Offset};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +47,8 @@ pub(crate) struct Oracle {
     /// Refused for good: they must never be seen.
     refused: BTreeSet<Value>,
     producer_ids: BTreeSet<i64>,
+    /// Partitions of compacted topics: other rules hold there.
+    compacted: BTreeSet<GroupKey>,
     /// Partitions that are being deleted: nothing is promised of them.
     doomed: BTreeSet<GroupKey>,
     pub(crate) violations: Vec<Violation>,
@@ -173,7 +176,9 @@ impl Oracle {
                 self.violate("offsets-not-dense", detail);
             }
             expected = Some(offset + 1);
-            self.place(key, *offset, *value);
+            if *value != MARKER {
+                self.place(key, *offset, *value);
+            }
         }
     }
 
@@ -225,8 +230,13 @@ impl Oracle {
         self.doomed.contains(&key)
     }
 
-    /// Partitions that clients know something of.
+    /// The partition is of a compacted topic.
+    pub(crate) fn is_compacted(&mut self, key: GroupKey) {
+        self.compacted.insert(key);
+    }
+
+    /// Partitions that clients know something of, whose records stay.
     pub(crate) fn keys(&self) -> Vec<GroupKey> {
-        self.logs.keys().copied().collect()
+        self.logs.keys().filter(|key| !self.compacted.contains(key)).copied().collect()
     }
 }

@@ -13,7 +13,8 @@ impl Run {
     /// crash; then all must be well again.
     pub(crate) fn return_unregistered(&mut self) {
         let all: Vec<usize> = (0..self.world.machines.len()).collect();
-        let dispensable: Vec<usize> = all.iter().copied().filter(|m| self.is_dispensable(*m)).collect();
+        let dispensable: Vec<usize> =
+            all.iter().copied().filter(|m| self.is_dispensable(*m) == Some(true)).collect();
         let Some(m) = self.world.rng.pick(&dispensable).copied() else { return };
         let id = self.world.machines[m].id;
         let held = self.world.machines[m].node.as_ref().map_or(0, Node::metadata_replica);
@@ -22,12 +23,20 @@ impl Run {
         self.world.machines[m].barred = true;
         self.world.crash(m, power, MS);
         let mut operator = Operator::default();
+        let mut spared = false;
         let gone = self.until(&mut operator, "a stopped node to be unregistered", |run, operator| {
             operator.at = run.world.ask_controller().unwrap_or(operator.at);
-            run.unregister(operator, id)
+            // A partition that was made meanwhile may have no majority without it: whoever unregisters it then gives that
+            // partition up, and has to say so by `partition recover`.
+            spared = run.is_dispensable(m) == Some(false);
+            spared || run.unregister(operator, id)
         });
         if !gone {
             return;
+        }
+        if spared {
+            self.world.machines[m].barred = false;
+            return self.world.later(MS, Event::Start { machine: m });
         }
         self.world.trace.add(format_args!("{m} returns, where it was {held}"));
         self.clients.settled = false;
@@ -48,22 +57,21 @@ impl Run {
         }
     }
 
-    /// Whether every group, that of the metadata too, has a majority without this machine.
-    fn is_dispensable(&self, m: usize) -> bool {
+    /// Whether every group, that of the metadata too, has a majority without this machine; `None` while nobody leads the
+    /// metadata, who would know.
+    fn is_dispensable(&self, m: usize) -> Option<bool> {
         let id = self.world.machines[m].id;
         let enough = |nodes: Vec<NodeId>| {
             let others = nodes.iter().filter(|node| **node != id).count();
             others == nodes.len() || 2 * others > nodes.len()
         };
         let leads = |node: &&Node| node.leads_metadata();
-        let Some(leader) = self.world.machines.iter().filter_map(|m| m.node.as_ref()).find(leads) else {
-            return false;
-        };
+        let leader = self.world.machines.iter().filter_map(|m| m.node.as_ref()).find(leads)?;
         let told = leader.whereabouts(id);
         let voters = told.members.iter().filter(|r| r.kind() != ReplicaKind::Learner).map(|r| r.node_id);
         let image = leader.image();
         let mut partitions = image.topics().flat_map(|topic| topic.partitions.iter());
-        enough(voters.collect()) && partitions.all(|p| enough(p.holders().map(|r| r.node).collect()))
+        Some(enough(voters.collect()) && partitions.all(|p| enough(p.holders().map(|r| r.node).collect())))
     }
 }
 

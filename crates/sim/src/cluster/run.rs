@@ -65,8 +65,17 @@ fn configs(swarm: &Swarm) -> BTreeMap<String, String> {
         ("group.initial.rebalance.delay.ms", "0"),
         ("write.caching", if swarm.write_caching { "true" } else { "false" }),
     ];
+    let of_transactions =
+        [("transaction.state.log.num.partitions", "2"), ("transaction.state.log.min.isr", "1")];
     let mut configs: BTreeMap<String, String> =
         rows.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    if swarm.transactions {
+        configs.extend(of_transactions.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    }
+    if swarm.compacts {
+        let rows = [("log.window.bytes", "4096"), ("log.cleaner.backoff.ms", "200")];
+        configs.extend(rows.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    }
     if swarm.evens_out {
         let rows = [
             // A look each second, and averages over two.
@@ -109,6 +118,7 @@ impl Run {
         let mut world = World::new(seed, (nodes, founders), &configs(&swarm), swarm.latency);
         (world.turn_us, world.disk_us) = (swarm.turn_us, swarm.disk_us);
         world.rotten = swarm.rot;
+        world.markers_come_again = swarm.transactions;
         Run {
             world,
             oracle: Oracle::default(),
@@ -266,10 +276,13 @@ impl Run {
         self.steps += u64::from(!self.world.is_idle(&event));
         self.happen(event);
         hear(&mut self.world);
-        self.clients.send_answers(&mut self.world);
+        self.clients.send_answers(&mut self.world, &mut self.oracle);
         self.checks.hear(&mut self.world, &mut self.oracle);
         if let Some(m) = touched {
             self.checks.look(&mut self.world, &mut self.oracle, m);
+            if let Some(node) = self.world.machines[m].node.as_ref().filter(|_| self.swarm.transactions) {
+                self.clients.txns.model.observe(&mut self.oracle, node);
+            }
             if self.world.machines[m].fenced() {
                 // A fenced process ends; the machine may lose power right after.
                 let power = !self.swarm.write_caching && self.world.rng.chance(1, 2);
@@ -300,6 +313,7 @@ impl Run {
             Event::Fault if self.faults_end => {}
             Event::Fault => world.fault(&self.swarm),
             Event::Mend(mend) => world.mend(mend),
+            Event::Again { dir, said } => world.again(dir, *said),
             Event::Look => {}
         }
     }
@@ -314,7 +328,7 @@ fn machine_of(event: &Event) -> Option<usize> {
         | Event::Start { machine }
         | Event::Find { machine }
         | Event::Request { machine, .. } => Some(*machine),
-        Event::Deliver { dir, .. } => Some(dir.1),
+        Event::Deliver { dir, .. } | Event::Again { dir, .. } => Some(dir.1),
         Event::Mend(Mend::Resume { machine }) => Some(*machine),
         _ => None,
     }
@@ -331,6 +345,30 @@ mod tests {
             assert_eq!(one.trace, other.trace, "seed {seed}");
             assert_eq!(one.violations, [], "seed {seed}");
             assert!(one.steps >= 2_000 && one.faults.crashes() > 0 && one.faults.of_disk_or_network() > 0);
+        }
+    }
+
+    /// The first seeds of which this holds.
+    fn seeds(wanted: impl Fn(&Swarm) -> bool) -> impl Iterator<Item = u64> {
+        (1..).filter(move |seed| wanted(&Swarm::draw(&mut Rng::new(*seed, 3))))
+    }
+
+    #[test]
+    fn transactions_go_on_under_faults_and_all_of_them_end() {
+        let mut sum = Sometimes::default();
+        for seed in seeds(|swarm| swarm.transactions && !swarm.loses_disk).take(3) {
+            let (one, other) = (run_seed(seed, 4_000, 3), run_seed(seed, 4_000, 3));
+            assert_eq!(one.violations, [], "seed {seed}");
+            assert_eq!(one.trace, other.trace, "seed {seed}");
+            sum.add(&one.sometimes);
+        }
+        assert!(sum.txns_committed > 0 && sum.txns_aborted > 0 && sum.committed_reads > 0, "{sum:?}");
+    }
+
+    #[test]
+    fn a_compacted_topic_keeps_the_last_of_each_key_under_faults() {
+        for seed in seeds(|swarm| swarm.compacts && swarm.keeps_deletes && !swarm.loses_disk).take(2) {
+            assert_eq!(run_seed(seed, 4_000, 3).violations, [], "seed {seed}");
         }
     }
 

@@ -78,7 +78,7 @@ impl Strict {
         } else {
             self.asked = Some(Asked::Committed(self.committed));
             let group_id = group.clone();
-            GroupRequest::Fetch(FetchRequest { group_id, topics: None, require_stable: false })
+            GroupRequest::Fetch(FetchRequest { group_id, ..FetchRequest::default() })
         };
         Some((machine, Ask::Group(group, request)))
     }

@@ -2,6 +2,7 @@
 use super::events::{Event, MS, SECOND};
 use super::reader::read_once;
 use super::run::Run;
+use super::txn::still_open;
 use super::world::World;
 use bytes::BytesMut;
 use model::GroupKey;
@@ -24,10 +25,17 @@ impl Run {
         let mut why = "nothing was looked at".to_owned();
         // Replicas that differ are found when the scrub has come to their files, one after the other.
         let patience = if self.world.forged.is_empty() { PATIENCE } else { 3 * PATIENCE };
-        while self.world.t < begun + patience {
+        // Clients that left their transactions open leave that to a timeout, and a deleted topic is given time.
+        let patience = if self.swarm.transactions { patience + PATIENCE } else { patience };
+        // A throttle of the swarm's, and pieces of some bytes, make installs slow: they are waited for while they go on.
+        let mut until = begun + patience;
+        while self.world.t < until {
+            if self.installs() {
+                until = until.max(self.world.t + PATIENCE).min(begun + 10 * PATIENCE);
+            }
             self.world.later(100 * MS, Event::Look);
-            let until = self.world.t + 100 * MS;
-            while self.world.t < until && self.is_well() {
+            let next = self.world.t + 100 * MS;
+            while self.world.t < next && self.is_well() {
                 self.probing_step(&mut probes);
             }
             if !self.is_well() {
@@ -47,7 +55,17 @@ impl Run {
         if let Some(why) = forged {
             return self.oracle.violate("logs-differ", format!("long after the last fault: {why}"));
         }
+        if let Some(open) = still_open(&self.world) {
+            let detail = format!("long after the last fault: {open}; {why}");
+            return self.oracle.violate("txn-outlives-timeout", detail);
+        }
         self.oracle.violate("liveness", format!("long after the last fault: {why}"));
+    }
+
+    /// Whether a replica is being brought up from a checkpoint.
+    fn installs(&self) -> bool {
+        let mut nodes = self.world.machines.iter().filter_map(|m| m.node.as_ref());
+        nodes.any(|node| node.install_stats().running > 0)
     }
 
     fn probing_step(&mut self, probes: &mut Probes) {
@@ -104,13 +122,15 @@ impl Run {
             let views: Vec<_> = nodes().map(|n| n.replica_view(*key)).collect();
             return Some(format!("{key} is suspect: {why}; {views:?}"));
         }
-        if self.clients.unfinished() > 0 {
-            return Some(format!("{} clients wait{}", self.clients.unfinished(), not_led(world, &leaders)));
+        let unfinished = self.clients.unfinished(world.t);
+        if unfinished > 0 {
+            return Some(format!("{unfinished} clients wait{}", not_led(world, &leaders)));
         }
-        for (key, leader) in leaders.iter().filter(|(key, _)| !internal(key)) {
-            if let Some(why) = probes.probe(world, *key, *leader) {
-                return Some(why);
-            }
+        let open = still_open(world);
+        let mut taking = leaders.iter().filter(|(key, _)| !internal(key));
+        let why = open.or_else(|| taking.find_map(|(key, leader)| probes.probe(world, *key, *leader)));
+        if why.is_some() {
+            return why;
         }
         keys.retain(|key| !internal(key) || replicas(key).is_some_and(|p| p.replicas.len() > 1));
         let wanting = |m: &&super::machine::Machine| m.node.as_ref().is_some_and(|n| !n.quorum_is_settled());
@@ -144,13 +164,24 @@ impl Run {
                 }
             }
         }
+        self.mark_tables();
+        let mut keys = Vec::new();
         for key in self.oracle.keys() {
             match image.topic_by_id(key.topic) {
                 None => self.oracle.violate("topic-lost", format!("{key}: its topic is gone")),
                 // What coordinators write is no value of ours.
                 Some(topic) if topic.internal => {}
-                Some(_) => self.read_whole(key, 3),
+                Some(_) => {
+                    keys.push(key);
+                    self.read_whole(key, 3);
+                }
             }
+        }
+        if self.swarm.transactions && self.is_well() {
+            self.judge_transactions(&keys);
+        }
+        if self.swarm.compacts && self.is_well() {
+            self.judge_tables();
         }
     }
 

@@ -68,6 +68,20 @@ pub struct Sometimes {
     pub evened_out: u64,
     /// Nodes that were unregistered while they were down, and have a new place.
     pub returned: u64,
+    /// Transactions that committed, in seeds that were judged.
+    pub txns_committed: u64,
+    /// And those that aborted, or never came to an end that counts.
+    pub txns_aborted: u64,
+    /// Requests of fenced producers that were refused.
+    pub fenced_refused: u64,
+    /// Requests of transactions that were over and arrived once more.
+    pub sent_again: u64,
+    /// Markers that did.
+    pub markers_again: u64,
+    /// Transactions that reached their timeout.
+    pub txns_timed_out: u64,
+    /// Records that readers of what is committed got.
+    pub committed_reads: u64,
 }
 
 impl Sometimes {
@@ -101,6 +115,13 @@ impl Sometimes {
         self.records_given_up += o.records_given_up;
         self.evened_out += o.evened_out;
         self.returned += o.returned;
+        self.txns_committed += o.txns_committed;
+        self.txns_aborted += o.txns_aborted;
+        self.fenced_refused += o.fenced_refused;
+        self.sent_again += o.sent_again;
+        self.markers_again += o.markers_again;
+        self.txns_timed_out += o.txns_timed_out;
+        self.committed_reads += o.committed_reads;
     }
 }
 
@@ -128,6 +149,8 @@ pub(crate) struct World {
     pub(crate) forging: bool,
     /// Groups of which that was done.
     pub(crate) forged: BTreeSet<GroupKey>,
+    /// Markers of transactions may arrive twice.
+    pub(crate) markers_come_again: bool,
     /// The longest that a turn of a shell's loop takes.
     pub(crate) turn_us: Micros,
     /// The longest that a step of a disk takes.
@@ -162,6 +185,7 @@ impl World {
             rotten: None,
             forging: false,
             forged: BTreeSet::new(),
+            markers_come_again: false,
             turn_us: 200,
             disk_us: 300,
             refused_start: None,
@@ -339,9 +363,14 @@ impl World {
             | PeerOut::AskReplica { .. }
             | PeerOut::ReplicaState { .. }
             | PeerOut::HandOver { .. }
+            | PeerOut::TxnAsk { .. }
+            | PeerOut::TxnAnswer { .. }
+            | PeerOut::Markers { .. }
+            | PeerOut::Marked { .. }
             | PeerOut::Chain { .. } => LinkKind::Data,
         };
         let table = matches!(said, PeerOut::Leaders(_));
+        self.keep_marker((from, to), &said);
         let said = if self.forging { self.forge((from, to), said) } else { said };
         let said = match network::encode(said) {
             Ok(said) => said,
@@ -359,6 +388,23 @@ impl World {
             }
             Sent::NoConnection | Sent::Full => {}
         }
+    }
+
+    /// Coordinators ask again for markers whose answers are late, and a path may change meanwhile: what they said may
+    /// arrive long after the transaction is over. Where epochs tell transactions apart nothing must come of it.
+    fn keep_marker(&mut self, dir: Dir, said: &PeerOut) {
+        let PeerOut::Markers { markers, .. } = said else { return };
+        if self.markers_come_again && markers.marker.txn_version >= 2 && self.rng.chance(1, 2) {
+            let after = self.some(2_000 * MS);
+            self.later(after, Event::Again { dir, said: Box::new(said.clone()) });
+        }
+    }
+
+    pub(crate) fn again(&mut self, (from, to): Dir, said: PeerOut) {
+        self.sometimes.markers_again += 1;
+        self.trace.add(format_args!("{from} to {to} once more {}", name_of(&said)));
+        let peer = self.machines[from].id;
+        self.call(to, |node, now| node.on_peer(now, peer, said));
     }
 
     pub(crate) fn deliver(&mut self, dir: Dir, kind: LinkKind, at: Micros) {
@@ -506,6 +552,10 @@ fn name_of(said: &PeerOut) -> &'static str {
         PeerOut::HandOver { .. } => "hand over",
         PeerOut::AskReplica { .. } => "ask replica",
         PeerOut::ReplicaState { .. } => "replica state",
+        PeerOut::TxnAsk { .. } => "ask transaction",
+        PeerOut::TxnAnswer { .. } => "transaction",
+        PeerOut::Markers { .. } => "markers",
+        PeerOut::Marked { .. } => "marked",
         PeerOut::Chain { .. } => "chain",
     }
 }

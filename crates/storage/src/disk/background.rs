@@ -4,7 +4,7 @@ use super::shared::{POOL, Shared, TRASH, guard, io_error, is_ready};
 use crate::config::FILE_BYTES;
 use crate::disk_op::{Completion, DiskError, DiskErrorKind, OpToken};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -33,6 +33,7 @@ pub(super) enum Job {
     Put { path: String, bytes: Bytes, token: OpToken, durable: bool },
     PutAt { path: String, pos: u64, bytes: Bytes, token: OpToken },
     SyncDir { path: String, token: OpToken },
+    SyncFiles { paths: Vec<String>, token: OpToken },
     RemoveDir(String, OpToken),
     Recycle(String),
     Unlink(String),
@@ -84,7 +85,7 @@ fn put(shared: &Shared, path: &str, bytes: &Bytes, durable: bool) -> Result<(), 
 
 /// Bytes that are written beside the groups' files before they are synced: gigabytes at the end would hold up every
 /// other sync for seconds.
-const ASIDE_SYNC_BYTES: u64 = 32 << 20;
+const ASIDE_SYNC_BYTES: u64 = 8 << 20;
 /// Files of which it is known how much of them is not synced; beyond, one of them is synced earlier.
 const ASIDE_FILES: usize = 16;
 
@@ -103,6 +104,11 @@ impl Unsynced {
         let most = self.0.iter().max_by_key(|(_, bytes)| **bytes).map(|(path, _)| path.clone());
         most.inspect(|path| _ = self.0.remove(path))
     }
+
+    /// A file is synced as a whole.
+    fn forget(&mut self, path: &str) {
+        self.0.remove(path);
+    }
 }
 
 /// Syncs a file that was put aside, if it is still there; it goes when that fails, as with [`sync_all`].
@@ -115,6 +121,16 @@ fn sync_aside(shared: &Shared, path: &str) -> Result<(), DiskError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Syncs files that were put aside, and their names.
+fn sync_files(shared: &Shared, paths: &[String]) -> Result<(), DiskError> {
+    for path in paths {
+        sync_aside(shared, path)?;
+    }
+    let dirs: BTreeSet<PathBuf> =
+        paths.iter().filter_map(|path| shared.path(path).parent().map(Path::to_path_buf)).collect();
+    dirs.iter().try_for_each(|dir| shared.sync_dir(dir))
 }
 
 /// Writes into a file that nobody else writes; whoever put it there reads it back before it is relied on.
@@ -260,6 +276,11 @@ impl Background {
                 let result = self.shared.check().and_then(|()| sync_all(&self.shared, &path));
                 self.put_done(token, result);
             }
+            Job::SyncFiles { paths, token } => {
+                paths.iter().for_each(|path| self.unsynced.forget(path));
+                let result = self.shared.check().and_then(|()| sync_files(&self.shared, &paths));
+                self.put_done(token, result);
+            }
             Job::RemoveDir(path, token) => {
                 self.shared.maps().remove_below(&format!("{path}/"));
                 self.shared.readers().remove_below(&format!("{path}/"));
@@ -285,7 +306,8 @@ impl Background {
     /// Whether the pool may have one file more than it has, where it is to have `most` bytes.
     fn room(&self, most: impl FnOnce(u64) -> u64) -> bool {
         let with_it = (self.shared.pool_files() + 1) * FILE_BYTES;
-        let spare = |&(free, total): &(u64, u64)| free > 2 * self.pool_bytes + total / 20;
+        let left = |total: u64| (total / 20).min(8 * self.pool_bytes);
+        let spare = |&(free, total): &(u64, u64)| free > 2 * self.pool_bytes + left(total);
         self.shared.space().filter(spare).is_some_and(|(free, _)| with_it <= most(free))
     }
 

@@ -35,7 +35,8 @@ use std::thread::JoinHandle;
 pub struct DiskOptions {
     /// `log.pool.bytes`: how much pre-written space is kept for files that are written to often. Made in the
     /// background as soon as one is asked for; 0 turns it off. Used files are kept beyond it, for ten minutes
-    /// and as many as there is free space besides.
+    /// and as many as there is free space besides. None is kept unless twice as much, and a twentieth of the file
+    /// system (at most eight times as much), is free.
     pub pool_bytes: u64,
     /// Below this much free space (or a twentieth of the file system, whichever is less) clients' appends are
     /// to be refused: [`Completion::Space`].

@@ -1,6 +1,7 @@
 //! Reading: positioned reads of data files, maps of index files, recoveries.
 use super::Sink;
 use super::shared::{Shared, guard, io_error};
+use crate::compact::{CleanJob, CleanedAside};
 use crate::disk_op::{Completion, DiskError, DiskErrorKind, DiskRead, OpToken};
 use crate::install::{AsideJob, look};
 use crate::read::{ExtractError, Extracted, FileRange, read_range};
@@ -19,6 +20,7 @@ const STEP: usize = 128 << 10;
 pub(super) enum ReadJob {
     Recover(Box<RecoverJob>),
     Look(Box<AsideJob>),
+    Clean(Box<CleanJob>),
 }
 
 /// Recovers groups until the disk closes.
@@ -28,6 +30,10 @@ pub(super) fn recoveries(jobs: &Mutex<mpsc::Receiver<(OpToken, ReadJob)>>, share
         let Ok((token, job)) = job else { return };
         let done = match job {
             ReadJob::Recover(job) => Completion::Recovered { token, result: Box::new(recover(&job, shared)) },
+            ReadJob::Clean(mut job) => {
+                let step = job.step(shared);
+                Completion::Cleaned { token, done: Box::new(CleanedAside { job: *job, step }) }
+            }
             ReadJob::Look(job) => Completion::Looked { token, result: Box::new(look(&job, shared)) },
         };
         guard(sink)(done);

@@ -145,6 +145,8 @@ impl Writer {
                 self.background(Job::PutAt { path, pos, bytes, token })
             }
             DiskOp::SyncDir { path, token } => self.background(Job::SyncDir { path, token }),
+            DiskOp::SyncFiles { paths, token } => self.background(Job::SyncFiles { paths, token }),
+            DiskOp::Clean { job, token } => _ = self.out.recoveries.send((token, ReadJob::Clean(job))),
             DiskOp::Look { job, token } => _ = self.out.recoveries.send((token, ReadJob::Look(job))),
             DiskOp::Remove { paths, recycle } => paths.iter().for_each(|path| self.remove(path, recycle)),
             DiskOp::Cut { path, len } => {

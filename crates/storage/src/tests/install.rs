@@ -20,7 +20,7 @@ fn source() -> Rig {
     rig
 }
 
-fn job(rig: &Rig, dir: &str) -> AsideJob {
+pub(super) fn job(rig: &Rig, dir: &str) -> AsideJob {
     let index = rig.log.as_ref().unwrap().newest_checkpoint().unwrap();
     AsideJob {
         key: KEY,
@@ -33,7 +33,7 @@ fn job(rig: &Rig, dir: &str) -> AsideJob {
     }
 }
 
-fn missing(job: &AsideJob, disk: &dyn DiskRead) -> Vec<MissingPart> {
+pub(super) fn missing(job: &AsideJob, disk: &dyn DiskRead) -> Vec<MissingPart> {
     match look(job, disk).unwrap() {
         Aside::Missing(parts) => parts,
         Aside::Whole(_) | Aside::Good => Vec::new(),
@@ -43,7 +43,7 @@ fn missing(job: &AsideJob, disk: &dyn DiskRead) -> Vec<MissingPart> {
 }
 
 /// Pulls what is missing, `piece` bytes at a time, but no more than `most` pieces; whether that was all.
-fn pull(source: &Rig, to: &mut Rig, job: &AsideJob, piece: u32, mut most: usize) -> bool {
+pub(super) fn pull(source: &Rig, to: &mut Rig, job: &AsideJob, piece: u32, mut most: usize) -> bool {
     let log = source.log.as_ref().unwrap();
     loop {
         let parts = missing(job, &to.disk);
@@ -95,6 +95,51 @@ fn what_is_pulled_in_pieces_is_whole_when_every_byte_of_it_is_good() {
             assert!(pull(&source, &mut to, &job, 300, usize::MAX), "it heals");
         }
     }
+}
+
+#[test]
+fn a_checkpoint_that_is_pulled_over_a_longer_one_has_to_be_the_only_one_there() {
+    let source = source();
+    let (mut to, job) = (Rig::new(), job(&source, &generation_dir(KEY, 1)));
+    let path = aside_path(&job.dir, job.index, 0);
+    to.dir.put_aside(KEY, path.clone(), 0, Bytes::from(vec![7; 1 << 16]));
+    while to.step() {}
+    for there in [true, false] {
+        if !there {
+            to.dir.fx().ops.push(DiskOp::Remove { paths: vec![path.clone()], recycle: false });
+        }
+        let checkpoint = source.disk.read(&aside_path(&group_dir(KEY), job.index, 0), 0, 1 << 20).unwrap();
+        to.dir.put_aside(KEY, path.clone(), 0, checkpoint);
+        while to.step() {}
+        assert_eq!(missing(&job, &to.disk)[0].file == 0, there, "another leader's is longer or shorter");
+    }
+}
+
+#[test]
+fn a_checkpoint_that_was_taken_again_at_its_index_has_to_be_pulled_again() {
+    let mut source = source();
+    let log = source.log.as_mut().unwrap();
+    let oldest = log.files()[0].clone();
+    log.pin(log.newest_checkpoint());
+    log.apply_log_start(oldest.next_offset, source.dir.fx());
+    source.append(2);
+    source.settle();
+    assert!(source.checkpoint());
+    source.settle();
+    let (mut to, job) = (Rig::new(), job(&source, &generation_dir(KEY, 1)));
+    assert!(!pull(&source, &mut to, &job, 1 << 20, 1), "the checkpoint, and not its files");
+    let named = missing(&job, &to.disk);
+    // Nobody asked for any of them for a while: what had to be kept goes, with no entry more than before.
+    source.log.as_mut().unwrap().pin(None);
+    assert!(source.checkpoint());
+    source.settle();
+    let log = source.log.as_ref().unwrap();
+    assert_eq!(log.newest_checkpoint(), Some(job.index));
+    assert_eq!(log.file_range(job.index, named[0].file, 0, 1), None, "{named:?}");
+    let paths = vec![aside_path(&job.dir, job.index, 0)];
+    to.dir.fx().ops.push(DiskOp::Remove { paths, recycle: false });
+    assert!(pull(&source, &mut to, &job, 1 << 20, usize::MAX));
+    assert!(matches!(look(&job, &to.disk).unwrap(), Aside::Whole(_)));
 }
 
 #[test]

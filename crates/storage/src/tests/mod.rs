@@ -1,4 +1,7 @@
 //! The log, its directory and its recovery over a disk in memory.
+mod compact;
+mod compact_install;
+mod compact_random;
 mod crash;
 mod damage;
 mod entries;

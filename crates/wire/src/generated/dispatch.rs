@@ -26,6 +26,11 @@ pub enum ApiKey {
     DeleteRecords = 21,
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
+    AddPartitionsToTxn = 24,
+    AddOffsetsToTxn = 25,
+    EndTxn = 26,
+    WriteTxnMarkers = 27,
+    TxnOffsetCommit = 28,
     DescribeConfigs = 32,
     AlterConfigs = 33,
     AlterReplicaLogDirs = 34,
@@ -42,6 +47,10 @@ pub enum ApiKey {
     DescribeCluster = 60,
     DescribeProducers = 61,
     UnregisterBroker = 64,
+    DescribeTransactions = 65,
+    ListTransactions = 66,
+    ConsumerGroupHeartbeat = 68,
+    ConsumerGroupDescribe = 69,
     ListConfigResources = 74,
     DescribeTopicPartitions = 75,
     AddRaftVoter = 80,
@@ -144,6 +153,39 @@ pub(crate) const APIS: &[Api] = &[
         max: 4,
         advertised_min: 0,
         flexible_from: 4,
+    },
+    Api {
+        key: ApiKey::AddPartitionsToTxn,
+        name: "AddPartitionsToTxn",
+        min: 0,
+        max: 5,
+        advertised_min: 0,
+        flexible_from: 3,
+    },
+    Api {
+        key: ApiKey::AddOffsetsToTxn,
+        name: "AddOffsetsToTxn",
+        min: 0,
+        max: 4,
+        advertised_min: 0,
+        flexible_from: 3,
+    },
+    Api { key: ApiKey::EndTxn, name: "EndTxn", min: 0, max: 5, advertised_min: 0, flexible_from: 3 },
+    Api {
+        key: ApiKey::WriteTxnMarkers,
+        name: "WriteTxnMarkers",
+        min: 1,
+        max: 2,
+        advertised_min: 1,
+        flexible_from: 1,
+    },
+    Api {
+        key: ApiKey::TxnOffsetCommit,
+        name: "TxnOffsetCommit",
+        min: 0,
+        max: 6,
+        advertised_min: 0,
+        flexible_from: 3,
     },
     Api {
         key: ApiKey::DescribeConfigs,
@@ -274,6 +316,38 @@ pub(crate) const APIS: &[Api] = &[
         flexible_from: 0,
     },
     Api {
+        key: ApiKey::DescribeTransactions,
+        name: "DescribeTransactions",
+        min: 0,
+        max: 0,
+        advertised_min: 0,
+        flexible_from: 0,
+    },
+    Api {
+        key: ApiKey::ListTransactions,
+        name: "ListTransactions",
+        min: 0,
+        max: 2,
+        advertised_min: 0,
+        flexible_from: 0,
+    },
+    Api {
+        key: ApiKey::ConsumerGroupHeartbeat,
+        name: "ConsumerGroupHeartbeat",
+        min: 0,
+        max: 1,
+        advertised_min: 0,
+        flexible_from: 0,
+    },
+    Api {
+        key: ApiKey::ConsumerGroupDescribe,
+        name: "ConsumerGroupDescribe",
+        min: 0,
+        max: 1,
+        advertised_min: 0,
+        flexible_from: 0,
+    },
+    Api {
         key: ApiKey::ListConfigResources,
         name: "ListConfigResources",
         min: 0,
@@ -329,6 +403,11 @@ pub enum Request {
     DeleteRecords(DeleteRecordsRequest),
     InitProducerId(InitProducerIdRequest),
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest),
+    AddPartitionsToTxn(AddPartitionsToTxnRequest),
+    AddOffsetsToTxn(AddOffsetsToTxnRequest),
+    EndTxn(EndTxnRequest),
+    WriteTxnMarkers(WriteTxnMarkersRequest),
+    TxnOffsetCommit(TxnOffsetCommitRequest),
     DescribeConfigs(DescribeConfigsRequest),
     AlterConfigs(AlterConfigsRequest),
     AlterReplicaLogDirs(AlterReplicaLogDirsRequest),
@@ -345,6 +424,10 @@ pub enum Request {
     DescribeCluster(DescribeClusterRequest),
     DescribeProducers(DescribeProducersRequest),
     UnregisterBroker(UnregisterBrokerRequest),
+    DescribeTransactions(DescribeTransactionsRequest),
+    ListTransactions(ListTransactionsRequest),
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
+    ConsumerGroupDescribe(ConsumerGroupDescribeRequest),
     ListConfigResources(ListConfigResourcesRequest),
     DescribeTopicPartitions(DescribeTopicPartitionsRequest),
     AddRaftVoter(AddRaftVoterRequest),
@@ -374,6 +457,11 @@ impl Request {
             Request::DeleteRecords(_) => ApiKey::DeleteRecords,
             Request::InitProducerId(_) => ApiKey::InitProducerId,
             Request::OffsetForLeaderEpoch(_) => ApiKey::OffsetForLeaderEpoch,
+            Request::AddPartitionsToTxn(_) => ApiKey::AddPartitionsToTxn,
+            Request::AddOffsetsToTxn(_) => ApiKey::AddOffsetsToTxn,
+            Request::EndTxn(_) => ApiKey::EndTxn,
+            Request::WriteTxnMarkers(_) => ApiKey::WriteTxnMarkers,
+            Request::TxnOffsetCommit(_) => ApiKey::TxnOffsetCommit,
             Request::DescribeConfigs(_) => ApiKey::DescribeConfigs,
             Request::AlterConfigs(_) => ApiKey::AlterConfigs,
             Request::AlterReplicaLogDirs(_) => ApiKey::AlterReplicaLogDirs,
@@ -390,6 +478,10 @@ impl Request {
             Request::DescribeCluster(_) => ApiKey::DescribeCluster,
             Request::DescribeProducers(_) => ApiKey::DescribeProducers,
             Request::UnregisterBroker(_) => ApiKey::UnregisterBroker,
+            Request::DescribeTransactions(_) => ApiKey::DescribeTransactions,
+            Request::ListTransactions(_) => ApiKey::ListTransactions,
+            Request::ConsumerGroupHeartbeat(_) => ApiKey::ConsumerGroupHeartbeat,
+            Request::ConsumerGroupDescribe(_) => ApiKey::ConsumerGroupDescribe,
             Request::ListConfigResources(_) => ApiKey::ListConfigResources,
             Request::DescribeTopicPartitions(_) => ApiKey::DescribeTopicPartitions,
             Request::AddRaftVoter(_) => ApiKey::AddRaftVoter,
@@ -422,6 +514,11 @@ impl Request {
             ApiKey::DeleteRecords => read(reader, version).map(Request::DeleteRecords),
             ApiKey::InitProducerId => read(reader, version).map(Request::InitProducerId),
             ApiKey::OffsetForLeaderEpoch => read(reader, version).map(Request::OffsetForLeaderEpoch),
+            ApiKey::AddPartitionsToTxn => read(reader, version).map(Request::AddPartitionsToTxn),
+            ApiKey::AddOffsetsToTxn => read(reader, version).map(Request::AddOffsetsToTxn),
+            ApiKey::EndTxn => read(reader, version).map(Request::EndTxn),
+            ApiKey::WriteTxnMarkers => read(reader, version).map(Request::WriteTxnMarkers),
+            ApiKey::TxnOffsetCommit => read(reader, version).map(Request::TxnOffsetCommit),
             ApiKey::DescribeConfigs => read(reader, version).map(Request::DescribeConfigs),
             ApiKey::AlterConfigs => read(reader, version).map(Request::AlterConfigs),
             ApiKey::AlterReplicaLogDirs => read(reader, version).map(Request::AlterReplicaLogDirs),
@@ -442,6 +539,10 @@ impl Request {
             ApiKey::DescribeCluster => read(reader, version).map(Request::DescribeCluster),
             ApiKey::DescribeProducers => read(reader, version).map(Request::DescribeProducers),
             ApiKey::UnregisterBroker => read(reader, version).map(Request::UnregisterBroker),
+            ApiKey::DescribeTransactions => read(reader, version).map(Request::DescribeTransactions),
+            ApiKey::ListTransactions => read(reader, version).map(Request::ListTransactions),
+            ApiKey::ConsumerGroupHeartbeat => read(reader, version).map(Request::ConsumerGroupHeartbeat),
+            ApiKey::ConsumerGroupDescribe => read(reader, version).map(Request::ConsumerGroupDescribe),
             ApiKey::ListConfigResources => read(reader, version).map(Request::ListConfigResources),
             ApiKey::DescribeTopicPartitions => read(reader, version).map(Request::DescribeTopicPartitions),
             ApiKey::AddRaftVoter => read(reader, version).map(Request::AddRaftVoter),
@@ -475,6 +576,11 @@ impl Request {
             Request::DeleteRecords(body) => write(body, writer, version),
             Request::InitProducerId(body) => write(body, writer, version),
             Request::OffsetForLeaderEpoch(body) => write(body, writer, version),
+            Request::AddPartitionsToTxn(body) => write(body, writer, version),
+            Request::AddOffsetsToTxn(body) => write(body, writer, version),
+            Request::EndTxn(body) => write(body, writer, version),
+            Request::WriteTxnMarkers(body) => write(body, writer, version),
+            Request::TxnOffsetCommit(body) => write(body, writer, version),
             Request::DescribeConfigs(body) => write(body, writer, version),
             Request::AlterConfigs(body) => write(body, writer, version),
             Request::AlterReplicaLogDirs(body) => write(body, writer, version),
@@ -491,6 +597,10 @@ impl Request {
             Request::DescribeCluster(body) => write(body, writer, version),
             Request::DescribeProducers(body) => write(body, writer, version),
             Request::UnregisterBroker(body) => write(body, writer, version),
+            Request::DescribeTransactions(body) => write(body, writer, version),
+            Request::ListTransactions(body) => write(body, writer, version),
+            Request::ConsumerGroupHeartbeat(body) => write(body, writer, version),
+            Request::ConsumerGroupDescribe(body) => write(body, writer, version),
             Request::ListConfigResources(body) => write(body, writer, version),
             Request::DescribeTopicPartitions(body) => write(body, writer, version),
             Request::AddRaftVoter(body) => write(body, writer, version),
@@ -594,6 +704,31 @@ impl From<OffsetForLeaderEpochRequest> for Request {
         Request::OffsetForLeaderEpoch(body)
     }
 }
+impl From<AddPartitionsToTxnRequest> for Request {
+    fn from(body: AddPartitionsToTxnRequest) -> Self {
+        Request::AddPartitionsToTxn(body)
+    }
+}
+impl From<AddOffsetsToTxnRequest> for Request {
+    fn from(body: AddOffsetsToTxnRequest) -> Self {
+        Request::AddOffsetsToTxn(body)
+    }
+}
+impl From<EndTxnRequest> for Request {
+    fn from(body: EndTxnRequest) -> Self {
+        Request::EndTxn(body)
+    }
+}
+impl From<WriteTxnMarkersRequest> for Request {
+    fn from(body: WriteTxnMarkersRequest) -> Self {
+        Request::WriteTxnMarkers(body)
+    }
+}
+impl From<TxnOffsetCommitRequest> for Request {
+    fn from(body: TxnOffsetCommitRequest) -> Self {
+        Request::TxnOffsetCommit(body)
+    }
+}
 impl From<DescribeConfigsRequest> for Request {
     fn from(body: DescribeConfigsRequest) -> Self {
         Request::DescribeConfigs(body)
@@ -674,6 +809,26 @@ impl From<UnregisterBrokerRequest> for Request {
         Request::UnregisterBroker(body)
     }
 }
+impl From<DescribeTransactionsRequest> for Request {
+    fn from(body: DescribeTransactionsRequest) -> Self {
+        Request::DescribeTransactions(body)
+    }
+}
+impl From<ListTransactionsRequest> for Request {
+    fn from(body: ListTransactionsRequest) -> Self {
+        Request::ListTransactions(body)
+    }
+}
+impl From<ConsumerGroupHeartbeatRequest> for Request {
+    fn from(body: ConsumerGroupHeartbeatRequest) -> Self {
+        Request::ConsumerGroupHeartbeat(body)
+    }
+}
+impl From<ConsumerGroupDescribeRequest> for Request {
+    fn from(body: ConsumerGroupDescribeRequest) -> Self {
+        Request::ConsumerGroupDescribe(body)
+    }
+}
 impl From<ListConfigResourcesRequest> for Request {
     fn from(body: ListConfigResourcesRequest) -> Self {
         Request::ListConfigResources(body)
@@ -717,6 +872,11 @@ pub enum ResponseBody {
     DeleteRecords(DeleteRecordsResponse),
     InitProducerId(InitProducerIdResponse),
     OffsetForLeaderEpoch(OffsetForLeaderEpochResponse),
+    AddPartitionsToTxn(AddPartitionsToTxnResponse),
+    AddOffsetsToTxn(AddOffsetsToTxnResponse),
+    EndTxn(EndTxnResponse),
+    WriteTxnMarkers(WriteTxnMarkersResponse),
+    TxnOffsetCommit(TxnOffsetCommitResponse),
     DescribeConfigs(DescribeConfigsResponse),
     AlterConfigs(AlterConfigsResponse),
     AlterReplicaLogDirs(AlterReplicaLogDirsResponse),
@@ -733,6 +893,10 @@ pub enum ResponseBody {
     DescribeCluster(DescribeClusterResponse),
     DescribeProducers(DescribeProducersResponse),
     UnregisterBroker(UnregisterBrokerResponse),
+    DescribeTransactions(DescribeTransactionsResponse),
+    ListTransactions(ListTransactionsResponse),
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse),
+    ConsumerGroupDescribe(ConsumerGroupDescribeResponse),
     ListConfigResources(ListConfigResourcesResponse),
     DescribeTopicPartitions(DescribeTopicPartitionsResponse),
     AddRaftVoter(AddRaftVoterResponse),
@@ -762,6 +926,11 @@ impl ResponseBody {
             ResponseBody::DeleteRecords(_) => ApiKey::DeleteRecords,
             ResponseBody::InitProducerId(_) => ApiKey::InitProducerId,
             ResponseBody::OffsetForLeaderEpoch(_) => ApiKey::OffsetForLeaderEpoch,
+            ResponseBody::AddPartitionsToTxn(_) => ApiKey::AddPartitionsToTxn,
+            ResponseBody::AddOffsetsToTxn(_) => ApiKey::AddOffsetsToTxn,
+            ResponseBody::EndTxn(_) => ApiKey::EndTxn,
+            ResponseBody::WriteTxnMarkers(_) => ApiKey::WriteTxnMarkers,
+            ResponseBody::TxnOffsetCommit(_) => ApiKey::TxnOffsetCommit,
             ResponseBody::DescribeConfigs(_) => ApiKey::DescribeConfigs,
             ResponseBody::AlterConfigs(_) => ApiKey::AlterConfigs,
             ResponseBody::AlterReplicaLogDirs(_) => ApiKey::AlterReplicaLogDirs,
@@ -778,6 +947,10 @@ impl ResponseBody {
             ResponseBody::DescribeCluster(_) => ApiKey::DescribeCluster,
             ResponseBody::DescribeProducers(_) => ApiKey::DescribeProducers,
             ResponseBody::UnregisterBroker(_) => ApiKey::UnregisterBroker,
+            ResponseBody::DescribeTransactions(_) => ApiKey::DescribeTransactions,
+            ResponseBody::ListTransactions(_) => ApiKey::ListTransactions,
+            ResponseBody::ConsumerGroupHeartbeat(_) => ApiKey::ConsumerGroupHeartbeat,
+            ResponseBody::ConsumerGroupDescribe(_) => ApiKey::ConsumerGroupDescribe,
             ResponseBody::ListConfigResources(_) => ApiKey::ListConfigResources,
             ResponseBody::DescribeTopicPartitions(_) => ApiKey::DescribeTopicPartitions,
             ResponseBody::AddRaftVoter(_) => ApiKey::AddRaftVoter,
@@ -810,6 +983,11 @@ impl ResponseBody {
             ApiKey::DeleteRecords => read(reader, version).map(ResponseBody::DeleteRecords),
             ApiKey::InitProducerId => read(reader, version).map(ResponseBody::InitProducerId),
             ApiKey::OffsetForLeaderEpoch => read(reader, version).map(ResponseBody::OffsetForLeaderEpoch),
+            ApiKey::AddPartitionsToTxn => read(reader, version).map(ResponseBody::AddPartitionsToTxn),
+            ApiKey::AddOffsetsToTxn => read(reader, version).map(ResponseBody::AddOffsetsToTxn),
+            ApiKey::EndTxn => read(reader, version).map(ResponseBody::EndTxn),
+            ApiKey::WriteTxnMarkers => read(reader, version).map(ResponseBody::WriteTxnMarkers),
+            ApiKey::TxnOffsetCommit => read(reader, version).map(ResponseBody::TxnOffsetCommit),
             ApiKey::DescribeConfigs => read(reader, version).map(ResponseBody::DescribeConfigs),
             ApiKey::AlterConfigs => read(reader, version).map(ResponseBody::AlterConfigs),
             ApiKey::AlterReplicaLogDirs => read(reader, version).map(ResponseBody::AlterReplicaLogDirs),
@@ -832,6 +1010,10 @@ impl ResponseBody {
             ApiKey::DescribeCluster => read(reader, version).map(ResponseBody::DescribeCluster),
             ApiKey::DescribeProducers => read(reader, version).map(ResponseBody::DescribeProducers),
             ApiKey::UnregisterBroker => read(reader, version).map(ResponseBody::UnregisterBroker),
+            ApiKey::DescribeTransactions => read(reader, version).map(ResponseBody::DescribeTransactions),
+            ApiKey::ListTransactions => read(reader, version).map(ResponseBody::ListTransactions),
+            ApiKey::ConsumerGroupHeartbeat => read(reader, version).map(ResponseBody::ConsumerGroupHeartbeat),
+            ApiKey::ConsumerGroupDescribe => read(reader, version).map(ResponseBody::ConsumerGroupDescribe),
             ApiKey::ListConfigResources => read(reader, version).map(ResponseBody::ListConfigResources),
             ApiKey::DescribeTopicPartitions => {
                 read(reader, version).map(ResponseBody::DescribeTopicPartitions)
@@ -867,6 +1049,11 @@ impl ResponseBody {
             ResponseBody::DeleteRecords(body) => write(body, writer, version),
             ResponseBody::InitProducerId(body) => write(body, writer, version),
             ResponseBody::OffsetForLeaderEpoch(body) => write(body, writer, version),
+            ResponseBody::AddPartitionsToTxn(body) => write(body, writer, version),
+            ResponseBody::AddOffsetsToTxn(body) => write(body, writer, version),
+            ResponseBody::EndTxn(body) => write(body, writer, version),
+            ResponseBody::WriteTxnMarkers(body) => write(body, writer, version),
+            ResponseBody::TxnOffsetCommit(body) => write(body, writer, version),
             ResponseBody::DescribeConfigs(body) => write(body, writer, version),
             ResponseBody::AlterConfigs(body) => write(body, writer, version),
             ResponseBody::AlterReplicaLogDirs(body) => write(body, writer, version),
@@ -883,6 +1070,10 @@ impl ResponseBody {
             ResponseBody::DescribeCluster(body) => write(body, writer, version),
             ResponseBody::DescribeProducers(body) => write(body, writer, version),
             ResponseBody::UnregisterBroker(body) => write(body, writer, version),
+            ResponseBody::DescribeTransactions(body) => write(body, writer, version),
+            ResponseBody::ListTransactions(body) => write(body, writer, version),
+            ResponseBody::ConsumerGroupHeartbeat(body) => write(body, writer, version),
+            ResponseBody::ConsumerGroupDescribe(body) => write(body, writer, version),
             ResponseBody::ListConfigResources(body) => write(body, writer, version),
             ResponseBody::DescribeTopicPartitions(body) => write(body, writer, version),
             ResponseBody::AddRaftVoter(body) => write(body, writer, version),
@@ -986,6 +1177,31 @@ impl From<OffsetForLeaderEpochResponse> for ResponseBody {
         ResponseBody::OffsetForLeaderEpoch(body)
     }
 }
+impl From<AddPartitionsToTxnResponse> for ResponseBody {
+    fn from(body: AddPartitionsToTxnResponse) -> Self {
+        ResponseBody::AddPartitionsToTxn(body)
+    }
+}
+impl From<AddOffsetsToTxnResponse> for ResponseBody {
+    fn from(body: AddOffsetsToTxnResponse) -> Self {
+        ResponseBody::AddOffsetsToTxn(body)
+    }
+}
+impl From<EndTxnResponse> for ResponseBody {
+    fn from(body: EndTxnResponse) -> Self {
+        ResponseBody::EndTxn(body)
+    }
+}
+impl From<WriteTxnMarkersResponse> for ResponseBody {
+    fn from(body: WriteTxnMarkersResponse) -> Self {
+        ResponseBody::WriteTxnMarkers(body)
+    }
+}
+impl From<TxnOffsetCommitResponse> for ResponseBody {
+    fn from(body: TxnOffsetCommitResponse) -> Self {
+        ResponseBody::TxnOffsetCommit(body)
+    }
+}
 impl From<DescribeConfigsResponse> for ResponseBody {
     fn from(body: DescribeConfigsResponse) -> Self {
         ResponseBody::DescribeConfigs(body)
@@ -1064,6 +1280,26 @@ impl From<DescribeProducersResponse> for ResponseBody {
 impl From<UnregisterBrokerResponse> for ResponseBody {
     fn from(body: UnregisterBrokerResponse) -> Self {
         ResponseBody::UnregisterBroker(body)
+    }
+}
+impl From<DescribeTransactionsResponse> for ResponseBody {
+    fn from(body: DescribeTransactionsResponse) -> Self {
+        ResponseBody::DescribeTransactions(body)
+    }
+}
+impl From<ListTransactionsResponse> for ResponseBody {
+    fn from(body: ListTransactionsResponse) -> Self {
+        ResponseBody::ListTransactions(body)
+    }
+}
+impl From<ConsumerGroupHeartbeatResponse> for ResponseBody {
+    fn from(body: ConsumerGroupHeartbeatResponse) -> Self {
+        ResponseBody::ConsumerGroupHeartbeat(body)
+    }
+}
+impl From<ConsumerGroupDescribeResponse> for ResponseBody {
+    fn from(body: ConsumerGroupDescribeResponse) -> Self {
+        ResponseBody::ConsumerGroupDescribe(body)
     }
 }
 impl From<ListConfigResourcesResponse> for ResponseBody {
@@ -1163,6 +1399,26 @@ impl RequestMessage for OffsetForLeaderEpochRequest {
     const KEY: ApiKey = ApiKey::OffsetForLeaderEpoch;
     type Response = OffsetForLeaderEpochResponse;
 }
+impl RequestMessage for AddPartitionsToTxnRequest {
+    const KEY: ApiKey = ApiKey::AddPartitionsToTxn;
+    type Response = AddPartitionsToTxnResponse;
+}
+impl RequestMessage for AddOffsetsToTxnRequest {
+    const KEY: ApiKey = ApiKey::AddOffsetsToTxn;
+    type Response = AddOffsetsToTxnResponse;
+}
+impl RequestMessage for EndTxnRequest {
+    const KEY: ApiKey = ApiKey::EndTxn;
+    type Response = EndTxnResponse;
+}
+impl RequestMessage for WriteTxnMarkersRequest {
+    const KEY: ApiKey = ApiKey::WriteTxnMarkers;
+    type Response = WriteTxnMarkersResponse;
+}
+impl RequestMessage for TxnOffsetCommitRequest {
+    const KEY: ApiKey = ApiKey::TxnOffsetCommit;
+    type Response = TxnOffsetCommitResponse;
+}
 impl RequestMessage for DescribeConfigsRequest {
     const KEY: ApiKey = ApiKey::DescribeConfigs;
     type Response = DescribeConfigsResponse;
@@ -1226,6 +1482,22 @@ impl RequestMessage for DescribeProducersRequest {
 impl RequestMessage for UnregisterBrokerRequest {
     const KEY: ApiKey = ApiKey::UnregisterBroker;
     type Response = UnregisterBrokerResponse;
+}
+impl RequestMessage for DescribeTransactionsRequest {
+    const KEY: ApiKey = ApiKey::DescribeTransactions;
+    type Response = DescribeTransactionsResponse;
+}
+impl RequestMessage for ListTransactionsRequest {
+    const KEY: ApiKey = ApiKey::ListTransactions;
+    type Response = ListTransactionsResponse;
+}
+impl RequestMessage for ConsumerGroupHeartbeatRequest {
+    const KEY: ApiKey = ApiKey::ConsumerGroupHeartbeat;
+    type Response = ConsumerGroupHeartbeatResponse;
+}
+impl RequestMessage for ConsumerGroupDescribeRequest {
+    const KEY: ApiKey = ApiKey::ConsumerGroupDescribe;
+    type Response = ConsumerGroupDescribeResponse;
 }
 impl RequestMessage for ListConfigResourcesRequest {
     const KEY: ApiKey = ApiKey::ListConfigResources;

@@ -76,6 +76,13 @@ fn default(field: &Field, version: i16) -> Vec<u8> {
         }
     };
     match field.ty.as_str() {
+        // A struct that is null is the byte -1.
+        name if field.default.as_deref() == Some("null")
+            && !field.array
+            && name.starts_with(char::is_uppercase) =>
+        {
+            vec![0xff]
+        }
         _ if field.default.as_deref() == Some("null") => vec![0],
         _ if field.array => vec![1],
         "bool" | "int8" => (number() as i8).to_be_bytes().into(),

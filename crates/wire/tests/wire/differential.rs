@@ -9,8 +9,16 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::cell::Cell;
 use wire::{
-    ApiKey, ConsumerProtocolAssignment, ConsumerProtocolSubscription, GroupMetadataKey, GroupMetadataValue,
-    Message, OffsetCommitKey, OffsetCommitValue, Reader, Request, ResponseBody, Writer,
+    ApiKey, ConsumerGroupCurrentMemberAssignmentKey, ConsumerGroupCurrentMemberAssignmentValue,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, ConsumerGroupMemberMetadataKey, ConsumerGroupMemberMetadataValue,
+    ConsumerGroupMetadataKey, ConsumerGroupMetadataValue, ConsumerGroupPartitionMetadataKey,
+    ConsumerGroupPartitionMetadataValue, ConsumerGroupRegularExpressionKey,
+    ConsumerGroupRegularExpressionValue, ConsumerGroupTargetAssignmentMemberKey,
+    ConsumerGroupTargetAssignmentMemberValue, ConsumerGroupTargetAssignmentMetadataKey,
+    ConsumerGroupTargetAssignmentMetadataValue, ConsumerProtocolAssignment, ConsumerProtocolSubscription,
+    GroupMetadataKey, GroupMetadataValue, Message, OffsetCommitKey, OffsetCommitValue, Reader, Request,
+    ResponseBody, TransactionLogKey, TransactionLogValue, Writer,
 };
 
 const CASES: u32 = 24;
@@ -20,7 +28,7 @@ const VERSIONS_IN_BOTH: u32 = 171;
 /// Runs `claim` on some bodies of each version of the messages of a kind.
 fn for_each_body(kind: Kind, claim: impl Fn(&str, i16, &[u8]) -> Result<(), TestCaseError>) {
     let mut messages = 0;
-    for message in PROTOCOL.messages.iter().filter(|message| message.kind == kind) {
+    for message in PROTOCOL.messages.iter().filter(|message| message.kind == kind && has_dispatch(message)) {
         messages += 1;
         for version in message.versions.min..=message.versions.max {
             let mut runner =
@@ -37,9 +45,18 @@ fn for_each_body(kind: Kind, claim: impl Fn(&str, i16, &[u8]) -> Result<(), Test
     assert!(messages > 0);
 }
 
-fn api(name: &str) -> ApiKey {
+fn find_api(name: &str) -> Option<ApiKey> {
     let name = name.trim_end_matches("Request").trim_end_matches("Response");
-    wire::served().iter().find(|api| api.name == name).unwrap().key
+    wire::served().iter().find(|api| api.name == name).map(|api| api.key)
+}
+
+fn api(name: &str) -> ApiKey {
+    find_api(name).unwrap()
+}
+
+/// Requests and responses of APIs that are not served yet have code, but nothing that chooses it by their key.
+fn has_dispatch(message: &crate::schema::Message) -> bool {
+    message.kind == Kind::Data || find_api(&message.name).is_some()
 }
 
 fn bare_reader(bytes: &[u8]) -> Reader {
@@ -119,19 +136,56 @@ fn responses_agree_with_the_schema_and_with_kafka_protocol() {
     assert!(compared.get() >= VERSIONS_IN_BOTH * CASES, "only {} bodies compared", compared.get());
 }
 
+fn again<M: Message>(version: i16, bytes: &[u8]) -> Bytes {
+    M::decode(BytesMut::from(bytes), version).unwrap().encode(version).unwrap()
+}
+
 #[test]
-fn records_of_kafka_round_trip() {
-    fn again<M: Message>(version: i16, bytes: &[u8]) -> Bytes {
-        M::decode(BytesMut::from(bytes), version).unwrap().encode(version).unwrap()
-    }
+fn records_of_kafka_and_bodies_that_are_not_served_round_trip() {
     for_each_body(Kind::Data, |name, version, bytes| {
         let again = match name {
+            "ConsumerGroupHeartbeatRequest" => again::<ConsumerGroupHeartbeatRequest>(version, bytes),
+            "ConsumerGroupHeartbeatResponse" => again::<ConsumerGroupHeartbeatResponse>(version, bytes),
+            "ConsumerGroupDescribeRequest" => again::<ConsumerGroupDescribeRequest>(version, bytes),
+            "ConsumerGroupDescribeResponse" => again::<ConsumerGroupDescribeResponse>(version, bytes),
+            "TransactionLogKey" => again::<TransactionLogKey>(version, bytes),
+            "TransactionLogValue" => again::<TransactionLogValue>(version, bytes),
             "OffsetCommitKey" => again::<OffsetCommitKey>(version, bytes),
             "OffsetCommitValue" => again::<OffsetCommitValue>(version, bytes),
             "GroupMetadataKey" => again::<GroupMetadataKey>(version, bytes),
             "GroupMetadataValue" => again::<GroupMetadataValue>(version, bytes),
             "ConsumerProtocolSubscription" => again::<ConsumerProtocolSubscription>(version, bytes),
             "ConsumerProtocolAssignment" => again::<ConsumerProtocolAssignment>(version, bytes),
+            "ConsumerGroupCurrentMemberAssignmentKey" => {
+                again::<ConsumerGroupCurrentMemberAssignmentKey>(version, bytes)
+            }
+            "ConsumerGroupCurrentMemberAssignmentValue" => {
+                again::<ConsumerGroupCurrentMemberAssignmentValue>(version, bytes)
+            }
+            "ConsumerGroupMemberMetadataKey" => again::<ConsumerGroupMemberMetadataKey>(version, bytes),
+            "ConsumerGroupMemberMetadataValue" => again::<ConsumerGroupMemberMetadataValue>(version, bytes),
+            "ConsumerGroupMetadataKey" => again::<ConsumerGroupMetadataKey>(version, bytes),
+            "ConsumerGroupMetadataValue" => again::<ConsumerGroupMetadataValue>(version, bytes),
+            "ConsumerGroupPartitionMetadataKey" => again::<ConsumerGroupPartitionMetadataKey>(version, bytes),
+            "ConsumerGroupPartitionMetadataValue" => {
+                again::<ConsumerGroupPartitionMetadataValue>(version, bytes)
+            }
+            "ConsumerGroupRegularExpressionKey" => again::<ConsumerGroupRegularExpressionKey>(version, bytes),
+            "ConsumerGroupRegularExpressionValue" => {
+                again::<ConsumerGroupRegularExpressionValue>(version, bytes)
+            }
+            "ConsumerGroupTargetAssignmentMemberKey" => {
+                again::<ConsumerGroupTargetAssignmentMemberKey>(version, bytes)
+            }
+            "ConsumerGroupTargetAssignmentMemberValue" => {
+                again::<ConsumerGroupTargetAssignmentMemberValue>(version, bytes)
+            }
+            "ConsumerGroupTargetAssignmentMetadataKey" => {
+                again::<ConsumerGroupTargetAssignmentMetadataKey>(version, bytes)
+            }
+            "ConsumerGroupTargetAssignmentMetadataValue" => {
+                again::<ConsumerGroupTargetAssignmentMetadataValue>(version, bytes)
+            }
             other => panic!("{other} is not tested"),
         };
         prop_assert_eq!(&again[..], bytes);
@@ -141,7 +195,9 @@ fn records_of_kafka_round_trip() {
 
 #[test]
 fn every_field_of_kafka_protocol_has_its_counterpart() {
-    for message in PROTOCOL.messages.iter().filter(|m| matches!(m.kind, Kind::Request | Kind::Response)) {
+    let both =
+        |m: &&crate::schema::Message| matches!(m.kind, Kind::Request | Kind::Response) && has_dispatch(m);
+    for message in PROTOCOL.messages.iter().filter(both) {
         let key = api(&message.name);
         // The first version that has code everywhere; both print the fields of all versions.
         let Some(version) = message_versions(key).min() else { continue };
@@ -167,6 +223,9 @@ fn every_field_of_kafka_protocol_has_its_counterpart() {
         let unserved =
             ["enable_2_pc", "keep_prepared_txn", "ongoing_txn_producer_id", "ongoing_txn_producer_epoch"];
         for name in theirs.keys().filter(|name| !unserved.contains(&name.as_str())) {
+            // Renamed in Kafka 4.4.
+            let renamed = message.name == "TxnOffsetCommitRequest" && name == "generation_id";
+            let name = if renamed { "generation_id_or_member_epoch" } else { name.as_str() };
             assert!(ours.contains_key(name), "{}: {name} is missing", message.name);
         }
     }

@@ -61,7 +61,12 @@ fn default_request(key: ApiKey) -> Request {
         UpdateFeatures: UpdateFeaturesRequest, AddRaftVoter: AddRaftVoterRequest,
         RemoveRaftVoter: RemoveRaftVoterRequest, DescribeCluster: DescribeClusterRequest,
         DescribeProducers: DescribeProducersRequest, ListConfigResources: ListConfigResourcesRequest,
-        DescribeTopicPartitions: DescribeTopicPartitionsRequest
+        DescribeTopicPartitions: DescribeTopicPartitionsRequest,
+        AddPartitionsToTxn: AddPartitionsToTxnRequest, AddOffsetsToTxn: AddOffsetsToTxnRequest,
+        EndTxn: EndTxnRequest, WriteTxnMarkers: WriteTxnMarkersRequest,
+        TxnOffsetCommit: TxnOffsetCommitRequest, DescribeTransactions: DescribeTransactionsRequest,
+        ListTransactions: ListTransactionsRequest, ConsumerGroupHeartbeat: ConsumerGroupHeartbeatRequest,
+        ConsumerGroupDescribe: ConsumerGroupDescribeRequest
     )
 }
 

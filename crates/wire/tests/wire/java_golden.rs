@@ -1,10 +1,11 @@
 //! Frames that Apache Kafka's own classes serialised (`tests/golden`): decoded, and encoded to the same bytes.
 //! The only oracle for versions that `kafka-protocol` does not know.
+use crate::arbitrary::PROTOCOL;
 use bytes::BytesMut;
 use std::collections::BTreeSet;
 use wire::{
     ApiKey, ConsumerProtocolAssignment, ConsumerProtocolSubscription, GroupMetadataKey, GroupMetadataValue,
-    Message, OffsetCommitKey, OffsetCommitValue,
+    Message, OffsetCommitKey, OffsetCommitValue, TransactionLogKey, TransactionLogValue,
 };
 
 const FRAMES: &str = include_str!("../../../../tests/golden/kafka-4.4.0.txt");
@@ -54,6 +55,8 @@ fn again(golden: &Golden) -> (String, Vec<u8>) {
             "ConsumerProtocolAssignment" => versioned::<ConsumerProtocolAssignment>(bytes),
             "GroupMetadataKey" => versioned::<GroupMetadataKey>(bytes),
             "GroupMetadataValue" => versioned::<GroupMetadataValue>(bytes),
+            "TransactionLogKey" => versioned::<TransactionLogKey>(bytes),
+            "TransactionLogValue" => versioned::<TransactionLogValue>(bytes),
             "OffsetCommitKey" => versioned::<OffsetCommitKey>(bytes),
             "OffsetCommitValue" => versioned::<OffsetCommitValue>(bytes),
             other => panic!("{other}"),
@@ -98,6 +101,23 @@ fn every_version_that_kafka_still_has_is_among_them() {
     }
     missing.retain(|gone| !GONE_FROM_KAFKA.contains(gone));
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn bodies_of_apis_that_are_not_served_are_there_in_every_version_and_not_advertised() {
+    let there: BTreeSet<_> = golden().map(|golden| (golden.name.to_owned(), golden.version)).collect();
+    let advertised = wire::api_versions_response().api_keys;
+    let unserved = include_str!("../../../../protocol/kafka/unserved.txt");
+    for line in unserved.lines().filter(|line| !line.starts_with('#')) {
+        let (key, name) = line.split_once(' ').unwrap();
+        assert!(advertised.iter().all(|api| api.api_key.to_string() != key), "{name} is advertised");
+        for body in ["Request", "Response"] {
+            let name = format!("{name}{body}");
+            let versions = PROTOCOL.message(&name).unwrap().versions;
+            let missing = (versions.min..=versions.max).find(|v| !there.contains(&(name.clone(), *v)));
+            assert_eq!(missing, None, "{name}");
+        }
+    }
 }
 
 /// What Kafka 4 dropped and clients of 3.9 still send: `golden.txt` and `differential.rs` see to these.

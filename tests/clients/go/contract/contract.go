@@ -5,6 +5,7 @@ package contract
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -50,15 +51,28 @@ type Client interface {
 	Codecs() []string
 	CreateTopic(topic string, partitions int32) error
 	Produce(topic string, records []Record, codec string) error
-	// Read assigns the partitions at these offsets and reads until count records came.
-	Read(topic string, starts map[int32]int64, count int, limit time.Duration) ([]Record, error)
-	Member(group, topic string) (Member, error)
+	// Read assigns the partitions at these offsets and reads until count records came, those of committed
+	// transactions alone or all.
+	Read(topic string, starts map[int32]int64, count int, limit time.Duration, committed bool) ([]Record, error)
+	// Member joins a group by the protocol of KIP-848 or by the classic one.
+	Member(group, topic string, consumerProtocol bool) (Member, error)
+	Worker(transactionalID, group, topic string) (Worker, error)
+	// Committed is a group's offset, -1 for none.
+	Committed(group, topic string, partition int32) (int64, error)
 	// OffsetForTime gives the offset of the first record at or after the time, -1 for none.
 	OffsetForTime(topic string, partition int32, timestamp int64) (int64, error)
 	Close()
 }
 
 type mismatch string
+
+// NotOffered is the error of what a library has no way to do.
+type NotOffered string
+
+func (n NotOffered) Error() string { return string(n) }
+
+// skipped ends a check that these brokers cannot be put to.
+type skipped string
 
 // expect ends the check; runOne turns the panic into a failed line.
 func expect(condition bool, format string, args ...any) {
@@ -68,6 +82,10 @@ func expect(condition bool, format string, args ...any) {
 }
 
 func must(err error) {
+	var absent NotOffered
+	if errors.As(err, &absent) {
+		panic(absent)
+	}
 	if err != nil {
 		panic(mismatch(err.Error()))
 	}
@@ -151,7 +169,7 @@ func spread(count, partitions, size int) []Record {
 func roundtrip(c Client, topic string, sent []Record, codec string) {
 	must(c.CreateTopic(topic, 1))
 	must(c.Produce(topic, sent, codec))
-	same(sent, must1(c.Read(topic, map[int32]int64{0: 0}, len(sent), wait)))
+	same(sent, must1(c.Read(topic, map[int32]int64{0: 0}, len(sent), wait, false)))
 }
 
 func drain(members []Member, count int) (received []Record) {
@@ -186,7 +204,8 @@ type check struct {
 var checks = []check{
 	{"keys", keys}, {"nulls", nulls}, {"headers", headers}, {"codec", codecs}, {"sizes", sizes},
 	{"bulk", bulk}, {"assign", assign}, {"subscribe", subscribe}, {"resume", resume},
-	{"rebalance", rebalance}, {"time", times},
+	{"rebalance", rebalance}, {"time", times}, {"transactions", transactions},
+	{"consumer-protocol", consumerProtocol},
 }
 
 func keys(c Client, topic string, _ int, _ string) {
@@ -249,14 +268,14 @@ func bulk(c Client, topic string, records int, _ string) {
 	}
 	must(c.Produce(topic, sent, "none"))
 	starts := map[int32]int64{0: 0, 1: 0, 2: 0}
-	sameByPartition(sent, must1(c.Read(topic, starts, len(sent), wait+time.Duration(records)*2*time.Millisecond)))
+	sameByPartition(sent, must1(c.Read(topic, starts, len(sent), wait+time.Duration(records)*2*time.Millisecond, false)))
 }
 
 func assign(c Client, topic string, _ int, _ string) {
 	must(c.CreateTopic(topic, 3))
 	sent := spread(300, 3, 50)
 	must(c.Produce(topic, sent, "none"))
-	received := must1(c.Read(topic, map[int32]int64{1: 5}, 95, wait))
+	received := must1(c.Read(topic, map[int32]int64{1: 5}, 95, wait, false))
 	expect(len(received) > 0 && received[0].Offset == 5, "the first record is not the one at 5")
 	same(of(sent, 1)[5:], received)
 }
@@ -265,7 +284,7 @@ func subscribe(c Client, topic string, _ int, _ string) {
 	must(c.CreateTopic(topic, 3))
 	sent := spread(600, 3, 50)
 	must(c.Produce(topic, sent, "none"))
-	member := must1(c.Member(topic+"-group", topic))
+	member := must1(c.Member(topic+"-group", topic, false))
 	defer member.Close()
 	sameByPartition(sent, drain([]Member{member}, len(sent)))
 	expect(len(member.Assignment()) == 3, "assigned %v, not all three", member.Assignment())
@@ -275,24 +294,33 @@ func resume(c Client, topic string, _ int, _ string) {
 	must(c.CreateTopic(topic, 2))
 	sent := spread(200, 2, 50)
 	must(c.Produce(topic, sent[:80], "none"))
-	member := must1(c.Member(topic+"-group", topic))
+	member := must1(c.Member(topic+"-group", topic, false))
 	first := drain([]Member{member}, 80)
 	must(member.Commit())
 	must(member.Close())
 	must(c.Produce(topic, sent[80:], "none"))
-	member = must1(c.Member(topic+"-group", topic))
+	member = must1(c.Member(topic+"-group", topic, false))
 	defer member.Close()
 	rest := drain([]Member{member}, 120)
 	rest = append(rest, must1(member.Poll(time.Second))...)
 	sameByPartition(sent, append(first, rest...))
 }
 
-func rebalance(c Client, topic string, _ int, _ string) {
+func rebalance(c Client, topic string, _ int, _ string) { share(c, topic, false) }
+
+func consumerProtocol(c Client, topic string, _ int, _ string) {
+	if os.Getenv("CONSUMER_PROTOCOL") != "yes" {
+		panic(skipped("the broker does not serve ConsumerGroupHeartbeat"))
+	}
+	share(c, topic, true)
+}
+
+func share(c Client, topic string, consumerProtocol bool) {
 	must(c.CreateTopic(topic, 4))
-	first := must1(c.Member(topic+"-group", topic))
+	first := must1(c.Member(topic+"-group", topic, consumerProtocol))
 	defer first.Close()
 	settle([]Member{first}, 4)
-	second := must1(c.Member(topic+"-group", topic))
+	second := must1(c.Member(topic+"-group", topic, consumerProtocol))
 	both := []Member{first, second}
 	settle(both, 2, 2)
 	for _, partition := range first.Assignment() {
@@ -321,7 +349,7 @@ func times(c Client, topic string, _ int, _ string) {
 		found := must1(c.OffsetForTime(topic, 0, firstTimestamp+row[0]))
 		expect(found == row[1], "offset for first+%d ms is %d, not %d", row[0], found, row[1])
 	}
-	received := must1(c.Read(topic, map[int32]int64{0: 50}, 50, wait))
+	received := must1(c.Read(topic, map[int32]int64{0: 50}, 50, wait, false))
 	same(sent[50:], received)
 	for i, r := range received {
 		expect(r.Timestamp == sent[50+i].Timestamp, "timestamp %d at offset %d", r.Timestamp, r.Offset)
@@ -331,9 +359,10 @@ func times(c Client, topic string, _ int, _ string) {
 type line struct {
 	Check   string  `json:"check"`
 	Codec   *string `json:"codec"`
-	Ok      bool    `json:"ok"`
+	Ok      *bool   `json:"ok"`
 	Detail  string  `json:"detail"`
 	Seconds float64 `json:"seconds"`
+	Skipped string  `json:"skipped,omitempty"`
 }
 
 func (l line) print() {
@@ -344,7 +373,8 @@ func (l line) print() {
 
 func runOne(c Client, one check, prefix string, records int, codec string) bool {
 	topic := prefix + "-" + one.name
-	result := line{Check: one.name, Ok: true}
+	fine, failed := true, false
+	result := line{Check: one.name, Ok: &fine}
 	if codec != "" {
 		topic += "-" + codec
 		result.Codec = &codec
@@ -352,15 +382,21 @@ func runOne(c Client, one check, prefix string, records int, codec string) bool 
 	started := time.Now()
 	func() {
 		defer func() {
-			if caught := recover(); caught != nil {
-				result.Ok, result.Detail = false, fmt.Sprint(caught)
+			switch caught := recover().(type) {
+			case nil:
+			case NotOffered:
+				result.Ok, result.Detail = nil, string(caught)
+			case skipped:
+				result.Ok, result.Skipped = nil, string(caught)
+			default:
+				result.Ok, result.Detail = &failed, fmt.Sprint(caught)
 			}
 		}()
 		one.run(c, topic, records, codec)
 	}()
 	result.Seconds = time.Since(started).Seconds()
 	result.print()
-	return result.Ok
+	return result.Ok != &failed
 }
 
 func version(module string) string {
@@ -374,8 +410,34 @@ func version(module string) string {
 	return ""
 }
 
-// Main runs the checks that the command line asks for.
-func Main(connect func(bootstrap []string, replicas int16) (Client, error)) {
+// Connect opens a library's client.
+type Connect func(bootstrap []string, replicas int16) (Client, error)
+
+// Main runs the checks of the contract that the command line asks for.
+func Main(connect Connect) { run(connect, checks) }
+
+// Own is a check that is not of the contract; an error or a panic fails it.
+type Own struct {
+	Name string
+	Run  func(c Client, bootstrap []string, topic string) error
+}
+
+// MainOwn runs a program's own checks over a client.
+func MainOwn(connect Connect, own []Own) {
+	var bootstrap []string
+	var all []check
+	for _, one := range own {
+		all = append(all, check{one.Name, func(c Client, topic string, _ int, _ string) {
+			must(one.Run(c, bootstrap, topic))
+		}})
+	}
+	run(func(addresses []string, replicas int16) (Client, error) {
+		bootstrap = addresses
+		return connect(addresses, replicas)
+	}, all)
+}
+
+func run(connect Connect, checks []check) {
 	bootstrap := flag.String("bootstrap", "", "HOST:PORT, several with commas between them")
 	replicas := flag.Int("replicas", 1, "of each topic that is created")
 	records := flag.Int("records", 10_000, "records of the bulk check")
@@ -387,8 +449,8 @@ func Main(connect func(bootstrap []string, replicas int16) (Client, error)) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	line{Check: "version", Ok: true, Detail: version(client.Module())}.print()
 	fine := true
+	line{Check: "version", Ok: &fine, Detail: version(client.Module())}.print()
 	for _, one := range checks {
 		if *only != "all" && *only != one.name {
 			continue

@@ -70,30 +70,38 @@ func (c *client) Produce(topic string, records []contract.Record, codec string) 
 func poll(from *kgo.Client, limit time.Duration) ([]contract.Record, error) {
 	ctx, cancel := context.WithTimeout(background, limit)
 	defer cancel()
-	fetches := from.PollFetches(ctx)
+	return records(from.PollFetches(ctx))
+}
+
+func records(fetches kgo.Fetches) ([]contract.Record, error) {
 	for _, failed := range fetches.Errors() {
 		if !errors.Is(failed.Err, context.DeadlineExceeded) {
 			return nil, failed.Err
 		}
 	}
-	var records []contract.Record
+	var all []contract.Record
 	fetches.EachRecord(func(r *kgo.Record) {
 		got := contract.Record{Key: r.Key, Value: r.Value, Partition: r.Partition,
 			Timestamp: r.Timestamp.UnixMilli(), Offset: r.Offset}
 		for _, h := range r.Headers {
 			got.Headers = append(got.Headers, contract.Header{Name: h.Key, Value: h.Value})
 		}
-		records = append(records, got)
+		all = append(all, got)
 	})
-	return records, nil
+	return all, nil
 }
 
-func (c *client) Read(topic string, starts map[int32]int64, count int, limit time.Duration) ([]contract.Record, error) {
+func (c *client) Read(topic string, starts map[int32]int64, count int, limit time.Duration, committed bool) ([]contract.Record, error) {
 	offsets := map[int32]kgo.Offset{}
 	for partition, offset := range starts {
 		offsets[partition] = kgo.NewOffset().At(offset)
 	}
-	consumer, err := c.open(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: offsets}))
+	isolation := kgo.ReadUncommitted()
+	if committed {
+		isolation = kgo.ReadCommitted()
+	}
+	consumer, err := c.open(kgo.FetchIsolationLevel(isolation),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: offsets}))
 	if err != nil {
 		return nil, err
 	}
@@ -124,21 +132,25 @@ type member struct {
 	owned    []int32
 }
 
-func (c *client) Member(group, topic string) (contract.Member, error) {
+func (c *client) Member(group, topic string, consumerProtocol bool) (contract.Member, error) {
 	m := &member{}
 	gone := func(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
 		m.lock.Lock()
 		defer m.lock.Unlock()
 		m.owned = slices.DeleteFunc(m.owned, func(p int32) bool { return slices.Contains(lost[topic], p) })
 	}
-	consumer, err := c.open(kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(10*time.Second),
-		kgo.HeartbeatInterval(500*time.Millisecond),
+	options := []kgo.Opt{kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(10 * time.Second),
+		kgo.HeartbeatInterval(500 * time.Millisecond),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, got map[string][]int32) {
 			m.lock.Lock()
 			defer m.lock.Unlock()
 			m.owned = append(m.owned, got[topic]...)
-		}), kgo.OnPartitionsRevoked(gone), kgo.OnPartitionsLost(gone))
+		}), kgo.OnPartitionsRevoked(gone), kgo.OnPartitionsLost(gone)}
+	if consumerProtocol {
+		options = append(options, kgo.ServerSideBalancer())
+	}
+	consumer, err := c.open(options...)
 	m.consumer = consumer
 	return m, err
 }

@@ -33,11 +33,13 @@ import org.apache.kafka.coordinator.group.generated.GroupMetadataKey;
 import org.apache.kafka.coordinator.group.generated.GroupMetadataValue;
 import org.apache.kafka.coordinator.group.generated.OffsetCommitKey;
 import org.apache.kafka.coordinator.group.generated.OffsetCommitValue;
+import org.apache.kafka.coordinator.transaction.generated.TransactionLogKey;
+import org.apache.kafka.coordinator.transaction.generated.TransactionLogValue;
 
 /**
  * Prints frames as Apache Kafka's own classes serialise them, a line each: name, kind, version, how it is
  * filled, bytes in hex. "filled" sets every field of the version to a value of its own; "default" sets none.
- * The argument is protocol/kafka/served.txt.
+ * The arguments are served.txt and unserved.txt in protocol/kafka; of the latter there are bodies alone, as data.
  */
 public class GoldenFrames {
     private long next;
@@ -52,8 +54,16 @@ public class GoldenFrames {
         }
         for (Message message : List.of(
                 new ConsumerProtocolSubscription(), new ConsumerProtocolAssignment(), new GroupMetadataKey(),
-                new GroupMetadataValue(), new OffsetCommitKey(), new OffsetCommitValue())) {
+                new GroupMetadataValue(), new OffsetCommitKey(), new OffsetCommitValue(), new TransactionLogKey(),
+                new TransactionLogValue())) {
             data(message.getClass());
+        }
+        for (String line : Files.readAllLines(Path.of(args[1]))) {
+            if (!line.isBlank() && !line.startsWith("#")) {
+                ApiKeys key = ApiKeys.forId(Integer.parseInt(line.split(" ")[0]));
+                data(key.messageType.newRequest().getClass());
+                data(key.messageType.newResponse().getClass());
+            }
         }
     }
 
@@ -91,7 +101,8 @@ public class GoldenFrames {
             boolean isKey = type.getSimpleName().endsWith("Key");
             short prefix = isKey ? ((ApiMessage) message).apiKey() : version;
             byte[] head = ByteBuffer.allocate(2).putShort(prefix).array();
-            print(type.getSimpleName(), "data", prefix, true, head, bytes(message, version));
+            // A body's class is named after its data.
+            print(type.getSimpleName().replaceAll("(Request|Response)Data$", "$1"), "data", prefix, true, head, bytes(message, version));
         }
     }
 

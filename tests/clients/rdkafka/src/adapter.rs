@@ -43,7 +43,7 @@ impl ProducerContext for Deliveries {
 }
 
 pub struct Client {
-    bootstrap: String,
+    pub bootstrap: String,
     replicas: i32,
     admin: AdminClient<DefaultClientContext>,
 }
@@ -63,7 +63,7 @@ fn to_record(message: &BorrowedMessage<'_>) -> Record {
 }
 
 /// Polls until the time is over or `count` records came.
-fn take(consumer: &BaseConsumer, count: usize, limit: Duration) -> KafkaResult<Vec<Record>> {
+pub fn take(consumer: &BaseConsumer, count: usize, limit: Duration) -> KafkaResult<Vec<Record>> {
     let end = Instant::now() + limit;
     let mut records = Vec::new();
     while records.len() < count {
@@ -130,13 +130,46 @@ impl Client {
         count: usize,
         limit: Duration,
     ) -> KafkaResult<Vec<Record>> {
-        let consumer: BaseConsumer = config(&self.bootstrap).set("group.id", "unused").create()?;
+        self.read_isolated("read_uncommitted", topic, starts, count, limit)
+    }
+
+    /// Those of committed transactions alone.
+    pub fn read_committed(
+        &self,
+        topic: &str,
+        starts: &[(i32, i64)],
+        count: usize,
+        limit: Duration,
+    ) -> KafkaResult<Vec<Record>> {
+        self.read_isolated("read_committed", topic, starts, count, limit)
+    }
+
+    fn read_isolated(
+        &self,
+        isolation: &str,
+        topic: &str,
+        starts: &[(i32, i64)],
+        count: usize,
+        limit: Duration,
+    ) -> KafkaResult<Vec<Record>> {
+        let mut config = config(&self.bootstrap);
+        let consumer: BaseConsumer =
+            config.set("group.id", "unused").set("isolation.level", isolation).create()?;
         let mut list = TopicPartitionList::new();
         for (partition, offset) in starts {
             list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
         }
         consumer.assign(&list)?;
         take(&consumer, count, limit)
+    }
+
+    /// A group's offset.
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> KafkaResult<Option<i64>> {
+        let consumer: BaseConsumer = config(&self.bootstrap).set("group.id", group).create()?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        let found = consumer.committed_offsets(list, WAIT)?;
+        Ok(found.find_partition(topic, partition).and_then(|row| row.offset().to_raw()).filter(|o| *o >= 0))
     }
 
     pub fn offset_for_time(&self, topic: &str, partition: i32, time: i64) -> KafkaResult<Option<i64>> {
@@ -152,19 +185,24 @@ impl Client {
     }
 
     pub fn member(&self, group: &str, topic: &str) -> KafkaResult<Member> {
-        let consumer: BaseConsumer = config(&self.bootstrap)
-            .set("group.id", group)
-            .set("auto.offset.reset", "earliest")
-            .set("enable.auto.commit", "false")
-            .set("session.timeout.ms", "10000")
-            .set("heartbeat.interval.ms", "500")
-            .create()?;
+        self.member_by("classic", group, topic)
+    }
+
+    /// One that joins by a protocol: `classic`, or `consumer` (KIP-848).
+    pub fn member_by(&self, protocol: &str, group: &str, topic: &str) -> KafkaResult<Member> {
+        let mut config = config(&self.bootstrap);
+        config.set("group.id", group).set("auto.offset.reset", "earliest");
+        config.set("enable.auto.commit", "false").set("group.protocol", protocol);
+        if protocol == "classic" {
+            config.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "500");
+        }
+        let consumer: BaseConsumer = config.create()?;
         consumer.subscribe(&[topic])?;
         Ok(Member { consumer })
     }
 }
 
-fn config(bootstrap: &str) -> ClientConfig {
+pub fn config(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap);
     config
@@ -172,7 +210,7 @@ fn config(bootstrap: &str) -> ClientConfig {
 
 /// One consumer of a group; dropping it leaves the group.
 pub struct Member {
-    consumer: BaseConsumer,
+    pub consumer: BaseConsumer,
 }
 
 impl Member {

@@ -26,6 +26,8 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("resume", resume),
     ("rebalance", rebalance),
     ("time", times),
+    ("transactions", crate::worker::transactions),
+    ("consumer-protocol", |client, ask| share(client, ask, "consumer")),
 ];
 
 /// An hour ago: older than any clock difference, younger than any retention.
@@ -34,11 +36,11 @@ fn an_hour_ago() -> i64 {
     (now.as_secs() as i64 - 3600) * 1000
 }
 
-fn expect(condition: bool, detail: impl FnOnce() -> String) -> Result<(), String> {
+pub fn expect(condition: bool, detail: impl FnOnce() -> String) -> Result<(), String> {
     if condition { Ok(()) } else { Err(detail()) }
 }
 
-fn said(error: KafkaError) -> String {
+pub fn said(error: KafkaError) -> String {
     error.to_string()
 }
 
@@ -47,7 +49,7 @@ fn pattern(index: usize, length: usize) -> Vec<u8> {
     (0..length).map(|j| (index + (j & 0xff) * (index * 2 + 1)) as u8).collect()
 }
 
-fn number(index: usize) -> Option<Vec<u8>> {
+pub fn number(index: usize) -> Option<Vec<u8>> {
     Some(index.to_string().into_bytes())
 }
 
@@ -67,7 +69,7 @@ fn same(sent: &[&Record], received: &[&Record]) -> Result<(), String> {
 }
 
 /// Equal bytes and order within each partition, nothing missing, nothing twice.
-fn same_by_partition(sent: &[Record], received: &[Record]) -> Result<(), String> {
+pub fn same_by_partition(sent: &[Record], received: &[Record]) -> Result<(), String> {
     expect(sent.len() == received.len(), || {
         format!("{} records sent, {} received", sent.len(), received.len())
     })?;
@@ -90,7 +92,7 @@ fn roundtrip(client: &Client, topic: &str, sent: &[Record], codec: &str) -> Resu
     same(&sent.iter().collect::<Vec<_>>(), &received.iter().collect::<Vec<_>>())
 }
 
-fn spread(count: usize, partitions: usize, size: usize) -> Vec<Record> {
+pub fn spread(count: usize, partitions: usize, size: usize) -> Vec<Record> {
     let one = |i: usize| Record {
         key: number(i),
         value: Some(pattern(i, size)),
@@ -242,11 +244,15 @@ fn resume(client: &Client, ask: &Ask<'_>) -> Result<(), String> {
 }
 
 fn rebalance(client: &Client, ask: &Ask<'_>) -> Result<(), String> {
+    share(client, ask, "classic")
+}
+
+fn share(client: &Client, ask: &Ask<'_>, protocol: &str) -> Result<(), String> {
     client.create_topic(&ask.topic, 4).map_err(said)?;
     let group = format!("{}-group", ask.topic);
-    let first = client.member(&group, &ask.topic).map_err(said)?;
+    let first = client.member_by(protocol, &group, &ask.topic).map_err(said)?;
     settle(&[&first], &[4])?;
-    let second = client.member(&group, &ask.topic).map_err(said)?;
+    let second = client.member_by(protocol, &group, &ask.topic).map_err(said)?;
     settle(&[&first, &second], &[2, 2])?;
     let (mine, theirs) = (first.assignment().map_err(said)?, second.assignment().map_err(said)?);
     expect(!mine.iter().any(|p| theirs.contains(p)), || format!("{mine:?} and {theirs:?} overlap"))?;

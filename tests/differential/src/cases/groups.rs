@@ -9,8 +9,8 @@ use wire::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use wire::{
-    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, InitProducerIdRequest,
-    ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, Str,
+    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, ListGroupsRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, Str,
 };
 
 /// A commit from outside the group's members.
@@ -83,15 +83,6 @@ fn find(v: i16, kind: i8, key: Str) -> FindCoordinatorRequest {
 /// What Kafka makes its state topics for: last, because it shows wherever all topics are listed.
 pub(super) fn not_served(script: &mut Script) {
     script.over("of a share group", 6..=6, move |_, v| find(v, 2, Str::from("g:AAAAAAAAAAAAAAAAAAAAAQ:0")));
-    script.over("of a transaction", 1..=6, move |side, v| find(v, 1, side.name("t"))).settled();
-    script
-        .each("with a transactional id", |side, _| InitProducerIdRequest {
-            transactional_id: Some(side.name("t")),
-            transaction_timeout_ms: 1000,
-            producer_id: -1,
-            producer_epoch: -1,
-        })
-        .settled();
 }
 
 fn coordinators(script: &mut Script) {

@@ -5,6 +5,7 @@ mod changes;
 mod cluster;
 mod config_values;
 mod configs;
+mod consumer_groups;
 mod fetch;
 mod groups;
 mod handshake;
@@ -13,6 +14,7 @@ mod member_steps;
 mod offsets;
 mod produce;
 mod topic_steps;
+mod transactions;
 
 use crate::script::Script;
 use wire::Str;
@@ -38,6 +40,8 @@ pub(crate) fn all(script: &mut Script) {
     config_values::steps(script);
     bodies::steps(script);
     groups::not_served(script);
+    consumer_groups::steps(script);
+    transactions::steps(script);
 }
 
 /// A text that may be null.

@@ -3,13 +3,13 @@ use super::super::connect::{ConnectArgs, advise};
 use super::super::format::FormatArgs;
 use super::super::point::show_point;
 use super::super::table::Table;
-use super::members::{Member, members_of};
+use super::found::{Member, find};
 use clap::Args;
 use client_lite::{Client, Committed, LATEST, Place, Rebalance, parse_rebalance_log};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Show state, committed offsets and lag, and (from a Plimsoll broker) why the group rebalanced.
+/// Show type, state, committed offsets and lag, and (from a Plimsoll broker) why the group rebalanced.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   plimsoll group describe billing
@@ -52,17 +52,22 @@ pub(crate) async fn run(args: DescribeArgs) -> anyhow::Result<()> {
 
 /// Text and document of one group.
 async fn describe(client: &Client, name: &str) -> anyhow::Result<(String, Value)> {
-    let group = client.describe_group(name).await.map_err(advise)?;
-    let members = members_of(&group)?;
+    let group = find(client, name).await.map_err(advise)?;
+    let members = group.members()?;
     let committed = client.committed(name, None).await.map_err(advise)?;
     let coordinator = client.coordinator(name).await.map_err(advise)?.address().to_owned();
     let rows = rows(client, &members, committed).await?;
     let total: i64 = rows.iter().filter_map(Row::lag).sum();
+    let epochs = group.epochs().map_or_else(String::new, |(epoch, assigned)| {
+        format!("  epoch        {epoch}, of the assignment {assigned}\n")
+    });
     let mut text = format!(
-        "{name}  {}\n  coordinator  {coordinator}\n  protocol     {} {}\n  members      {}\n  total lag    {total}\n\n",
-        group.group_state,
-        group.protocol_type,
-        group.protocol_data,
+        "{name}  {}\n  coordinator  {coordinator}\n  type         {}\n  protocol     {} {}\n{epochs}  members      {}\n  \
+         total lag    {total}\n\n",
+        group.state(),
+        group.kind(),
+        group.protocol_type(),
+        group.assignor(),
         members.len(),
     );
     let mut table = Table::new(&["TOPIC", "#PARTITION", "#COMMITTED", "#END", "#LAG", "MEMBER", "HOST"]);
@@ -81,7 +86,7 @@ async fn describe(client: &Client, name: &str) -> anyhow::Result<(String, Value)
     }
     text.push_str(&if rows.is_empty() { "No committed offsets.\n".to_owned() } else { table.to_string() });
     text.push('\n');
-    let log = parse_rebalance_log(group.error_message.as_deref().unwrap_or_default());
+    let log = parse_rebalance_log(group.log());
     text.push_str(&show_rebalances(&log));
     let partitions = rows.iter().map(|row| {
         json!({
@@ -96,10 +101,13 @@ async fn describe(client: &Client, name: &str) -> anyhow::Result<(String, Value)
     });
     let document = json!({
         "group": name,
-        "state": group.group_state.as_str(),
+        "state": group.state(),
         "coordinator": coordinator,
-        "protocolType": group.protocol_type.as_str(),
-        "protocol": group.protocol_data.as_str(),
+        "type": group.kind(),
+        "protocolType": group.protocol_type(),
+        "protocol": group.assignor(),
+        "epoch": group.epochs().map(|(epoch, _)| epoch),
+        "assignmentEpoch": group.epochs().map(|(_, assigned)| assigned),
         "members": members.len(),
         "totalLag": total,
         "partitions": partitions.collect::<Vec<_>>(),

@@ -10,11 +10,16 @@ use serde_json::json;
 #[command(after_help = "Examples:
   plimsoll group list
   plimsoll group list --state empty
+  plimsoll group list --type consumer                  groups of the new protocol
   plimsoll group list --format json | jq -r '.[].group'")]
 pub(crate) struct ListArgs {
-    /// Only groups in this state: stable, empty, preparingrebalance, completingrebalance, dead.
+    /// Only groups in this state: stable, empty, preparingrebalance, completingrebalance, dead; of the new protocol
+    /// also assigning, reconciling.
     #[arg(short, long)]
     state: Option<String>,
+    /// Only groups of this type: classic, consumer.
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
     #[command(flatten)]
     pub(super) connect: ConnectArgs,
     #[command(flatten)]
@@ -27,7 +32,10 @@ pub(crate) async fn run(args: ListArgs) -> anyhow::Result<()> {
     let mut table = Table::new(&["GROUP", "STATE", "TYPE", "PROTOCOL"]);
     let mut rows = Vec::new();
     for group in &groups {
-        if args.state.as_ref().is_some_and(|state| !group.group_state.eq_ignore_ascii_case(state)) {
+        let differs = |wanted: &Option<String>, is: &str| {
+            wanted.as_ref().is_some_and(|wanted| !is.eq_ignore_ascii_case(wanted))
+        };
+        if differs(&args.state, &group.group_state) || differs(&args.kind, &group.group_type) {
             continue;
         }
         table.push([

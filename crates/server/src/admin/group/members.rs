@@ -2,13 +2,13 @@
 use super::super::connect::{ConnectArgs, advise};
 use super::super::format::FormatArgs;
 use super::super::table::Table;
+use super::found::{Member, find};
 use clap::Args;
-use client_lite::{Place, decode_assignment};
-use serde_json::json;
+use client_lite::Place;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use wire::describe_groups_response::DescribedGroup;
 
-/// Show members and what each reads.
+/// Show members and what each reads. Of a group of the new protocol also epochs, and what members are on their way to.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   plimsoll group members billing")]
@@ -21,61 +21,63 @@ pub(crate) struct MembersArgs {
     format: FormatArgs,
 }
 
-/// One member of a group.
-#[derive(Clone, Debug)]
-pub(crate) struct Member {
-    /// Its id in this group.
-    pub(crate) id: String,
-    /// Its static id.
-    pub(crate) instance: Option<String>,
-    /// What its client calls itself.
-    pub(crate) client: String,
-    /// Where it connects from.
-    pub(crate) host: String,
-    /// What it reads; empty if the group does not use the consumer protocol.
-    pub(crate) partitions: Vec<Place>,
-}
-
-/// The members of a group that was described.
-pub(crate) fn members_of(group: &DescribedGroup) -> anyhow::Result<Vec<Member>> {
-    let consumer = group.protocol_type == "consumer";
-    let one = |row: &wire::describe_groups_response::DescribedGroupMember| {
-        let mut partitions =
-            if consumer { decode_assignment(&row.member_assignment).map_err(advise)? } else { Vec::new() };
-        partitions.sort();
-        Ok(Member {
-            id: row.member_id.to_string(),
-            instance: row.group_instance_id.as_ref().map(ToString::to_string),
-            client: row.client_id.to_string(),
-            host: row.client_host.to_string(),
-            partitions,
-        })
-    };
-    group.members.iter().map(one).collect()
-}
-
 /// Runs the command.
 pub(crate) async fn run(args: MembersArgs) -> anyhow::Result<()> {
     let client = args.connect.client().await?;
-    let group = client.describe_group(&args.name).await.map_err(advise)?;
-    let mut table = Table::new(&["MEMBER", "INSTANCE", "CLIENT", "HOST", "READS"]);
-    let mut rows = Vec::new();
-    for member in members_of(&group)? {
-        rows.push(json!({
-            "member": member.id,
-            "instance": member.instance,
-            "client": member.client,
-            "host": member.host,
-            "partitions": member.partitions.iter().map(|(t, p)| json!({ "topic": t, "partition": p })).collect::<Vec<_>>(),
-        }));
-        let instance = member.instance.unwrap_or_else(|| "-".to_owned());
-        table.push([member.id, instance, member.client, member.host, brief(&member.partitions)]);
-    }
-    if table.len() == 0 {
-        let sentence = format!("Group {} has no members (state {}).", args.name, group.group_state);
+    let group = find(&client, &args.name).await.map_err(advise)?;
+    let members = group.members()?;
+    let rows: Vec<Value> = members.iter().map(document).collect();
+    if members.is_empty() {
+        let sentence = format!("Group {} has no members (state {}).", args.name, group.state());
         return args.format.say(&sentence, &json!(rows));
     }
+    let table = if group.epochs().is_some() { consumer_table(members) } else { classic_table(members) };
     args.format.print(&table, &json!(rows))
+}
+
+fn classic_table(members: Vec<Member>) -> Table {
+    let mut table = Table::new(&["MEMBER", "INSTANCE", "CLIENT", "HOST", "READS"]);
+    for m in members {
+        let instance = m.instance.unwrap_or_else(|| "-".to_owned());
+        table.push([m.id, instance, m.client, m.host, brief(&m.partitions)]);
+    }
+    table
+}
+
+fn consumer_table(members: Vec<Member>) -> Table {
+    let mut table =
+        Table::new(&["MEMBER", "INSTANCE", "CLIENT", "HOST", "PROTOCOL", "#EPOCH", "READS", "IS TO READ"]);
+    for m in members {
+        let instance = m.instance.unwrap_or_else(|| "-".to_owned());
+        let (reads, more) = (brief(&m.partitions), m.more);
+        let protocol = more.as_ref().map_or("-", |more| more.protocol).to_owned();
+        let epoch = more.as_ref().map_or_else(|| "-".to_owned(), |more| more.epoch.to_string());
+        let target = more.map_or_else(|| "-".to_owned(), |more| brief(&more.target));
+        let target = if target == reads { "the same".to_owned() } else { target };
+        table.push([m.id, instance, m.client, m.host, protocol, epoch, reads, target]);
+    }
+    table
+}
+
+fn document(member: &Member) -> Value {
+    let list = |places: &[Place]| -> Value {
+        places.iter().map(|(t, p)| json!({ "topic": t, "partition": p })).collect()
+    };
+    let mut row = json!({
+        "member": member.id,
+        "instance": member.instance,
+        "client": member.client,
+        "host": member.host,
+        "partitions": list(&member.partitions),
+    });
+    if let Some(more) = &member.more {
+        row["epoch"] = json!(more.epoch);
+        row["protocol"] = json!(more.protocol);
+        row["target"] = list(&more.target);
+        row["subscribes"] = json!(more.subscribes);
+        row["regex"] = json!(more.regex);
+    }
+    row
 }
 
 /// `orders(0,1) payments(3)`.

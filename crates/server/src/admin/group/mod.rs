@@ -1,6 +1,7 @@
 //! `plimsoll group`.
 mod delete;
 mod describe;
+mod found;
 mod list;
 mod members;
 mod reset_offsets;

@@ -1,8 +1,10 @@
 //! `plimsoll group reset-offsets`.
 use super::super::connect::{ConnectArgs, advise};
 use super::super::format::FormatArgs;
+use super::super::places::named_places;
 use super::super::seek::{Clamped, Seek, clamp, tell_clamped};
 use super::super::table::Table;
+use super::found::find;
 use anyhow::{bail, ensure};
 use clap::Args;
 use client_lite::{Client, Committer, EARLIEST, LATEST, Place};
@@ -86,41 +88,18 @@ pub(crate) async fn run(args: ResetOffsetsArgs) -> anyhow::Result<()> {
 
 /// Members would commit their own offsets over ours.
 async fn refuse_members(client: &Client, group: &str) -> anyhow::Result<()> {
-    match client.describe_group(group).await {
+    match find(client, group).await {
         Ok(described) => ensure!(
-            described.members.is_empty(),
+            described.member_count() == 0,
             "group {group} has {} members (state {}); stop them first\n  `plimsoll group members {group}` shows them",
-            described.members.len(),
-            described.group_state
+            described.member_count(),
+            described.state()
         ),
         // A commit makes the group.
         Err(error) if error.code() == Some(ErrorCode::GroupIdNotFound) => {}
         Err(error) => return Err(advise(error)),
     }
     Ok(())
-}
-
-async fn named_places(client: &Client, texts: &[String]) -> anyhow::Result<Vec<Place>> {
-    let mut places = Vec::new();
-    for text in texts {
-        let (name, partitions) = match text.split_once(':') {
-            None => (text.as_str(), None),
-            Some((name, list)) => {
-                let numbers: Result<Vec<i32>, _> = list.split(',').map(str::parse).collect();
-                match numbers {
-                    Ok(numbers) => (name, Some(numbers)),
-                    Err(_) => bail!("`{text}` is not TOPIC or TOPIC:PARTITION,PARTITION"),
-                }
-            }
-        };
-        let topic = client.topic(name).await.map_err(advise)?;
-        let all: Vec<i32> = topic.partitions.iter().map(|p| p.index).collect();
-        for partition in partitions.unwrap_or_else(|| all.clone()) {
-            ensure!(all.contains(&partition), "topic {name} has no partition {partition}");
-            places.push((name.to_owned(), partition));
-        }
-    }
-    Ok(places)
 }
 
 /// Committed offsets moved by `by`, within the log, and where that is less.

@@ -1,0 +1,289 @@
+"""Kafka Connect in its distributed mode: two workers, of which the one that works is killed in each check."""
+
+import argparse
+import ctypes
+import glob
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+
+from java_tools import HERE, Tools, expect, report, wait_for
+
+WORKER = "org.apache.kafka.connect.cli.ConnectDistributed"
+STRINGS = "org.apache.kafka.connect.storage.StringConverter"
+BYTES = "org.apache.kafka.connect.converters.ByteArrayConverter"
+
+
+def dies_with_us():
+    """A worker ends when this program is killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class Worker:
+    def __init__(self, args, directory):
+        self.port = free_port()
+        self.log = os.path.join(directory, f"worker-{self.port}.log")
+        config = {
+            "bootstrap.servers": args.bootstrap,
+            "group.id": f"{args.topic_prefix}-workers",
+            "listeners": f"http://127.0.0.1:{self.port}",
+            "key.converter": STRINGS,
+            "value.converter": STRINGS,
+            "exactly.once.source.support": "enabled",
+            "offset.flush.interval.ms": "500",
+            "session.timeout.ms": "6000",
+            "heartbeat.interval.ms": "500",
+            "plugin.discovery": "service_load",
+            # Nobody waits minutes for a worker that died.
+            "scheduled.rebalance.max.delay.ms": "1000",
+        }
+        for name in ("offset", "config", "status"):
+            config[f"{name}.storage.topic"] = f"{args.topic_prefix}-{name}s"
+            config[f"{name}.storage.replication.factor"] = args.replicas
+        for name in ("offset", "status"):
+            config[f"{name}.storage.partitions"] = "5"
+        path = os.path.join(directory, f"worker-{self.port}.properties")
+        with open(path, "w") as out:
+            out.writelines(f"{key}={value}\n" for key, value in config.items())
+        log4j = os.path.join(HERE, "log4j2.properties")
+        self.command = ["java", f"-Dlog4j2.configurationFile={log4j}", "-Xmx512m", "-XX:+UseSerialGC"]
+        self.command += ["-cp", os.path.join(args.connect_jars, "*"), WORKER, path]
+        self.start()
+
+    def start(self):
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=dies_with_us
+            )
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def ask(self, method, path, body=None):
+        """Its answer; None while it starts or moves its work."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, method=method)
+        request.add_header("Content-Type", "application/json")
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.loads(answer.read() or "{}")
+        except urllib.error.HTTPError as error:
+            said = error.read().decode(errors="replace")
+            if error.code in (404, 409, 500, 503):
+                return None
+            raise RuntimeError(f"{method} {path}: {error.code} {said[:600]}") from None
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return None
+
+    def tail(self):
+        with open(self.log) as log:
+            return "".join(log.readlines()[-12:])
+
+
+class Connect:
+    def __init__(self, args):
+        self.args = args
+        self.tools = Tools(args)
+        self.directory = tempfile.mkdtemp()
+        self.workers = [Worker(args, self.directory) for _ in range(2)]
+
+    def file(self, name):
+        return os.path.join(self.directory, name)
+
+    def until(self, done, what):
+        try:
+            wait_for(done, what, patience=180)
+        except Exception:
+            for worker in self.workers:
+                print(f"-- {worker.port}\n{worker.tail()}", file=sys.stderr)
+            raise
+
+    def ask(self, method, path, body=None):
+        for worker in self.workers:
+            answer = worker.ask(method, path, body)
+            if answer is not None:
+                return answer
+        return None
+
+    def create(self, name, config):
+        path = f"/connectors/{name}/config"
+        self.until(lambda: self.ask("PUT", path, {"name": name, **config}) is not None, f"{name} is created")
+        self.until(lambda: self.owner(name), f"{name} runs")
+
+    def owner(self, name):
+        """The worker whose task runs."""
+        status = self.ask("GET", f"/connectors/{name}/status") or {}
+        for task in status.get("tasks", []):
+            expect(task["state"] != "FAILED", f"{name}: {task.get('trace', '')[:800]}")
+            if task["state"] == "RUNNING":
+                port = int(task["worker_id"].rsplit(":", 1)[1])
+                return next(worker for worker in self.workers if worker.port == port)
+        return None
+
+    def kill_owner(self, name):
+        worker = self.owner(name)
+        expect(worker, f"{name} does not run")
+        worker.kill()
+        worker.start()
+
+    def close(self):
+        for worker in self.workers:
+            worker.kill()
+        shutil.rmtree(self.directory)
+
+
+def committed(tools, topic):
+    """The topic's lines by partition, of committed transactions alone, to its end."""
+    command = ["kcat", "-C", "-b", tools.args.bootstrap, "-t", topic, "-o", "beginning", "-e", "-q"]
+    command += ["-X", "isolation.level=read_committed", "-f", "%p\t%s\n"]
+    done = subprocess.run(command, capture_output=True, timeout=300, text=True)
+    expect(done.returncode == 0, f"kcat: {done.stderr[-600:]}")
+    lines = {}
+    for line in done.stdout.splitlines():
+        partition, _, value = line.partition("\t")
+        lines.setdefault(int(partition), []).append(value)
+    return lines
+
+
+def append(path, first, count):
+    with open(path, "a") as out:
+        for index in range(first, first + count):
+            out.write(f"line {index}\n")
+            if index % 50 == 0:
+                out.flush()
+                time.sleep(0.05)
+
+
+def files(connect, topic):
+    """A file to a topic, each line once, and to a file; the worker of each is killed while lines come."""
+    source, sink, count = connect.file("source"), connect.file("sink"), 3000
+    open(source, "w").close()
+    connect.tools.create(topic)
+    reading = {"connector.class": "org.apache.kafka.connect.file.FileStreamSourceConnector", "file": source}
+    connect.create(topic + "-source", {**reading, "topic": topic, "tasks.max": "1", "exactly.once.support": "required"})
+    writing = {"connector.class": "org.apache.kafka.connect.file.FileStreamSinkConnector", "file": sink}
+    connect.create(topic + "-sink", {**writing, "topics": topic, "tasks.max": "1"})
+    for part in range(3):
+        writer = threading.Thread(target=append, args=(source, part * count // 3, count // 3))
+        writer.start()
+        if part < 2:
+            connect.kill_owner(topic + ("-source" if part == 0 else "-sink"))
+            for name in ("-source", "-sink"):
+                connect.until(lambda: connect.owner(topic + name), f"{topic}{name} runs again")
+        writer.join()
+    wanted = [f"line {index}" for index in range(count)]
+
+    def arrived():
+        if not os.path.exists(sink):
+            return []
+        with open(sink) as lines:
+            # A sink that was killed writes again what it had not committed.
+            return list(dict.fromkeys(lines.read().splitlines()))
+
+    connect.until(lambda: len(arrived()) >= count, f"{count} lines in the sink")
+    expect(arrived() == wanted, "the sink's lines are not the source's, or not in order")
+    found = committed(connect.tools, topic)
+    expect(found == {0: wanted}, f"{[len(lines) for lines in found.values()]} lines in the topic, not {count} in order")
+
+
+def mirror(connect, topic):
+    """MirrorMaker 2 from Apache Kafka to here: each record once, and the groups' offsets."""
+    args = argparse.Namespace(**{**vars(connect.args), "bootstrap": connect.args.source})
+    theirs, count = Tools(args), 3000
+    theirs.create(topic, 3)
+    group = topic + "-group"
+    common = {
+        "source.cluster.alias": "apache",
+        "target.cluster.alias": "here",
+        "source.cluster.bootstrap.servers": connect.args.source,
+        "target.cluster.bootstrap.servers": connect.args.bootstrap,
+        "source.consumer.isolation.level": "read_committed",
+        "key.converter": BYTES,
+        "value.converter": BYTES,
+        "topics": topic,
+        "groups": group,
+        "tasks.max": "1",
+    }
+    package = "org.apache.kafka.connect.mirror.Mirror"
+    syncs = {"offset-syncs.topic.replication.factor": "1", "offset.lag.max": "0"}
+    copying = {"replication.factor": str(connect.args.replicas), "refresh.topics.interval.seconds": "5"}
+    copying |= {"sync.topic.acls.enabled": "false", "exactly.once.support": "required", **syncs}
+    theirs.produce(topic, [f"line {index}" for index in range(count // 2)])
+    connect.create(topic, {"connector.class": package + "SourceConnector", **common, **copying})
+    theirs.consume(topic, count // 2, "--group", group)
+    points = {"sync.group.offsets.enabled": "true", "emit.checkpoints.interval.seconds": "2"}
+    points |= {"sync.group.offsets.interval.seconds": "2", "refresh.groups.interval.seconds": "5"}
+    points |= {"checkpoints.topic.replication.factor": str(connect.args.replicas), **syncs}
+    connect.create(topic + "-points", {"connector.class": package + "CheckpointConnector", **common, **points})
+    connect.kill_owner(topic)
+    theirs.produce(topic, [f"line {index}" for index in range(count // 2, count)])
+    connect.until(lambda: connect.owner(topic), "the copy goes on")
+    here, there = "apache." + topic, committed(theirs, topic)
+
+    def ends():
+        said = connect.tools.run("GetOffsetShell", "--topic", here, "--isolation-level", "read_committed")
+        return sum(int(line.rsplit(":", 1)[1]) for line in said.split())
+
+    connect.until(lambda: ends() >= count, f"{count} records copied")
+    found = committed(connect.tools, here)
+    expect(sum(map(len, there.values())) == count and found == there, f"{ {p: len(v) for p, v in found.items()} } copied")
+    command = ["consumer.group.ConsumerGroupCommand", "--describe", "--group", group, "--offsets"]
+
+    def offsets():
+        rows = [line.split() for line in connect.tools.run(*command).splitlines()]
+        return sum(int(row[3]) for row in rows if row[1:2] == [here])
+
+    connect.until(lambda: offsets() > 0, "the group's offsets are here")
+    expect(offsets() <= ends(), "the group is beyond the end")
+
+
+CHECKS = {"files": files, "mirror": mirror}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bootstrap", required=True)
+    parser.add_argument("--source", required=True, help="Apache Kafka, to copy from")
+    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--check", default="all")
+    parser.add_argument("--topic-prefix", required=True)
+    parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--jars", required=True)
+    parser.add_argument("--connect-jars", required=True)
+    args = parser.parse_args()
+    jar = os.path.basename(glob.glob(os.path.join(args.connect_jars, "connect-runtime-*.jar"))[0])
+    version = jar.removeprefix("connect-runtime-").removesuffix(".jar")
+    print(json.dumps({"check": "version", "ok": True, "detail": version}), flush=True)
+    connect = Connect(args)
+    fine = True
+    try:
+        for name in CHECKS if args.check == "all" else [args.check]:
+            started = time.monotonic()
+            try:
+                CHECKS[name](connect, f"{args.topic_prefix}-{name}")
+                fine &= report(name, None, True, "", started)
+            except Exception as error:
+                fine &= report(name, None, False, f"{type(error).__name__}: {error}", started)
+    finally:
+        connect.close()
+    sys.exit(0 if fine else 1)
+
+
+if __name__ == "__main__":
+    main()
