@@ -55,10 +55,10 @@ pub(crate) const SUITES: &[Suite] = &[
     slow("confluent-javascript", clients::confluent_javascript::run),
     slow("franz-go", clients::franz_go::run),
     slow("sarama", clients::sarama::run),
-    full("offsets-topic", clients::offsets_topic::run),
+    slow("offsets-topic", clients::offsets_topic::run),
     slow("kafka-tools", clients::java_tools::run),
-    full("kafka-java", clients::kafka_java::run),
-    full("kafka-streams", clients::kafka_streams::run),
+    slow("kafka-java", clients::kafka_java::run),
+    slow("kafka-streams", clients::kafka_streams::run),
     full("kafka-connect", clients::kafka_connect::run),
     full("flink", clients::flink::run),
 ];

@@ -285,7 +285,8 @@ def transactions(tools, topic):
         hanging = rows("find-hanging", "--topic", topic, "--max-transaction-timeout", "1")
         expect(hanging == [], hanging)
         tools.run(command, "forceTerminateTransaction", "--transactionalId", topic + "-open")
-        wait_for(lambda: state(topic + "-open") == "CompleteAbort", "the transaction is aborted")
+        # The tool asks until its own initialization is answered, and that leaves the id without a transaction.
+        wait_for(lambda: state(topic + "-open") in ("CompleteAbort", "Empty"), "the transaction is aborted")
     finally:
         process.kill()
         process.wait()
