@@ -124,7 +124,9 @@ fn offsets(script: &mut Script) {
     };
     script.over("of a member", 5..=10, move |side, v| commit(side, v, "member-a", epoch(side, 0)));
     script.over("of a member at an older epoch", 9..=10, move |side, v| commit(side, v, "member-a", 0));
-    script.over("of a member at a newer epoch", 9..=10, move |side, v| commit(side, v, "member-a", epoch(side, 1)));
+    script.over("of a member at a newer epoch", 9..=10, move |side, v| {
+        commit(side, v, "member-a", epoch(side, 1))
+    });
     script.over("of nobody", 9..=10, move |side, v| commit(side, v, "member-z", 1));
     script.over("of nobody in particular", 9..=10, move |side, v| commit(side, v, "", -1));
     let fetch = |side: &Side, v: i16, member: &str, epoch: i32| -> OffsetFetchRequest {
