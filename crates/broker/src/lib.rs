@@ -23,6 +23,7 @@ mod meta_properties;
 mod metadata_watch;
 pub mod metrics;
 mod observe;
+mod observe_partitions;
 mod observe_txn;
 mod opening;
 mod peers;

@@ -2,7 +2,8 @@
 use crate::core;
 use crate::http::Ask;
 use crate::metrics::names;
-use crate::metrics::render::{GroupRow, PartitionRow, Snapshot, labels};
+use crate::metrics::render::{GroupRow, Snapshot, labels};
+use crate::observe_partitions::partitions;
 use crate::observe_txn::{on_hanging, on_txn_event, transactions};
 use crate::peers;
 use crate::shared::{Complaint, Shared};
@@ -358,38 +359,6 @@ fn cleaner(shared: &Shared, snapshot: &mut Snapshot) {
     for (kind, count) in bytes {
         let kind = labels([("kind", kind)].into_iter());
         snapshot.values.push((names::CLEANER_BYTES, kind, count as f64));
-    }
-}
-
-fn partitions(shared: &Shared, snapshot: &mut Snapshot) {
-    let image = shared.core.image();
-    snapshot.values.push((names::TOPICS, String::new(), image.topic_count() as f64));
-    let (mut open, mut offline, mut behind) = (0, 0, 0);
-    for topic in image.topics() {
-        for partition in 0..topic.partitions.len() as i32 {
-            let Some(key) = core::group_key(topic, partition) else { continue };
-            offline += usize::from(shared.core.is_offline(key));
-            behind += usize::from(shared.clustered && shared.core.is_behind(key));
-            let Some(info) = shared.core.partition_info(key) else { continue };
-            open += 1;
-            if snapshot.partitions.len() < MOST_ROWS {
-                snapshot.partitions.push(PartitionRow {
-                    topic: topic.name.clone(),
-                    partition,
-                    log_start: info.log_start,
-                    log_end: info.log_end,
-                    high_watermark: info.high_watermark,
-                    last_stable_offset: info.last_stable_offset,
-                    size: info.size_bytes,
-                });
-            }
-        }
-    }
-    snapshot.values.push((names::OFFLINE_PARTITIONS, String::new(), offline as f64));
-    snapshot.values.push((names::UNDER_REPLICATED, String::new(), behind as f64));
-    let all = image.partition_count();
-    for (state, count) in [("all", all), ("open", open)] {
-        snapshot.values.push((names::PARTITIONS, labels([("state", state)].into_iter()), count as f64));
     }
 }
 

@@ -290,7 +290,7 @@ impl Client {
         }
     }
 
-    async fn find_coordinator_once(&self, kind: i8, key: &str) -> Result<i32, ClientError> {
+    pub(crate) async fn find_coordinator_once(&self, kind: i8, key: &str) -> Result<i32, ClientError> {
         let conn = self.any().await?;
         let version = conn.version(ApiKey::FindCoordinator)?;
         let mut request = FindCoordinatorRequest { key_type: kind, ..Default::default() };

@@ -22,7 +22,7 @@ use wire::{
 };
 
 /// The type that FindCoordinator calls a transaction.
-const TXN_COORDINATOR: i8 = 1;
+pub(crate) const TXN_COORDINATOR: i8 = 1;
 /// The last versions that transaction version 1 speaks.
 const PRODUCE_1: i16 = 11;
 const END_1: i16 = 4;

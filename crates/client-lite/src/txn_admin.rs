@@ -2,18 +2,17 @@
 use crate::client::{Client, Retry};
 use crate::error::{ClientError, check};
 use crate::offsets::Place;
+use crate::txn::TXN_COORDINATOR;
 use model::ErrorCode;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wire::describe_producers_request::TopicRequest;
 use wire::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use wire::{
-    ApiKey, DescribeProducersRequest, DescribeTransactionsRequest, FindCoordinatorRequest,
-    ListTransactionsRequest, Str, WriteTxnMarkersRequest,
+    ApiKey, DescribeProducersRequest, DescribeTransactionsRequest, ListTransactionsRequest, Str,
+    WriteTxnMarkersRequest,
 };
 
-/// The type that FindCoordinator calls a transactional id.
-const TRANSACTION_COORDINATOR: i8 = 1;
 /// First versions of ListTransactions that know these filters.
 const DURATION_FROM: i16 = 1;
 const PATTERN_FROM: i16 = 2;
@@ -211,7 +210,7 @@ impl Client {
         &self,
         transactional_id: &str,
     ) -> Result<DescribedTransaction, ClientError> {
-        let coordinator = self.coordinator_of_transaction(transactional_id).await?;
+        let coordinator = self.find_coordinator_once(TXN_COORDINATOR, transactional_id).await?;
         let conn = self.named(coordinator).await?;
         let request = DescribeTransactionsRequest { transactional_ids: vec![Str::from(transactional_id)] };
         let answer = conn.request(request).await?;
@@ -232,24 +231,6 @@ impl Client {
             started: row.transaction_start_time_ms,
             partitions: partitions.collect(),
         })
-    }
-
-    async fn coordinator_of_transaction(&self, transactional_id: &str) -> Result<i32, ClientError> {
-        let conn = self.any().await?;
-        let version = conn.version(ApiKey::FindCoordinator)?;
-        let what = || format!("coordinator of transactional id {transactional_id}");
-        let mut request = FindCoordinatorRequest { key_type: TRANSACTION_COORDINATOR, ..Default::default() };
-        if version < 4 {
-            request.key = Str::from(transactional_id);
-            let answer = conn.request_at(request, version).await?;
-            check(what, answer.error_code, answer.error_message.as_deref())?;
-            return Ok(answer.node_id);
-        }
-        request.coordinator_keys = vec![Str::from(transactional_id)];
-        let answer = conn.request_at(request, version).await?;
-        let row = answer.coordinators.first().ok_or_else(|| ClientError::Missing { what: what() })?;
-        check(what, row.error_code, row.error_message.as_deref())?;
-        Ok(row.node_id)
     }
 
     /// The producers that a partition remembers, as its leader knows them, or the replica on `broker`.

@@ -193,7 +193,7 @@ impl Group {
     /// Starts an election now, where this replica votes. A group of one is won at once; its no-op is in the
     /// next `ready`.
     pub fn campaign(&mut self) {
-        if !self.node.raft.promotable() || self.witness {
+        if !self.node.raft.promotable() || self.witness || self.must_catch_up_first() {
             return;
         }
         if self.must_persist_first() {
@@ -216,7 +216,7 @@ impl Group {
 
     /// Lets [`crate::TICK_MS`] pass. A group of one voter needs no ticks; a sleeping leader must get none.
     pub fn tick(&mut self) {
-        if self.witness {
+        if self.witness || self.must_catch_up_first() {
             // Time makes it believe in its leader no longer, and nothing else.
             let elapsed = &mut self.node.raft.election_elapsed;
             *elapsed = elapsed.saturating_add(1);

@@ -63,12 +63,20 @@ impl Restraint {
 impl Group {
     /// The replica may have lost what it acknowledged: it neither votes nor leads until it holds it again, see
     /// [`GroupFx::freed`]. `floor`: where files were damaged, the last entry that it may have acknowledged; 0 after
-    /// a loss of power. A replica that is all of its group is never restrained: nobody else knows more.
+    /// a loss of power. A replica that is all of its group and holds everything up to `floor` is not restrained: nobody
+    /// else knows more. One that lacks some of it only believes to be alone: its checkpoint is older than the others.
     pub fn restrain(&mut self, floor: u64) {
-        if !self.is_alone() {
+        if !self.is_alone() || floor > self.persisted.0 {
             let restraint = self.restraint.get_or_insert_default();
             (restraint.own, restraint.floor) = (true, floor);
         }
+    }
+
+    /// Whether it lacks entries that it may have acknowledged and would win an election by its own vote: as far as its
+    /// log says, which was brought up to an earlier checkpoint, it is the only voter.
+    pub(crate) fn must_catch_up_first(&self) -> bool {
+        let lacks = self.restraint.as_ref().is_some_and(|r| r.own && r.floor > self.persisted.0);
+        lacks && self.voters() == [self.params.replica_id]
     }
 
     /// Whether it is restrained.

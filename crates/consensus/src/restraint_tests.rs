@@ -1,7 +1,7 @@
 //! Replicas that have lost what they acknowledged, and what may be committed on their word.
 use crate::peer_message::PeerMessage;
 use crate::peers_tests::{Member, Trio, params};
-use crate::{EntryMeta, Freed, Group, LogView};
+use crate::{EntryMeta, Freed, Group, LogView, Membership};
 use bytes::Bytes;
 use raft::eraftpb::{Message, MessageType};
 
@@ -13,6 +13,11 @@ impl Member {
 
     /// As well, and what it may have acknowledged ends with entry `floor`.
     fn lose_up_to(&mut self, id: u64, last: u64, floor: u64) {
+        self.lose_as(id, last, floor, Membership::voters(&[1, 2, 3]));
+    }
+
+    /// As well, and these are the group's members as far as it knows.
+    fn lose_as(&mut self, id: u64, last: u64, floor: u64, members: Membership) {
         let (term, committed) = (self.group.term(), self.committed.min(last));
         self.log.retain(|e| e.head.index <= last);
         let mut view = LogView::after(1, 1, 0);
@@ -31,7 +36,7 @@ impl Member {
             });
         }
         let mut params = params(id, 1);
-        (params.term, params.commit) = (term, committed);
+        (params.term, params.commit, params.members) = (term, committed, members);
         self.group = Group::new(params, view);
         self.group.restrain(floor);
         (self.committed, self.round) = (committed, 0);
@@ -129,6 +134,23 @@ fn a_replica_that_was_damaged_is_free_when_it_holds_the_last_entry_that_it_may_h
     trio.of(1).append(1);
     trio.tick(2);
     assert_eq!((trio.of(2).last(), trio.of(2).freed), (9, Some(Freed::CaughtUp)));
+}
+
+#[test]
+fn a_replica_that_was_damaged_does_not_lead_as_the_only_member_of_an_earlier_checkpoint() {
+    let mut trio = led_by_one(2);
+    trio.cut = [1, 3].into();
+    trio.of(2).lose_as(2, 2, 7, Membership::voters(&[2]));
+    trio.of(2).group.campaign();
+    trio.tick(200);
+    assert!(trio.of(2).group.is_restrained() && !trio.of(2).group.is_leader(), "others came after that");
+    assert_eq!(trio.of(2).last(), 2, "it adds nothing of its own");
+    // Where it has all that it may have acknowledged, nobody else knows more.
+    trio.of(2).lose_as(2, 2, 2, Membership::voters(&[2]));
+    assert!(!trio.of(2).group.is_restrained());
+    trio.of(2).group.campaign();
+    trio.tick(2);
+    assert!(trio.of(2).group.is_leader());
 }
 
 #[test]

@@ -97,16 +97,25 @@ fn majority(voters: &[NodeId], said: &BTreeMap<NodeId, u32>) -> Option<u32> {
 impl Node {
     /// A file was read and is good in itself: the leader is asked whether its log holds the same.
     pub(crate) fn compare(&mut self, now: Now, key: GroupKey, index: u64, own: u32) {
+        // What nobody can say any more gives way to a later entry.
+        let stale = |c: &Compare| c.all && c.begun.after_ms(STALE_MS) <= now.mono;
+        self.compare_unless(now, key, (index, own), stale);
+    }
+
+    fn compare_unless(
+        &mut self,
+        now: Now,
+        key: GroupKey,
+        (index, own): (u64, u32),
+        gives_way: impl Fn(&Compare) -> bool,
+    ) {
         let follows = self.open_group(key).is_some_and(|open| open.follows() && !open.partition.is_witness());
         if !follows || self.suspects.rows.contains_key(&key) || planted(Bug::ChainsNotCompared) {
             return;
         }
         let running = self.compares.running.get(&key);
-        // What nobody can say any more gives way to a later entry.
-        let gives_way =
-            |c: &Compare| c.all && !c.judged && c.index < index && c.begun.after_ms(STALE_MS) <= now.mono;
         let full = running.is_none() && self.compares.running.len() >= MOST_GROUPS;
-        if full || running.is_some_and(|c| !gives_way(c)) {
+        if full || running.is_some_and(|c| c.judged || c.index >= index || !gives_way(c)) {
             self.compares.counts.skipped += 1;
             return;
         }
@@ -114,12 +123,15 @@ impl Node {
         self.ask_for_chains(now, key);
     }
 
-    /// When all files of a group were read: as of what is committed.
+    /// When all files of a group were read: as of what is committed. The leader has that entry, while it may not know the
+    /// value where a file of this replica ends: compaction cut its own files elsewhere. So what it has not said yet
+    /// gives way.
     pub(crate) fn compare_end(&mut self, now: Now, key: GroupKey) {
         let Some(open) = self.open_group(key) else { return };
         let index = open.partition.log().commit();
         if let ChainPlan::Known(own) = open.partition.log().chain_plan(index, &self.dir) {
-            self.compare(now, key, index, own);
+            let stale = |c: &Compare| !c.all || c.begun.after_ms(STALE_MS) <= now.mono;
+            self.compare_unless(now, key, (index, own), stale);
         }
     }
 

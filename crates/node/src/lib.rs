@@ -82,7 +82,7 @@ pub use peer_wire::BadMessage;
 pub use quorum::{QuorumMember, QuorumView};
 pub use recovery::RecoverAsk;
 pub use recovery_plan::{Condition, PlanRow, RecoveryPlan, ReplicaState};
-pub use replica_view::{ReplicaTrouble, ReplicaView};
+pub use replica_view::{LedView, ReplicaTrouble, ReplicaView};
 pub use scrub::ScrubCounts;
 pub use sleep::Sleeping;
 pub use strong::StrongStats;

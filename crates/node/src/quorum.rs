@@ -35,7 +35,7 @@ pub struct QuorumMember {
     pub persisted: u64,
     /// When it was heard last, ms; -1: never.
     pub heard: WallMs,
-    /// When it last had all that the leader had then, ms; -1: never.
+    /// When it last had all that the leader had then, ms; now, while it is live and lacks nothing; -1: never.
     pub caught_up: WallMs,
 }
 
@@ -173,7 +173,7 @@ impl Node {
                 _ if ours => now.wall,
                 None => now.wall,
                 // It was lost when this process began, or since.
-                Some(_) if partition.caught_up_at(m.id).is_none() => -1,
+                Some(_) if partition.caught_up_at(now, m.id).is_none() => -1,
                 Some(at) => wall(at),
             };
             QuorumMember {
@@ -182,7 +182,7 @@ impl Node {
                 votes: m.kind() != ReplicaKind::Learner,
                 persisted: if ours { partition.last_index() } else { follower.map_or(0, |f| f.matched) },
                 heard,
-                caught_up: if ours { now.wall } else { partition.caught_up_at(m.id).map_or(-1, wall) },
+                caught_up: if ours { now.wall } else { partition.caught_up_at(now, m.id).map_or(-1, wall) },
             }
         };
         let mut members: Vec<QuorumMember> = partition.members().iter().map(row).collect();

@@ -53,7 +53,22 @@ pub struct ReplicaTrouble {
     pub why: Option<String>,
 }
 
+/// What a leader knows of a group, for people who watch it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedView {
+    /// Bytes a second that it takes in, as of the last measurement of loads.
+    pub rate: u64,
+    /// Nodes of the other replicas that hold data, and by how many entries of the log each is behind.
+    pub lags: Vec<(NodeId, u64)>,
+}
+
 impl Node {
+    /// What the leader here knows of a group; `None` where its replica does not lead. Touches nothing.
+    pub fn led_view(&self, key: GroupKey) -> Option<LedView> {
+        let open = self.open_group(key).filter(|open| open.partition.is_leader())?;
+        Some(LedView { rate: open.rate.get(), lags: open.partition.replica_lags().collect() })
+    }
+
     /// What is wrong with the replica of a group here; nothing for one that is well or rests unopened. Touches
     /// nothing.
     pub fn replica_trouble(&self, key: GroupKey) -> ReplicaTrouble {

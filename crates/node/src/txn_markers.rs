@@ -43,8 +43,8 @@ struct Sent {
 pub(crate) struct MarkerMail {
     sent: BTreeMap<u64, Sent>,
     last: u64,
-    /// Partitions that were not known when their markers were due, and since when.
-    unknown: BTreeMap<TopicPartition, Mono>,
+    /// Partitions that were not known when markers of a transactional id were due, and since when.
+    unknown: BTreeMap<(Arc<str>, TopicPartition), Mono>,
     /// Outcomes to tell, by node and message.
     outcomes: BTreeMap<(NodeId, u64), Vec<(TopicPartition, ErrorCode)>>,
 }
@@ -65,16 +65,25 @@ impl MarkerMail {
     }
 
     /// Whether a partition that this node does not know has been unknown for so long that it is not only late here.
-    fn is_gone(&mut self, now: Mono, partition: &TopicPartition) -> bool {
+    /// Each id waits for itself: by another's time a topic that was made anew would seem gone.
+    fn is_gone(&mut self, now: Mono, transactional_id: &Arc<str>, partition: &TopicPartition) -> bool {
         if self.unknown.len() >= MOST_PARTITIONS {
             self.unknown.clear();
         }
-        let since = *self.unknown.entry(partition.clone()).or_insert(now);
+        let place = (transactional_id.clone(), partition.clone());
+        let since = *self.unknown.entry(place.clone()).or_insert(now);
         let gone = since.after_ms(GONE_AFTER_MS) <= now;
         if gone {
-            self.unknown.remove(partition);
+            self.unknown.remove(&place);
         }
         gone
+    }
+
+    /// The partition is known: it was only late.
+    fn is_there(&mut self, transactional_id: &Arc<str>, partition: &TopicPartition) {
+        if !self.unknown.is_empty() {
+            self.unknown.remove(&(transactional_id.clone(), partition.clone()));
+        }
     }
 }
 
@@ -100,11 +109,12 @@ impl Node {
             let tell = |outcome| (transactional_id.clone(), partition.clone(), outcome);
             let Some(key) = self.key_of(&partition) else {
                 // This node may be late: to leave a partition out is to leave its transaction open.
-                let gone = self.txn.mail.is_gone(now.mono, &partition);
+                let gone = self.txn.mail.is_gone(now.mono, &transactional_id, &partition);
                 let outcome = if gone { MarkerOutcome::Gone } else { MarkerOutcome::AskAgain };
                 self.marker_outcome(now, host, id, tell(outcome));
                 continue;
             };
+            self.txn.mail.is_there(&transactional_id, &partition);
             match self.leader_of(key).1 {
                 Some(node) if node == self.cfg.node_id => {
                     let transactional_id = transactional_id.clone();
@@ -201,5 +211,29 @@ impl Node {
             let told = (transactional_id.clone(), partition, marker_outcome(code));
             self.marker_outcome(now, host, id, told);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_transactional_id_waits_for_itself_until_a_partition_is_gone() {
+        let mut mail = MarkerMail::new(0);
+        let (first, second): (Arc<str>, Arc<str>) = ("first".into(), "second".into());
+        let place = TopicPartition { topic: "deleted".into(), partition: 0 };
+        let at = |ms| Mono(0).after_ms(ms);
+        assert!(!mail.is_gone(at(0), &first, &place));
+        assert!(!mail.is_gone(at(0), &second, &place));
+        assert!(!mail.is_gone(at(GONE_AFTER_MS - 1), &first, &place));
+        assert!(mail.is_gone(at(GONE_AFTER_MS), &first, &place));
+        assert!(
+            mail.is_gone(at(GONE_AFTER_MS), &second, &place),
+            "what the first was told takes nothing from it"
+        );
+        assert!(!mail.is_gone(at(GONE_AFTER_MS), &second, &place), "the next transaction waits anew");
+        mail.is_there(&second, &place);
+        assert!(!mail.is_gone(at(3 * GONE_AFTER_MS), &second, &place), "it was there meanwhile");
     }
 }

@@ -58,8 +58,8 @@ pub struct InSyncReplica {
 }
 
 impl InSync {
-    /// A follower has persisted entries up to `matched`, the leader has `last`.
-    fn note(&mut self, now: Mono, replica: u64, matched: u64, last: u64) {
+    /// A follower has persisted entries up to `matched`, the leader has `last`. `down`: it is not there.
+    fn note(&mut self, now: Mono, replica: u64, matched: u64, last: u64, down: bool) {
         let at = match self.rows.iter().position(|r| r.replica == replica) {
             Some(at) => at,
             None => {
@@ -80,19 +80,35 @@ impl InSync {
         let row = &mut self.rows[at];
         // A replica that was brought up anew, or lost what it had, begins again.
         row.whole &= matched >= row.matched;
-        row.matched = matched;
-        if matched >= last {
-            row.caught_up = Some(now);
-        } else if matched >= row.goal.0 {
-            row.caught_up = row.caught_up.max(Some(row.goal.1));
+        // Up to this change it had everything, however long ago that was noted: partitions sleep.
+        if !down && row.matched >= row.goal.0 {
+            row.goal.1 = now;
         }
+        row.matched = matched;
         if matched >= row.goal.0 {
-            row.goal = (last, now);
+            row.caught_up = row.caught_up.max(Some(row.goal.1));
+            // One that is not there gets no later goal before the leader has more.
+            if !down || last > row.goal.0 {
+                row.goal = (last, now);
+            }
+        }
+        if !down && matched >= last {
+            row.caught_up = Some(now);
         }
     }
 
-    pub(crate) fn caught_up_at(&self, replica: u64) -> Option<Mono> {
-        self.rows.iter().find(|r| r.replica == replica).and_then(|r| r.caught_up)
+    /// When a follower last had all that its leader had then: now, while it is there and has everything.
+    fn caught_up_at(&self, now: Mono, replica: u64, last: u64, down: bool) -> Option<Mono> {
+        let row = self.rows.iter().find(|r| r.replica == replica)?;
+        if row.matched >= last && !down { Some(now) } else { row.caught_up }
+    }
+
+    /// A follower is not there from now on: one that had everything had it until now.
+    fn note_down(&mut self, now: Mono, replica: u64) {
+        for row in self.rows.iter_mut().filter(|r| r.replica == replica && r.matched >= r.goal.0) {
+            row.goal.1 = now;
+            row.caught_up = Some(now);
+        }
     }
 
     /// Whether a data replica is waited for before a witness is told what it lacks. At first each one on a live node
@@ -137,7 +153,8 @@ impl Partition {
         }
         let last = self.group.last_index();
         for follower in self.group.followers() {
-            self.in_sync.note(now.mono, follower.replica_id, follower.matched, last);
+            let down = self.down.iter().any(|d| d.replica == follower.replica_id);
+            self.in_sync.note(now.mono, follower.replica_id, follower.matched, last, down);
         }
         let wanted = usize::try_from(self.cfg.min_insync_replicas).unwrap_or(0);
         // A commit may rest on witnesses, which are no copies.
@@ -194,6 +211,25 @@ impl Partition {
         self.members().iter().map(row).collect()
     }
 
+    /// When a follower last had all that its leader, which is here, had then: now, while it is live and lacks nothing,
+    /// whether anything is appended or not. `None`: not since this leader leads, or it does not lead.
+    pub fn caught_up_at(&self, now: Now, replica: u64) -> Option<Mono> {
+        self.in_sync.caught_up_at(now.mono, replica, self.group.last_index(), self.is_down(replica))
+    }
+
+    /// Nodes of the other replicas that hold data, as a leader sees them, and by how many entries of the log each is
+    /// behind: the leader knows entries of its followers and not offsets. One that it has not heard of since it leads
+    /// counts as having nothing. Empty on a follower.
+    pub fn replica_lags(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
+        let last = self.group.last_index();
+        let others = self.members().iter().filter(|m| m.id != self.replica_id && !m.witness);
+        let leads = self.group.is_leader();
+        others.filter(move |_| leads).map(move |m| {
+            let follower = self.group.followers().find(|f| f.replica_id == m.id);
+            (m.node_id, last.saturating_sub(follower.map_or(0, |f| f.matched)))
+        })
+    }
+
     /// Replicas that vote and hold data.
     pub(crate) fn data_voters(&self) -> usize {
         self.group.voters().len() - self.voting_witnesses()
@@ -231,7 +267,11 @@ impl Partition {
             let was_in_sync = replicas.get(at).is_some_and(|r| r.in_sync);
             known.unwrap_or(Down { replica: m.id, since: now.mono, was_in_sync })
         };
-        self.down = self.members().iter().enumerate().filter(|(_, m)| down(m)).map(note).collect();
+        let all: Vec<Down> = self.members().iter().enumerate().filter(|(_, m)| down(m)).map(note).collect();
+        let known = std::mem::replace(&mut self.down, all);
+        for lost in self.down.iter().filter(|d| known.iter().all(|k| k.replica != d.replica)) {
+            self.in_sync.note_down(now.mono, lost.replica);
+        }
     }
 }
 
@@ -245,13 +285,13 @@ mod tests {
         let in_sync = |f: &InSync, now: u64, last| f.is_in_sync(Mono(now * 1_000_000), 2, last, 100);
         // Always ten entries behind, but never for long.
         for at in 0..50u64 {
-            followers.note(Mono(at * 20_000_000), 2, at * 10, at * 10 + 10);
+            followers.note(Mono(at * 20_000_000), 2, at * 10, at * 10 + 10, false);
             assert!(at < 2 || in_sync(&followers, at * 20, at * 10 + 10), "{at}");
         }
         assert!(!in_sync(&followers, 49 * 20 + 200, 500), "it fell silent");
-        followers.note(Mono(2_000_000_000), 2, 500, 900);
+        followers.note(Mono(2_000_000_000), 2, 500, 900, false);
         assert!(!in_sync(&followers, 2_000, 900), "what it reached is old");
-        followers.note(Mono(2_010_000_000), 2, 900, 900);
+        followers.note(Mono(2_010_000_000), 2, 900, 900, false);
         assert!(in_sync(&followers, 2_010, 900));
         assert!(in_sync(&followers, 9_999, 900), "nothing is missing, however long ago");
     }
@@ -260,7 +300,7 @@ mod tests {
     fn a_follower_that_was_never_heard_is_not_in_sync() {
         let mut followers = InSync::default();
         assert!(!followers.is_in_sync(Mono(5), 2, 1, 100));
-        followers.note(Mono(5), 2, 0, 7);
+        followers.note(Mono(5), 2, 0, 7, false);
         assert!(!followers.is_in_sync(Mono(6), 2, 7, 100));
     }
 }

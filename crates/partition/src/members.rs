@@ -2,7 +2,7 @@
 use crate::api::PartitionFx;
 use crate::partition::{Partition, Phase};
 use consensus::{ChangeError, Follower, MemberChange, Misfit};
-use model::{ErrorCode, Mono, NodeId, Now};
+use model::{ErrorCode, NodeId, Now};
 use storage::{Directory, Replica};
 
 impl Partition {
@@ -30,11 +30,6 @@ impl Partition {
     /// Whether nobody else votes; others may follow.
     pub fn votes_alone(&self) -> bool {
         self.group.voters() == [self.replica_id]
-    }
-
-    /// When a follower last had all that its leader, which is here, had then.
-    pub fn caught_up_at(&self, replica: u64) -> Option<Mono> {
-        self.in_sync.caught_up_at(replica)
     }
 
     /// Whether two memberships decide together at present.

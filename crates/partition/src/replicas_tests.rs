@@ -338,6 +338,62 @@ fn a_node_that_is_lost_for_a_moment_refuses_no_append() {
 }
 
 #[test]
+fn a_partition_that_slept_takes_one_append_after_the_other() {
+    let mut trio = Trio::led(two_of_three());
+    trio.append(1, 1, plain(&["a"])).unwrap();
+    let rig = trio.of(1);
+    rig.now.mono = rig.now.mono.after_ms(3_600_000);
+    for token in 2..5 {
+        trio.of(1).submit(token, plain(&["b"]), -1, Origin::Client);
+    }
+    let rig = trio.of(1);
+    assert_eq!(rig.part.in_sync_replicas(rig.now), [1, 2, 3], "nobody had time to answer");
+    trio.settle();
+    for token in 2..5 {
+        trio.of(1).answer(token).unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_follower_that_lacks_nothing_is_caught_up_now_and_one_that_is_lost_was_until_then() {
+    let mut trio = Trio::led(two_of_three());
+    trio.append(1, 1, plain(&["a"])).unwrap();
+    let later = |trio: &mut Trio| {
+        let rig = trio.of(1);
+        rig.now.mono = rig.now.mono.after_ms(60_000);
+        rig.now
+    };
+    let now = later(&mut trio);
+    assert_eq!(trio.of(1).part.caught_up_at(now, 3), Some(now.mono), "nothing was appended");
+    assert_eq!(trio.of(2).part.caught_up_at(now, 3), None, "who follows knows of nobody");
+    trio.cut = [3].into();
+    trio.of(1).part.set_down(now, |m| m.node_id == 3);
+    let after = later(&mut trio);
+    assert_eq!(trio.of(1).part.caught_up_at(after, 3), Some(now.mono), "it is not there");
+    trio.append(1, 2, plain(&["b"])).unwrap();
+    trio.of(1).part.set_down(after, |m| m.node_id == 3);
+    assert_eq!(trio.of(1).part.caught_up_at(after, 3), Some(now.mono), "an append changes nothing");
+    assert_eq!(trio.of(1).part.caught_up_at(after, 2), Some(after.mono));
+}
+
+#[test]
+fn a_leader_knows_by_how_many_entries_each_other_replica_is_behind() {
+    let mut trio = Trio::led(two_of_three());
+    trio.append(1, 1, plain(&["a", "b"])).unwrap();
+    let lags = |trio: &mut Trio, node| trio.of(node).part.replica_lags().collect::<Vec<_>>();
+    assert_eq!(lags(&mut trio, 1), [(2, 0), (3, 0)]);
+    trio.cut = [3].into();
+    for token in 2..4 {
+        trio.append(1, token, plain(&["c", "d"])).unwrap();
+    }
+    assert_eq!(lags(&mut trio, 1), [(2, 0), (3, 2)], "entries, not records");
+    assert_eq!(lags(&mut trio, 2), [], "who follows says nothing of others");
+    trio.cut.clear();
+    trio.tick(8);
+    assert_eq!(lags(&mut trio, 1), [(2, 0), (3, 0)]);
+}
+
+#[test]
 fn a_damaged_batch_from_a_peer_is_refused_and_changes_nothing() {
     let mut trio = Trio::led(two_of_three());
     trio.of(1).submit(1, plain(&["a"]), -1, Origin::Client);

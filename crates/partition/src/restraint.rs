@@ -9,7 +9,7 @@ impl Partition {
     pub(crate) fn restrain(&mut self, floor: u64, dir: &mut Directory) {
         self.group.restrain(if floor == UNKNOWN_FLOOR { 0 } else { floor });
         if !self.group.is_restrained() {
-            // All of its group: what is here is what there is.
+            // All of its group, and nothing is missing: what is here is what there is.
             dir.lift_floor(self.key);
         }
     }

@@ -79,6 +79,20 @@ fn a_silent_replica_holds_up_commits_until_it_counts_as_in_sync_no_more() {
     trio.append(1, 3, plain(&["c"])).unwrap();
 }
 
+#[test]
+fn after_a_long_sleep_the_second_copy_is_waited_for_as_before() {
+    let mut trio = trio(PartitionConfig::default());
+    trio.append(1, 1, plain(&["a"])).unwrap();
+    trio.rigs.iter_mut().for_each(|rig| rig.now.mono = rig.now.mono.after_ms(3_600_000));
+    trio.of(2).hold_syncs = true;
+    trio.submit(1, 2, plain(&["b"]));
+    assert!(trio.of(1).answer(2).is_none(), "its second copy is not durable");
+    assert_eq!((in_sync(&mut trio, 1), trio.of(3).part.log_end()), (vec![1, 2], 1));
+    trio.of(2).release_syncs();
+    trio.settle();
+    assert!(trio.of(1).answer(2).unwrap().is_ok());
+}
+
 /// Node 2 leads by the witness's vote, and waits for node 1 before its epoch is confirmed.
 fn led_by_the_second() -> Trio {
     let mut trio = trio(PartitionConfig::default());

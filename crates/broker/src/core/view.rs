@@ -1,6 +1,6 @@
 //! Reading the metadata image as handlers answer from it.
 use super::Core;
-use cluster::{BrokerConfig, Image, Topic};
+use cluster::{BrokerConfig, Image, Partition, Topic};
 use model::{ErrorCode, GroupKey, NodeId, TopicId};
 use node::Node;
 use std::sync::Arc;
@@ -22,6 +22,28 @@ pub(crate) struct PartitionView {
     pub(crate) replicas: Vec<NodeId>,
     pub(crate) in_sync: Vec<NodeId>,
     pub(crate) offline: Vec<NodeId>,
+}
+
+/// How a partition is, as its node counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Its files here are damaged, or the data directory failed.
+    pub(crate) offline: bool,
+    /// Something of it is here, a replica or the witness, and clients are told of no leader.
+    pub(crate) leaderless: bool,
+    /// This node leads it.
+    pub(crate) leads: bool,
+    /// Led here, with fewer replicas in sync than replicas. Those that are being added do not count among the latter,
+    /// as in Apache Kafka: nothing is wrong while one is copied.
+    pub(crate) behind: bool,
+    /// Led here, with fewer replicas in sync than `min.insync.replicas`.
+    pub(crate) under_min: bool,
+}
+
+/// Whether what a node has of a partition cannot be used. `failed`: this node, where its replica is offline.
+fn is_down(partition: &Partition, node: NodeId, live: &[NodeId], failed: Option<NodeId>) -> bool {
+    // Whoever is to have the only replica of what was lost has nothing to serve.
+    partition.is_lost() || !live.contains(&node) || failed == Some(node)
 }
 
 /// The group of a topic's partition, if there is such a partition.
@@ -168,29 +190,44 @@ impl Core {
         self.look(|node| node.is_offline(key))
     }
 
-    /// Whether this node leads a partition that has fewer replicas in sync than replicas. Those that are being added do
-    /// not count among the latter, as in Apache Kafka: nothing is wrong while one is copied.
-    pub(crate) fn is_behind(&self, key: GroupKey) -> bool {
+    /// How a partition is from here, where clients and the metrics agree. `live`: the nodes that are taken for alive.
+    pub(crate) fn standing(&self, topic: &Topic, key: GroupKey, live: &[NodeId]) -> Standing {
+        let Some(partition) = topic.partition(key.partition) else { return Standing::default() };
         let image = self.image();
-        let partition = image.partition(key);
-        let replicas = partition.map_or(0, |p| p.replicas.len().saturating_sub(p.adding().len()));
-        self.look(|node| {
-            node.leader_of(key).1 == Some(image.node_id) && node.in_sync_of(key).len() < replicas
-        })
+        let offline = self.is_offline(key);
+        let failed = offline.then_some(image.node_id);
+        let (leader, _) = self.told_leader(key, |node| is_down(partition, *node, live, failed));
+        // Of a partition that is on other nodes alone they tell.
+        let holds = partition.holders().any(|r| r.node == image.node_id);
+        let mut standing = Standing { offline, leaderless: holds && leader.is_none(), ..Standing::default() };
+        if leader == Some(image.node_id) {
+            let in_sync = self.in_sync_of(key).len();
+            let wanted = partition.replicas.len().saturating_sub(partition.adding().len());
+            let least = usize::try_from(image.min_insync_replicas(topic)).unwrap_or(0);
+            standing.leads = true;
+            standing.behind = in_sync < wanted;
+            standing.under_min = in_sync < least;
+        }
+        standing
+    }
+
+    /// The leader of a partition that clients are told of, if there is one, and the epoch of its last.
+    fn told_leader(&self, key: GroupKey, down: impl Fn(&NodeId) -> bool) -> (Option<NodeId>, i32) {
+        let (epoch, leader) = self.look(|node| node.leader_of(key));
+        (leader.filter(|leader| !down(leader)), epoch)
     }
 
     fn partition_state(&self, topic: &Topic, partition: i32) -> PartitionView {
         let replicas: Vec<NodeId> =
             topic.partition(partition).map_or_else(Vec::new, |p| p.replicas.iter().map(|r| r.node).collect());
         let key = group_key(topic, partition);
-        let (own, failed) = (self.node_id(), key.is_some_and(|key| self.is_offline(key)));
+        let failed = key.filter(|key| self.is_offline(*key)).map(|_| self.node_id());
         let live = self.live_nodes();
-        // Whoever is to have the only replica of what was lost has nothing to serve.
-        let lost = topic.partition(partition).is_some_and(cluster::Partition::is_lost);
-        let down = |node: &NodeId| lost || !live.contains(node) || (failed && *node == own);
+        let wanted = topic.partition(partition);
+        let down = |node: &NodeId| wanted.is_some_and(|p| is_down(p, *node, &live, failed));
         let offline: Vec<NodeId> = replicas.iter().copied().filter(down).collect();
-        let (leader_epoch, leader) = key.map_or((-1, None), |key| self.look(|node| node.leader_of(key)));
-        let Some(leader) = leader.filter(|leader| !down(leader)) else {
+        let (leader, leader_epoch) = key.map_or((None, -1), |key| self.told_leader(key, down));
+        let Some(leader) = leader else {
             let (error, in_sync) = (ErrorCode::LeaderNotAvailable, Vec::new());
             return PartitionView { error, leader: -1, leader_epoch, in_sync, offline, replicas };
         };

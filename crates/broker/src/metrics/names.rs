@@ -113,6 +113,9 @@ metrics! {
     QUESTIONS = "plimsoll_transaction_questions_total", Kind::Counter, ["result"], "Questions of partitions here to coordinators of transactions (asked), and appends that were refused because too many waited for an answer (full) or none came in time (late).";
     QUESTIONS_WAITING = "plimsoll_transaction_questions_waiting", Kind::Gauge, [], "Appends that wait for the answer to such a question.";
     PARTITION_SIZE = "plimsoll_partition_size_bytes", Kind::Gauge, ["topic", "partition"], "Bytes of the partition's log.";
+    PARTITION_LEADER = "plimsoll_partition_leader", Kind::Gauge, ["topic", "partition"], "1 where this node leads the partition, else 0. Each replica has rows of plimsoll_partition_*: times this one, by topic, partition and instance, a sum over all nodes counts each partition once.";
+    PARTITION_RATE = "plimsoll_partition_bytes_per_second", Kind::Gauge, ["topic", "partition", "direction"], "Bytes a second that a partition led here takes in (direction in), averaged over about a minute; what is read is not counted.";
+    PARTITION_LAG = "plimsoll_partition_replica_lag_entries", Kind::Gauge, ["topic", "partition", "replica"], "By how many entries of its log the replica on another node is behind a partition led here; replica is the node. An entry is what one append was, often many records: the leader knows no offsets of its followers. A replica that it has not heard of since it leads counts as having nothing. Witnesses have no row.";
     GROUPS = "plimsoll_groups", Kind::Gauge, ["type", "state"], "Groups that this node coordinates, by protocol (classic, consumer) and state as ListGroups names it.";
     GROUP_MEMBERS = "plimsoll_group_members", Kind::Gauge, ["type"], "Members of these groups. A member of a consumer group that still speaks the classic protocol counts with its group.";
     GROUP_OFFSET = "plimsoll_group_committed_offset", Kind::Gauge, ["group", "topic", "partition"], "Offset that the group committed.";
@@ -120,7 +123,9 @@ metrics! {
     TOPICS = "plimsoll_topics", Kind::Gauge, [], "Topics, internal ones included.";
     PARTITIONS = "plimsoll_partitions", Kind::Gauge, ["state"], "Partitions: all, and those open in memory.";
     OFFLINE_PARTITIONS = "plimsoll_offline_partitions", Kind::Gauge, [], "Partitions that cannot be used: their files are damaged, or the data directory failed. The log says why; one that was not used since the start is found within minutes.";
+    LEADERLESS = "plimsoll_leaderless_partitions", Kind::Gauge, [], "Partitions with a replica on this node, or the witness, of which it knows no leader now: clients that ask it for Metadata are told of none. Each node counts its own, so one that lives shows what its lost peers cannot; a partition without a live node is counted nowhere.";
     UNDER_REPLICATED = "plimsoll_under_replicated_partitions", Kind::Gauge, [], "Partitions led by this node of which not every replica is in sync; those that are being added do not count.";
+    UNDER_MIN_ISR = "plimsoll_under_min_isr_partitions", Kind::Gauge, [], "Partitions led by this node with fewer replicas in sync than min.insync.replicas, or than their replicas where that is less: writes with acks=all are refused.";
     RESTRAINED = "plimsoll_restrained_replicas", Kind::Gauge, [], "Replicas here that may have lost what they acknowledged, by a loss of power under write.caching or by damage: they do not vote before they have caught up with a leader.";
     INSTALLS_RUNNING = "plimsoll_installs_running", Kind::Gauge, [], "Replicas of this node that are being brought up from a checkpoint of their leader now.";
     INSTALLS = "plimsoll_installs_total", Kind::Counter, ["result"], "Replicas of this node that were to be brought up from a checkpoint: begun, resumed (after an interruption), finished, failed.";

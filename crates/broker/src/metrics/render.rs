@@ -31,6 +31,19 @@ pub struct PartitionRow {
     pub last_stable_offset: i64,
     /// Bytes.
     pub size: u64,
+    /// Whether this node leads it.
+    pub leads: bool,
+    /// What is known where it is led.
+    pub led: Option<LedRow>,
+}
+
+/// What only a partition's leader knows.
+#[derive(Debug)]
+pub struct LedRow {
+    /// Bytes a second that it takes in.
+    pub rate: u64,
+    /// Nodes of its other replicas, and by how many entries of the log each is behind.
+    pub lags: Vec<(model::NodeId, u64)>,
 }
 
 /// A group's committed offset.
@@ -66,13 +79,37 @@ pub fn scrape(registry: &Registry, snapshot: &Snapshot) -> String {
 }
 
 /// These are in each row of a partition; others that have its labels are plain values.
-const OF_EVERY_PARTITION: [&str; 5] = [
+const OF_EVERY_PARTITION: [&str; 6] = [
     names::PARTITION_LOG_START,
     names::PARTITION_LOG_END,
     names::PARTITION_HIGH_WATERMARK,
     names::PARTITION_LAST_STABLE,
     names::PARTITION_SIZE,
+    names::PARTITION_LEADER,
 ];
+
+/// A value of each partition that is in every row.
+fn of_every(name: &str, row: &PartitionRow) -> f64 {
+    match name {
+        names::PARTITION_LOG_START => row.log_start as f64,
+        names::PARTITION_LOG_END => row.log_end as f64,
+        names::PARTITION_HIGH_WATERMARK => row.high_watermark as f64,
+        names::PARTITION_LAST_STABLE => row.last_stable_offset as f64,
+        names::PARTITION_LEADER => f64::from(u8::from(row.leads)),
+        _ => row.size as f64,
+    }
+}
+
+/// Topic and partition of a row, and what else tells its series apart.
+fn of_partition(row: &PartitionRow, more: Option<(&str, &str)>) -> String {
+    let number = row.partition.to_string();
+    labels([("topic", &*row.topic), ("partition", number.as_str())].into_iter().chain(more))
+}
+
+/// Rows of partitions that this node leads.
+fn led(snapshot: &Snapshot) -> impl Iterator<Item = (&PartitionRow, &LedRow)> {
+    snapshot.partitions.iter().filter_map(|row| Some((row, row.led.as_ref()?)))
+}
 
 fn write_rows(metric: &Metric, snapshot: &Snapshot, out: &mut String) -> u64 {
     let mut written = 0usize;
@@ -87,16 +124,17 @@ fn write_rows(metric: &Metric, snapshot: &Snapshot, out: &mut String) -> u64 {
     };
     if OF_EVERY_PARTITION.contains(&metric.name) {
         for row in &snapshot.partitions {
-            let value = match metric.name {
-                names::PARTITION_LOG_START => row.log_start as f64,
-                names::PARTITION_LOG_END => row.log_end as f64,
-                names::PARTITION_HIGH_WATERMARK => row.high_watermark as f64,
-                names::PARTITION_LAST_STABLE => row.last_stable_offset as f64,
-                _ => row.size as f64,
-            };
-            let text =
-                || labels([("topic", &*row.topic), ("partition", &row.partition.to_string())].into_iter());
-            put(&text, value, out);
+            put(&|| of_partition(row, None), of_every(metric.name, row), out);
+        }
+    } else if metric.name == names::PARTITION_RATE {
+        for (row, led) in led(snapshot) {
+            put(&|| of_partition(row, Some(("direction", "in"))), led.rate as f64, out);
+        }
+    } else if metric.name == names::PARTITION_LAG {
+        for (row, (node, lag)) in
+            led(snapshot).flat_map(|(row, led)| led.lags.iter().map(move |lag| (row, lag)))
+        {
+            put(&|| of_partition(row, Some(("replica", &node.to_string()))), *lag as f64, out);
         }
     } else if metric.labels == ["group", "topic", "partition"] {
         for row in &snapshot.groups {
@@ -189,6 +227,20 @@ mod tests {
         assert_eq!(labels([("group", "a\"} 1\n\\")].into_iter()), "group=\"a\\\"} 1\\n\\\\\"");
     }
 
+    fn row(partition: i32, led: Option<LedRow>) -> PartitionRow {
+        PartitionRow {
+            topic: "t".into(),
+            partition,
+            log_start: 1,
+            log_end: 9,
+            high_watermark: 8,
+            last_stable_offset: 6,
+            size: 77,
+            leads: led.is_some(),
+            led,
+        }
+    }
+
     #[test]
     fn a_scrape_shows_partitions_and_groups() {
         let snapshot = Snapshot {
@@ -196,15 +248,7 @@ mod tests {
                 (names::READY, String::new(), 1.0),
                 (names::INSTALL_LEFT, "topic=\"t\",partition=\"4\"".to_owned(), 55.0),
             ],
-            partitions: vec![PartitionRow {
-                topic: "t".into(),
-                partition: 3,
-                log_start: 1,
-                log_end: 9,
-                high_watermark: 8,
-                last_stable_offset: 6,
-                size: 77,
-            }],
+            partitions: vec![row(3, Some(LedRow { rate: 500, lags: vec![(2, 0), (4, 17)] })), row(5, None)],
             groups: vec![GroupRow {
                 group: "g".into(),
                 topic: "t".into(),
@@ -222,6 +266,35 @@ mod tests {
         assert!(text.contains("plimsoll_partition_high_watermark{topic=\"t\",partition=\"3\"} 8\n"));
         assert!(text.contains("plimsoll_partition_last_stable_offset{topic=\"t\",partition=\"3\"} 6\n"));
         assert!(text.contains("plimsoll_group_lag_records{group=\"g\",topic=\"t\",partition=\"3\"} 3\n"));
+        let rows = |name: &str| -> Vec<&str> {
+            text.lines().filter_map(|line| line.strip_prefix(name)).filter(|l| l.starts_with('{')).collect()
+        };
+        assert_eq!(
+            rows("plimsoll_partition_leader"),
+            ["{topic=\"t\",partition=\"3\"} 1", "{topic=\"t\",partition=\"5\"} 0"]
+        );
+        assert_eq!(
+            rows("plimsoll_partition_bytes_per_second"),
+            ["{topic=\"t\",partition=\"3\",direction=\"in\"} 500"]
+        );
+        assert_eq!(
+            rows("plimsoll_partition_replica_lag_entries"),
+            [
+                "{topic=\"t\",partition=\"3\",replica=\"2\"} 0",
+                "{topic=\"t\",partition=\"3\",replica=\"4\"} 17"
+            ]
+        );
         assert!(text.contains("plimsoll_metrics_series_dropped_total 0\n"));
+    }
+
+    #[test]
+    fn rows_of_replicas_are_capped_and_what_is_hidden_is_counted() {
+        let led = || Some(LedRow { rate: 1, lags: vec![(2, 0), (3, 0)] });
+        let partitions = (0..MAX_SERIES as i32).map(|at| row(at, led())).collect();
+        let snapshot = Snapshot { partitions, ..Snapshot::default() };
+        let text = scrape(&Registry::default(), &snapshot);
+        let rows = text.lines().filter(|line| line.starts_with("plimsoll_partition_replica_lag_entries{"));
+        assert_eq!(rows.count(), MAX_SERIES);
+        assert!(text.contains(&format!("plimsoll_metrics_series_dropped_total {MAX_SERIES}\n")));
     }
 }

@@ -94,7 +94,8 @@ fn connections(shared: &Shared, snapshot: &mut Snapshot) {
     // Before the metadata is loaded nobody knows who belongs to the cluster.
     let known =
         |node| image.nodes.is_empty() || image.nodes.contains_key(&node) || image.quorum.contains_key(&node);
-    for link in shared.links.all() {
+    // The addresses of the nodes name this one too: it has a link to itself, which never has a connection.
+    for link in shared.links.all().into_iter().filter(|link| link.node != image.node_id) {
         let up = link.channels().iter().any(|(_, channel)| channel.is_up());
         if !up && !known(link.node) {
             continue;

@@ -6,6 +6,7 @@ mod consumer_groups;
 mod every_version;
 mod life;
 mod named_twice;
+mod partition_metrics;
 mod peers;
 mod rig;
 mod serving;

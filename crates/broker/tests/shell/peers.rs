@@ -21,13 +21,13 @@ fn free_address() -> SocketAddr {
 }
 
 /// Where two nodes listen for each other, and for metrics.
-struct Pair {
+pub(crate) struct Pair {
     controllers: [SocketAddr; 2],
     http: [SocketAddr; 2],
 }
 
 impl Pair {
-    fn new() -> Pair {
+    pub(crate) fn new() -> Pair {
         let free = || [free_address(), free_address()];
         Pair { controllers: free(), http: free() }
     }
@@ -53,11 +53,17 @@ impl Pair {
         starting(settings, node_config(id as i32, vec![(1, 1), (2, 2)]))
     }
 
-    fn metric(&self, id: usize, series: &str) -> u64 {
+    /// The metrics page of a node.
+    pub(crate) fn metrics(&self, id: usize) -> String {
         let mut socket = connected(self.http[id - 1]);
         socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         socket.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    pub(crate) fn metric(&self, id: usize, series: &str) -> u64 {
+        let text = self.metrics(id);
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse::<f64>().unwrap() as u64)
     }
@@ -252,7 +258,7 @@ fn a_newer_connection_takes_the_place_of_the_older_one_and_a_bad_frame_ends_it()
     assert!(pair.metric(2, "plimsoll_peer_received_messages_total{kind=\"heartbeat\"}") >= 1);
 }
 
-fn both(dir: &Path, pair: &Pair) -> [Running; 2] {
+pub(crate) fn both(dir: &Path, pair: &Pair) -> [Running; 2] {
     let [one, two] = [1, 2].map(|id| pair.starting(dir, id));
     [one.ready(), two.ready()]
 }

@@ -17,4 +17,4 @@ pub(super) const SYNC: &str =
 pub(super) const TELEMETRY: &str = "client metrics are not collected";
 pub(super) const TIER: &str = "remote storage is not served";
 pub(super) const TLS: &str = "TLS listeners are not served";
-pub(super) const TXN: &str = "transactions are not served";
+pub(super) const TXN: &str = "the coordinator of transactions has no such knob: verification is always on, what waits is asked again by its own clock, and two-phase commit is not served";

@@ -56,7 +56,8 @@ fn ending(value: &TxnValue, busy: bool, request: &EndRequest) -> Ending {
         return Ending::Answer(ErrorCode::InvalidProducerIdMapping);
     }
     let one_below = i32::from(request.producer_epoch) + 1 == i32::from(value.producer_epoch);
-    let retry = of_previous_id || one_below;
+    // An end before TV2 raised nothing: who is one below it was fenced before.
+    let retry = value.client_version.raises_epoch() && (of_previous_id || one_below);
     let current = request.producer_epoch == value.producer_epoch;
     match value.state {
         TxnState::Ongoing if one_below && planted(Bug::LateEndTxnAccepted) => Ending::Prepare,

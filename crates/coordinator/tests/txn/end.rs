@@ -117,6 +117,15 @@ fn with_tv2_the_epoch_tells_a_retry_from_another_end() {
 }
 
 #[test]
+fn who_was_fenced_before_an_end_without_tv2_did_not_ask_for_it() {
+    let mut b = at(TxnState::Ongoing);
+    assert_eq!(b.end1((1, 4), false), refused(ErrorCode::None));
+    b.finish_markers();
+    assert_eq!((b.state(), b.value().producer_epoch), (TxnState::CompleteAbort, 4));
+    assert_eq!(b.end2((1, 3), false), refused(ProducerFenced), "the epoch below is another producer");
+}
+
+#[test]
 fn with_tv2_another_producer_has_no_place() {
     for state in [TxnState::Empty, TxnState::Ongoing, TxnState::CompleteCommit] {
         assert_eq!(at(state).end2((2, 4), true), refused(InvalidProducerIdMapping));

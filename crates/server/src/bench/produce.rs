@@ -124,13 +124,7 @@ impl Tally {
     }
 
     fn add(&mut self, other: Tally) {
-        let (total, figures) = (&mut self.figures, other.figures);
-        total.bytes += figures.bytes;
-        total.uncompressed_bytes += figures.uncompressed_bytes;
-        total.records += figures.records;
-        total.requests += figures.requests;
-        total.errors += figures.errors;
-        total.first_error = total.first_error.or(figures.first_error);
+        self.figures.add(&other.figures);
         self.latencies.merge(other.latencies);
     }
 }

@@ -114,6 +114,16 @@ pub(super) struct Figures {
 }
 
 impl Figures {
+    /// Counts what another connection of the same run saw.
+    pub(super) fn add(&mut self, other: &Figures) {
+        self.bytes += other.bytes;
+        self.uncompressed_bytes += other.uncompressed_bytes;
+        self.records += other.records;
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.first_error = self.first_error.or(other.first_error);
+    }
+
     /// Completes the derived figures.
     pub(super) fn complete(&mut self, taken: Duration, latencies: Latencies) {
         let of = latencies.quantiles();

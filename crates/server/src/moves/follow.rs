@@ -192,7 +192,13 @@ mod tests {
         let brokers = [(1, None), (2, None)].into_iter().chain(up.then_some((3, None))).collect();
         let replica = OnDisk { bytes: copied, ..OnDisk::default() };
         let on_disk = BTreeMap::from([(3, BTreeMap::from([(place.clone(), replica)]))]);
-        View { brokers, held: vec![held], ongoing: BTreeMap::from([(place, ongoing)]), on_disk }
+        View {
+            brokers,
+            held: vec![held],
+            ongoing: BTreeMap::from([(place, ongoing)]),
+            on_disk,
+            ..View::default()
+        }
     }
 
     fn of(view: &View) -> Progress {

@@ -208,6 +208,18 @@ fn successor(view: &View, load: &Load, held: &Held, goes: i32, targets: &BTreeSe
     load.least(free.iter().copied().filter(|id| spread(id) == widest))
 }
 
+/// Errors: which of `to` are not registered. The cluster refuses them, whether they are to come or not.
+fn known(view: &View, to: &[i32]) -> Result<(), String> {
+    let Some(registered) = &view.registered else { return Ok(()) };
+    let there = |id: &i32| registered.contains(id) || view.brokers.contains_key(id);
+    let strangers: Vec<i32> = to.iter().copied().filter(|id| !there(id)).collect();
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    let registered: Vec<i32> = registered.iter().copied().collect();
+    Err(format!("broker {} is not registered: registered are {}", ids(&strangers), ids(&registered)))
+}
+
 /// `to` as given by hand. Errors: what is wrong with it.
 pub(crate) fn one(view: &View, place: &Place, to: &[i32]) -> Result<Plan, String> {
     let Some(held) = view.held.iter().find(|h| h.place == *place) else {
@@ -216,6 +228,7 @@ pub(crate) fn one(view: &View, place: &Place, to: &[i32]) -> Result<Plan, String
     if to.is_empty() || to.iter().collect::<BTreeSet<_>>().len() != to.len() {
         return Err("give each broker once".to_owned());
     }
+    known(view, to)?;
     let mut plan = Plan::default();
     if held.replicas == to {
         if view.ongoing.contains_key(place) {

@@ -1,7 +1,8 @@
 //! What a plan is made from: who is there, who holds what, and how large it is.
 use crate::admin::connect::advise;
+use crate::cluster_cmd::quorum::QuorumState;
 use client_lite::{Client, Cluster, OnDisk, Ongoing, Place};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A broker that has not said by then what it holds is passed over.
@@ -33,6 +34,8 @@ pub(crate) struct View {
     pub(crate) ongoing: BTreeMap<Place, Ongoing>,
     /// Each replica as its broker tells of it, by broker.
     pub(crate) on_disk: OnDisks,
+    /// Brokers that are registered, live or not; `None` where that was not asked.
+    pub(crate) registered: Option<BTreeSet<i32>>,
 }
 
 /// What each broker says of its replicas.
@@ -62,6 +65,17 @@ impl View {
         Ok(View::of(cluster, ongoing, on_disks(client, cluster).await))
     }
 
+    /// Asks which brokers are registered, if one of `nodes` does not run. A cluster that does not tell is not asked
+    /// again: it judges what it is sent.
+    pub(crate) async fn ask_registered(&mut self, client: &Client, nodes: &[i32]) {
+        if nodes.iter().any(|node| !self.brokers.contains_key(node)) {
+            let asked = tokio::time::timeout(PATIENCE, QuorumState::ask(client)).await;
+            let known = asked.ok().and_then(Result::ok).map(|quorum| quorum.registered());
+            self.registered =
+                known.filter(|known| !known.is_empty()).map(|known| known.into_iter().collect());
+        }
+    }
+
     /// From what was asked.
     pub(crate) fn of(cluster: &Cluster, ongoing: BTreeMap<Place, Ongoing>, on_disk: OnDisks) -> View {
         let brokers = cluster.brokers.iter().map(|b| (b.id, b.rack.clone())).collect();
@@ -78,7 +92,7 @@ impl View {
                 held.push(Held { place, replicas, leader, bytes, rate });
             }
         }
-        View { brokers, held, ongoing, on_disk }
+        View { brokers, held, ongoing, on_disk, registered: None }
     }
 
     /// The broker that has the witness of a partition of two replicas, which are `replicas`: clients are not told of it,

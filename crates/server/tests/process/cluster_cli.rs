@@ -118,6 +118,10 @@ fn a_broker_that_is_unknown_unregistered_or_has_the_only_copy_is_named_for_what_
         let said = refused(&all, &command);
         assert!(said.contains("there is no broker 9: registered are 1,2,3"), "{said}");
     }
+    for how in ["--dry-run", "--no-wait"] {
+        let said = refused(&all, &["partition", "move", "kept", "0", "--to", "1,2,9", how]);
+        assert!(said.contains("broker 9 is not registered: registered are 1,2,3"), "{how}: {said}");
+    }
     let single = run(async { client(&all).await.refresh(&["single"]).await.unwrap() });
     let alone = single.topics[0].partitions.iter().find(|p| p.replicas == [3]).unwrap().index;
     let place = format!("single-{alone}");
@@ -125,6 +129,9 @@ fn a_broker_that_is_unknown_unregistered_or_has_the_only_copy_is_named_for_what_
     wait_until_missed(&nodes, 1, 3);
     wait_until_missed(&nodes, 2, 3);
     let rest = format!("{},{}", nodes.address(1), nodes.address(2));
+    let other = single.topics[0].partitions.iter().find(|p| p.replicas != [3]).unwrap().index.to_string();
+    let plan = out(&at(&rest, &["partition", "move", "single", &other, "--to", "3", "--dry-run"]));
+    assert!(plan.contains("broker 3 is not running: the move waits for it"), "it is registered: {plan}");
     let said = refused(&rest, &["cluster", "replace-node", "3"]);
     assert!(said.contains(&place) && said.contains("--accept-loss"), "{said}");
     // Nowhere to go for what has three replicas.

@@ -1,6 +1,11 @@
 //! What the logs and the metrics of the others say of a node that is killed, refused, or unregistered.
-use crate::nodes::Nodes;
+use crate::cluster::topic;
+use crate::joining::quorum;
+use crate::nodes::{Nodes, client, run, wait_in_sync};
 use crate::server::{Server, wait_for};
+use client_lite::NewTopic;
+use std::collections::BTreeMap;
+use std::time::Duration;
 use wire::{ApiKey, ResponseBody, UnregisterBrokerRequest};
 
 fn wait_for_log(nodes: &Nodes, id: usize, text: &str) {
@@ -33,6 +38,56 @@ fn the_logs_tell_of_nodes_that_are_lost_and_heard_again_and_of_leaders_of_the_me
     nodes.start_these(2..=3);
     wait_for_log(&nodes, 1, "leads the metadata, which had no leader for");
     assert_eq!(nodes.log(1).matches("the metadata has no leader since").count(), 1, "once a minute");
+}
+
+fn sum(nodes: &Nodes, ids: &[usize], series: &str) -> u64 {
+    ids.iter().map(|id| nodes.node(*id).metric(series)).sum()
+}
+
+/// When each follower of the metadata's leader had all that it has, by node.
+fn caught_up(nodes: &Nodes) -> BTreeMap<i32, i64> {
+    let answer = (1..=3)
+        .map(|id| quorum(nodes.node(id)))
+        .find(|answer| answer.topics[0].partitions[0].error_code == 0);
+    let partition = &answer.expect("a leader").topics[0].partitions[0];
+    let followers = partition.current_voters.iter().filter(|row| row.replica_id != partition.leader_id);
+    followers.map(|row| (row.replica_id, row.last_caught_up_timestamp)).collect()
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn the_metrics_of_those_that_are_left_tell_of_too_few_in_sync_and_of_no_leader() {
+    let mut nodes = Nodes::start(3);
+    run(async {
+        let client = client(&nodes.addresses()).await;
+        let configs = vec![("min.insync.replicas".to_owned(), "3".to_owned())];
+        client.create_topic(&NewTopic { configs, ..topic("strict", 4, 3) }, false).await.unwrap();
+        client.create_topic(&topic("kept", 2, 3), false).await.unwrap();
+    });
+    wait_in_sync(&nodes, 3, "strict");
+    wait_in_sync(&nodes, 3, "kept");
+    let (under_min, leaderless) = ("plimsoll_under_min_isr_partitions", "plimsoll_leaderless_partitions");
+    wait_for("all to be well", || {
+        (sum(&nodes, &[1, 2, 3], under_min) + sum(&nodes, &[1, 2, 3], leaderless) == 0).then_some(())
+    });
+    // Nothing is appended to the metadata, and who follows it keeps up all the same.
+    let before = caught_up(&nodes);
+    assert!(before.len() == 2 && before.values().all(|at| *at > 0), "{before:?}");
+    std::thread::sleep(Duration::from_secs(5));
+    let after = caught_up(&nodes);
+    assert!(before.iter().all(|(node, at)| after[node] >= at + 4_000), "{before:?} {after:?}");
+
+    nodes.running[2] = None;
+    wait_for("too few in sync", || (sum(&nodes, &[1, 2], under_min) == 4).then_some(()));
+    wait_for("other leaders", || (sum(&nodes, &[1, 2], leaderless) == 0).then_some(()));
+    nodes.running[1] = None;
+    wait_for("no leaders", || (nodes.node(1).metric(leaderless) == 6).then_some(()));
+    let node = nodes.node(1);
+    assert_eq!((node.metric(under_min), node.metric("plimsoll_offline_partitions")), (0, 0));
+    nodes.start_these(2..=3);
+    wait_for("leaders", || {
+        (sum(&nodes, &[1, 2, 3], under_min) + sum(&nodes, &[1, 2, 3], leaderless) == 0).then_some(())
+    });
 }
 
 /// Handshakes that came to nothing because of the cluster's id.

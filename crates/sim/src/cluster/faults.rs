@@ -252,8 +252,7 @@ impl Swarm {
             // Their steps are for those who write in transactions.
             self.producers = 2;
         }
-        // What differs in files that were cleaned elsewhere is not found yet (docs/roadmap.md).
-        self.compacts = whole && rng.chance(1, 4) && !self.forges;
+        self.compacts = whole && rng.chance(1, 4);
         self.keeps_deletes = rng.chance(1, 2);
     }
 }

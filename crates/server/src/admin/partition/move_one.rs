@@ -63,7 +63,8 @@ pub(crate) async fn run(args: MoveOneArgs) -> anyhow::Result<()> {
             &json!({ "topic": place.0, "partition": place.1, "cancelled": true }),
         );
     }
-    let view = View::ask(&client).await?;
+    let mut view = View::ask(&client).await?;
+    view.ask_registered(&client, &args.to).await;
     let plan = one(&view, &place, &args.to).map_err(|why| anyhow!(why))?;
     args.how.carry_out(&client, &plan).await
 }

@@ -35,13 +35,7 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn add(&mut self, other: Tally) {
-        let (total, figures) = (&mut self.figures, other.figures);
-        total.bytes += figures.bytes;
-        total.uncompressed_bytes += figures.uncompressed_bytes;
-        total.records += figures.records;
-        total.requests += figures.requests;
-        total.errors += figures.errors;
-        total.first_error = total.first_error.or(figures.first_error);
+        self.figures.add(&other.figures);
         self.produces.merge(other.produces);
         self.commits.merge(other.commits);
         self.ends.merge(other.ends);

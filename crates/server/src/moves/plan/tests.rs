@@ -101,6 +101,17 @@ fn a_move_by_hand_says_what_it_gives_up() {
 }
 
 #[test]
+fn a_broker_that_is_not_registered_is_not_waited_for() {
+    let mut view = view(&FOUR[..3], &[&[1, 2, 3]]);
+    let place = ("t".to_owned(), 0);
+    view.registered = Some([1, 2, 3, 4].into());
+    let plan = one(&view, &place, &[1, 2, 4]).unwrap();
+    assert_eq!(plan.constraints, ["broker 4 is not running: the move waits for it"]);
+    let error = one(&view, &place, &[1, 8, 4, 9]).unwrap_err();
+    assert_eq!(error, "broker 8,9 is not registered: registered are 1,2,3,4");
+}
+
+#[test]
 fn sizes_and_times_are_rounded_for_people() {
     assert_eq!(
         (human(999), human(1_536), human(3 << 30)),

@@ -15,6 +15,7 @@ pub(crate) use verify::still_open;
 /// Names of the checkers of transactions.
 pub const CHECKERS: &[&str] = &[
     "txn-torn",
+    "txn-late-end",
     "txn-aborted-read",
     "txn-open-read",
     "lso-regressed",

@@ -244,7 +244,11 @@ impl Model {
                 continue;
             }
             let producer = (value.producer_id, value.producer_epoch);
+            let fresh = !self.decided.contains_key(&producer);
             let before = *self.decided.entry(producer).or_insert(commit);
+            if fresh && commit {
+                Self::judge_commit(&self.all, oracle, producer);
+            }
             if before != commit {
                 let detail = format!("{name}: one end of {producer:?} is a commit and an abort");
                 oracle.violate("txn-torn", detail);
@@ -259,6 +263,19 @@ impl Model {
             let (Some(first), Some(info)) = (known, node.partition_info(write.key)) else { continue };
             let told = (info.log_start, info.last_stable_offset);
             self.judge_stable(oracle, *number, write.key, first, told);
+        }
+    }
+
+    /// A transaction that is committed is one whose client asked for that: a late repeat of the end before asks for
+    /// another.
+    fn judge_commit(all: &[Txn], oracle: &mut Oracle, after: Producer) {
+        let mut of =
+            all.iter().enumerate().rev().filter(|(_, txn)| txn.v2 && after_end(txn) == after).peekable();
+        let Some((number, txn)) = of.peek().copied() else { return };
+        if of.all(|(_, txn)| txn.asked != Some(true)) {
+            let detail =
+                format!("transaction {number} of txn-{}: it commits, and nobody asked for it", txn.id);
+            oracle.violate("txn-late-end", detail);
         }
     }
 
