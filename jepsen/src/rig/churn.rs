@@ -105,6 +105,8 @@ pub(crate) async fn member(shared: Shared, churn: Churn, number: u32) {
 
 async fn live(shared: &Shared, churn: &Churn, rng: &mut Rng) -> Consumer {
     let client = shared.client_that_retries(RETRY_FOR);
+    // Each try of a commit is a line of the history: an earlier one may arrive after a later one was answered.
+    let committing = shared.client();
     let options = MemberOptions {
         session_timeout: SESSION,
         rebalance_timeout: REBALANCE,
@@ -139,7 +141,7 @@ async fn live(shared: &Shared, churn: &Churn, rng: &mut Rng) -> Consumer {
             tokio::time::sleep(SESSION + Duration::from_millis(rng.below(4000))).await;
         }
         let Some(member) = consumer.member() else { break };
-        let done = client.commit(GROUP, member.committer(), &offsets).await;
+        let done = committing.commit(GROUP, member.committer(), &offsets).await;
         committed(shared, PROCESS, &offsets, done.is_ok());
         churn.lock().refused += u64::from(done.is_err_and(|error| error.code().is_some()));
     }
