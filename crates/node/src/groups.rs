@@ -154,6 +154,7 @@ impl Node {
         if self.dir.fenced().is_some() {
             return self.refuse(key, touch, ErrorCode::KafkaStorageError);
         }
+        let early = self.is_too_early(key);
         match self.groups.get_mut(&key) {
             Some(Slot::Open(_)) => self.run(now, key, touch),
             Some(Slot::Opening(waiting)) => {
@@ -166,8 +167,14 @@ impl Node {
             None if self.removals.contains_key(&key) => {
                 self.refuse(key, touch, ErrorCode::NotLeaderOrFollower)
             }
+            None if early => self.refuse(key, touch, ErrorCode::NotLeaderOrFollower),
             None => self.open_slot(now, key, touch),
         }
+    }
+
+    /// Whether a replica with others elsewhere is not to be opened yet, see [`Node::open_replica`].
+    fn is_too_early(&self, key: GroupKey) -> bool {
+        !self.registered && key != GroupKey::METADATA && self.has_peers(key)
     }
 
     fn run(&mut self, now: Now, key: GroupKey, touch: Touch) {

@@ -1,7 +1,7 @@
 use super::run::{ClusterOutcome, run_seed};
 
 /// A seed in which a replica took a batch that it was not sent.
-const FORGED: u64 = 37;
+const FORGED: u64 = 38;
 
 fn forged() -> ClusterOutcome {
     run_seed(FORGED, 10_000, 3)

@@ -23,6 +23,8 @@ mod loss;
 mod machine;
 mod network;
 mod oracle;
+#[cfg(test)]
+mod past_tests;
 mod reader;
 mod returning;
 #[cfg(test)]
