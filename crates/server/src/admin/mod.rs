@@ -5,6 +5,7 @@
 //! JSON document (`consume`: one a line) for scripts; problems go to standard error.
 pub(crate) mod connect;
 mod consume;
+mod coordinated;
 pub(crate) mod format;
 mod group;
 mod partition;

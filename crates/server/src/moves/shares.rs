@@ -57,7 +57,7 @@ impl Share {
         if shares.is_empty() {
             return String::new();
         }
-        let mut table = Table::new(&["#BROKER", "#REPLICAS", "#LEADS", "#LED", "#STORED"]);
+        let mut table = Table::new(&["#BROKER", "#REPLICAS", "#PREFERRED", "#LED", "#STORED"]);
         let pair = |before: String, after: String| match before == after {
             true => before,
             false => format!("{before} -> {after}"),

@@ -258,7 +258,9 @@ pub(crate) async fn check(client: &Client, partition: i32, acked: &Acked) {
 }
 
 pub(crate) async fn leader(client: &Client, topic: &str, partition: i32) -> usize {
+    let begun = Instant::now();
     loop {
+        assert!(begun.elapsed() < Duration::from_secs(120), "nobody leads {topic}-{partition}");
         let cluster = client.refresh(&[topic]).await.unwrap();
         let leader = cluster.topic(topic).map_or(-1, |t| t.partitions[partition as usize].leader);
         if let Ok(leader) = usize::try_from(leader) {

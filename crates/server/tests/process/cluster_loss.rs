@@ -122,7 +122,10 @@ fn cluster_of_three_with_two_directories_lost_goes_on_with_what_the_third_has_wh
     wait_for("all to have the same", || {
         (1..=3).all(|id| nodes.node(id).metric(end) == here + 2).then_some(())
     });
-    // A majority decides again: the one that was left is not needed any more.
+    // A majority decides again, once the new copies vote: the one that was left is not needed any more.
+    wait_for("the new copies to vote", || {
+        (nodes.node(1).metric("plimsoll_partitions_moving") == 0).then_some(())
+    });
     signal(&nodes, 1, "-STOP");
     run(async {
         let client = client(&others).await;

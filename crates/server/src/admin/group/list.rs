@@ -1,5 +1,6 @@
 //! `plimsoll group list`.
 use super::super::connect::{ConnectArgs, advise};
+use super::super::coordinated::all_were_asked;
 use super::super::format::FormatArgs;
 use super::super::table::Table;
 use clap::Args;
@@ -28,7 +29,9 @@ pub(crate) struct ListArgs {
 
 /// Runs the command.
 pub(crate) async fn run(args: ListArgs) -> anyhow::Result<()> {
-    let groups = args.connect.client().await?.list_groups().await.map_err(advise)?;
+    let client = args.connect.client().await?;
+    let groups = client.list_groups().await.map_err(advise)?;
+    let whole = all_were_asked(&client, "__consumer_offsets", "groups").await;
     let mut table = Table::new(&["GROUP", "STATE", "TYPE", "PROTOCOL"]);
     let mut rows = Vec::new();
     for group in &groups {
@@ -51,8 +54,9 @@ pub(crate) async fn run(args: ListArgs) -> anyhow::Result<()> {
             "protocolType": group.protocol_type.as_str(),
         }));
     }
-    if table.len() == 0 {
+    if table.len() == 0 && whole.is_ok() {
         return args.format.say("No groups.", &json!(rows));
     }
-    args.format.print(&table, &json!(rows))
+    args.format.print(&table, &json!(rows))?;
+    whole
 }

@@ -1,5 +1,6 @@
 //! `plimsoll txn list`.
 use super::super::connect::{ConnectArgs, advise};
+use super::super::coordinated::all_were_asked;
 use super::super::format::FormatArgs;
 use super::super::table::Table;
 use super::span::parse_span;
@@ -62,7 +63,9 @@ pub(crate) async fn run(args: ListArgs) -> anyhow::Result<()> {
         running_longer_than_ms: args.longer_than,
         pattern: args.pattern,
     };
-    let found = args.connect.client().await?.list_transactions(&filter).await.map_err(advise)?;
+    let client = args.connect.client().await?;
+    let found = client.list_transactions(&filter).await.map_err(advise)?;
+    let whole = all_were_asked(&client, "__transaction_state", "transactional ids").await;
     let mut table = Table::new(&["TRANSACTIONAL ID", "#COORDINATOR", "#PRODUCER ID", "STATE"]);
     let mut rows = Vec::new();
     for txn in &found {
@@ -79,8 +82,9 @@ pub(crate) async fn run(args: ListArgs) -> anyhow::Result<()> {
             "state": txn.state,
         }));
     }
-    if rows.is_empty() {
+    if rows.is_empty() && whole.is_ok() {
         return args.format.say("No transactional ids.", &json!(rows));
     }
-    args.format.print(&table, &json!(rows))
+    args.format.print(&table, &json!(rows))?;
+    whole
 }
