@@ -358,8 +358,8 @@ impl Node {
             Ok(recovered) => !recovered.base_damage.is_empty(),
             Err(error) => matches!(error, RecoverError::Damaged(_)),
         };
-        if damaged && self.makes_room(key) {
-            // The group had let it go, and it was being removed when the process ended.
+        if damaged && (self.makes_room(key) || self.held(&self.metadata.image(), key).is_none()) {
+            // The group had let it go, and it was being removed when the process ended; or that is due since then.
             return self.remove_unopened(key, waiting);
         }
         let recovered = match result {
