@@ -276,6 +276,10 @@ fn not_ready(shared: &Shared) -> Option<String> {
     if !shared.core.ready() {
         return Some("starting: the metadata is not loaded yet".to_owned());
     }
+    if shared.core.metadata_leader().is_none() {
+        let why = "no leader of the metadata is heard: do a majority of its voters run, and does this node reach them?";
+        return Some(why.to_owned());
+    }
     let seconds = stalled(shared)?.as_secs();
     Some(format!("the disk is full: nothing could be written for {seconds} s; fetches go on, all else waits"))
 }

@@ -50,7 +50,8 @@ pub(crate) fn endpoint(e: &Endpoint) -> pb::Endpoint {
 }
 
 /// The commands to propose once the metadata group serves: in a new cluster its id (`cluster_id` is the drawn or
-/// configured one), its founders and the levels of its features; then this start of the node.
+/// configured one), its founders and the levels of its features; then this start of the node. The id comes after the
+/// levels: a leader may be lost between any two of them, and by the id the next one knows that nothing is missing.
 pub fn start_commands(
     image: &Image,
     node: &Registration,
@@ -59,13 +60,13 @@ pub fn start_commands(
 ) -> Vec<Command> {
     let mut commands = Vec::new();
     if image.cluster_id.is_empty() {
-        let (cluster_id, founders) = (cluster_id.to_owned(), founders.to_vec());
-        commands.push(Command::SetClusterId(pb::SetClusterId { cluster_id, founders }));
         let level = |f: &features::Feature| {
             let (name, level) = (f.name.to_owned(), i32::from(f.highest));
             Command::UpdateFeature(pb::UpdateFeature { name, level })
         };
         commands.extend(FEATURES.iter().map(level));
+        let (cluster_id, founders) = (cluster_id.to_owned(), founders.to_vec());
+        commands.push(Command::SetClusterId(pb::SetClusterId { cluster_id, founders }));
     }
     commands.push(node.command());
     commands
@@ -135,6 +136,27 @@ mod tests {
         assert_eq!(image.nodes[&3].peer.as_ref().unwrap().host, "h");
         let second = start_commands(&image, &node(2, 4), "other", &[]);
         assert!(matches!(second.as_slice(), [Command::RegisterNode(_)]));
+    }
+
+    #[test]
+    fn a_beginning_that_was_cut_short_is_made_whole_by_the_next_leader() {
+        let begin = |image: &Image| start_commands(image, &node(1, 4), "id", &[]);
+        let all = begin(&Metadata::new(3, Default::default()).image());
+        for kept in 0..all.len() {
+            let mut metadata = Metadata::new(3, Default::default());
+            for (index, command) in (1..).zip(&all[..kept]) {
+                metadata.apply(index, command).unwrap();
+            }
+            let rest = begin(&metadata.image());
+            for (index, command) in (kept as u64 + 1..).zip(&rest) {
+                metadata.apply(index, command).unwrap();
+            }
+            let image = metadata.image();
+            assert_eq!(&*image.cluster_id, "id", "after {kept} commands");
+            for feature in FEATURES {
+                assert_eq!(image.features.get(feature.name), Some(&feature.highest), "after {kept} commands");
+            }
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::strong::StrongRead;
 use crate::txn_hanging::Hanging;
 use crate::txn_markers::MarkerMail;
 use crate::txn_verify::Verifying;
+use cluster::Image;
 use coordinator::coordinator_partition_for;
 use coordinator::txn::{
     AddPartitionsRequest, Effect as TxnEffect, Reply as TxnReply, TopicPartition, TxnCoordinator, TxnVersion,
@@ -90,6 +91,18 @@ impl From<TxnAsk> for AddPartitionsRequest {
     }
 }
 
+/// Why `request`, which begins a transaction or adds to one, is refused: partitions do not take the markers of its end as
+/// long as the cluster has nodes that cannot read them. Who has a producer already got it from a coordinator that knew
+/// of the level, so that it is this node which does not know of it yet.
+fn begins_too_early(image: &Image, request: &TxnRequest) -> Option<ErrorCode> {
+    let code = match request {
+        TxnRequest::Init(_) => ErrorCode::UnsupportedVersion,
+        TxnRequest::AddPartitions(_) | TxnRequest::AddOffsets(_) => ErrorCode::CoordinatorNotAvailable,
+        TxnRequest::End(_) | TxnRequest::Describe(_) => return None,
+    };
+    (!cluster::takes_transactions(image)).then_some(code)
+}
+
 impl Node {
     /// Hands a request to the coordinator of `transactional_id`. Ends with [`Reply::Transaction`],
     /// [`Reply::TransactionDescribed`] or [`Reply::TransactionRefused`].
@@ -113,6 +126,9 @@ impl Node {
     pub(crate) fn ask_transaction(&mut self, now: Now, key: GroupKey, token: Token, request: TxnRequest) {
         if let TxnRequest::Describe(transactional_id) = request {
             return self.read_strongly(now, key, StrongRead::Described { token, transactional_id });
+        }
+        if let Some(code) = begins_too_early(&self.metadata.image(), &request) {
+            return self.refuse_transaction(now, token, code);
         }
         let host = self.hosts.get_mut(&key);
         let Some(Machine::Transactions(c)) = host.map(|host| &mut host.machine) else {
@@ -276,5 +292,34 @@ impl Node {
             Machine::Transactions(c) => Some(c),
             Machine::Groups(_) => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster::{Command, Metadata};
+    use proto::cluster::UpdateFeature;
+
+    #[test]
+    fn no_transaction_begins_before_every_node_can_read_its_marks() {
+        let mut metadata = Metadata::new(1, Default::default());
+        let init = TxnRequest::Init(Default::default());
+        let add = TxnRequest::AddOffsets(coordinator::txn::AddOffsetsRequest {
+            transactional_id: "t".into(),
+            producer_id: 1,
+            producer_epoch: 0,
+            offsets_partition: TopicPartition::new(cluster::CONSUMER_OFFSETS, 0),
+        });
+        let describe = TxnRequest::Describe("t".into());
+        for (index, level) in [(1, 3), (2, 4)] {
+            let name = "plimsoll.version".to_owned();
+            metadata.apply(index, &Command::UpdateFeature(UpdateFeature { name, level })).unwrap();
+            let said = |request| begins_too_early(&metadata.image(), request);
+            let early = |code| (level < 4).then_some(code);
+            assert_eq!(said(&init), early(ErrorCode::UnsupportedVersion), "level {level}");
+            assert_eq!(said(&add), early(ErrorCode::CoordinatorNotAvailable), "level {level}");
+            assert_eq!(said(&describe), None, "level {level}");
+        }
     }
 }
