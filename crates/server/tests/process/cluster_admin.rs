@@ -34,8 +34,15 @@ struct Told {
     offline: Vec<i32>,
 }
 
-/// What a node says by Metadata and by DescribeTopicPartitions, which must not differ.
+/// What a node says by Metadata and by DescribeTopicPartitions: the same, unless something changes between the two.
 fn told(nodes: &Nodes, through: usize, topic: &str) -> Vec<Told> {
+    wait_for("Metadata and DescribeTopicPartitions to say the same", || {
+        let (rows, described) = both(nodes, through, topic);
+        (rows == described).then_some(rows)
+    })
+}
+
+fn both(nodes: &Nodes, through: usize, topic: &str) -> (Vec<Told>, Vec<Told>) {
     let mut client = nodes.node(through).client();
     let named =
         wire::metadata_request::MetadataRequestTopic { name: Some(topic.into()), ..Default::default() };
@@ -67,8 +74,7 @@ fn told(nodes: &Nodes, through: usize, topic: &str) -> Vec<Told> {
         in_sync: p.isr_nodes,
         offline: p.offline_replicas,
     });
-    assert_eq!(rows, described.collect::<Vec<_>>());
-    rows
+    (rows, described.collect())
 }
 
 #[test]
