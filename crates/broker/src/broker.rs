@@ -181,7 +181,7 @@ impl Broker {
         shared.refresh_settings();
         tell_kafkas_tools(&shared);
         let late = late.map(|(bound, http)| start(&shared, bound, http)).transpose()?;
-        shared.serving.set(true);
+        shared.serving_since.set(Some(Instant::now()));
         spawn_local(sweep(shared.clone()));
         if let Some(addresses) = early.or(late) {
             started(&addresses);

@@ -31,7 +31,7 @@ impl fmt::Display for Principal {
 /// What does not change within a connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionInfo {
-    /// A number for log lines.
+    /// A number that rises from one to the next, of all listeners.
     pub(crate) id: u64,
     /// The listener's name, `PLAINTEXT` for example.
     pub(crate) listener: Rc<str>,

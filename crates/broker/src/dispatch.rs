@@ -4,7 +4,7 @@ use crate::context::{Charge, RequestContext, Software};
 use crate::handlers::{self, produce::ProduceCall};
 use crate::metrics::handles::Closed;
 use crate::peers::{self, Ask, Carried};
-use crate::shared::Shared;
+use crate::shared::{Shared, YOUNG};
 use bytes::{Bytes, BytesMut};
 use model::ErrorCode;
 use std::future::Future;
@@ -98,7 +98,7 @@ pub(crate) fn begin(
         api.request_bytes.increment(ctx.request_bytes as u64);
     }
     ctx.charge(Charge::Decode(ctx.request_bytes));
-    if !shared.serving.get() {
+    if shared.serving_since.get().is_none() {
         return Outcome::Wait(Box::pin(starting(shared.clone(), ctx, request)));
     }
     if let Some(frame) = frame {
@@ -144,12 +144,17 @@ fn made_by(request: &Request) -> Vec<String> {
     }
 }
 
-/// Answers while the metadata has no leader yet that knows this node: what is asked of named topics can be
-/// asked again. There is no such answer to anything else, and a connection that ends is tried again too.
+/// Answers while the metadata has no leader yet that knows this node: what is asked of the cluster waits for a moment;
+/// what is asked of named topics can be asked again. There is no such answer to anything else, and a connection that ends is tried again too.
 async fn starting(shared: Rc<Shared>, ctx: RequestContext, request: Request) -> Result<Finished, Closed> {
     let body = match request {
         Request::ApiVersions(_) => return run(shared, ctx, request).await,
-        Request::Metadata(request) => handlers::metadata::while_starting(&shared, &ctx, request),
+        Request::Metadata(request) => {
+            if shared.served_within(YOUNG).await {
+                return run(shared, ctx, Request::Metadata(request)).await;
+            }
+            handlers::metadata::while_starting(&shared, &ctx, request)
+        }
         _ => None,
     };
     let pieces = encode(&shared, &ctx, &body.ok_or(Closed::Starting)?)?;

@@ -27,6 +27,11 @@ pub(crate) fn on_txn_event(shared: &Shared, event: TxnEvent) {
         TxnEvent::Ended { transactional_id, commit } => {
             tracing::debug!(transactional_id = %transactional_id, commit, "transaction ended");
         }
+        TxnEvent::LateEnd { transactional_id, commit } => tracing::info!(
+            transactional_id = %transactional_id,
+            commit,
+            "the end of an earlier transaction came late, by a connection that its client had given up: it is refused"
+        ),
         TxnEvent::Expired { count } => tracing::info!(count, "unused transactional ids expired"),
         TxnEvent::Refused { bound, transactional_id, principal } => tracing::debug!(
             transactional_id = %transactional_id,
@@ -100,6 +105,7 @@ fn count(shared: &Shared, event: &TxnEvent) {
         TxnEvent::Refused { bound, principal, .. } => {
             counters.bound_reached(bound.name(), principal.as_deref().unwrap_or_default());
         }
+        TxnEvent::LateEnd { .. } => counters.late_ends.increment(1),
         TxnEvent::MarkersAgain { partitions, .. } => counters.markers_again.increment(*partitions as u64),
         TxnEvent::PartitionLeftOut { why, .. } => {
             counters.left_out[usize::from(*why != MarkerOutcome::Gone)].increment(1);

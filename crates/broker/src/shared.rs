@@ -55,11 +55,15 @@ pub(crate) struct Shared {
     pub(crate) finding: Finding,
     /// Whether there are other nodes.
     pub(crate) clustered: bool,
-    /// The metadata is loaded and this node registered.
-    pub(crate) serving: Cell<bool>,
+    /// When the metadata was loaded and this node registered.
+    pub(crate) serving_since: Cell<Option<Instant>>,
     /// Feeds what chance decides.
     pub(crate) seed: u64,
 }
+
+/// For so long a node that begins to serve hears who leads what: others tell it when they hear of it, and partitions that
+/// lost their leaders with it elect some.
+pub(crate) const YOUNG: Duration = Duration::from_secs(2);
 
 /// What [`Shared::new`] is made of.
 pub(crate) struct Parts {
@@ -95,7 +99,7 @@ impl Shared {
             disk_full: Cell::new(false),
             started_wall_ms: crate::clock::wall_ms(),
             clustered,
-            serving: Cell::new(false),
+            serving_since: Cell::new(None),
             links: parts.links,
             forwarding: Forwarding::default(),
             finding: Finding::default(),
@@ -237,6 +241,30 @@ impl Shared {
             Ok(()) => self.elected(&names, ELECTIONS).await,
             Err(code) => tracing::warn!(%code, "topics were not created on demand"),
         }
+    }
+
+    /// Waits, as long as `patience` at most, until this node serves. Whether it does.
+    pub(crate) async fn served_within(&self, patience: Duration) -> bool {
+        let serves = async {
+            while self.serving_since.get().is_none() {
+                self.core.turned().await;
+            }
+        };
+        tokio::time::timeout(patience, serves).await.is_ok()
+    }
+
+    /// Lets a node that serves only since a moment hear who leads these topics, before it tells a client that nobody does:
+    /// librdkafka takes that for the last word and fails what it is asked next.
+    pub(crate) async fn heard_of(&self, topics: &[String]) {
+        if let Some(patience) = self.serving_since.get().and_then(|since| YOUNG.checked_sub(since.elapsed()))
+        {
+            self.elected(topics, patience).await;
+        }
+    }
+
+    /// Whether it has served for a moment only.
+    pub(crate) fn is_young(&self) -> bool {
+        self.clustered && self.serving_since.get().is_some_and(|since| since.elapsed() < YOUNG)
     }
 
     /// Waits, as long as `patience` at most, until every partition of these topics has a leader. Kafka's have one

@@ -154,17 +154,15 @@ impl GroupCoordinator {
     }
 
     /// Every committed offset: group, topic, partition, value.
-    pub fn committed_offsets(&self) -> impl Iterator<Item = (&str, &str, i32, &OffsetValue)> {
+    pub fn committed_offsets(&self) -> impl Iterator<Item = (&str, &str, i32, OffsetValue)> {
         self.core.store.groups.iter().flat_map(|(group, store)| {
-            store.topics.iter().flat_map(move |(topic, partitions)| {
-                partitions.iter().map(move |(p, value)| (group.as_ref(), topic.as_ref(), *p, value))
-            })
+            store.offsets.iter().map(move |(topic, p, value)| (group.as_ref(), topic.as_ref(), p, value))
         })
     }
 
     /// One committed offset.
-    pub fn committed_offset(&self, group: &str, topic: &str, partition: i32) -> Option<&OffsetValue> {
-        self.core.store.get(group)?.topics.get(topic)?.get(&partition)
+    pub fn committed_offset(&self, group: &str, topic: &str, partition: i32) -> Option<OffsetValue> {
+        self.core.store.get(group)?.offsets.get(topic, partition)
     }
 
     /// How many groups are in each state, in the order of [`GroupState::ALL`].

@@ -123,13 +123,10 @@ impl Group {
             None => now.wall.saturating_sub(since_empty.unwrap_or(value.commit_timestamp)) >= retention_ms,
         };
         let mut expired = Vec::new();
-        for (topic, partitions) in &store.topics {
-            if self.is_subscribed(topic) {
-                continue;
+        for (topic, partition, value) in store.offsets.iter() {
+            if !(self.is_subscribed(topic)) && is_expired(&value) && !store.is_pending(topic, partition) {
+                expired.push((topic.clone(), partition));
             }
-            let due =
-                partitions.iter().filter(|(p, value)| is_expired(value) && !store.is_pending(topic, **p));
-            expired.extend(due.map(|(p, _)| (topic.clone(), *p)));
         }
         expired
     }

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use model::{ErrorCode, Mono, WallMs};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, LazyLock};
 
 /// The protocol type whose subscriptions the coordinator can read.
 pub(crate) const CONSUMER: &str = "consumer";
@@ -101,6 +102,18 @@ pub(crate) struct Group {
     pub(crate) state_since: Option<WallMs>,
     pub(crate) generation: i32,
     pub(crate) protocol_type: Option<String>,
+    /// No deadline of this group is earlier.
+    pub(crate) wanted: Option<Mono>,
+    /// The entry of the coordinator's timer set.
+    pub(crate) armed: Option<Mono>,
+    /// None as long as nobody has joined.
+    roster: Option<Box<Roster>>,
+}
+
+/// What a group has by its members. Most groups of a large cluster are those of tools and of engines that only keep
+/// offsets, so they are not to pay for it: a group reads as one with an empty roster, and gets its own when it is written to.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
     pub(crate) protocol: Option<String>,
     pub(crate) leader: Option<String>,
     pub(crate) members: IndexMap<String, Member>,
@@ -117,11 +130,23 @@ pub(crate) struct Group {
     pub(crate) storing: bool,
     pub(crate) join_timer: Option<JoinTimer>,
     pub(crate) sync_timer: Option<Mono>,
-    /// No deadline of this group is earlier.
-    pub(crate) wanted: Option<Mono>,
-    /// The entry of the coordinator's timer set.
-    pub(crate) armed: Option<Mono>,
     pub(crate) causes: VecDeque<RebalanceCause>,
+}
+
+static NOBODY: LazyLock<Roster> = LazyLock::new(Roster::default);
+
+impl Deref for Group {
+    type Target = Roster;
+
+    fn deref(&self) -> &Roster {
+        self.roster.as_deref().unwrap_or(&NOBODY)
+    }
+}
+
+impl DerefMut for Group {
+    fn deref_mut(&mut self) -> &mut Roster {
+        self.roster.get_or_insert_default()
+    }
 }
 
 impl Group {
@@ -134,22 +159,9 @@ impl Group {
             state_since: None,
             generation: 0,
             protocol_type: None,
-            protocol: None,
-            leader: None,
-            members: IndexMap::new(),
-            static_ids: BTreeMap::new(),
-            pending_join: BTreeMap::new(),
-            pending_sync: BTreeSet::new(),
-            new_member_added: false,
-            subscribed: None,
-            awaiting_join: 0,
-            votes: BTreeMap::new(),
-            storing: false,
-            join_timer: None,
-            sync_timer: None,
             wanted: None,
             armed: None,
-            causes: VecDeque::new(),
+            roster: None,
         }
     }
 

@@ -241,7 +241,7 @@ fn offset_value(
 
 fn tombstones(store: Option<&GroupStore>, topic: TopicPartitions) -> Vec<Write> {
     let name: Arc<str> = Arc::from(topic.name.as_str());
-    let there = |s: &GroupStore, p: i32| s.has_offset(&name, p) || s.txn.holds(&name, p);
+    let there = |s: &GroupStore, p: i32| s.has_offset(&name, p) || s.waits_for_transaction(&name, p);
     let present = topic.partitions.into_iter().filter(|p| store.is_some_and(|s| there(s, *p)));
     present.map(|partition| Write::Offset { topic: name.clone(), partition, value: None }).collect()
 }
@@ -250,14 +250,14 @@ fn tombstones(store: Option<&GroupStore>, topic: TopicPartitions) -> Vec<Write> 
 /// wanted, a partition whose offset waits for a transaction has none yet.
 pub(crate) fn read(store: &Store, request: &FetchRequest) -> FetchReply {
     let group = store.get(&request.group_id);
-    let one = |name: &str, index: i32, value: Option<&OffsetValue>| {
-        let unstable = request.require_stable && group.is_some_and(|g| g.txn.holds(name, index));
+    let one = |name: &str, index: i32, value: Option<OffsetValue>| {
+        let unstable = request.require_stable && group.is_some_and(|g| g.waits_for_transaction(name, index));
         let value = value.filter(|_| !unstable);
         FetchedPartition {
             index,
-            offset: value.map_or(-1, |v| v.offset),
-            leader_epoch: value.map_or(-1, |v| v.leader_epoch),
-            metadata: value.map_or(String::new(), |v| v.metadata.to_string()),
+            offset: value.as_ref().map_or(-1, |v| v.offset),
+            leader_epoch: value.as_ref().map_or(-1, |v| v.leader_epoch),
+            metadata: value.map_or(String::new(), |v| v.metadata.into_string()),
             error: if unstable { ErrorCode::UnstableOffsetCommit } else { ErrorCode::None },
         }
     };
@@ -265,24 +265,32 @@ pub(crate) fn read(store: &Store, request: &FetchRequest) -> FetchReply {
         Some(asked) => asked
             .iter()
             .map(|topic| {
-                let stored = group.and_then(|g| g.topics.get(topic.name.as_str()));
-                let value = |p: &i32| stored.and_then(|s| s.get(p));
+                let value = |p: i32| group.and_then(|g| g.offsets.get(&topic.name, p));
                 FetchedTopic {
                     name: topic.name.clone(),
                     topic_id: topic.topic_id,
-                    partitions: topic.partitions.iter().map(|p| one(&topic.name, *p, value(p))).collect(),
+                    partitions: topic.partitions.iter().map(|p| one(&topic.name, *p, value(*p))).collect(),
                 }
             })
             .collect(),
-        None => group
-            .into_iter()
-            .flat_map(|g| &g.topics)
-            .map(|(name, partitions)| FetchedTopic {
-                name: name.to_string(),
-                topic_id: partitions.values().next().map_or(TopicId::ZERO, |v| v.topic_id),
-                partitions: partitions.iter().map(|(p, value)| one(name, *p, Some(value))).collect(),
-            })
-            .collect(),
+        None => {
+            let mut topics: Vec<FetchedTopic> = Vec::new();
+            for (name, partition, value) in group.into_iter().flat_map(|g| g.offsets.iter()) {
+                let topic_id = value.topic_id;
+                let fetched = one(name, partition, Some(value));
+                match topics.last_mut().filter(|t| t.name.as_str() == &**name) {
+                    Some(topic) => topic.partitions.push(fetched),
+                    None => {
+                        topics.push(FetchedTopic {
+                            name: name.to_string(),
+                            topic_id,
+                            partitions: vec![fetched],
+                        });
+                    }
+                }
+            }
+            topics
+        }
     };
     FetchReply { error: ErrorCode::None, topics }
 }

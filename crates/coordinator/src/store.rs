@@ -6,6 +6,7 @@ use crate::events::{BatchId, Record};
 use crate::records::{OffsetValue, group_key, offset_key};
 use crate::txn_offsets::TxnOffsets;
 use bytes::Bytes;
+use committed::CommittedOffsets;
 use model::ProducerId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -65,26 +66,80 @@ type Layers<T> = Vec<(BatchId, Option<T>)>;
 #[derive(Debug, Default)]
 pub(crate) struct GroupStore {
     pub(crate) meta: Option<Bytes>,
-    pub(crate) topics: BTreeMap<Arc<str>, BTreeMap<i32, OffsetValue>>,
+    pub(crate) offsets: CommittedOffsets,
     /// Records of a consumer group.
     pub(crate) consumer: BTreeMap<ConsumerKey, Bytes>,
-    pending_meta: Layers<Bytes>,
-    pending_consumer: BTreeMap<ConsumerKey, Layers<Bytes>>,
-    pending_offsets: BTreeMap<(Arc<str>, i32), Layers<OffsetValue>>,
-    pub(crate) txn: TxnOffsets,
+    /// Nothing for most groups at any moment.
+    unsettled: Option<Box<Unsettled>>,
+}
+
+/// What of a group is not decided yet.
+#[derive(Debug, Default)]
+struct Unsettled {
+    meta: Layers<Bytes>,
+    consumer: BTreeMap<ConsumerKey, Layers<Bytes>>,
+    offsets: BTreeMap<(Arc<str>, i32), Layers<OffsetValue>>,
     open: BTreeSet<BatchId>,
-    offsets: usize,
+    txn: TxnOffsets,
+}
+
+impl Unsettled {
+    fn is_empty(&self) -> bool {
+        let pending = self.meta.is_empty() && self.consumer.is_empty() && self.offsets.is_empty();
+        pending && self.open.is_empty() && self.txn.is_empty()
+    }
+
+    fn undo(&mut self, batch: BatchId, place: &Place) {
+        match place {
+            Place::Group => self.meta.retain(|(b, _)| *b != batch),
+            Place::TxnOffset(_) => {}
+            Place::Consumer(key) => undo_in(&mut self.consumer, batch, key),
+            Place::Offset(topic, partition) => {
+                undo_in(&mut self.offsets, batch, &(topic.clone(), *partition))
+            }
+        }
+    }
+}
+
+/// Takes the layer of `batch` away.
+fn undo_in<K: Ord, T>(pending: &mut BTreeMap<K, Layers<T>>, batch: BatchId, key: &K) {
+    if let Some(layers) = pending.get_mut(key) {
+        layers.retain(|(b, _)| *b != batch);
+        if layers.is_empty() {
+            pending.remove(key);
+        }
+    }
+}
+
+/// The value that `batch` decides.
+fn settle_in<K: Ord, T>(pending: &mut BTreeMap<K, Layers<T>>, batch: BatchId, key: &K) -> Option<Option<T>> {
+    let layers = pending.get_mut(key)?;
+    let value = settle(layers, batch);
+    if layers.is_empty() {
+        pending.remove(key);
+    }
+    value
 }
 
 impl GroupStore {
     fn is_empty(&self) -> bool {
-        let nothing = self.meta.is_none() && self.topics.is_empty() && self.consumer.is_empty();
-        nothing && self.txn.is_empty() && self.open.is_empty()
+        let nothing = self.meta.is_none() && self.offsets.is_empty() && self.consumer.is_empty();
+        nothing && self.unsettled.is_none()
+    }
+
+    fn unsettled_mut(&mut self) -> &mut Unsettled {
+        self.unsettled.get_or_insert_default()
+    }
+
+    /// Gives the room back that nothing needs any more.
+    fn give_back(&mut self) {
+        self.unsettled.take_if(|unsettled| unsettled.is_empty());
     }
 
     /// Whether the group's own record exists, counting what is under way.
     pub(crate) fn has_meta(&self) -> bool {
-        self.pending_meta.last().map_or(self.meta.is_some(), |(_, value)| value.is_some())
+        let pending = self.unsettled.as_ref().and_then(|u| u.meta.last());
+        pending.map_or(self.meta.is_some(), |(_, value)| value.is_some())
     }
 
     /// Whether the log says that this is a consumer group, committed records alone.
@@ -94,55 +149,67 @@ impl GroupStore {
 
     /// Tombstones for every record of a consumer group, committed or under way, members first.
     pub(crate) fn consumer_tombstones(&self) -> Vec<Write> {
-        let keys: BTreeSet<&ConsumerKey> = self.consumer.keys().chain(self.pending_consumer.keys()).collect();
+        let pending = self.unsettled.iter().flat_map(|u| u.consumer.keys());
+        let keys: BTreeSet<&ConsumerKey> = self.consumer.keys().chain(pending).collect();
         keys.into_iter().rev().map(|key| Write::Consumer { key: key.clone(), value: None }).collect()
     }
 
     /// Whether nothing is under way for this group.
     pub(crate) fn is_settled(&self) -> bool {
-        self.open.is_empty()
+        self.unsettled.as_ref().is_none_or(|u| u.open.is_empty())
+    }
+
+    /// The newest value of the partition's offset under way, `Some(None)` for a tombstone.
+    fn pending(&self, topic: &str, partition: i32) -> Option<Option<&OffsetValue>> {
+        let unsettled = self.unsettled.as_ref().filter(|u| !u.offsets.is_empty())?;
+        let layers = unsettled.offsets.get(&(Arc::from(topic), partition))?;
+        layers.last().map(|(_, value)| value.as_ref())
     }
 
     /// Whether a record of this partition's offset is under way.
     pub(crate) fn is_pending(&self, topic: &str, partition: i32) -> bool {
-        !self.pending_offsets.is_empty() && self.pending_offsets.contains_key(&(Arc::from(topic), partition))
-    }
-
-    fn committed(&self, topic: &str, partition: i32) -> Option<&OffsetValue> {
-        self.topics.get(topic)?.get(&partition)
+        self.pending(topic, partition).is_some()
     }
 
     /// Whether the partition has an offset, counting what is under way.
     pub(crate) fn has_offset(&self, topic: &str, partition: i32) -> bool {
-        if self.pending_offsets.is_empty() {
-            return self.committed(topic, partition).is_some();
+        match self.pending(topic, partition) {
+            Some(value) => value.is_some(),
+            None => self.offsets.contains(topic, partition),
         }
-        match self.pending_offsets.get(&(Arc::from(topic), partition)).and_then(|layers| layers.last()) {
-            Some((_, value)) => value.is_some(),
-            None => self.committed(topic, partition).is_some(),
-        }
+    }
+
+    /// Whether an offset of the partition waits for its transaction.
+    pub(crate) fn waits_for_transaction(&self, topic: &str, partition: i32) -> bool {
+        self.unsettled.as_ref().is_some_and(|u| u.txn.holds(topic, partition))
+    }
+
+    /// Whose offsets wait.
+    #[cfg(test)]
+    fn producers(&self) -> impl Iterator<Item = ProducerId> + '_ {
+        self.unsettled.iter().flat_map(|u| u.txn.producers())
     }
 
     /// All partitions with an offset, counting what is under way and what waits for its transaction.
     pub(crate) fn latest_places(&self) -> Vec<(Arc<str>, i32)> {
-        let mut places: BTreeSet<(Arc<str>, i32)> = BTreeSet::new();
-        for (topic, partitions) in &self.topics {
-            places.extend(partitions.keys().map(|p| (topic.clone(), *p)));
-        }
-        for (place, layers) in &self.pending_offsets {
-            if layers.last().is_some_and(|(_, value)| value.is_some()) {
-                places.insert(place.clone());
-            } else {
-                places.remove(place);
+        let committed = self.offsets.iter().map(|(topic, partition, _)| (topic.clone(), partition));
+        let mut places: BTreeSet<(Arc<str>, i32)> = committed.collect();
+        if let Some(unsettled) = &self.unsettled {
+            for (place, layers) in &unsettled.offsets {
+                if layers.last().is_some_and(|(_, value)| value.is_some()) {
+                    places.insert(place.clone());
+                } else {
+                    places.remove(place);
+                }
             }
+            places.extend(unsettled.txn.places());
         }
-        places.extend(self.txn.places().cloned());
         places.into_iter().collect()
     }
 
     /// Partitions with an offset, an upper bound while records are under way.
     pub(crate) fn offset_count(&self) -> usize {
-        self.offsets + self.pending_offsets.len() + self.txn.len()
+        self.offsets.len() + self.unsettled.as_ref().map_or(0, |u| u.offsets.len() + u.txn.len())
     }
 
     /// Adds to `gone` the producers of which nothing waits here any more.
@@ -153,31 +220,12 @@ impl GroupStore {
         value: Option<OffsetValue>,
         gone: &mut Vec<ProducerId>,
     ) {
-        self.txn.overtaken(topic, partition, gone);
-        self.put_offset(topic, partition, value);
-    }
-
-    fn put_offset(&mut self, topic: &Arc<str>, partition: i32, value: Option<OffsetValue>) {
+        if let Some(unsettled) = &mut self.unsettled {
+            unsettled.txn.overtaken(topic, partition, gone);
+        }
         match value {
-            Some(value) => {
-                let partitions = match self.topics.get_mut(topic) {
-                    Some(found) => found,
-                    None => self.topics.entry(topic.clone()).or_default(),
-                };
-                if partitions.insert(partition, value).is_none() {
-                    self.offsets += 1;
-                }
-            }
-            None => {
-                if let Some(partitions) = self.topics.get_mut(topic) {
-                    if partitions.remove(&partition).is_some() {
-                        self.offsets -= 1;
-                    }
-                    if partitions.is_empty() {
-                        self.topics.remove(topic);
-                    }
-                }
-            }
+            Some(value) => self.offsets.put(topic, partition, value),
+            None => self.offsets.remove(topic, partition),
         }
     }
 
@@ -185,59 +233,23 @@ impl GroupStore {
     fn commit(&mut self, batch: BatchId, place: &Place, gone: &mut Vec<ProducerId>) {
         match place {
             Place::Group => {
-                if let Some(value) = settle(&mut self.pending_meta, batch) {
+                if let Some(value) = settle(&mut self.unsettled_mut().meta, batch) {
                     self.meta = value;
                 }
             }
             Place::TxnOffset(row) => {
                 let (producer, topic, partition, value) = row.as_ref();
-                self.txn.insert(*producer, topic, *partition, value.clone());
+                self.unsettled_mut().txn.insert(*producer, topic, *partition, value.clone());
             }
-            Place::Consumer(key) => {
-                let Some(layers) = self.pending_consumer.get_mut(key) else { return };
-                let value = settle(layers, batch);
-                if layers.is_empty() {
-                    self.pending_consumer.remove(key);
-                }
-                match value {
-                    Some(Some(value)) => drop(self.consumer.insert(key.clone(), value)),
-                    Some(None) => drop(self.consumer.remove(key)),
-                    None => {}
-                }
-            }
+            Place::Consumer(key) => match settle_in(&mut self.unsettled_mut().consumer, batch, key) {
+                Some(Some(value)) => drop(self.consumer.insert(key.clone(), value)),
+                Some(None) => drop(self.consumer.remove(key)),
+                None => {}
+            },
             Place::Offset(topic, partition) => {
                 let key = (topic.clone(), *partition);
-                let Some(layers) = self.pending_offsets.get_mut(&key) else { return };
-                let value = settle(layers, batch);
-                if layers.is_empty() {
-                    self.pending_offsets.remove(&key);
-                }
-                if let Some(value) = value {
+                if let Some(value) = settle_in(&mut self.unsettled_mut().offsets, batch, &key) {
                     self.set_offset(topic, *partition, value, gone);
-                }
-            }
-        }
-    }
-
-    fn undo(&mut self, batch: BatchId, place: &Place) {
-        match place {
-            Place::Group => self.pending_meta.retain(|(b, _)| *b != batch),
-            Place::TxnOffset(_) => {}
-            Place::Consumer(key) => {
-                if let Some(layers) = self.pending_consumer.get_mut(key) {
-                    layers.retain(|(b, _)| *b != batch);
-                    if layers.is_empty() {
-                        self.pending_consumer.remove(key);
-                    }
-                }
-            }
-            Place::Offset(topic, partition) => {
-                let key = (topic.clone(), *partition);
-                if let Some(layers) = self.pending_offsets.get_mut(&key) {
-                    layers.retain(|(b, _)| *b != batch);
-                    if layers.is_empty() {
-                        self.pending_offsets.remove(&key);
-                    }
                 }
             }
         }
@@ -279,22 +291,22 @@ impl Store {
 
     /// Puts a record on top as pending.
     pub(crate) fn stage(&mut self, batch: BatchId, group: &Arc<str>, write: Write) -> Place {
-        let store = self.entry(group);
-        store.open.insert(batch);
+        let unsettled = self.entry(group).unsettled_mut();
+        unsettled.open.insert(batch);
         match write {
             Write::Group { value } => {
-                store.pending_meta.push((batch, value));
+                unsettled.meta.push((batch, value));
                 Place::Group
             }
             Write::TxnOffset { producer_id, topic, partition, value } => {
                 Place::TxnOffset(Box::new((producer_id, topic, partition, value)))
             }
             Write::Consumer { key, value } => {
-                store.pending_consumer.entry(key.clone()).or_default().push((batch, value));
+                unsettled.consumer.entry(key.clone()).or_default().push((batch, value));
                 Place::Consumer(key)
             }
             Write::Offset { topic, partition, value } => {
-                store.pending_offsets.entry((topic.clone(), partition)).or_default().push((batch, value));
+                unsettled.offsets.entry((topic.clone(), partition)).or_default().push((batch, value));
                 Place::Offset(topic, partition)
             }
         }
@@ -304,7 +316,8 @@ impl Store {
         if let Some(store) = self.groups.get_mut(group) {
             let mut gone = Vec::new();
             places.iter().for_each(|place| store.commit(batch, place, &mut gone));
-            store.open.remove(&batch);
+            store.unsettled_mut().open.remove(&batch);
+            store.give_back();
             for place in places {
                 if let Place::TxnOffset(row) = place {
                     self.waiting.entry(row.0).or_default().insert(group.clone());
@@ -329,8 +342,10 @@ impl Store {
 
     pub(crate) fn undo(&mut self, batch: BatchId, group: &str, places: &[Place]) {
         if let Some(store) = self.groups.get_mut(group) {
-            places.iter().for_each(|place| store.undo(batch, place));
-            store.open.remove(&batch);
+            let unsettled = store.unsettled_mut();
+            places.iter().for_each(|place| unsettled.undo(batch, place));
+            unsettled.open.remove(&batch);
+            store.give_back();
         }
         self.drop_if_empty(group);
     }
@@ -338,17 +353,17 @@ impl Store {
     /// Forgets everything that is pending.
     pub(crate) fn drop_pending(&mut self) {
         for store in self.groups.values_mut() {
-            store.pending_meta.clear();
-            store.pending_consumer.clear();
-            store.pending_offsets.clear();
-            store.open.clear();
+            if let Some(unsettled) = store.unsettled.take() {
+                store.unsettled_mut().txn = unsettled.txn;
+                store.give_back();
+            }
         }
         self.groups.retain(|_, store| !store.is_empty());
     }
 
     /// The newest append under way that touches the group.
     pub(crate) fn newest_open(&self, group: &str) -> Option<BatchId> {
-        self.get(group)?.open.last().copied()
+        self.get(group)?.unsettled.as_ref()?.open.last().copied()
     }
 
     pub(crate) fn replay_offset(
@@ -360,7 +375,9 @@ impl Store {
     ) {
         if value.is_some() || self.groups.contains_key(group) {
             let mut gone = Vec::new();
-            self.entry(&Arc::from(group)).set_offset(&Arc::from(topic), partition, value, &mut gone);
+            let store = self.entry(&Arc::from(group));
+            store.set_offset(&Arc::from(topic), partition, value, &mut gone);
+            store.give_back();
             self.wait_no_more(group, &gone);
             self.drop_if_empty(group);
         }
@@ -375,7 +392,7 @@ impl Store {
         value: OffsetValue,
     ) {
         let group: Arc<str> = Arc::from(group);
-        self.entry(&group).txn.insert(producer, &Arc::from(topic), partition, value);
+        self.entry(&group).unsettled_mut().txn.insert(producer, &Arc::from(topic), partition, value);
         self.waiting.entry(producer).or_default().insert(group);
     }
 
@@ -385,9 +402,10 @@ impl Store {
         for group in &groups {
             let Some(store) = self.groups.get_mut(group) else { continue };
             let mut gone = Vec::new();
-            for (topic, partition, value) in store.txn.end(producer, commit, &mut gone) {
-                store.put_offset(&topic, partition, Some(value));
+            for (topic, partition, value) in store.unsettled_mut().txn.end(producer, commit, &mut gone) {
+                store.offsets.put(&topic, partition, value);
             }
+            store.give_back();
             self.wait_no_more(group, &gone);
             self.drop_if_empty(group);
         }
@@ -401,7 +419,7 @@ impl Store {
                 key: offset_key(group, topic, partition),
                 value: Some(value.encode()),
             };
-            let rows = store.txn.rows().into_iter();
+            let rows = store.unsettled.iter().flat_map(|u| u.txn.rows());
             rows.map(move |(producer, topic, partition, value)| (producer, record(topic, partition, value)))
         })
     }
@@ -428,11 +446,9 @@ impl Store {
     pub(crate) fn records(&self) -> impl Iterator<Item = Record> + '_ {
         let ours = self.groups.iter().flat_map(|(group, store)| {
             let meta = store.meta.iter().map(|m| Record { key: group_key(group), value: Some(m.clone()) });
-            let offsets = store.topics.iter().flat_map(move |(topic, partitions)| {
-                partitions.iter().map(move |(partition, value)| Record {
-                    key: offset_key(group, topic, *partition),
-                    value: Some(value.encode()),
-                })
+            let offsets = store.offsets.iter().map(move |(topic, partition, value)| Record {
+                key: offset_key(group, topic, partition),
+                value: Some(value.encode()),
             });
             let consumer = store
                 .consumer
@@ -445,5 +461,6 @@ impl Store {
     }
 }
 
+mod committed;
 #[cfg(test)]
 mod tests;

@@ -23,8 +23,11 @@ use std::sync::Arc;
 pub(crate) struct TxnOffsets {
     /// By producer, then by partition.
     producers: BTreeMap<ProducerId, BTreeMap<(Arc<str>, i32), Waiting>>,
+    /// The same by topic and partition: who waits there, in the order of the records.
+    places: BTreeMap<Arc<str>, BTreeMap<i32, BTreeMap<u64, ProducerId>>>,
     /// Rises with each record.
     order: u64,
+    count: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -40,18 +43,17 @@ impl TxnOffsets {
 
     /// How many offsets wait.
     pub(crate) fn len(&self) -> usize {
-        self.producers.values().map(BTreeMap::len).sum()
+        self.count
     }
 
     /// Whether an offset of this partition waits.
     pub(crate) fn holds(&self, topic: &str, partition: i32) -> bool {
-        let place = |(t, p): &(Arc<str>, i32)| t.as_ref() == topic && *p == partition;
-        self.producers.values().any(|places| places.keys().any(place))
+        self.places.get(topic).is_some_and(|partitions| partitions.contains_key(&partition))
     }
 
     /// Every partition of which an offset waits.
-    pub(crate) fn places(&self) -> impl Iterator<Item = &(Arc<str>, i32)> {
-        self.producers.values().flat_map(BTreeMap::keys)
+    pub(crate) fn places(&self) -> impl Iterator<Item = (Arc<str>, i32)> {
+        self.places.iter().flat_map(|(topic, partitions)| partitions.keys().map(|p| (topic.clone(), *p)))
     }
 
     /// A record is committed; its transaction is open.
@@ -64,7 +66,26 @@ impl TxnOffsets {
     ) {
         self.order += 1;
         let waiting = Waiting { order: self.order, value };
-        self.producers.entry(producer).or_default().insert((topic.clone(), partition), waiting);
+        let before = self.producers.entry(producer).or_default().insert((topic.clone(), partition), waiting);
+        match before {
+            Some(before) => self.leave(topic, partition, before.order),
+            None => self.count += 1,
+        }
+        let partitions = self.places.entry(topic.clone()).or_default();
+        partitions.entry(partition).or_default().insert(self.order, producer);
+    }
+
+    /// A record waits no more at its place.
+    fn leave(&mut self, topic: &str, partition: i32, order: u64) {
+        let Some(partitions) = self.places.get_mut(topic) else { return };
+        let Some(waiting) = partitions.get_mut(&partition) else { return };
+        waiting.remove(&order);
+        if waiting.is_empty() {
+            partitions.remove(&partition);
+        }
+        if partitions.is_empty() {
+            self.places.remove(topic);
+        }
     }
 
     /// A later record of the log says what the partition's offset is, or that there is none. Adds to `gone` the producers
@@ -74,19 +95,20 @@ impl TxnOffsets {
     }
 
     fn forget(&mut self, topic: &str, partition: i32, before: u64, gone: &mut Vec<ProducerId>) {
-        if self.producers.is_empty() {
-            return;
-        }
-        let stays = |(t, p): &(Arc<str>, i32), w: &mut Waiting| {
-            t.as_ref() != topic || *p != partition || w.order >= before
-        };
-        self.producers.retain(|producer, places| {
-            places.retain(|place, waiting| stays(place, waiting));
+        let Some((topic, partitions)) = self.places.get_key_value(topic) else { return };
+        let Some(waiting) = partitions.get(&partition) else { return };
+        let place = (topic.clone(), partition);
+        let older: Vec<(u64, ProducerId)> = waiting.range(..before).map(|(o, p)| (*o, *p)).collect();
+        for (order, producer) in older {
+            self.leave(&place.0, partition, order);
+            self.count -= 1;
+            let Some(places) = self.producers.get_mut(&producer) else { continue };
+            places.remove(&place);
             if places.is_empty() {
-                gone.push(*producer);
+                self.producers.remove(&producer);
+                gone.push(producer);
             }
-            !places.is_empty()
-        });
+        }
     }
 
     /// The transaction of `producer` ends; what it had here, in the order of partitions. Adds to `gone` the others of which
@@ -98,13 +120,14 @@ impl TxnOffsets {
         gone: &mut Vec<ProducerId>,
     ) -> Vec<(Arc<str>, i32, OffsetValue)> {
         let ended = self.producers.remove(&producer).unwrap_or_default();
-        if !commit {
-            return Vec::new();
-        }
-        let mut offsets = Vec::with_capacity(ended.len());
+        self.count -= ended.len();
+        let mut offsets = Vec::with_capacity(if commit { ended.len() } else { 0 });
         for ((topic, partition), waiting) in ended {
-            self.forget(&topic, partition, waiting.order, gone);
-            offsets.push((topic, partition, waiting.value));
+            self.leave(&topic, partition, waiting.order);
+            if commit {
+                self.forget(&topic, partition, waiting.order, gone);
+                offsets.push((topic, partition, waiting.value));
+            }
         }
         offsets
     }

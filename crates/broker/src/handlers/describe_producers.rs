@@ -4,6 +4,7 @@ use crate::core::{self, Isolation, Reply};
 use crate::shared::Shared;
 use model::{ErrorCode, GroupKey};
 use partition::{ListOffsetAsk, OpenTransaction, ProducerInfo};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,12 +22,18 @@ pub(crate) async fn handle(
     ctx: &RequestContext,
     request: DescribeProducersRequest,
 ) -> ResponseBody {
+    let mut accepted = Vec::new();
+    for topic in &request.topics {
+        let keys = topic.partition_indexes.iter().map(|index| accept(shared, ctx, &topic.name, *index));
+        accepted.push(keys.collect::<Vec<_>>());
+    }
+    let refused = open(shared, accepted.iter().flatten().filter_map(|key| key.ok())).await;
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    for (topic, keys) in request.topics.into_iter().zip(accepted) {
         let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
-        for index in topic.partition_indexes {
+        for (index, key) in topic.partition_indexes.into_iter().zip(keys) {
             let mut row = PartitionResponse { partition_index: index, ..Default::default() };
-            match describe(shared, ctx, &topic.name, index).await {
+            match key.and_then(|key| describe(shared, key, &refused)) {
                 Ok((key, producers)) => {
                     row.active_producers = producers.into_iter().map(encode).collect();
                     if ctx.software.name == OWN_SOFTWARE {
@@ -74,12 +81,7 @@ fn message(code: ErrorCode) -> Option<&'static str> {
     }
 }
 
-async fn describe(
-    shared: &Rc<Shared>,
-    ctx: &RequestContext,
-    name: &str,
-    index: i32,
-) -> Result<(GroupKey, Vec<ProducerInfo>), ErrorCode> {
+fn accept(shared: &Rc<Shared>, ctx: &RequestContext, name: &str, index: i32) -> Result<GroupKey, ErrorCode> {
     if !authorize(ctx, Operation::Read, Resource::Topic(name)) {
         return Err(ErrorCode::TopicAuthorizationFailed);
     }
@@ -87,19 +89,37 @@ async fn describe(
         return Err(ErrorCode::InvalidTopicException);
     }
     let topic = shared.core.topic_by_name(name).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let key = core::group_key(&topic, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    if let Some(producers) = shared.core.describe_producers(key) {
-        return Ok((key, producers));
+    core::group_key(&topic, index).ok_or(ErrorCode::UnknownTopicOrPartition)
+}
+
+/// Opens those that were not used since the start, all at once: what a log knows of producers is there once it is open.
+/// Answers why some did not.
+async fn open(shared: &Rc<Shared>, keys: impl Iterator<Item = GroupKey>) -> BTreeMap<GroupKey, ErrorCode> {
+    let (timestamp, current_leader_epoch) = (-1, -1);
+    let ask = ListOffsetAsk { timestamp, current_leader_epoch, isolation: Isolation::ReadUncommitted };
+    let closed = keys.filter(|key| shared.core.describe_producers(*key).is_none());
+    let asks: Vec<_> = closed.map(|key| (key, ask)).collect();
+    let mut refused = BTreeMap::new();
+    if asks.is_empty() {
+        return refused;
     }
-    // It was not used since the start: what its log knows of producers is there once it is open.
-    let ask =
-        ListOffsetAsk { timestamp: -1, current_leader_epoch: -1, isolation: Isolation::ReadUncommitted };
-    let opened = shared.core.list_offsets(&[(key, ask)]).one_within(PATIENCE).await;
-    let producers = shared.core.describe_producers(key).ok_or(match opened {
-        Some(Reply::ListOffset(Err(code))) => code,
-        _ => ErrorCode::NotLeaderOrFollower,
-    })?;
-    Ok((key, producers))
+    let mut call = shared.core.list_offsets(&asks);
+    call.done_within(PATIENCE).await;
+    call.take(|item, reply| {
+        if let Reply::ListOffset(Err(code)) = reply {
+            refused.insert(asks[item].0, code);
+        }
+    });
+    refused
+}
+
+fn describe(
+    shared: &Rc<Shared>,
+    key: GroupKey,
+    refused: &BTreeMap<GroupKey, ErrorCode>,
+) -> Result<(GroupKey, Vec<ProducerInfo>), ErrorCode> {
+    let why = refused.get(&key).copied().unwrap_or(ErrorCode::NotLeaderOrFollower);
+    shared.core.describe_producers(key).map(|producers| (key, producers)).ok_or(why)
 }
 
 fn encode(p: ProducerInfo) -> ProducerState {

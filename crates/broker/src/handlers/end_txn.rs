@@ -38,6 +38,7 @@ async fn end(shared: &Rc<Shared>, ctx: &RequestContext, request: EndTxnRequest) 
         producer_epoch: request.producer_epoch,
         commit: request.committed,
         version: if raises { TxnVersion::V2 } else { TxnVersion::V0 },
+        connection: ctx.connection.id,
     };
     let id = asked.transactional_id.clone();
     match shared.core.transaction(&id, TxnRequest::End(asked)).await {

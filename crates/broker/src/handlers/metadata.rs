@@ -38,6 +38,13 @@ pub(crate) async fn handle(
         let mut seen = HashSet::new();
         topics.retain(|asked| seen.insert((asked.topic_id, asked.name.clone())));
     }
+    let all = match &request.topics {
+        None => true,
+        Some(list) => list.is_empty() && ctx.api_version < EMPTY_IS_NONE_FROM,
+    };
+    if shared.is_young() {
+        shared.heard_of(&names(shared, &request, all)).await;
+    }
     let mut response = MetadataResponse {
         cluster_id: Some(shared.core.cluster_id().as_ref().into()),
         controller_id: shared.core.controller_id(),
@@ -56,10 +63,6 @@ pub(crate) async fn handle(
             0
         };
     }
-    let all = match &request.topics {
-        None => true,
-        Some(list) => list.is_empty() && ctx.api_version < EMPTY_IS_NONE_FROM,
-    };
     let with_operations = request.include_topic_authorized_operations;
     if all {
         for topic in shared.core.topics() {
@@ -78,6 +81,19 @@ pub(crate) async fn handle(
         response.topics.push(topic);
     }
     ResponseBody::Metadata(response)
+}
+
+/// The topics that are asked for and that are there.
+fn names(shared: &Shared, request: &MetadataRequest, all: bool) -> Vec<String> {
+    if all {
+        return shared.core.topics().iter().map(|topic| topic.name.to_string()).collect();
+    }
+    let by_id = |id| shared.core.topic_by_id(id).map(|topic| topic.name.to_string());
+    let name = |asked: &MetadataRequestTopic| match &asked.name {
+        Some(name) => Some(name.as_str().to_owned()),
+        None => by_id(asked.topic_id),
+    };
+    request.topics.iter().flatten().filter_map(name).collect()
 }
 
 /// What is said before this node knows its cluster: no brokers, and that the leaders of the named topics are

@@ -152,6 +152,8 @@ pub struct TransactionMetrics {
     pub cut_short: [Counter; 2],
     /// `plimsoll_hanging_transactions_aborted_total`.
     pub hanging_aborted: Counter,
+    /// EndTxn that came late.
+    pub late_ends: Counter,
     /// `plimsoll_transaction_markers_again_total`.
     pub markers_again: Counter,
     /// `plimsoll_transaction_markers_left_out_total`: gone, superseded.
@@ -167,6 +169,7 @@ impl TransactionMetrics {
             ended: of(TRANSACTIONS_ENDED, "result", ["committed", "aborted"]),
             cut_short: of(TRANSACTIONS_CUT, "reason", ["timeout", "fenced"]),
             hanging_aborted: registry.counter(HANGING_ABORTED, &[]),
+            late_ends: registry.counter(LATE_ENDS, &[]),
             markers_again: registry.counter(MARKERS_AGAIN, &[]),
             left_out: of(MARKERS_LEFT_OUT, "reason", ["gone", "superseded"]),
             registry: registry.clone(),

@@ -68,12 +68,13 @@ impl ConsumerGroup {
         };
         let subscribed = self.subscribed();
         let mut expired = Vec::new();
-        for (topic, partitions) in &store.topics {
-            if subscribed.contains(topic.as_ref()) {
-                continue;
+        for (topic, partition, value) in store.offsets.iter() {
+            if !(subscribed.contains(topic.as_ref()))
+                && is_expired(&value)
+                && !store.is_pending(topic, partition)
+            {
+                expired.push((topic.clone(), partition));
             }
-            let due = partitions.iter().filter(|(p, v)| is_expired(v) && !store.is_pending(topic, **p));
-            expired.extend(due.map(|(p, _)| (topic.clone(), *p)));
         }
         expired
     }

@@ -78,7 +78,7 @@ impl Rig {
 
     /// Answers the groups that a marker ended something in, by a look at all of them.
     fn with_offsets_of(&self, producer: ProducerId) -> BTreeSet<Arc<str>> {
-        let rows = self.store.groups.iter().filter(|(_, s)| s.txn.producers().any(|p| p == producer));
+        let rows = self.store.groups.iter().filter(|(_, s)| s.producers().any(|p| p == producer));
         rows.map(|(group, _)| group.clone()).collect()
     }
 
@@ -130,7 +130,7 @@ proptest! {
             rig.step(op);
             let mut scanned: BTreeMap<ProducerId, BTreeSet<Arc<str>>> = BTreeMap::new();
             for (group, store) in &rig.store.groups {
-                for producer in store.txn.producers() {
+                for producer in store.producers() {
                     scanned.entry(producer).or_default().insert(group.clone());
                 }
             }

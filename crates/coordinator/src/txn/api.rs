@@ -84,6 +84,8 @@ pub struct EndRequest {
     pub commit: bool,
     /// V2 for v5 and above, V0 below.
     pub version: TxnVersion,
+    /// The client's connection: one that was opened later has a higher number.
+    pub connection: u64,
 }
 
 /// Any request that changes something or has to be answered later.

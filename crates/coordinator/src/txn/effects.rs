@@ -130,6 +130,13 @@ pub enum TxnEvent {
         /// Commit, or abort.
         commit: bool,
     },
+    /// An EndTxn before TV2 came late, by a connection that its client had given up: it is refused.
+    LateEnd {
+        /// Whose.
+        transactional_id: Arc<str>,
+        /// Commit, or abort.
+        commit: bool,
+    },
     /// Ids that did nothing for long are removed.
     Expired {
         /// How many.

@@ -1,7 +1,7 @@
 //! EndTxn, before TV2 and with it (KIP-890).
 use super::api::{EndRequest, ProducerReply, Reply};
 use super::coordinator::{Step, TxnCoordinator};
-use super::effects::Effects;
+use super::effects::{Effect, Effects, TxnEvent};
 use super::producer_ids::Waiting;
 use super::value::{LAST_EPOCH, TxnState, TxnValue, TxnVersion};
 use crate::requests::Token;
@@ -93,12 +93,18 @@ impl TxnCoordinator {
         let code = |error| Reply::End(ProducerReply::code(error));
         let id: Arc<str> = Arc::from(request.transactional_id.as_str());
         let busy = self.is_busy(&id);
-        let Some(value) = self.value(&id) else {
+        if self.value(&id).is_none() {
             let error =
                 if busy { ErrorCode::ConcurrentTransactions } else { ErrorCode::InvalidProducerIdMapping };
             return self.answer(token, code(error), fx);
-        };
+        }
         let raises = request.version.raises_epoch();
+        if !raises && self.is_late(&id, &request) {
+            let transactional_id = id.clone();
+            fx.push(Effect::Event(TxnEvent::LateEnd { transactional_id, commit: request.commit }));
+            return self.answer(token, code(ErrorCode::NotCoordinator), fx);
+        }
+        let Some(value) = self.value(&id) else { return };
         let ending =
             if raises { ending(value, busy, &request) } else { ending_before_tv2(value, busy, &request) };
         match ending {
@@ -110,6 +116,22 @@ impl TxnCoordinator {
             Ending::Again => self.answer(token, code(ErrorCode::None), fx),
             Ending::Prepare => self.prepare(now, token, request, &id, fx),
         }
+    }
+
+    /// Whether the client has asked by a newer connection since: nobody waits for the answer to this request any more. It
+    /// lay in the network while the same end was asked for again and answered, and what is open by now is another
+    /// transaction of the same epoch (KAFKA-17754, for clients that cannot be told apart by TV2).
+    fn is_late(&mut self, id: &Arc<str>, request: &EndRequest) -> bool {
+        let Some(entry) = self.entries.get_mut(id) else { return false };
+        let ours = entry.committed.as_ref().is_some_and(|v| {
+            (v.producer_id, v.producer_epoch) == (request.producer_id, request.producer_epoch)
+        });
+        if !ours {
+            return false;
+        }
+        let late = request.connection < entry.ended_by;
+        entry.ended_by = entry.ended_by.max(request.connection);
+        late
     }
 
     fn prepare(&mut self, now: Now, token: Token, request: EndRequest, id: &Arc<str>, fx: &mut Effects) {

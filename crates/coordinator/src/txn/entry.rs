@@ -49,6 +49,8 @@ pub(crate) struct Entry {
     pub(crate) failures: u32,
     /// Who initialised it last, where that is known.
     pub(crate) principal: Option<Arc<str>>,
+    /// The newest connection by which its producer asked for an end before TV2.
+    pub(crate) ended_by: u64,
     /// The entry in the timer set.
     pub(crate) armed: Option<Mono>,
 }
@@ -64,6 +66,7 @@ impl Entry {
             retry_at: None,
             failures: 0,
             principal: None,
+            ended_by: 0,
             armed: None,
         }
     }

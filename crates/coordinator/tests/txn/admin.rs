@@ -36,6 +36,7 @@ fn three() -> Bench {
         producer_epoch: 0,
         commit: true,
         version: TxnVersion::V2,
+        connection: 0,
     };
     b.step(|c, now, fx| c.end_transaction(now, token, request, fx));
     b.wait(10_000);

@@ -41,6 +41,8 @@ pub struct Bench {
     pub auto_ids: bool,
     /// Every marker is done at once.
     pub auto_markers: bool,
+    /// By which the next EndTxn comes.
+    pub connection: u64,
 }
 
 impl Bench {
@@ -70,6 +72,7 @@ impl Bench {
             auto: true,
             auto_ids: true,
             auto_markers: false,
+            connection: 1,
         }
     }
 
@@ -253,6 +256,7 @@ impl Bench {
             producer_epoch: who.1,
             commit,
             version,
+            connection: self.connection,
         };
         self.step(|c, now, fx| c.end_transaction(now, token, request, fx));
         token

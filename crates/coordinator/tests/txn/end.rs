@@ -152,10 +152,36 @@ fn a_late_end_of_an_older_transaction_finds_no_place_with_tv2() {
     assert_eq!(b.end2(who, true), refused(ProducerFenced));
 }
 
-/// The same before TV2: one epoch for all, so the late request ends what is open. Kafka has this hole too; the
-/// test says what is so, not what should be.
+/// The same before TV2: one epoch is for all, but the client asked again by another connection.
 #[test]
-fn a_late_end_of_an_older_transaction_ends_the_open_one_before_tv2() {
+fn a_late_end_by_a_connection_that_was_given_up_is_refused_before_tv2() {
+    let mut b = Bench::new();
+    b.auto_markers = true;
+    let who = b.init();
+    assert_eq!(b.add(who, 0), ErrorCode::None);
+    b.connection = 2;
+    assert_eq!(b.end1(who, true).0, ErrorCode::None);
+    assert_eq!(b.add(who, 1), ErrorCode::None);
+    b.connection = 1;
+    for commit in [true, false] {
+        assert_eq!(b.end1(who, commit), refused(ErrorCode::NotCoordinator));
+        assert!(matches!(b.events.last(), Some(TxnEvent::LateEnd { commit: c, .. }) if *c == commit));
+    }
+    assert_eq!(b.state(), TxnState::Ongoing);
+    b.connection = 3;
+    assert_eq!(b.end1(who, false).0, ErrorCode::None);
+    assert_eq!(b.state(), TxnState::CompleteAbort);
+    // Another start of the producer has nothing to do with it.
+    let next = b.init();
+    assert_eq!(b.add(next, 0), ErrorCode::None);
+    b.connection = 1;
+    assert_eq!(b.end1(who, true), refused(ProducerFenced));
+    assert_eq!(b.state(), TxnState::Ongoing);
+}
+
+/// By the same connection nothing tells them apart, but there no request overtakes another. Kafka has no more to go by.
+#[test]
+fn before_tv2_an_end_by_the_same_connection_ends_what_is_open() {
     let mut b = Bench::new();
     b.auto_markers = true;
     let who = b.init();

@@ -81,6 +81,7 @@ impl World {
             producer_epoch: who.1,
             commit,
             version: version(id),
+            connection: 0,
         };
         if request.version == TxnVersion::V2 && self.late.len() < 64 {
             self.late.push(request.clone());

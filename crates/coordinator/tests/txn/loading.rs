@@ -142,6 +142,7 @@ fn every_request_has_one_entry_and_a_refusal_of_its_shape() {
             producer_epoch: who.1,
             commit: true,
             version: TxnVersion::V2,
+            connection: 0,
         }),
     ];
     let mut b = Bench::loading(TxnConfig::default());

@@ -12,6 +12,7 @@ use wire::{
 /// Codes of Kafka's.
 pub(crate) const PRODUCER_FENCED: i16 = 90;
 pub(crate) const INVALID_TXN_STATE: i16 = 48;
+pub(crate) const NOT_COORDINATOR: i16 = 16;
 /// Codes after which a client asks again: COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR,
 /// CONCURRENT_TRANSACTIONS.
 const AGAIN: [i16; 4] = [14, 15, 16, 51];
@@ -121,6 +122,16 @@ impl TxnClient {
 
     /// EndTxn until it is answered for good: the code, and the producer to go on as.
     pub(crate) fn end(&mut self, producer: Producer, commit: bool) -> (i16, Producer) {
+        loop {
+            let said = self.end_once(producer, commit);
+            if !AGAIN.contains(&said.0) {
+                return said;
+            }
+        }
+    }
+
+    /// The same, whatever the answer.
+    pub(crate) fn end_once(&mut self, producer: Producer, commit: bool) -> (i16, Producer) {
         let request = EndTxnRequest {
             transactional_id: self.id.as_str().into(),
             producer_id: producer.0,
@@ -128,14 +139,11 @@ impl TxnClient {
             committed: commit,
         };
         let version = if self.speaks == Speaks::Tv2 { 5 } else { 4 };
-        loop {
-            let answer = self.client.ask(ApiKey::EndTxn, version, request.clone());
-            let ResponseBody::EndTxn(answer) = answer else { panic!() };
-            if !AGAIN.contains(&answer.error_code) {
-                let raised = (answer.producer_id, answer.producer_epoch);
-                let next = if self.speaks == Speaks::Tv2 { raised } else { producer };
-                return (answer.error_code, next);
-            }
-        }
+        let ResponseBody::EndTxn(answer) = self.client.ask(ApiKey::EndTxn, version, request) else {
+            panic!()
+        };
+        let raised = (answer.producer_id, answer.producer_epoch);
+        let next = if self.speaks == Speaks::Tv2 { raised } else { producer };
+        (answer.error_code, next)
     }
 }

@@ -46,9 +46,12 @@ pub(super) fn take(root: &Path) -> Result<File, DiskError> {
         );
         return Err(DiskError { kind: DiskErrorKind::Io, detail });
     }
-    file.set_len(0).map_err(|e| io_error("truncate", &shown, &e))?;
-    writeln!(file, "process {}", std::process::id()).map_err(|e| io_error("write", &shown, &e))?;
-    Ok(file)
+    // Over what the last holder wrote, of the same length: that needs no room on a full disk.
+    match writeln!(file, "process {:<10}", std::process::id()) {
+        // The text is only for messages of others.
+        Err(e) if e.kind() != std::io::ErrorKind::StorageFull => Err(io_error("write", &shown, &e)),
+        _ => Ok(file),
+    }
 }
 
 /// Watches that the directory is still where it was locked. Files that are open can be written and synced when
@@ -124,7 +127,7 @@ mod tests {
         let refused = take(dir.path()).unwrap_err().detail;
         assert!(refused.contains(&format!("is in use by process {}", std::process::id())), "{refused}");
         let written = std::fs::read_to_string(dir.path().join("lock")).unwrap();
-        assert_eq!(written, format!("process {}\n", std::process::id()));
+        assert_eq!(written, format!("process {:<10}\n", std::process::id()));
         drop(held);
     }
 }

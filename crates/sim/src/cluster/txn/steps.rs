@@ -351,6 +351,7 @@ fn request(world: &mut World, name: &str, group: &str, step: &Step) -> Option<Tx
             producer_epoch: producer.1,
             commit: *commit,
             version: if *v2 { TxnVersion::V2 } else { TxnVersion::V0 },
+            connection: 0,
         }),
         Step::Produce { .. } | Step::Offsets { .. } => return None,
     })
