@@ -27,13 +27,13 @@ pub(crate) struct Program {
 struct More {
     /// Three nodes are for the full tier alone, and one after the other is killed there.
     kills: bool,
-    /// A second broker, of Apache Kafka, to copy from.
-    source: bool,
+    /// Further brokers to copy from, one of Apache Kafka and one of ours.
+    sources: bool,
 }
 
 macro_rules! program {
     ($id:ident, $name:literal, $widest:literal, [$($need:expr),*], $command:expr) => {
-        program!($id, $name, $widest, [$($need),*], $command, More { kills: false, source: false });
+        program!($id, $name, $widest, [$($need),*], $command, More { kills: false, sources: false });
     };
     ($id:ident, $name:literal, $widest:literal, [$($need:expr),*], $command:expr, $more:expr) => {
         pub(crate) mod $id {
@@ -107,7 +107,7 @@ program!(
     "all",
     [Need::KafkaStreams, Need::JavaProgram(STREAMS)],
     |root| install::java_program(root, STREAMS),
-    More { kills: true, source: false }
+    More { kills: true, sources: false }
 );
 
 program!(
@@ -121,7 +121,7 @@ program!(
         command.arg("--connect-jars").arg(install::home(root).join(install::KAFKA_CONNECT));
         command
     },
-    More { kills: false, source: true }
+    More { kills: true, sources: true }
 );
 program!(offsets_topic, "offsets-topic", "offsets", [Need::Go], |root| {
     Command::new(install::home(root).join("go/offsets"))
@@ -141,7 +141,7 @@ program!(
     "exactly-once",
     [Need::Flink, Need::JavaProgram(FLINK)],
     |root| install::java_program(root, FLINK),
-    More { kills: true, source: false }
+    More { kills: true, sources: false }
 );
 
 fn script(interpreter: std::ffi::OsString, root: &Path, path: &str) -> Command {
@@ -185,11 +185,7 @@ fn run(context: &Context, program: &Program) -> Result<Outcome> {
 
 fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> {
     let mut broker = Broker::start(context, kind, program.name)?;
-    let source = if program.more.source {
-        Some(Broker::start(context, Kind::Apache, &format!("{}-source", program.name))?)
-    } else {
-        None
-    };
+    let sources = if program.more.sources { sources(context, program, kind)? } else { Vec::new() };
     let log = install::home(&context.root).join("run").join(format!("{}-{kind:?}.err", program.name));
     let mut command = (program.command)(&context.root);
     command.args(["--bootstrap", &broker.bootstrap(), "--topic-prefix", program.name]);
@@ -198,8 +194,11 @@ fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> 
     let all =
         if kind == Kind::ThreeNodes && context.three_nodes == Share::One { program.widest } else { "all" };
     command.args(["--check", context.check.as_deref().unwrap_or(all)]);
-    if let Some(source) = &source {
-        command.args(["--source", &source.bootstrap()]);
+    for (flag, source) in &sources {
+        command.args([*flag, &source.bootstrap()]);
+    }
+    if program.more.sources {
+        command.args(["--source-replicas", &kind.replicas().to_string()]);
     }
     let kills = program.more.kills && kind == Kind::ThreeNodes;
     if kills {
@@ -246,12 +245,19 @@ fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> 
     if !outcome.failures.is_empty() {
         println!("{}", broker.log_tails());
     }
-    for broker in std::iter::once(broker).chain(source) {
+    for broker in std::iter::once(broker).chain(sources.into_iter().map(|(_, source)| source)) {
         if let Err(error) = broker.stop() {
             outcome.failures.push(format!("{name}: {error:#}"));
         }
     }
     Ok(outcome)
+}
+
+/// Brokers to copy from, and the flags that name them; ours has as many nodes as the one that is copied to.
+fn sources(context: &Context, program: &Program, kind: Kind) -> Result<Vec<(&'static str, Broker)>> {
+    let start = |kind, name| Broker::start(context, kind, &format!("{}-{name}", program.name));
+    let ours = if kind == Kind::ThreeNodes { Kind::ThreeNodes } else { Kind::Plimsoll };
+    Ok(vec![("--source", start(Kind::Apache, "source")?), ("--source-ours", start(ours, "source-ours")?)])
 }
 
 fn judge(context: &Context, program: &Program, kind: Kind, cell: Cell, outcome: &mut Outcome) {
