@@ -48,6 +48,9 @@ class Worker:
             "offset.flush.interval.ms": "500",
             "session.timeout.ms": "6000",
             "heartbeat.interval.ms": "500",
+            # A coordinator that takes over waits a whole session for those who died before.
+            "consumer.session.timeout.ms": "6000",
+            "consumer.heartbeat.interval.ms": "500",
             "plugin.discovery": "service_load",
             # Nobody waits minutes for a worker that died.
             "scheduled.rebalance.max.delay.ms": "1000",
