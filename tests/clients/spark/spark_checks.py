@@ -15,7 +15,7 @@ import threading
 import time
 from importlib.metadata import version
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "python"))
@@ -75,26 +75,37 @@ class Outside:
                 time.sleep(10 * pause)
         expect(producer.flush(WAIT) == 0 and not failed, f"not acknowledged: {failed[:3]}")
 
+    def ends(self, topic):
+        """One past the last offset of each partition; another client asks again where a broker that is asked dies."""
+        limit = time.monotonic() + WAIT
+        while True:
+            consumer = Consumer({**self.config, "group.id": "unused"})
+            try:
+                where = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+                return [consumer.get_watermark_offsets(one, 10)[1] for one in where]
+            except KafkaException:
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(0.2)
+            finally:
+                consumer.close()
+
     def count(self, topic):
-        consumer = Consumer({**self.config, "group.id": "unused"})
-        try:
-            where = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
-            return sum(consumer.get_watermark_offsets(one, WAIT)[1] for one in where)
-        finally:
-            consumer.close()
+        return sum(self.ends(topic))
 
     def read(self, topic):
         """All records up to the ends, as rows of partition, offset, key, value and headers."""
+        ends = self.ends(topic)
         consumer = Consumer({**self.config, "group.id": "unused", "enable.auto.commit": False})
         try:
-            where = [TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)]
-            ends = [consumer.get_watermark_offsets(one, WAIT)[1] for one in where]
-            consumer.assign(where)
-            rows, limit = [], time.monotonic() + WAIT
+            consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
+            rows, last, limit = [], None, time.monotonic() + WAIT
             while len(rows) < sum(ends):
-                expect(time.monotonic() < limit, f"{len(rows)} of {sum(ends)} records of {topic} read")
+                expect(time.monotonic() < limit, f"{len(rows)} of {sum(ends)} records of {topic} read; {last}")
                 for m in consumer.consume(1000, 0.5):
-                    expect(m.error() is None, str(m.error()))
+                    if m.error():
+                        last = m.error()
+                        continue
                     rows.append((m.partition(), m.offset(), m.key(), m.value(), tuple(m.headers() or ())))
             return sorted(rows, key=lambda row: row[:2])
         finally:
