@@ -220,7 +220,7 @@ def stream(args, topic):
     outside, count = Outside(args), min(args.records, 9_000)
     for name in (topic, topic + "-out"):
         outside.create(name)
-    batch, pause = count // 20, args.pause_ms / 1000
+    batch, pause = count // 10, args.pause_ms / 1000
     records = [(b"key %d" % index, b"value %d" % index) for index in range(count)]
     directory, sending = tempfile.mkdtemp(), []
     job = Stream(args, topic, directory, batch)
