@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::install::{self, Need};
+use crate::resets::{self, Ways};
 use crate::test_runner::Context;
 use crate::{process, three_nodes};
 
@@ -35,6 +36,8 @@ impl Kind {
 struct Node {
     child: Child,
     port: u16,
+    /// What clients are told to connect to.
+    told: u16,
     dir: PathBuf,
 }
 
@@ -58,6 +61,8 @@ impl Node {
 /// A running broker, or several that are one cluster.
 pub(crate) struct Broker {
     nodes: Vec<Node>,
+    /// By which clients come, where their connections are to be reset.
+    pub(crate) ways: Option<Ways>,
     kind: Kind,
     dir: PathBuf,
     stopped: bool,
@@ -71,6 +76,11 @@ const LOG_TAIL: usize = 40;
 impl Broker {
     /// Starts one in an empty directory under `target/clients/run` and waits until it serves.
     pub(crate) fn start(context: &Context, kind: Kind, label: &str) -> Result<Self> {
+        Self::start_behind(context, kind, label, false)
+    }
+
+    /// The same, by ways on which clients' connections can be reset if `ways` says so.
+    pub(crate) fn start_behind(context: &Context, kind: Kind, label: &str, ways: bool) -> Result<Self> {
         let root = &context.root;
         let name = format!("{label}-{kind:?}-{}", std::process::id()).to_lowercase();
         let dir = root.join("target/clients/run").join(name);
@@ -78,37 +88,39 @@ impl Broker {
             fs::remove_dir_all(&dir)?;
         }
         fs::create_dir_all(&dir)?;
-        let mut broker = Self { nodes: Vec::new(), kind, dir, stopped: false };
-        match kind {
-            Kind::Plimsoll => {
-                let (binary, dir, port, second) =
-                    (context.binary()?, broker.dir.clone(), free_port(), free_port());
-                broker.add(start_plimsoll(&binary, &dir, &properties(&dir, port, second))?, port, dir);
+        let mut broker = Self { nodes: Vec::new(), ways: None, kind, dir: dir.clone(), stopped: false };
+        let mut nodes = match kind {
+            Kind::ThreeNodes => three_nodes::properties(&dir),
+            Kind::Plimsoll | Kind::Apache => {
+                let port = free_port();
+                vec![(port, dir.clone(), properties(&dir, port, free_port()))]
             }
-            Kind::Apache => {
+        };
+        for (port, dir, text) in &mut nodes {
+            let told = if ways { free_port() } else { *port };
+            if ways {
+                *text = resets::behind(text, told, free_port());
+            }
+            fs::create_dir_all(&*dir)?;
+            let child = if kind == Kind::Apache {
                 install::install(root, Need::KafkaBroker)?;
-                let (dir, port) = (broker.dir.clone(), free_port());
-                broker.add(start_apache(root, &dir, &properties(&dir, port, free_port()))?, port, dir);
-            }
-            Kind::ThreeNodes => {
-                let binary = context.binary()?;
-                for (port, dir, text) in three_nodes::properties(&broker.dir) {
-                    fs::create_dir_all(&dir)?;
-                    broker.add(start_plimsoll(&binary, &dir, &text)?, port, dir);
-                }
-            }
+                start_apache(root, dir, text)?
+            } else {
+                start_plimsoll(&context.binary()?, dir, text)?
+            };
+            broker.nodes.push(Node { child, port: *port, told, dir: dir.clone() });
+        }
+        if ways {
+            let pairs: Vec<_> = broker.nodes.iter().map(|node| (node.told, node.port)).collect();
+            broker.ways = Some(Ways::open(root, &pairs)?);
         }
         broker.wait_until_ready(context)?;
         Ok(broker)
     }
 
-    fn add(&mut self, child: Child, port: u16, dir: PathBuf) {
-        self.nodes.push(Node { child, port, dir });
-    }
-
     /// All its addresses, with commas between them.
     pub(crate) fn bootstrap(&self) -> String {
-        let addresses: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        let addresses: Vec<_> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.told)).collect();
         addresses.join(",")
     }
 

@@ -23,17 +23,24 @@ pub(crate) struct Program {
 }
 
 /// What a program needs besides.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct More {
     /// Three nodes are for the full tier alone, and one after the other is killed there.
     kills: bool,
-    /// A second broker, of Apache Kafka, to copy from.
-    source: bool,
+    /// The check [`LOOP`] in the full tier, while connections are reset.
+    resets: bool,
+    /// Further brokers to copy from, one of Apache Kafka and one of ours.
+    sources: bool,
 }
+
+const PLAIN: More = More { kills: false, resets: false, sources: false };
+const RESETS: More = More { resets: true, ..PLAIN };
+/// A check that is run by its name alone.
+const LOOP: &str = "transaction-loop";
 
 macro_rules! program {
     ($id:ident, $name:literal, $widest:literal, [$($need:expr),*], $command:expr) => {
-        program!($id, $name, $widest, [$($need),*], $command, More { kills: false, source: false });
+        program!($id, $name, $widest, [$($need),*], $command, PLAIN);
     };
     ($id:ident, $name:literal, $widest:literal, [$($need:expr),*], $command:expr, $more:expr) => {
         pub(crate) mod $id {
@@ -63,19 +70,28 @@ program!(kcat, "kcat", "resume", [Need::Debian(&["kcat"])], |root| script(
     root,
     "kcat/kcat_client.py"
 ));
-program!(rdkafka, "rdkafka", "resume", [BUILD, Need::RdKafka], |root| {
-    Command::new(install::home(root).join("rdkafka/release/rdkafka-client"))
-});
-program!(confluent_kafka, "confluent-kafka", "resume", [Need::Python], |root| python(
-    root,
-    "confluent_kafka_client.py"
-));
+program!(
+    rdkafka,
+    "rdkafka",
+    "resume",
+    [BUILD, Need::RdKafka],
+    |root| Command::new(install::home(root).join("rdkafka/release/rdkafka-client")),
+    RESETS
+);
+program!(
+    confluent_kafka,
+    "confluent-kafka",
+    "resume",
+    [Need::Python],
+    |root| python(root, "confluent_kafka_client.py"),
+    RESETS
+);
 program!(kafka_python, "kafka-python", "resume", [Need::Python], |root| python(
     root,
     "kafka_python_client.py"
 ));
-program!(aiokafka, "aiokafka", "resume", [Need::Python], |root| python(root, "aiokafka_client.py"));
-program!(kafkajs, "kafkajs", "resume", [Need::Node], |root| node(root, "kafkajs_client.js"));
+program!(aiokafka, "aiokafka", "resume", [Need::Python], |root| python(root, "aiokafka_client.py"), RESETS);
+program!(kafkajs, "kafkajs", "resume", [Need::Node], |root| node(root, "kafkajs_client.js"), RESETS);
 program!(
     confluent_javascript,
     "confluent-kafka-javascript",
@@ -83,10 +99,22 @@ program!(
     [BUILD, Need::ConfluentNode],
     |root| node(root, "confluent_client.js")
 );
-program!(franz_go, "franz-go", "resume", [Need::Go], |root| Command::new(
-    install::home(root).join("go/franz")
-));
-program!(sarama, "sarama", "resume", [Need::Go], |root| Command::new(install::home(root).join("go/sarama")));
+program!(
+    franz_go,
+    "franz-go",
+    "resume",
+    [Need::Go],
+    |root| Command::new(install::home(root).join("go/franz")),
+    RESETS
+);
+program!(
+    sarama,
+    "sarama",
+    "resume",
+    [Need::Go],
+    |root| Command::new(install::home(root).join("go/sarama")),
+    RESETS
+);
 program!(java_tools, "kafka-tools", "consumer-groups", [Need::KafkaTools], |root| {
     let mut command = script("python3".into(), root, "java/java_tools.py");
     command.arg("--jars").arg(install::home(root).join(install::KAFKA_TOOLS));
@@ -107,7 +135,7 @@ program!(
     "all",
     [Need::KafkaStreams, Need::JavaProgram(STREAMS)],
     |root| install::java_program(root, STREAMS),
-    More { kills: true, source: false }
+    More { kills: true, ..PLAIN }
 );
 
 program!(
@@ -121,7 +149,7 @@ program!(
         command.arg("--connect-jars").arg(install::home(root).join(install::KAFKA_CONNECT));
         command
     },
-    More { kills: false, source: true }
+    More { kills: true, sources: true, ..PLAIN }
 );
 program!(offsets_topic, "offsets-topic", "offsets", [Need::Go], |root| {
     Command::new(install::home(root).join("go/offsets"))
@@ -141,7 +169,21 @@ program!(
     "exactly-once",
     [Need::Flink, Need::JavaProgram(FLINK)],
     |root| install::java_program(root, FLINK),
-    More { kills: true, source: false }
+    More { kills: true, ..PLAIN }
+);
+
+program!(
+    spark,
+    "spark",
+    "all",
+    [Need::Spark],
+    |root| {
+        let python = install::home(root).join("venv-spark/bin/python").into_os_string();
+        let mut command = script(python, root, "spark/spark_checks.py");
+        command.arg("--jars").arg(install::home(root).join(install::SPARK));
+        command
+    },
+    More { kills: true, ..PLAIN }
 );
 
 fn script(interpreter: std::ffi::OsString, root: &Path, path: &str) -> Command {
@@ -165,45 +207,40 @@ fn run(context: &Context, program: &Program) -> Result<Outcome> {
     for need in program.needs {
         install::install(&context.root, *need)?;
     }
-    let mut outcome = Outcome::default();
-    if context.apache {
-        outcome.add(against(context, program, Kind::Apache)?);
-    }
-    if context.ours {
-        outcome.add(against(context, program, Kind::Plimsoll)?);
-    }
+    let mut kinds = Vec::new();
+    kinds.extend(context.apache.then_some(Kind::Apache));
+    kinds.extend(context.ours.then_some(Kind::Plimsoll));
     let three_nodes = if program.more.kills {
         context.three_nodes == Share::All
     } else {
         context.three_nodes != Share::None
     };
-    if three_nodes {
-        outcome.add(against(context, program, Kind::ThreeNodes)?);
+    kinds.extend(three_nodes.then_some(Kind::ThreeNodes));
+    let only = context.check.as_deref();
+    let mut outcome = Outcome::default();
+    for kind in kinds {
+        if only != Some(LOOP) {
+            outcome.add(against(context, program, kind, false)?);
+        }
+        let asked = only.map_or(context.tier == Tier::Full, |only| only == LOOP);
+        if program.more.resets && asked {
+            outcome.add(against(context, program, kind, true)?);
+        }
     }
     Ok(outcome)
 }
 
-fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> {
-    let mut broker = Broker::start(context, kind, program.name)?;
-    let source = if program.more.source {
-        Some(Broker::start(context, Kind::Apache, &format!("{}-source", program.name))?)
-    } else {
-        None
-    };
+/// All checks, or [`LOOP`] by ways on which connections are reset.
+fn against(context: &Context, program: &Program, kind: Kind, resets: bool) -> Result<Outcome> {
+    let mut broker = Broker::start_behind(context, kind, program.name, resets)?;
+    let sources = if program.more.sources { sources(context, program, kind)? } else { Vec::new() };
     let log = install::home(&context.root).join("run").join(format!("{}-{kind:?}.err", program.name));
-    let mut command = (program.command)(&context.root);
-    command.args(["--bootstrap", &broker.bootstrap(), "--topic-prefix", program.name]);
-    command.args(["--records", &context.records().to_string()]);
-    command.args(["--replicas", &kind.replicas().to_string()]);
-    let all =
-        if kind == Kind::ThreeNodes && context.three_nodes == Share::One { program.widest } else { "all" };
-    command.args(["--check", context.check.as_deref().unwrap_or(all)]);
-    if let Some(source) = &source {
-        command.args(["--source", &source.bootstrap()]);
+    let mut command = command(context, program, kind, &broker);
+    if resets {
+        command.args(["--check", LOOP]);
     }
-    let kills = program.more.kills && kind == Kind::ThreeNodes;
-    if kills {
-        command.args(["--pause-ms", PAUSE_MS]);
+    for (flag, source) in &sources {
+        command.args([*flag, &source.bootstrap()]);
     }
     if broker.serves(CONSUMER_GROUP_HEARTBEAT)? {
         command.env("CONSUMER_PROTOCOL", "yes");
@@ -212,14 +249,19 @@ fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> 
     let limit = Duration::from_secs(if context.tier == Tier::Full { 3600 } else { 1200 });
     let mut outcome = Outcome::default();
     let mut unread = Vec::new();
+    let mut ways = broker.ways.take();
     let each = |line: &str| match Line::parse(line) {
         Ok(Line::Cell(cell)) => judge(context, program, kind, cell, &mut outcome),
         Ok(Line::Skipped(check, why)) => {
             outcome.skipped.push(format!("{}/{check} against {kind:?}: {why}", program.name));
         }
+        Ok(Line::Connections(what)) => {
+            let done = ways.as_mut().map_or(Ok(()), |ways| ways.tell(&what));
+            outcome.failures.extend(done.err().map(|error| format!("{}: {error:#}", program.name)));
+        }
         Err(_) => unread.push(line.to_owned()),
     };
-    let finished = if kills {
+    let finished = if kills(program, kind) {
         let binary = context.binary()?;
         broker.while_nodes_die(&binary, KILL_EVERY, || process::lines(&mut command, limit, each))
     } else {
@@ -237,6 +279,41 @@ fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> 
     if outcome.passed == 0 && outcome.failures.is_empty() && outcome.skipped.is_empty() {
         outcome.failures.push(format!("{name}: no check ran"));
     }
+    finish(context, program, broker, sources, &name, &mut outcome);
+    Ok(outcome)
+}
+
+fn kills(program: &Program, kind: Kind) -> bool {
+    program.more.kills && kind == Kind::ThreeNodes
+}
+
+/// The program with what it is told of the brokers and of what is asked of it.
+fn command(context: &Context, program: &Program, kind: Kind, broker: &Broker) -> Command {
+    let mut command = (program.command)(&context.root);
+    command.args(["--bootstrap", &broker.bootstrap(), "--topic-prefix", program.name]);
+    command.args(["--records", &context.records().to_string()]);
+    command.args(["--replicas", &kind.replicas().to_string()]);
+    let all =
+        if kind == Kind::ThreeNodes && context.three_nodes == Share::One { program.widest } else { "all" };
+    command.args(["--check", context.check.as_deref().unwrap_or(all)]);
+    if program.more.sources {
+        command.args(["--source-replicas", &kind.replicas().to_string()]);
+    }
+    if kills(program, kind) {
+        command.args(["--pause-ms", PAUSE_MS]);
+    }
+    command
+}
+
+/// What must hold of the brokers afterwards; then they are stopped.
+fn finish(
+    context: &Context,
+    program: &Program,
+    broker: Broker,
+    sources: Vec<(&str, Broker)>,
+    name: &str,
+    outcome: &mut Outcome,
+) {
     // Where all was skipped there are no topics.
     if outcome.passed > 0
         && let Err(error) = broker.judge_replicas(context, program.name)
@@ -246,12 +323,18 @@ fn against(context: &Context, program: &Program, kind: Kind) -> Result<Outcome> 
     if !outcome.failures.is_empty() {
         println!("{}", broker.log_tails());
     }
-    for broker in std::iter::once(broker).chain(source) {
+    for broker in std::iter::once(broker).chain(sources.into_iter().map(|(_, source)| source)) {
         if let Err(error) = broker.stop() {
             outcome.failures.push(format!("{name}: {error:#}"));
         }
     }
-    Ok(outcome)
+}
+
+/// Brokers to copy from, and the flags that name them; ours has as many nodes as the one that is copied to.
+fn sources(context: &Context, program: &Program, kind: Kind) -> Result<Vec<(&'static str, Broker)>> {
+    let start = |kind, name| Broker::start(context, kind, &format!("{}-{name}", program.name));
+    let ours = if kind == Kind::ThreeNodes { Kind::ThreeNodes } else { Kind::Plimsoll };
+    Ok(vec![("--source", start(Kind::Apache, "source")?), ("--source-ours", start(ours, "source-ours")?)])
 }
 
 fn judge(context: &Context, program: &Program, kind: Kind, cell: Cell, outcome: &mut Outcome) {
@@ -294,6 +377,8 @@ enum Line {
     Cell(Cell),
     /// A check that these nodes cannot be put to, and why.
     Skipped(String, String),
+    /// What is to happen to its connections from now on.
+    Connections(String),
 }
 
 impl Line {
@@ -303,6 +388,9 @@ impl Line {
         let check = text("check").context("check")?;
         if let Some(why) = text("skipped") {
             return Ok(Line::Skipped(check, why));
+        }
+        if let Some(what) = text("connections") {
+            return Ok(Line::Connections(what));
         }
         Ok(Line::Cell(Cell {
             check,

@@ -31,7 +31,7 @@ pub(crate) struct ClientTable {
     cells: BTreeMap<(String, String, Kind), Cell>,
 }
 
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 18] = [
     "keys",
     "nulls",
     "headers",
@@ -49,10 +49,11 @@ const COLUMNS: [&str; 17] = [
     "time",
     "transactions",
     "consumer-protocol",
+    "transaction-loop",
 ];
 /// Suites with checks of their own: a table for each.
-const OTHERS: [&str; 6] =
-    ["kafka-tools", "kafka-java", "kafka-streams", "kafka-connect", "offsets-topic", "flink"];
+const OTHERS: [&str; 7] =
+    ["kafka-tools", "kafka-java", "kafka-streams", "kafka-connect", "offsets-topic", "flink", "spark"];
 
 impl ClientTable {
     pub(crate) fn is_empty(&self) -> bool {

@@ -15,6 +15,7 @@ pub(crate) const KAFKA_TOOLS: &str = "tools-4.3.1";
 pub(crate) const KAFKA_STREAMS: &str = "streams-4.3.1";
 pub(crate) const KAFKA_CONNECT: &str = "connect-4.3.1";
 pub(crate) const FLINK: &str = "flink-2.0.0";
+pub(crate) const SPARK: &str = "spark-4.2.0";
 
 /// One thing to install.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(crate) enum Need {
     KafkaStreams,
     KafkaConnect,
     Flink,
+    /// pyspark, with an environment of its own, and its connector.
+    Spark,
     /// Our own program in a folder of `java/programs`, compiled against a set of jars.
     JavaProgram(JavaProgram),
 }
@@ -57,7 +60,7 @@ fn sources(root: &Path) -> PathBuf {
 pub(crate) fn install(root: &Path, need: Need) -> Result<()> {
     let done = match need {
         Need::Debian(packages) => debian(packages),
-        Need::Python => python(root),
+        Need::Python => python(root, "python", "python", "venv"),
         Need::Node => node(root),
         Need::ConfluentNode => confluent_node(root),
         Need::Go => go(root),
@@ -67,6 +70,9 @@ pub(crate) fn install(root: &Path, need: Need) -> Result<()> {
         Need::KafkaStreams => maven(root, "streams", KAFKA_STREAMS),
         Need::KafkaConnect => maven(root, "connect", KAFKA_CONNECT),
         Need::Flink => maven(root, "flink", FLINK),
+        Need::Spark => {
+            python(root, "spark", "pyspark", "venv-spark").and_then(|()| maven(root, "spark", SPARK))
+        }
         Need::JavaProgram(program) => javac(root, program),
     };
     done.with_context(|| format!("install {need:?}"))
@@ -107,10 +113,11 @@ fn once(root: &Path, name: &str, manifests: &[PathBuf], build: impl FnOnce() -> 
     Ok(())
 }
 
-fn python(root: &Path) -> Result<()> {
-    let requirements = sources(root).join("python/requirements.txt");
-    once(root, "python", std::slice::from_ref(&requirements), || {
-        let venv = home(root).join("venv");
+/// What the folder's requirements name, in an environment.
+fn python(root: &Path, folder: &str, stamp: &str, venv: &str) -> Result<()> {
+    let requirements = sources(root).join(folder).join("requirements.txt");
+    once(root, stamp, std::slice::from_ref(&requirements), || {
+        let venv = home(root).join(venv);
         run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
         run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "-r"]).arg(&requirements))
     })

@@ -20,6 +20,7 @@ mod golden_cmd;
 mod install;
 mod jepsen_cmd;
 mod process;
+mod resets;
 mod sim_cmd;
 mod skips;
 mod suites;

@@ -61,6 +61,7 @@ pub(crate) const SUITES: &[Suite] = &[
     slow("kafka-streams", clients::kafka_streams::run),
     full("kafka-connect", clients::kafka_connect::run),
     full("flink", clients::flink::run),
+    full("spark", clients::spark::run),
 ];
 
 fn judged(what: &str, result: Result<()>) -> Outcome {

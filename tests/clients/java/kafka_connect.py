@@ -48,6 +48,9 @@ class Worker:
             "offset.flush.interval.ms": "500",
             "session.timeout.ms": "6000",
             "heartbeat.interval.ms": "500",
+            # A coordinator that takes over waits a whole session for those who died before.
+            "consumer.session.timeout.ms": "6000",
+            "consumer.heartbeat.interval.ms": "500",
             "plugin.discovery": "service_load",
             # Nobody waits minutes for a worker that died.
             "scheduled.rebalance.max.delay.ms": "1000",
@@ -137,10 +140,10 @@ class Connect:
         return None
 
     def kill_owner(self, name):
-        worker = self.owner(name)
-        expect(worker, f"{name} does not run")
-        worker.kill()
-        worker.start()
+        workers = []
+        self.until(lambda: workers.append(self.owner(name)) or workers[-1], f"{name} runs")
+        workers[-1].kill()
+        workers[-1].start()
 
     def close(self):
         for worker in self.workers:
@@ -152,27 +155,43 @@ def committed(tools, topic):
     """The topic's lines by partition, of committed transactions alone, to its end."""
     command = ["kcat", "-C", "-b", tools.args.bootstrap, "-t", topic, "-o", "beginning", "-e", "-q"]
     command += ["-X", "isolation.level=read_committed", "-f", "%p\t%s\n"]
-    done = subprocess.run(command, capture_output=True, timeout=300, text=True)
-    expect(done.returncode == 0, f"kcat: {done.stderr[-600:]}")
     lines = {}
-    for line in done.stdout.splitlines():
+    for line in retried(lambda: kcat(command)).splitlines():
         partition, _, value = line.partition("\t")
         lines.setdefault(int(partition), []).append(value)
     return lines
 
 
-def append(path, first, count):
+def kcat(command):
+    done = subprocess.run(command, capture_output=True, timeout=300, text=True)
+    expect(done.returncode == 0, f"kcat: {done.stderr[-600:]}")
+    return done.stdout
+
+
+def retried(ask):
+    """A tool gives up where it meets a broker that dies, and is then asked again."""
+    for left in reversed(range(10)):
+        try:
+            return ask()
+        except Exception:
+            if left == 0:
+                raise
+            time.sleep(1)
+
+
+def append(path, first, count, pause):
     with open(path, "a") as out:
         for index in range(first, first + count):
             out.write(f"line {index}\n")
             if index % 50 == 0:
                 out.flush()
-                time.sleep(0.05)
+                time.sleep(50 * pause)
 
 
 def files(connect, topic):
     """A file to a topic, each line once, and to a file; the worker of each is killed while lines come."""
     source, sink, count = connect.file("source"), connect.file("sink"), 3000
+    pause = connect.args.pause_ms / 1000
     open(source, "w").close()
     connect.tools.create(topic)
     reading = {"connector.class": "org.apache.kafka.connect.file.FileStreamSourceConnector", "file": source}
@@ -180,7 +199,7 @@ def files(connect, topic):
     writing = {"connector.class": "org.apache.kafka.connect.file.FileStreamSinkConnector", "file": sink}
     connect.create(topic + "-sink", {**writing, "topics": topic, "tasks.max": "1"})
     for part in range(3):
-        writer = threading.Thread(target=append, args=(source, part * count // 3, count // 3))
+        writer = threading.Thread(target=append, args=(source, part * count // 3, count // 3, pause))
         writer.start()
         if part < 2:
             connect.kill_owner(topic + ("-source" if part == 0 else "-sink"))
@@ -204,62 +223,75 @@ def files(connect, topic):
 
 def mirror(connect, topic):
     """MirrorMaker 2 from Apache Kafka to here: each record once, and the groups' offsets."""
-    args = argparse.Namespace(**{**vars(connect.args), "bootstrap": connect.args.source})
-    theirs, count = Tools(args), 3000
+    copy(connect, topic, "apache", connect.args.source, 1)
+
+
+def mirror_ours(connect, topic):
+    """The same from a cluster of Plimsoll."""
+    copy(connect, topic, "ours", connect.args.source_ours, connect.args.source_replicas)
+
+
+def copy(connect, topic, alias, source, source_replicas):
+    theirs = Tools(argparse.Namespace(**{**vars(connect.args), "bootstrap": source}))
+    count, group, here = 3000, topic + "-group", f"{alias}.{topic}"
     theirs.create(topic, 3)
-    group = topic + "-group"
+    theirs.produce(topic, [f"line {index}" for index in range(count // 2)])
+    theirs.consume(topic, count // 2, "--group", group)
+    start_mirror(connect, topic, alias, source, source_replicas)
+    copied = lambda: sum(map(len, committed(connect.tools, here).values()))  # noqa: E731
+    connect.kill_owner(topic)
+    theirs.produce(topic, [f"line {index}" for index in range(count // 2, count)])
+    connect.until(lambda: connect.owner(topic), "the copy goes on")
+    connect.until(lambda: copied() >= count, f"{count} records copied")
+    found, there = committed(connect.tools, here), committed(theirs, topic)
+    expect(sum(map(len, there.values())) == count and found == there, f"{ {p: len(v) for p, v in found.items()} } copied")
+    command = ["consumer.group.ConsumerGroupCommand", "--describe", "--group", group, "--offsets"]
+    rows = []
+
+    def offsets():
+        said = [line.split() for line in retried(lambda: connect.tools.run(*command)).splitlines()]
+        rows[:] = [(int(row[3]), int(row[4])) for row in said if row[1:2] == [here] and row[3] != "-"]
+        return any(offset > 0 for offset, _ in rows)
+
+    connect.until(offsets, "the group's offsets are here")
+    expect(all(offset <= end for offset, end in rows), f"the group is beyond the end: {rows}")
+
+
+def start_mirror(connect, topic, alias, source, source_replicas):
     common = {
-        "source.cluster.alias": "apache",
+        "source.cluster.alias": alias,
         "target.cluster.alias": "here",
-        "source.cluster.bootstrap.servers": connect.args.source,
+        "source.cluster.bootstrap.servers": source,
         "target.cluster.bootstrap.servers": connect.args.bootstrap,
         "source.consumer.isolation.level": "read_committed",
         "key.converter": BYTES,
         "value.converter": BYTES,
         "topics": topic,
-        "groups": group,
+        "groups": topic + "-group",
         "tasks.max": "1",
+        "offset-syncs.topic.replication.factor": str(source_replicas),
+        "offset.lag.max": "0",
     }
-    package = "org.apache.kafka.connect.mirror.Mirror"
-    syncs = {"offset-syncs.topic.replication.factor": "1", "offset.lag.max": "0"}
-    copying = {"replication.factor": str(connect.args.replicas), "refresh.topics.interval.seconds": "5"}
-    copying |= {"sync.topic.acls.enabled": "false", "exactly.once.support": "required", **syncs}
-    theirs.produce(topic, [f"line {index}" for index in range(count // 2)])
-    connect.create(topic, {"connector.class": package + "SourceConnector", **common, **copying})
-    theirs.consume(topic, count // 2, "--group", group)
+    package, replicas = "org.apache.kafka.connect.mirror.Mirror", str(connect.args.replicas)
+    copying = {"replication.factor": replicas, "refresh.topics.interval.seconds": "5"}
+    copying |= {"sync.topic.acls.enabled": "false", "exactly.once.support": "required"}
     points = {"sync.group.offsets.enabled": "true", "emit.checkpoints.interval.seconds": "2"}
     points |= {"sync.group.offsets.interval.seconds": "2", "refresh.groups.interval.seconds": "5"}
-    points |= {"checkpoints.topic.replication.factor": str(connect.args.replicas), **syncs}
+    points |= {"checkpoints.topic.replication.factor": replicas}
+    connect.create(topic, {"connector.class": package + "SourceConnector", **common, **copying})
     connect.create(topic + "-points", {"connector.class": package + "CheckpointConnector", **common, **points})
-    connect.kill_owner(topic)
-    theirs.produce(topic, [f"line {index}" for index in range(count // 2, count)])
-    connect.until(lambda: connect.owner(topic), "the copy goes on")
-    here, there = "apache." + topic, committed(theirs, topic)
-
-    def ends():
-        said = connect.tools.run("GetOffsetShell", "--topic", here, "--isolation-level", "read_committed")
-        return sum(int(line.rsplit(":", 1)[1]) for line in said.split())
-
-    connect.until(lambda: ends() >= count, f"{count} records copied")
-    found = committed(connect.tools, here)
-    expect(sum(map(len, there.values())) == count and found == there, f"{ {p: len(v) for p, v in found.items()} } copied")
-    command = ["consumer.group.ConsumerGroupCommand", "--describe", "--group", group, "--offsets"]
-
-    def offsets():
-        rows = [line.split() for line in connect.tools.run(*command).splitlines()]
-        return sum(int(row[3]) for row in rows if row[1:2] == [here])
-
-    connect.until(lambda: offsets() > 0, "the group's offsets are here")
-    expect(offsets() <= ends(), "the group is beyond the end")
 
 
-CHECKS = {"files": files, "mirror": mirror}
+CHECKS = {"files": files, "mirror": mirror, "mirror-ours": mirror_ours}
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--source", required=True, help="Apache Kafka, to copy from")
+    parser.add_argument("--source-ours", required=True, help="a cluster of Plimsoll, to copy from")
+    parser.add_argument("--source-replicas", type=int, default=1, help="of its topics")
+    parser.add_argument("--pause-ms", type=int, default=1, help="after each line, where brokers die meanwhile")
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--check", default="all")
     parser.add_argument("--topic-prefix", required=True)

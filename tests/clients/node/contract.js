@@ -1,7 +1,7 @@
 // The checks of both Node clients, written once over a small adapter (see ../README.md).
 'use strict';
 
-const { transactions } = require('./transactions.js');
+const { transactions, transactionLoop } = require('./transactions.js');
 
 const WAIT = 60_000;
 // An hour ago: older than any clock difference, younger than any retention.
@@ -265,13 +265,17 @@ const CHECKS = {
 
   transactions: (client, topic) => transactions(client, topic, { expect, record, spread, sameByPartition }),
 };
+// What is run by its name alone.
+const NAMED = {
+  'transaction-loop': (client, topic) => transactionLoop(client, topic, { expect, record, spread, sameByPartition }),
+};
 
 async function runOne(client, check, args, codec = null) {
   const topic = [args['topic-prefix'], check, codec].filter(Boolean).join('-');
   const started = Date.now();
   const line = { check, codec, ok: true, detail: '' };
   try {
-    await CHECKS[check](client, topic, args, codec);
+    await { ...CHECKS, ...NAMED }[check](client, topic, args, codec);
   } catch (error) {
     if (error instanceof Skipped) line.skipped = error.message;
     line.ok = error instanceof NotOffered || error instanceof Skipped ? null : false;

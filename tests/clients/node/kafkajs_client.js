@@ -86,7 +86,11 @@ class Client {
   }
 
   async createTopic(topic, numPartitions) {
-    await this.admin.createTopics({ topics: [{ topic, numPartitions }], waitForLeaders: true });
+    await this.admin.createTopics({ topics: [{ topic, numPartitions }], waitForLeaders: false });
+    // With `waitForLeaders` it gives up where a broker has not heard of the topic yet.
+    const led = ({ topics }) => topics[0].partitions.length === numPartitions && topics[0].partitions.every((p) => p.leader >= 0);
+    const known = () => this.admin.fetchTopicMetadata({ topics: [topic] }).then(led, () => false);
+    for (let left = 100; left > 0 && !(await known()); left--) await new Promise((resume) => setTimeout(resume, 100));
   }
 
   async produce(topic, records, codec = 'none') {

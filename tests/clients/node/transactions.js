@@ -86,6 +86,55 @@ async function copy(client, expect, source, target, group, count) {
   return written;
 }
 
+// A topic is copied in transactions while whoever runs this resets the connections; after an error another worker goes
+// on where the last commit was. Readers of committed records get each once and in order.
+async function transactionLoop(client, topic, { expect, record, spread, sameByPartition }) {
+  const [output, group] = [`${topic}-out`, `${topic}-group`];
+  await client.createTopic(topic, 2);
+  await client.createTopic(output, 2);
+  const sent = spread(2000, 2, 40);
+  await client.produce(topic, sent);
+  console.log('{"check": "transaction-loop", "connections": "reset"}');
+  await loop(client, expect, topic, output, group, '{"0":1000,"1":1000}');
+  console.log('{"check": "transaction-loop", "connections": "stay"}');
+  // After the last record of each partition, so that one that is there twice shows.
+  const ends = [0, 1].map((partition) => record(Buffer.from('end'), { key: Buffer.from('end'), partition }));
+  await client.produce(output, ends);
+  sent.push(...ends);
+  sameByPartition(sent, await client.read(output, { 0: 0, 1: 0 }, sent.length, WAIT));
+}
+
+// Ends when the group's offsets are the wanted ones.
+async function loop(client, expect, source, target, group, wanted) {
+  const end = Date.now() + 10 * WAIT;
+  let [worker, last] = [null, null];
+  const drop = async () => {
+    await worker?.close().catch((error) => console.error(`closed with ${error}`));
+    worker = null;
+  };
+  for (;;) {
+    expect(Date.now() < end, `not copied; the last error: ${last}`);
+    try {
+      worker ??= await client.worker(group, group, source);
+      const records = await worker.take(40, 500);
+      if (records.length > 0) {
+        await worker.begin();
+        await worker.send(target, records);
+        await worker.offsets(records);
+        await worker.commit();
+        await new Promise((resume) => setTimeout(resume, 200));
+      } else if (JSON.stringify(await client.committed(group, source)) === wanted) {
+        break;
+      }
+    } catch (error) {
+      last = error;
+      console.error(`another worker after ${error}`);
+      await drop();
+    }
+  }
+  await drop();
+}
+
 // A second producer takes over a transactional id: the transaction of the first is aborted, and it is fenced.
 async function supersede(client, expect, topic, target, records) {
   const zombie = await client.worker(`${topic}-id`, `${topic}-zombie`, topic);
@@ -126,4 +175,4 @@ async function transactions(client, topic, { expect, record, spread, sameByParti
   expect(JSON.stringify(found) === '{"0":200,"1":200}', `the group's offsets are ${JSON.stringify(found)}`);
 }
 
-module.exports = { Worker, transactions };
+module.exports = { Worker, transactions, transactionLoop };

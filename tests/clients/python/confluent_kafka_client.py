@@ -22,9 +22,13 @@ def to_record(message):
     )
 
 
+# A connection that is reset at times is made again at once; the library would soon wait as long as a session lasts.
+AGAIN = {"reconnect.backoff.max.ms": 200}
+
+
 class Member:
     def __init__(self, bootstrap, group, topics, protocol="classic"):
-        config = {"bootstrap.servers": bootstrap, "group.id": group, "group.protocol": protocol}
+        config = {"bootstrap.servers": bootstrap, "group.id": group, "group.protocol": protocol, **AGAIN}
         config |= {"auto.offset.reset": "earliest", "enable.auto.commit": False}
         if protocol == "classic":
             config |= {"session.timeout.ms": 10000, "heartbeat.interval.ms": 500}
@@ -49,7 +53,7 @@ class Worker:
 
     def __init__(self, bootstrap, name, group, topic):
         self.topic = topic
-        self.producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": name})
+        self.producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": name, **AGAIN})
         self.producer.init_transactions(WAIT)
         self.consumer = Member(bootstrap, group, [topic]).consumer
 

@@ -286,6 +286,55 @@ def copy(client, source, target, group, count):
     return written
 
 
+def transaction_loop(client, topic, args):
+    """A topic is copied in transactions while whoever runs this resets the connections; after an error another worker
+    goes on where the last commit was. Readers of committed records get each once and in order."""
+    client.create_topic(topic, 2)
+    output, group = topic + "-out", topic + "-group"
+    client.create_topic(output, 2)
+    sent = [Record(pattern(i, 40), key=b"%d" % i, partition=i % 2) for i in range(2000)]
+    client.produce(topic, sent)
+    print(json.dumps({"check": "transaction-loop", "connections": "reset"}), flush=True)
+    loop(client, topic, output, group, {0: 1000, 1: 1000})
+    print(json.dumps({"check": "transaction-loop", "connections": "stay"}), flush=True)
+    # After the last record of each partition, so that one that is there twice shows.
+    ends = [Record(b"end", key=b"end", partition=partition) for partition in (0, 1)]
+    client.produce(output, ends)
+    received = client.read(output, {0: 0, 1: 0}, len(sent + ends), WAIT, committed=True)
+    same_by_partition(sent + ends, received)
+
+
+def loop(client, source, target, group, wanted):
+    worker, end, last = None, time.monotonic() + 10 * WAIT, None
+    while True:
+        expect(time.monotonic() < end, f"not copied; the last error: {last!r}")
+        try:
+            worker = worker or client.worker(group, group, source)
+            records = worker.take(40, 0.5)
+            if records:
+                worker.begin()
+                worker.send(target, records)
+                worker.offsets(records)
+                worker.commit()
+                time.sleep(0.2)
+            elif client.committed(group, source, [0, 1]) == wanted:
+                break
+        except Exception as error:
+            last = error
+            print(f"another worker after {error!r}", file=sys.stderr, flush=True)
+            quietly_close(worker)
+            worker = None
+    quietly_close(worker)
+
+
+def quietly_close(worker):
+    try:
+        if worker:
+            worker.close()
+    except Exception as error:
+        print(f"closed with {error!r}", file=sys.stderr, flush=True)
+
+
 def supersede(client, topic, target):
     """A second producer takes over a transactional id: the transaction of the first is aborted, and it is fenced."""
     records = [Record(b"zombie", key=b"0"), Record(b"heir", key=b"1")]
@@ -361,6 +410,8 @@ CHECKS = {
     "transactions": transactions,
     "consumer-protocol": consumer_protocol,
 }
+# What is run by its name alone.
+NAMED = {"transaction-loop": transaction_loop}
 
 
 def report(check, codec_name, ok, detail, started):
@@ -377,7 +428,7 @@ def run_one(client, check, args, codec_name=None):
         if codec_name:
             CHECKS[check](client, topic, args, codec_name)
         else:
-            CHECKS[check](client, topic, args)
+            (CHECKS | NAMED)[check](client, topic, args)
         return report(check, codec_name, True, "", started)
     except Skipped as why:
         print(json.dumps({"check": check, "skipped": str(why)}), flush=True)

@@ -205,8 +205,11 @@ var checks = []check{
 	{"keys", keys}, {"nulls", nulls}, {"headers", headers}, {"codec", codecs}, {"sizes", sizes},
 	{"bulk", bulk}, {"assign", assign}, {"subscribe", subscribe}, {"resume", resume},
 	{"rebalance", rebalance}, {"time", times}, {"transactions", transactions},
-	{"consumer-protocol", consumerProtocol},
+	{"consumer-protocol", consumerProtocol}, {"transaction-loop", transactionLoop},
 }
+
+// named are checks that are run by their names alone.
+var named = []string{"transaction-loop"}
 
 func keys(c Client, topic string, _ int, _ string) {
 	var sent []Record
@@ -452,7 +455,7 @@ func run(connect Connect, checks []check) {
 	fine := true
 	line{Check: "version", Ok: &fine, Detail: version(client.Module())}.print()
 	for _, one := range checks {
-		if *only != "all" && *only != one.name {
+		if *only != one.name && (*only != "all" || slices.Contains(named, one.name)) {
 			continue
 		}
 		names := []string{""}

@@ -1,6 +1,10 @@
 package contract
 
-import "time"
+import (
+	"fmt"
+	"os"
+	"time"
+)
 
 // Worker is a transactional producer and a member of a group.
 type Worker interface {
@@ -76,6 +80,82 @@ func copied(c Client, source, target, group string, count int) (written []Record
 		}
 	}
 	return written
+}
+
+// transactionLoop copies a topic in transactions while whoever runs this resets the connections; after an error another
+// worker goes on where the last commit was. Readers of committed records get each once and in order.
+func transactionLoop(c Client, topic string, _ int, _ string) {
+	output, group := topic+"-out", topic+"-group"
+	must(c.CreateTopic(topic, 2))
+	must(c.CreateTopic(output, 2))
+	sent := spread(2000, 2, 40)
+	must(c.Produce(topic, sent, "none"))
+	fmt.Println(`{"check": "transaction-loop", "connections": "reset"}`)
+	loop(c, topic, output, group, 1000)
+	fmt.Println(`{"check": "transaction-loop", "connections": "stay"}`)
+	// After the last record of each partition, so that one that is there twice shows.
+	ends := []Record{{Key: []byte("end"), Value: []byte("end")}, {Key: []byte("end"), Value: []byte("end"), Partition: 1}}
+	must(c.Produce(output, ends, "none"))
+	sent = append(sent, ends...)
+	sameByPartition(sent, must1(c.Read(output, map[int32]int64{0: 0, 1: 0}, len(sent), wait, true)))
+}
+
+// loop ends when the group's offsets of both partitions are the wanted one.
+func loop(c Client, source, target, group string, wanted int64) {
+	var worker Worker
+	var last error
+	drop := func() {
+		if worker != nil {
+			worker.Close()
+			worker = nil
+		}
+	}
+	defer drop()
+	for end := time.Now().Add(10 * wait); ; {
+		expect(time.Now().Before(end), "not copied; the last error: %v", last)
+		done, err := step(c, &worker, source, target, group, wanted)
+		if err != nil {
+			last = err
+			fmt.Fprintln(os.Stderr, "another worker after", err)
+			drop()
+		} else if done {
+			return
+		}
+	}
+}
+
+// step is one transaction, or a look at the group's offsets where nothing came.
+func step(c Client, worker *Worker, source, target, group string, wanted int64) (done bool, err error) {
+	if *worker == nil {
+		if *worker, err = c.Worker(group, group, source); err != nil {
+			*worker = nil
+			return false, err
+		}
+	}
+	records, err := (*worker).Take(40, 500*time.Millisecond)
+	if err != nil {
+		return false, err
+	}
+	if len(records) == 0 {
+		for partition := range int32(2) {
+			if found, err := c.Committed(group, source, partition); err != nil || found != wanted {
+				return false, err
+			}
+		}
+		return true, nil
+	}
+	for _, do := range []func() error{
+		(*worker).Begin,
+		func() error { return (*worker).Send(target, records) },
+		func() error { return (*worker).Offsets(records) },
+		(*worker).Commit,
+	} {
+		if err := do(); err != nil {
+			return false, err
+		}
+	}
+	time.Sleep(200 * time.Millisecond)
+	return false, nil
 }
 
 // supersede: a second producer takes over a transactional id: the transaction of the first is aborted, and it is fenced.

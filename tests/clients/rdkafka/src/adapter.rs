@@ -205,6 +205,8 @@ impl Client {
 pub fn config(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap);
+    // A connection that is reset at times is made again at once; the library would soon wait as long as a session lasts.
+    config.set("reconnect.backoff.max.ms", "200");
     config
 }
 

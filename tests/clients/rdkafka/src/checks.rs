@@ -28,7 +28,11 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("time", times),
     ("transactions", crate::worker::transactions),
     ("consumer-protocol", |client, ask| share(client, ask, "consumer")),
+    ("transaction-loop", crate::worker::transaction_loop),
 ];
+
+/// What is run by its name alone.
+pub const NAMED: &[&str] = &["transaction-loop"];
 
 /// An hour ago: older than any clock difference, younger than any retention.
 fn an_hour_ago() -> i64 {

@@ -6,6 +6,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde_json::json;
 
 use crate::adapter::{Client, Member, Record, WAIT, config, take};
 use crate::checks::{Ask, expect, number, said, same_by_partition, spread};
@@ -113,6 +114,67 @@ fn copy(client: &Client, source: &str, target: &str, group: &str, count: usize) 
         }
     }
     Ok(written)
+}
+
+/// A topic is copied in transactions while whoever runs this resets the connections; after an error another worker goes on
+/// where the last commit was. Readers of committed records get each once and in order.
+pub fn transaction_loop(client: &Client, ask: &Ask<'_>) -> Result<(), String> {
+    let (topic, output, group) = (&ask.topic, format!("{}-out", ask.topic), format!("{}-group", ask.topic));
+    client.create_topic(topic, 2).map_err(said)?;
+    client.create_topic(&output, 2).map_err(said)?;
+    let mut sent = spread(2000, 2, 40);
+    client.produce(topic, &sent, "none").map_err(said)?;
+    println!("{}", json!({"check": "transaction-loop", "connections": "reset"}));
+    let end = Instant::now() + 10 * WAIT;
+    let mut worker = None;
+    let mut last = None;
+    loop {
+        expect(Instant::now() < end, || format!("not copied; the last error: {last:?}"))?;
+        match step(client, &mut worker, topic, &output, &group) {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(error) => {
+                eprintln!("another worker after {error}");
+                last = Some(error);
+                worker = None;
+            }
+        }
+    }
+    drop(worker);
+    println!("{}", json!({"check": "transaction-loop", "connections": "stay"}));
+    // After the last record of each partition, so that one that is there twice shows.
+    let end = Some(b"end".to_vec());
+    let end = |partition| Record { key: end.clone(), value: end.clone(), partition, ..Record::default() };
+    let ends = [end(0), end(1)];
+    client.produce(&output, &ends, "none").map_err(said)?;
+    sent.extend(ends);
+    let received = client.read_committed(&output, &[(0, 0), (1, 0)], sent.len(), WAIT).map_err(said)?;
+    same_by_partition(&sent, &received)
+}
+
+/// One transaction; or, where nothing came, whether the group's offsets are at the ends.
+fn step(
+    client: &Client,
+    worker: &mut Option<Worker>,
+    source: &str,
+    target: &str,
+    group: &str,
+) -> KafkaResult<bool> {
+    let worker = match worker {
+        Some(worker) => worker,
+        None => worker.insert(Worker::new(client, group, group, source)?),
+    };
+    let records = take(worker.consumer(), 40, Duration::from_millis(500))?;
+    if records.is_empty() {
+        let at = |partition| client.committed(group, source, partition);
+        return Ok(at(0)? == Some(1000) && at(1)? == Some(1000));
+    }
+    worker.producer.begin_transaction()?;
+    worker.send(target, &records)?;
+    worker.offsets(&records)?;
+    worker.producer.commit_transaction(WAIT)?;
+    std::thread::sleep(Duration::from_millis(200));
+    Ok(false)
 }
 
 /// A second producer takes over a transactional id: the transaction of the first is aborted, and it is fenced.
