@@ -54,7 +54,6 @@ pub enum Bug {
     /// A marker ends whatever its producer has open, however old the marker's epoch is.
     MarkerWithoutEpochCheck,
     /// A member of a consumer group that does not give its partitions up in time is not fenced, and others get them.
-    /// Caught by the model test of `crates/coordinator`.
     TwoOwners,
     /// Compaction lets go of what deletes a key at once, before its horizon is committed.
     DeletedKeyRevived,
@@ -68,7 +67,7 @@ impl Bug {
         [Bug::MarkerBeforePrepareCommitted, Bug::CompleteBeforeMarkers, Bug::LateEndTxnAccepted];
 
     /// Every bug that a checker of the simulation catches, in the order of the documentation.
-    pub const ALL: [Bug; 24] = [
+    pub const ALL: [Bug; 26] = [
         Bug::AckBeforeSync,
         Bug::ApplyBeforeCommit,
         Bug::NoDedupeAfterRestart,
@@ -93,6 +92,8 @@ impl Bug {
         Bug::LsoTooHigh,
         Bug::MarkerWithoutEpochCheck,
         Bug::OffsetsBeforeLoaded,
+        Bug::TwoOwners,
+        Bug::DeletedKeyRevived,
     ];
 
     /// Whether only replicas with peers can show it, or the simulation of several nodes alone.
@@ -104,8 +105,7 @@ impl Bug {
             | Bug::TruncateBelowMark
             | Bug::HighWatermarkTooHigh
             | Bug::TailNotWrittenAgain
-            | Bug::PanicInApply
-            | Bug::TwoOwners => false,
+            | Bug::PanicInApply => false,
             Bug::MarkNotLowered
             | Bug::VoteNotSynced
             | Bug::FollowerAckBeforeSync
@@ -124,6 +124,7 @@ impl Bug {
             | Bug::LsoTooHigh
             | Bug::MarkerWithoutEpochCheck
             | Bug::OffsetsBeforeLoaded
+            | Bug::TwoOwners
             | Bug::DeletedKeyRevived => true,
         }
     }

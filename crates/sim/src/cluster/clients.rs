@@ -5,7 +5,9 @@
 use super::admin::Admin;
 use super::events::{Event, MS, Micros, Replied};
 use super::faults::Swarm;
+use super::members::Members;
 use super::oracle::{Oracle, Reign};
+use super::producer::{Batch, Producer, Style, produced};
 use super::reader;
 use super::strict::{self, Strict};
 use super::tables::Tables;
@@ -13,38 +15,10 @@ use super::txn::{Transactions, TxnAsk};
 use super::world::World;
 use crate::oracle::Value;
 use bytes::BytesMut;
-use model::{ErrorCode, GroupKey, LeaderEpoch, TopicId};
+use model::{GroupKey, LeaderEpoch, TopicId};
 use node::{Reply, Token};
-use partition::{AppendError, Appended};
 use records::{BatchBuilder, NewRecord};
 use std::collections::BTreeMap;
-
-/// What a producer promises and asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Style {
-    /// acks=all; sends a batch until it is acknowledged.
-    Idempotent,
-    /// acks=all; sends a batch once.
-    Plain,
-    /// acks=1; sends a batch once.
-    Hasty,
-}
-
-#[derive(Debug)]
-struct Batch {
-    key: GroupKey,
-    values: Vec<Value>,
-    bytes: BytesMut,
-}
-
-#[derive(Debug)]
-struct Producer {
-    style: Style,
-    id: Option<i64>,
-    /// By partition: the next sequence number.
-    sequences: BTreeMap<GroupKey, i32>,
-    batch: Option<Batch>,
-}
 
 #[derive(Debug)]
 enum Role {
@@ -56,6 +30,8 @@ enum Role {
     Transactional,
     /// What it does is in `tables.rs`.
     Table,
+    /// What it does is in `members/`.
+    Member,
 }
 
 #[derive(Debug)]
@@ -127,10 +103,11 @@ pub(crate) struct Clients {
     pub(crate) reads: u64,
     pub(crate) txns: Transactions,
     pub(crate) tables: Tables,
+    pub(crate) members: Members,
 }
 
 impl Clients {
-    pub(crate) fn new(nodes: usize, swarm: &Swarm) -> Clients {
+    pub(crate) fn new(seed: u64, nodes: usize, swarm: &Swarm) -> Clients {
         let producer = |style| {
             let sequences = BTreeMap::new();
             Role::Producer(Producer { style, id: None, sequences, batch: None })
@@ -153,6 +130,12 @@ impl Clients {
             (tables, count) = Tables::new(roles.len(), nodes, swarm);
             roles.extend((0..count).map(|_| Role::Table));
         }
+        let mut members = Members::default();
+        if swarm.members {
+            let count;
+            (members, count) = Members::new(roles.len(), seed);
+            roles.extend((0..count).map(|_| Role::Member));
+        }
         Clients {
             clients: roles
                 .into_iter()
@@ -173,6 +156,7 @@ impl Clients {
             reads: 0,
             txns,
             tables,
+            members,
         }
     }
 
@@ -194,6 +178,8 @@ impl Clients {
             Role::Producer(p) => p.batch.is_some(),
             Role::Transactional => client.call.is_some() || self.txns.is_unfinished(*c, now),
             Role::Table => client.call.is_some() || self.tables.is_unfinished(*c),
+            // There is always a next heartbeat.
+            Role::Member => false,
             Role::Reader(_) | Role::Admin(_) | Role::Strict(_) => client.call.is_some(),
         };
         self.clients.iter().enumerate().filter(owes).count()
@@ -212,6 +198,7 @@ impl Clients {
     fn forget(&mut self, world: &mut World, key: GroupKey) {
         self.keys.retain(|k| *k != key);
         self.txns.forget(key);
+        self.members.forget(key);
         for c in 0..self.clients.len() {
             if let Role::Producer(p) = &mut self.clients[c].role
                 && p.batch.take_if(|b| b.key == key).is_some()
@@ -243,7 +230,10 @@ impl Clients {
         match self.next_ask(world, oracle, c) {
             Some((machine, ask)) => self.ask(world, c, machine, ask),
             None => {
-                let after = 5 * MS + world.some(30 * MS);
+                let after = match self.clients[c].role {
+                    Role::Member => self.members.due(c, world.t) - world.t,
+                    _ => 5 * MS + world.some(30 * MS),
+                };
                 world.later(after, Event::Client(c));
             }
         }
@@ -256,6 +246,7 @@ impl Clients {
             Role::Admin(_) => 100 * MS,
             // A transaction is many requests.
             Role::Transactional => self.think / 10,
+            Role::Member => 10 * MS,
             _ => self.think,
         };
         let after = 1 + world.some(most);
@@ -272,7 +263,11 @@ impl Clients {
         if !world.rng.chance(1, self.lost) || self.draining {
             self.asks.insert(call, ask);
             let after = world.some(3 * MS);
-            world.later(after, Event::Request { client: c, call, machine });
+            let slow = match self.clients[c].role {
+                Role::Member => self.members.delay(c, self.draining),
+                _ => None,
+            };
+            world.later(slow.unwrap_or(after), Event::Request { client: c, call, machine });
         }
     }
 
@@ -287,6 +282,9 @@ impl Clients {
         }
         if let Role::Table = self.clients[c].role {
             return self.next_of_table(world, oracle, c);
+        }
+        if let Role::Member = self.clients[c].role {
+            return self.next_of_member(world, c);
         }
         let draining = self.draining;
         if let Role::Strict(strict) = &mut self.clients[c].role {
@@ -410,6 +408,7 @@ impl Clients {
                 world.call(m, |n, now| n.list_offset(now, token, key, strict::latest()));
             }
             Ask::Group(group, request) => {
+                self.members.model.arrived(call);
                 world.call(m, |n, now| n.group(now, token, &group, request));
             }
             Ask::Transactional(ask) => {
@@ -455,6 +454,9 @@ impl Clients {
             }
             let Some((client, call)) = self.waiting.remove(&token) else { continue };
             self.txns.model.answered(oracle, call, self.calls, &reply);
+            if let Role::Member = self.clients[client].role {
+                self.answered_member(world, oracle, (client, machine, call), &reply);
+            }
             if let Reply::Produce(Ok(_)) = &reply {
                 let key = match &self.clients[client].role {
                     Role::Producer(p) => p.batch.as_ref().map(|b| b.key),
@@ -498,6 +500,9 @@ impl Clients {
         if let Role::Table = self.clients[c].role {
             return self.hear_of_table(oracle, c, reply);
         }
+        if let Role::Member = self.clients[c].role {
+            return self.hear_as_member(world, c, &reply);
+        }
         let reign = self.clients[c].reign;
         match (&mut self.clients[c].role, reply) {
             (Role::Producer(p), Reply::ProducerId(Ok((id, _)))) => p.id = Some(id),
@@ -531,6 +536,7 @@ impl Clients {
             Role::Admin(admin) => admin.gave_up(),
             Role::Strict(strict) => strict.gave_up(),
             Role::Transactional => self.txns.gave_up(c),
+            Role::Member => self.member_gave_up(world, c),
             Role::Producer(_) | Role::Reader(_) | Role::Table => {}
         }
     }
@@ -539,53 +545,5 @@ impl Clients {
     pub(crate) fn strong_reads(&self) -> u64 {
         let heard = |client: &Client| if let Role::Strict(strict) = &client.role { strict.heard } else { 0 };
         self.clients.iter().map(heard).sum()
-    }
-}
-
-/// An append ended.
-fn produced(
-    p: &mut Producer,
-    oracle: &mut Oracle,
-    c: usize,
-    reign: Reign,
-    result: Result<Appended, AppendError>,
-) {
-    let Some(batch) = &p.batch else { return };
-    match result {
-        Ok(done) => {
-            if p.style == Style::Hasty {
-                oracle.acked_by_one(batch.key, reign, done.base_offset, &batch.values);
-            } else {
-                oracle.acked(batch.key, reign.0, done.base_offset, &batch.values);
-            }
-            if p.style == Style::Idempotent {
-                let next = p.sequences.entry(batch.key).or_default();
-                *next = records::next_sequence(*next, batch.values.len() as i32);
-            }
-            p.batch = None;
-        }
-        Err(error) if p.style == Style::Idempotent => {
-            if !error.code.is_retriable() {
-                let why = error.message.unwrap_or_default();
-                let detail =
-                    format!("producer {c} at {} values {:?}: {} {why}", batch.key, batch.values, error.code);
-                oracle.violate("idempotence-broken", detail);
-                p.batch = None;
-            }
-        }
-        Err(error) => {
-            if never_appended(error.code) {
-                oracle.refused(&batch.values, &format!("{}", error.code));
-            }
-            p.batch = None;
-        }
-    }
-}
-
-/// Whether the answer says that the batch is in no log. REQUEST_TIMED_OUT and a disk that fails say nothing.
-fn never_appended(code: ErrorCode) -> bool {
-    match code {
-        ErrorCode::NotLeaderOrFollower | ErrorCode::NotEnoughReplicas => true,
-        code => !code.is_retriable(),
     }
 }

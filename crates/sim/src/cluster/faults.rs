@@ -173,6 +173,8 @@ pub(crate) struct Swarm {
     pub(crate) compacts: bool,
     /// It keeps what deletes for longer than the run lasts.
     pub(crate) keeps_deletes: bool,
+    /// Members of groups.
+    pub(crate) members: bool,
 }
 
 impl Swarm {
@@ -215,6 +217,7 @@ impl Swarm {
             transactions: false,
             compacts: false,
             keeps_deletes: false,
+            members: false,
         };
         if rng.chance(1, 2) {
             let piece = *rng.pick(&[256, 1_000, 262_144]).unwrap_or(&256);
@@ -243,7 +246,7 @@ impl Swarm {
         swarm
     }
 
-    /// Transactions and compacted topics; drawn last, so that other seeds are what they were.
+    /// Transactions, compacted topics, members of groups; drawn last, so that other seeds are what they were.
     fn draw_topics(&mut self, rng: &mut Rng) {
         // What an operator gives up is no transaction any more.
         let whole = !self.write_caching && !self.loses_disks;
@@ -254,6 +257,7 @@ impl Swarm {
         }
         self.compacts = whole && rng.chance(1, 4);
         self.keeps_deletes = rng.chance(1, 2);
+        self.members = whole && rng.chance(2, 5);
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! `machine.rs` is one node with its disk, clock and process; `network.rs` the connections; `world.rs` all of
 //! it with one clock and one queue of events; `faults.rs` what goes wrong; `clients.rs` those who ask;
-//! `oracle.rs` what they were told; `txn/` transactions; `tables.rs` a compacted topic; `checks.rs` what must hold between replicas; `run.rs` one seed, `loss.rs` one that ends with the loss of a disk,
+//! `oracle.rs` what they were told; `txn/` transactions; `members/` members of groups; `tables.rs` a compacted topic; `checks.rs` what must hold between replicas; `run.rs` one seed, `loss.rs` one that ends with the loss of a disk,
 //! `returning.rs` one in which a node returns that was unregistered.
 mod accepted;
 mod admin;
@@ -21,10 +21,12 @@ mod full_disk_tests;
 mod joining;
 mod loss;
 mod machine;
+mod members;
 mod network;
 mod oracle;
 #[cfg(test)]
 mod past_tests;
+mod producer;
 mod reader;
 mod returning;
 #[cfg(test)]
@@ -38,6 +40,7 @@ mod world;
 
 pub use checks::CHECKERS as REPLICA_CHECKERS;
 pub use faults::FaultCounts;
+pub use members::CHECKERS as MEMBER_CHECKERS;
 pub use oracle::CHECKERS as CLIENT_CHECKERS;
 pub use run::{ClusterOutcome, run_seed};
 pub use tables::CHECKERS as TABLE_CHECKERS;

@@ -3,6 +3,7 @@ use super::checks::Checks;
 use super::clients::Clients;
 use super::events::{Event, MS, Micros, SECOND};
 use super::faults::{FaultCounts, Mend, Swarm};
+use super::members;
 use super::network::KINDS;
 use super::oracle::Oracle;
 use super::verify::PATIENCE;
@@ -72,6 +73,9 @@ fn configs(swarm: &Swarm) -> BTreeMap<String, String> {
     if swarm.transactions {
         configs.extend(of_transactions.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
     }
+    if swarm.members {
+        configs.extend(members::CONFIGS.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    }
     if swarm.compacts {
         let rows = [("log.window.bytes", "4096"), ("log.cleaner.backoff.ms", "200")];
         configs.extend(rows.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
@@ -123,7 +127,7 @@ impl Run {
             world,
             oracle: Oracle::default(),
             checks: Checks::default(),
-            clients: Clients::new(nodes, &swarm),
+            clients: Clients::new(seed, nodes, &swarm),
             swarm,
             healed_after: 0,
             steps: 0,
@@ -132,7 +136,8 @@ impl Run {
         }
     }
 
-    fn outcome(self, seed: u64) -> ClusterOutcome {
+    fn outcome(mut self, seed: u64) -> ClusterOutcome {
+        self.clients.count_members(&mut self.world);
         let mut disks = DiskFaults::default();
         for machine in &self.world.machines {
             disks.add(&machine.disk.faults);

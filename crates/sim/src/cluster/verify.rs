@@ -20,6 +20,7 @@ impl Run {
     pub(crate) fn heal_and_verify(&mut self) {
         self.end_faults();
         self.clients.draining = true;
+        self.clients.members.settle(self.world.t);
         let begun = self.world.t;
         let mut probes = Probes::default();
         let mut why = "nothing was looked at".to_owned();
@@ -58,6 +59,10 @@ impl Run {
         if let Some(open) = still_open(&self.world) {
             let detail = format!("long after the last fault: {open}; {why}");
             return self.oracle.violate("txn-outlives-timeout", detail);
+        }
+        if let Some(unsettled) = self.clients.members.unsettled(&self.world) {
+            let detail = format!("long after the last fault: {unsettled}; {why}");
+            return self.oracle.violate("group-liveness", detail);
         }
         self.oracle.violate("liveness", format!("long after the last fault: {why}"));
     }
@@ -127,6 +132,7 @@ impl Run {
             return Some(format!("{unfinished} clients wait{}", not_led(world, &leaders)));
         }
         let open = still_open(world);
+        let unsettled = self.clients.members.unsettled(world);
         let mut taking = leaders.iter().filter(|(key, _)| !internal(key));
         let why = open.or_else(|| taking.find_map(|(key, leader)| probes.probe(world, *key, *leader)));
         if why.is_some() {
@@ -141,10 +147,11 @@ impl Run {
             ));
         }
         keys.push(GroupKey::METADATA);
-        keys.iter().find_map(|key| unequal(world, *key))
+        keys.iter().find_map(|key| unequal(world, *key)).or(unsettled)
     }
 
     fn verify(&mut self) {
+        self.clients.members.quiet = true;
         let Some(node) = self.world.machines.first().and_then(|m| m.node.as_ref()) else { return };
         let image = node.image();
         let (promised, deleted) = self.clients.topics();

@@ -82,6 +82,14 @@ pub struct Sometimes {
     pub txns_timed_out: u64,
     /// Records that readers of what is committed got.
     pub committed_reads: u64,
+    /// Partitions that a member of a group got from another one.
+    pub partitions_handed_over: u64,
+    /// Commits of members that were acknowledged.
+    pub member_commits: u64,
+    /// Requests of members that were told that they are out.
+    pub members_refused: u64,
+    /// Offsets that members read.
+    pub member_reads: u64,
 }
 
 impl Sometimes {
@@ -122,6 +130,10 @@ impl Sometimes {
         self.markers_again += o.markers_again;
         self.txns_timed_out += o.txns_timed_out;
         self.committed_reads += o.committed_reads;
+        self.partitions_handed_over += o.partitions_handed_over;
+        self.member_commits += o.member_commits;
+        self.members_refused += o.members_refused;
+        self.member_reads += o.member_reads;
     }
 }
 
