@@ -6,6 +6,7 @@ Arguments: bootstrap, topic, keys, first process, workers, pause in milliseconds
 (queue, txn or money).
 """
 
+import contextlib
 import faulthandler
 import itertools
 import json
@@ -112,6 +113,10 @@ def live(process):
     # What is still on its way when the producer goes is of unknown outcome: no line says how it ended.
 
 
+# An error that the library meets in a callback comes out of whatever is called next, as either of these.
+ENDS = (KafkaException, SystemError)
+
+
 class Aborted(Exception):
     """Ends a transaction that is not to be committed."""
 
@@ -121,8 +126,8 @@ def transact():
         process = next(numbers)
         try:
             Life(process).live()
-        except KafkaException as error:
-            print(f"process {process}: {error}", file=sys.stderr)
+        except ENDS as error:
+            print(f"process {process}: {error!r}", file=sys.stderr)
             time.sleep(PAUSE / 1000)
 
 
@@ -202,10 +207,10 @@ class Life:
                 return self.abort(txn)
             self.rewind()
             return True
-        except KafkaException as error:
+        except ENDS as error:
             if not self.begun:
                 return False
-            if error.args[0].fatal():
+            if isinstance(error, SystemError) or error.args[0].fatal():
                 # Without a commit that was asked for it is aborted sooner or later.
                 self.step(txn, "unknown", error)
                 return False
@@ -360,6 +365,11 @@ def poll(process, reader, positions):
         elif error.code() == KafkaError._PARTITION_EOF:
             # Markers and what was aborted are passed without a record.
             positions[message.partition()] = message.offset()
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET and "truncation" in str(error):
+            # It compares the answer about an earlier epoch with where it is by then. Whether anything that was read is
+            # another thing later, or gone, the checker sees from what all readers read.
+            print(f"process {process}: {error}", file=sys.stderr)
+            reader.seek(TopicPartition(TOPIC, message.partition(), positions.get(message.partition(), 0)))
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             broken(process, error)
     if records:
@@ -368,10 +378,10 @@ def poll(process, reader, positions):
 
 def read():
     while working.is_set():
-        process, born, reader = next(numbers), time.monotonic(), consumer()
+        process, born, reader, positions = next(numbers), time.monotonic(), consumer(), {}
         say(f="assign", time=time.monotonic_ns(), process=process)
         while working.is_set() and time.monotonic() - born < 4 * LIFE:
-            poll(process, reader, {})
+            poll(process, reader, positions)
             time.sleep(PAUSE / 1000)
         reader.close()
 
@@ -386,6 +396,9 @@ def final_read():
                 ends[key] = reader.get_watermark_offsets(TopicPartition(TOPIC, key), timeout=3)[1]
             except KafkaException as error:
                 print(f"watermarks of {key}: {error}", file=sys.stderr)
+                with contextlib.suppress(KafkaException):
+                    # It asks for no metadata anew by itself where it once heard of no leader.
+                    reader.list_topics(TOPIC, timeout=3)
     reached = set()
     while len(reached) < KEYS and time.monotonic() < end:
         poll(process, reader, positions)
