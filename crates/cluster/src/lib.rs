@@ -79,7 +79,7 @@ pub use features::{
 };
 pub use image::{Endpoint, Image, Node, Partition, Replica, ReplicaKind, Topic};
 pub use load::{Candidates, NodeLoad, TRAFFIC_MARGIN, is_clearly_above};
-pub use metadata::Metadata;
+pub use metadata::{Metadata, Unstaged};
 pub use nodes::unregister_node;
 pub use prefer::prefer_leader;
 pub use producer_ids::{PRODUCER_ID_BLOCK, allocate_producer_ids};

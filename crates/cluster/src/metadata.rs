@@ -24,6 +24,13 @@ pub struct Metadata {
     staged: usize,
 }
 
+/// What was staged before a command was.
+#[derive(Debug)]
+pub struct Unstaged {
+    pending: Option<Arc<Image>>,
+    staged: usize,
+}
+
 impl Metadata {
     /// The state before the first entry, on a node with these static configs.
     pub fn new(node_id: NodeId, fixed: BTreeMap<String, String>) -> Metadata {
@@ -66,13 +73,19 @@ impl Metadata {
     }
 
     /// Lays a proposed command over the pending state. A leader stages every command that it proposes, in
-    /// their order; each is applied later, or all are dropped with the leadership.
-    pub fn stage(&mut self, command: &Command) -> Result<(), ApplyError> {
+    /// their order; each is applied later, or all are dropped with the leadership. What it gives back undoes it, for a
+    /// command that the log did not take.
+    pub fn stage(&mut self, command: &Command) -> Result<Unstaged, ApplyError> {
         let base = self.pending();
         let (image, _) = step(&base, base.version + 1, command)?;
-        self.pending = Some(Arc::new(image));
+        let before = Unstaged { pending: self.pending.replace(Arc::new(image)), staged: self.staged };
         self.staged += 1;
-        Ok(())
+        Ok(before)
+    }
+
+    /// What was staged last is in no log. What was staged before it is, and counts.
+    pub fn unstage(&mut self, before: Unstaged) {
+        (self.pending, self.staged) = (before.pending, before.staged);
     }
 
     /// Whether anything is staged: what the pending state says may yet come to nothing.

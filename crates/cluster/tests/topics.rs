@@ -344,6 +344,25 @@ fn a_leader_judges_what_it_has_staged_already() {
 }
 
 #[test]
+fn what_the_log_did_not_take_is_unstaged_and_what_it_took_is_not() {
+    let mut metadata = Metadata::new(1, Default::default());
+    metadata.apply(1, &register(1)).unwrap();
+    let mut draw = ids();
+    let mut make = |metadata: &Metadata, name| {
+        create_topics(&metadata.pending(), &[topic(name, 1, 1)], &[1], &mut draw).remove(0).result.unwrap()
+    };
+    let first = make(&metadata, "a");
+    metadata.stage(&first.command).unwrap();
+    let refused = make(&metadata, "b");
+    let before = metadata.stage(&refused.command).unwrap();
+    metadata.unstage(before);
+    assert!(metadata.pending().topic("a").is_some() && metadata.pending().topic("b").is_none());
+    assert!(metadata.has_staged());
+    metadata.apply(2, &first.command).unwrap();
+    assert!(!metadata.has_staged());
+}
+
+#[test]
 fn old_images_keep_what_they_had() {
     let mut one = One::new(&[]);
     one.create(topic("a", 1, 1)).unwrap();

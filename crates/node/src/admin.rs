@@ -179,7 +179,10 @@ impl Node {
     /// A command of this node is applied.
     pub(crate) fn command_done(&mut self, token: u64) {
         match self.internal.remove(&token) {
-            Some(Internal::Admin(token, reply)) => self.fx.push(Effect::Reply(token, Reply::Admin(reply))),
+            Some(Internal::Admin(token, mut reply)) => {
+                take_back_what_lost(&self.metadata.image(), &mut reply);
+                self.fx.push(Effect::Reply(token, Reply::Admin(reply)));
+            }
             Some(Internal::Peer(node, token)) => {
                 let code = ErrorCode::None;
                 self.fx.push(Effect::Peer(node, PeerOut::Proposed { token, code }));
@@ -190,7 +193,10 @@ impl Node {
 
     /// A command of this node is lost, or may be.
     pub(crate) fn command_failed(&mut self, now: Now, token: u64, code: ErrorCode) {
-        self.drop_pending();
+        // One that the log did not take leaves the others as they are.
+        if !self.leads_metadata() {
+            self.drop_pending();
+        }
         match self.internal.remove(&token) {
             Some(Internal::Admin(token, _)) => {
                 self.fx.push(Effect::Reply(token, Reply::Admin(AdminReply::Refused(code))));
@@ -281,6 +287,19 @@ impl Placed for TopicOutcome {
     }
 }
 
+/// Topics of a reply that are not there although they were to be made: another command for the same name came first in the
+/// log, or theirs was not taken into it.
+fn take_back_what_lost(image: &Image, reply: &mut AdminReply) {
+    let AdminReply::Topics(outcomes) = reply else { return };
+    for outcome in outcomes {
+        if outcome.result.as_ref().is_ok_and(|made| image.topic_by_id(made.id).is_none()) {
+            let exists = image.topic(&outcome.name).is_some();
+            let code = if exists { ErrorCode::TopicAlreadyExists } else { ErrorCode::NotController };
+            outcome.result = Err(ItemError::bare(code));
+        }
+    }
+}
+
 /// Judges AddRaftVoter or RemoveRaftVoter.
 fn set_voter(
     image: &cluster::Image,
@@ -341,6 +360,33 @@ fn done(results: Vec<ItemResult<Option<Command>>>, validate_only: bool) -> (Admi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_topic_that_another_command_made_first_is_not_answered_as_made() {
+        let mut metadata = cluster::Metadata::new(1, Default::default());
+        let create = |name: &str, id: u8| {
+            let partitions = vec![proto::cluster::ReplicaSet { nodes: vec![1], ..Default::default() }];
+            let (name, topic_id) = (name.to_owned(), vec![id; 16].into());
+            proto::cluster::CreateTopic { name, topic_id, partitions, configs: vec![] }
+        };
+        metadata.apply(1, &Command::CreateTopic(create("a", 1))).unwrap();
+        metadata.apply(2, &Command::CreateTopic(create("a", 2))).unwrap();
+        let made = |name: &str, id| TopicOutcome {
+            name: name.to_owned(),
+            result: Ok(cluster::CreatedTopic {
+                id: model::TopicId([id; 16]),
+                num_partitions: 1,
+                replication_factor: 1,
+                configs: Vec::new(),
+                command: Command::CreateTopic(create(name, id)),
+            }),
+        };
+        let mut reply = AdminReply::Topics(vec![made("a", 1), made("a", 2), made("b", 3)]);
+        take_back_what_lost(&metadata.image(), &mut reply);
+        let AdminReply::Topics(outcomes) = reply else { panic!() };
+        let codes: Vec<_> = outcomes.iter().map(|o| o.result.as_ref().err().map(|e| e.code)).collect();
+        assert_eq!(codes, [None, Some(ErrorCode::TopicAlreadyExists), Some(ErrorCode::NotController)]);
+    }
 
     #[test]
     fn nodes_that_were_lost_lately_get_replicas_only_where_the_others_are_too_few() {

@@ -276,9 +276,7 @@ impl Node {
 
     /// Proposes a command to the metadata group and lays it over the pending image.
     pub(crate) fn propose(&mut self, now: Now, command: &Command, who: Internal) -> bool {
-        if self.metadata.stage(command).is_err() {
-            return false;
-        }
+        let Ok(before) = self.metadata.stage(command) else { return false };
         if let Some(topic) = cluster::lacks_witness(&self.metadata.pending(), command) {
             self.fx.push(Effect::Event(Event::NoWitness { topic }));
         }
@@ -286,7 +284,12 @@ impl Node {
         let payload = encode_command(command);
         let key = GroupKey::METADATA;
         self.active.insert(key);
-        self.with(key, |p, dir, fx| p.propose_command(now, token, payload, dir, fx)).is_some()
+        let proposed = self.with(key, |p, dir, fx| p.propose_command(now, token, payload, dir, fx));
+        // What others proposed before is in the log still: what comes next is judged by it.
+        if proposed != Some(true) {
+            self.metadata.unstage(before);
+        }
+        proposed.is_some()
     }
 
     /// A group leads no more.

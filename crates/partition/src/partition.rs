@@ -160,7 +160,8 @@ impl Partition {
     }
 
     /// Proposes a command of the machine on this log. Committed, it comes back as
-    /// `PartitionFx::Committed` with `token`; otherwise as `PartitionFx::CommandFailed`.
+    /// `PartitionFx::Committed` with `token`; otherwise as `PartitionFx::CommandFailed`. Whether it was taken in: one
+    /// that was not will never be in the log.
     pub fn propose_command(
         &mut self,
         now: Now,
@@ -168,13 +169,15 @@ impl Partition {
         payload: Bytes,
         dir: &mut Directory,
         fx: &mut Vec<PartitionFx>,
-    ) {
+    ) -> bool {
         self.start();
         let kind = proto::partition::command::Kind::Machine(payload);
-        if let Err(code) = self.propose_kind(now, kind, Proposer::Machine(token), dir) {
+        let proposed = self.propose_kind(now, kind, Proposer::Machine(token), dir);
+        if let Err(code) = proposed {
             fx.push(PartitionFx::CommandFailed { token, code });
         }
         self.pump(now, dir, fx);
+        proposed.is_ok()
     }
 
     /// Entries up to `index` were written: acks=1 is answered, followers that are behind may read them.

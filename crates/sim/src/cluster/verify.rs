@@ -156,8 +156,10 @@ impl Run {
         let image = node.image();
         let (promised, deleted) = self.clients.topics();
         for (name, id) in promised {
-            if image.topic(&name).map(|t| t.id) != Some(id) {
-                self.oracle.violate("topic-lost", format!("{name} was created and is gone"));
+            let found = image.topic(&name).map(|t| t.id);
+            if found != Some(id) {
+                let detail = format!("{name} was created with id {id} and is gone; now it has {found:?}");
+                self.oracle.violate("topic-lost", detail);
             }
         }
         for machine in &self.world.machines {
