@@ -3,7 +3,7 @@ use super::{ConsumerGroup, Member};
 use crate::records::OffsetValue;
 use crate::requests::{CommitRequest, FetchRequest};
 use crate::store::GroupStore;
-use model::{ErrorCode, Now};
+use model::{ErrorCode, Now, TopicId};
 use std::sync::Arc;
 
 impl ConsumerGroup {
@@ -22,7 +22,7 @@ impl ConsumerGroup {
         if !member.is_classic() && !request.knows_group_id_not_found {
             return Err(ErrorCode::UnsupportedVersion);
         }
-        check_epoch(member, request, topics)
+        self.check_epoch_of(member, request, topics)
     }
 
     /// TxnOffsetCommit. Clients of before KIP-447 name neither member nor epoch, and may commit at any time. The API does
@@ -37,7 +37,7 @@ impl ConsumerGroup {
             return Ok(());
         }
         let member = self.members.get(&request.member_id).ok_or(ErrorCode::UnknownMemberId)?;
-        check_epoch(member, request, topics).map_err(|error| match error {
+        self.check_epoch_of(member, request, topics).map_err(|error| match error {
             ErrorCode::StaleMemberEpoch => ErrorCode::IllegalGeneration,
             other => other,
         })
@@ -78,38 +78,42 @@ impl ConsumerGroup {
         }
         expired
     }
+
+    /// The member's epoch, or an older one of its own since which it has had each partition.
+    fn check_epoch_of(
+        &self,
+        member: &Member,
+        request: &CommitRequest,
+        topics: &super::TopicImage,
+    ) -> Result<(), ErrorCode> {
+        let (epoch, current) = (request.generation_id, &member.current);
+        let refused =
+            if member.is_classic() { ErrorCode::IllegalGeneration } else { ErrorCode::StaleMemberEpoch };
+        // What a member was told to give up it was told at an epoch of its own. Where that was the target's, it goes on at
+        // the same epoch when it has given it up: a commit of before may come when another member has it.
+        let may_be_of_before = current.previous_epoch == epoch;
+        if epoch == current.epoch {
+            let others = |id, p| self.owners.get(&(id, p)).is_some_and(|owner| *owner != request.member_id);
+            let lost = may_be_of_before && named(request, topics).any(|(id, p)| others(id, p));
+            return if lost { Err(refused) } else { Ok(()) };
+        }
+        if member.is_classic() || epoch < 0 || epoch > current.epoch {
+            return Err(refused);
+        }
+        let since = |id: &TopicId, p: i32| {
+            let held = [&current.assigned, &current.revoking];
+            held.into_iter().find_map(|owned| owned.get(id)?.get(&p).copied())
+        };
+        let had = |(id, p): (TopicId, i32)| since(&id, p).is_some_and(|at| at <= epoch);
+        if named(request, topics).all(had) { Ok(()) } else { Err(refused) }
+    }
 }
 
-/// The member's epoch, or an older one of its own since which it has had each partition.
-fn check_epoch(
-    member: &Member,
-    request: &CommitRequest,
-    topics: &super::TopicImage,
-) -> Result<(), ErrorCode> {
-    let epoch = request.generation_id;
-    if member.is_classic() {
-        return if epoch == member.current.epoch { Ok(()) } else { Err(ErrorCode::IllegalGeneration) };
-    }
-    if epoch == member.current.epoch {
-        return Ok(());
-    }
-    if epoch < 0 || epoch > member.current.epoch {
-        return Err(ErrorCode::StaleMemberEpoch);
-    }
-    let since = |id: &model::TopicId, p: i32| {
-        let held = [&member.current.assigned, &member.current.revoking];
-        held.into_iter().find_map(|owned| owned.get(id)?.get(&p).copied())
-    };
-    for topic in &request.topics {
-        let id = if topic.topic_id.is_zero() {
-            topics.get(&topic.name).map(|t| t.id)
-        } else {
-            Some(topic.topic_id)
-        };
-        let had = |p: i32| id.and_then(|id| since(&id, p)).is_some_and(|at| at <= epoch);
-        if !topic.partitions.iter().all(|p| had(p.index)) {
-            return Err(ErrorCode::StaleMemberEpoch);
-        }
-    }
-    Ok(())
+/// The partitions of a commit by id; that of a topic that is not known is zero, and nobody has it.
+fn named(request: &CommitRequest, topics: &super::TopicImage) -> impl Iterator<Item = (TopicId, i32)> {
+    request.topics.iter().flat_map(|topic| {
+        let known = || topics.get(&topic.name).map_or(TopicId::ZERO, |t| t.id);
+        let id = if topic.topic_id.is_zero() { known() } else { topic.topic_id };
+        topic.partitions.iter().map(move |p| (id, p.index))
+    })
 }

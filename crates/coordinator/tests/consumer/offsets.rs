@@ -27,6 +27,25 @@ fn members_commit_at_their_epoch_or_what_they_have_had_since() {
     assert_eq!(bench.commit(old), ErrorCode::UnsupportedVersion);
 }
 
+/// `a` gave 2 and 3 up at epoch 2, which is the target's too, so that it goes on at it.
+#[test]
+fn a_commit_of_before_a_revocation_is_refused_when_the_next_member_has_the_partition() {
+    let mut bench = bench(4);
+    bench.pair();
+    assert_eq!(bench.commit(commit_as("b", 2, 2)), ErrorCode::None);
+    assert_eq!(bench.commit(commit_as("a", 2, 2)), ErrorCode::StaleMemberEpoch);
+    assert_eq!(bench.txn_commit(1, commit_as("a", 2, 3)), ErrorCode::IllegalGeneration);
+    let by_name = |member: &str| {
+        let mut request = commit_as(member, 2, 2);
+        request.topics[0].topic_id = model::TopicId::ZERO;
+        request
+    };
+    assert_eq!(bench.commit(by_name("a")), ErrorCode::StaleMemberEpoch);
+    assert_eq!(bench.commit(by_name("b")), ErrorCode::None);
+    // What nobody has anybody may commit for, as in Kafka.
+    assert_eq!(bench.commit(commit_as("a", 2, 9)), ErrorCode::None);
+}
+
 #[test]
 fn offsets_in_transactions_are_of_members_at_their_epoch_or_of_clients_that_name_none() {
     let mut bench = bench(4);

@@ -258,15 +258,17 @@ impl Clients {
         let call = self.calls;
         self.clients[c].call = Some(call);
         let patience = 500 * MS + world.some(2_500 * MS);
+        let slow = match self.clients[c].role {
+            Role::Member => self.members.delay(c, self.draining),
+            _ => None,
+        };
+        // Members do not stop for a request that is long on its way.
+        let patience = if slow.is_some() { patience / 5 } else { patience };
         world.later(patience, Event::Patience { client: c, call });
         // A request may be lost on its way.
         if !world.rng.chance(1, self.lost) || self.draining {
             self.asks.insert(call, ask);
             let after = world.some(3 * MS);
-            let slow = match self.clients[c].role {
-                Role::Member => self.members.delay(c, self.draining),
-                _ => None,
-            };
             world.later(slow.unwrap_or(after), Event::Request { client: c, call, machine });
         }
     }

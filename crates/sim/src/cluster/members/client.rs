@@ -85,6 +85,8 @@ pub(super) struct Member {
     asleep_until: Micros,
     beat_at: Micros,
     commit_at: Micros,
+    /// A commit of before may be on its way until then.
+    unsure_until: Micros,
     lives: u32,
     /// The request under way.
     pub(super) asked: Option<Step>,
@@ -110,6 +112,7 @@ impl Member {
             asleep_until: begins,
             beat_at: 0,
             commit_at: 0,
+            unsure_until: 0,
             lives: 0,
             asked: None,
             has_read: false,
@@ -208,7 +211,8 @@ impl Member {
     }
 
     fn offsets(&mut self, shared: &mut Shared<'_>) -> Step {
-        let reads = shared.rng.chance(1, 3) || (shared.draining && !self.has_read);
+        let unsure = self.unsure_until > shared.now;
+        let reads = unsure || shared.rng.chance(1, 3) || (shared.draining && !self.has_read);
         if reads {
             return Step::Fetch(self.owned.clone());
         }
@@ -264,7 +268,7 @@ impl Member {
         self.says_all = true;
         match self.asked.take() {
             Some(Step::Leave | Step::ConsumerLeave { .. }) => self.go_away(now + rng.below(2 * SECOND)),
-            Some(Step::Commit(_)) => self.commit_at = now + LATEST,
+            Some(Step::Commit(_)) => self.unsure_until = now + LATEST,
             Some(Step::Consumer { .. } | Step::Beat) => self.beat_at = now,
             _ => {}
         }

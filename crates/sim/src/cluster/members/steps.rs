@@ -69,8 +69,13 @@ impl Members {
 
     /// How long its request is on its way, where that is long.
     pub(crate) fn delay(&mut self, c: usize, draining: bool) -> Option<Micros> {
-        let asked = self.clients.get(&c).and_then(|member| member.asked.as_ref());
-        let one_in = if matches!(asked, Some(Step::Commit(_))) { 8 } else { 30 };
+        let member = self.clients.get(&c)?;
+        let one_in = match (&member.asked, member.is_in()) {
+            // A commit of who is to give partitions up, which comes when that has happened.
+            (Some(Step::Commit(_)), false) => 2,
+            (Some(Step::Commit(_)), true) => 8,
+            _ => 30,
+        };
         (!draining && self.rng.chance(1, one_in)).then(|| self.rng.below(super::client::LATEST))
     }
 
