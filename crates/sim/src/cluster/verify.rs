@@ -139,15 +139,9 @@ impl Run {
             return why;
         }
         keys.retain(|key| !internal(key) || replicas(key).is_some_and(|p| p.replicas.len() > 1));
-        let wanting = |m: &&super::machine::Machine| m.node.as_ref().is_some_and(|n| !n.quorum_is_settled());
-        if let Some(machine) = world.machines.iter().find(wanting) {
-            return Some(format!(
-                "on node {} the metadata's members are not what they are to be",
-                machine.id
-            ));
-        }
         keys.push(GroupKey::METADATA);
-        keys.iter().find_map(|key| unequal(world, *key)).or(unsettled)
+        let unequal = || keys.iter().find_map(|key| unequal(world, *key));
+        quorum_unsettled(world).or_else(unequal).or(unsettled)
     }
 
     fn verify(&mut self) {
@@ -276,6 +270,13 @@ fn explain(world: &World, key: GroupKey) -> String {
         }
     }
     said
+}
+
+/// Which node knows of changes of the metadata's voters to come, if one does.
+fn quorum_unsettled(world: &World) -> Option<String> {
+    let wanting = |m: &&super::machine::Machine| m.node.as_ref().is_some_and(|n| !n.quorum_is_settled());
+    let machine = world.machines.iter().find(wanting)?;
+    Some(format!("on node {} the metadata's members are not what they are to be", machine.id))
 }
 
 /// Which node is down or not registered, if one is.
