@@ -5,9 +5,10 @@ use super::run::run_seed;
 /// A damaged replica led alone, as the only member of an old checkpoint (364); a replica was opened before its node
 /// knew that the topic is deleted (1234); a deleted replica that was found damaged while it was opened stayed (4630); a
 /// cluster whose first leader was lost between its id and its feature levels never had these (4681); two ids waited one
-/// after the other for the same deleted partition (5017); a command that the log did not take made the leader forget those
-/// that it took, and two requests for one topic were both answered as made (8484).
-const SEEDS: [u64; 6] = [364, 1234, 4630, 4681, 5017, 8484];
+/// after the other for the same deleted partition (5017); a late commit for a partition that its member had given up was
+/// taken when another member had it (1128); a command that the log did not take made the leader forget those that it took,
+/// and two requests for one topic were both answered as made (8484).
+const SEEDS: [u64; 7] = [364, 1128, 1234, 4630, 4681, 5017, 8484];
 
 #[test]
 fn seeds_that_found_a_fault_are_clean() {

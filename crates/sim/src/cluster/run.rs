@@ -378,6 +378,18 @@ mod tests {
     }
 
     #[test]
+    fn members_of_groups_come_and_go_under_faults_and_each_partition_has_one_at_the_end() {
+        let mut sum = Sometimes::default();
+        for seed in seeds(|swarm| swarm.members && !swarm.loses_disk).take(3) {
+            let (one, other) = (run_seed(seed, 4_000, 3), run_seed(seed, 4_000, 3));
+            assert_eq!(one.violations, [], "seed {seed}");
+            assert_eq!(one.trace, other.trace, "seed {seed}");
+            sum.add(&one.sometimes);
+        }
+        assert!(sum.partitions_handed_over > 0 && sum.member_commits > 0 && sum.member_reads > 0, "{sum:?}");
+    }
+
+    #[test]
     fn two_and_five_nodes_come_through_it_too() {
         for nodes in [2, 5] {
             assert_eq!(run_seed(7, 2_000, nodes).violations, [], "{nodes} nodes");

@@ -286,7 +286,11 @@ impl Member {
         self.owned.clear();
         let leads = reply.leader == reply.member_id && !reply.skip_assignment;
         let ids: Vec<String> = reply.members.iter().map(|m| m.member_id.clone()).collect();
-        self.assigned = leads.then(|| wanted.clone());
+        self.assigned = match leads {
+            true => Some(wanted.clone()),
+            // Nobody knows what the leader of before shared out: this one has the group assign anew.
+            false => reply.skip_assignment.then(BTreeSet::new),
+        };
         self.phase = Phase::Joined(if leads { embedded::shares(&ids, wanted) } else { Vec::new() });
     }
 
