@@ -7,6 +7,7 @@ import java.util.Map;
 import java.util.Random;
 import java.util.Set;
 
+import org.apache.kafka.clients.admin.ListConsumerGroupOffsetsOptions;
 import org.apache.kafka.clients.admin.TransactionDescription;
 import org.apache.kafka.clients.admin.TransactionState;
 import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
@@ -180,7 +181,9 @@ final class Transactions {
             producer.beginTransaction();
             producer.sendOffsetsToTransaction(place, first.groupMetadata());
             producer.commitTransaction();
-            var found = contract.admin.listConsumerGroupOffsets(topic).partitionsToOffsetAndMetadata().get();
+            // The end is answered before its markers are there.
+            var stable = new ListConsumerGroupOffsetsOptions().requireStable(true);
+            var found = contract.admin.listConsumerGroupOffsets(topic, stable).partitionsToOffsetAndMetadata().get();
             Contract.expect(found.equals(place), "the group's offsets are " + found);
         }
     }
