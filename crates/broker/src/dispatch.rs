@@ -145,7 +145,8 @@ fn made_by(request: &Request) -> Vec<String> {
 }
 
 /// Answers while the metadata has no leader yet that knows this node: what is asked of the cluster waits for a moment;
-/// what is asked of named topics can be asked again. There is no such answer to anything else, and a connection that ends is tried again too.
+/// what is asked of named topics can be asked again. There is no such answer to anything else, and a connection that ends
+/// is tried again too.
 async fn starting(shared: Rc<Shared>, ctx: RequestContext, request: Request) -> Result<Finished, Closed> {
     let body = match request {
         Request::ApiVersions(_) => return run(shared, ctx, request).await,

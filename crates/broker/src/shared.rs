@@ -253,18 +253,11 @@ impl Shared {
         tokio::time::timeout(patience, serves).await.is_ok()
     }
 
-    /// Lets a node that serves only since a moment hear who leads these topics, before it tells a client that nobody does:
-    /// librdkafka takes that for the last word and fails what it is asked next.
-    pub(crate) async fn heard_of(&self, topics: &[String]) {
-        if let Some(patience) = self.serving_since.get().and_then(|since| YOUNG.checked_sub(since.elapsed()))
-        {
-            self.elected(topics, patience).await;
-        }
-    }
-
-    /// Whether it has served for a moment only.
-    pub(crate) fn is_young(&self) -> bool {
-        self.clustered && self.serving_since.get().is_some_and(|since| since.elapsed() < YOUNG)
+    /// For how long this node, which serves only since a moment, has to hear who leads what before it tells a client that
+    /// nobody does: librdkafka takes that for the last word and fails what it is asked next.
+    pub(crate) fn young_for(&self) -> Option<Duration> {
+        let since = self.serving_since.get().filter(|_| self.clustered)?;
+        YOUNG.checked_sub(since.elapsed())
     }
 
     /// Waits, as long as `patience` at most, until every partition of these topics has a leader. Kafka's have one

@@ -76,6 +76,7 @@ fn convert(ctx: &RequestContext, r: ConsumerGroupHeartbeatRequest) -> ConsumerHe
         owned: r.topic_partitions.map(owned),
         client_id: ctx.client_id.to_string(),
         client_host: java_host(ctx.connection.peer),
+        connection: ctx.connection.id,
         must_have_id: ctx.api_version >= OWN_ID_FROM,
         // Without an authorizer every client sees every topic.
         visible: TopicFilter::all(),

@@ -42,8 +42,8 @@ pub(crate) async fn handle(
         None => true,
         Some(list) => list.is_empty() && ctx.api_version < EMPTY_IS_NONE_FROM,
     };
-    if shared.is_young() {
-        shared.heard_of(&names(shared, &request, all)).await;
+    if let Some(patience) = shared.young_for() {
+        shared.elected(&names(shared, &request, all), patience).await;
     }
     let mut response = MetadataResponse {
         cluster_id: Some(shared.core.cluster_id().as_ref().into()),

@@ -39,6 +39,8 @@ pub struct ConsumerHeartbeatRequest {
     pub client_id: String,
     /// The peer's address as Kafka prints it, `/127.0.0.1`.
     pub client_host: String,
+    /// By which connection to this node it came; no other has the same number.
+    pub connection: u64,
     /// Version 1 and above: a member comes with an id.
     pub must_have_id: bool,
     /// Which topics the client may see.
@@ -224,6 +226,7 @@ impl ConsumerGroup {
         self.refresh_target(w);
         self.reconcile(w, &id, report).map_err(|error| (error, String::new()))?;
         self.restart_session(w.config, w.now, &id);
+        let is_new_way = self.members.get_mut(&id).is_some_and(|m| m.comes_by(request.connection));
         let current = self.members.get(&id).map(|m| m.current.clone()).unwrap_or_default();
         let same = listed(&before) == listed(&current.assigned);
         Ok(ConsumerHeartbeatReply {
@@ -232,7 +235,7 @@ impl ConsumerGroup {
             member_id: Some(id),
             member_epoch: current.epoch,
             heartbeat_interval_ms: w.config.heartbeat_interval(&self.id),
-            assignment: (request.is_full() || !same).then(|| listed(&current.assigned)),
+            assignment: (request.is_full() || is_new_way || !same).then(|| listed(&current.assigned)),
         })
     }
 

@@ -126,6 +126,8 @@ pub(crate) struct Member {
     pub(crate) join_by: Option<Mono>,
     /// When it must have asked for its assignment, for one that speaks the classic protocol.
     pub(crate) sync_by: Option<Mono>,
+    /// The connection of its last heartbeat, since this lead began.
+    pub(crate) heard_by: Option<u64>,
 }
 
 impl Member {
@@ -139,6 +141,12 @@ impl Member {
 
     pub(crate) fn is_classic(&self) -> bool {
         self.value.classic.is_some()
+    }
+
+    /// A heartbeat comes by this connection. Tells whether the one before came by another: a heartbeat that was long on its
+    /// way may have taken the news of an assignment to a connection that nobody reads any more, and members do not ask again.
+    pub(crate) fn comes_by(&mut self, connection: u64) -> bool {
+        self.heard_by.replace(connection) != Some(connection)
     }
 }
 

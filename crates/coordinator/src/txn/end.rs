@@ -123,15 +123,16 @@ impl TxnCoordinator {
     /// transaction of the same epoch (KAFKA-17754, for clients that cannot be told apart by TV2).
     fn is_late(&mut self, id: &Arc<str>, request: &EndRequest) -> bool {
         let Some(entry) = self.entries.get_mut(id) else { return false };
-        let ours = entry.committed.as_ref().is_some_and(|v| {
-            (v.producer_id, v.producer_epoch) == (request.producer_id, request.producer_epoch)
-        });
-        if !ours {
+        let (producer, epoch) = (request.producer_id, request.producer_epoch);
+        let current = entry.committed.as_ref().map(|v| (v.producer_id, v.producer_epoch));
+        if current != Some((producer, epoch)) {
             return false;
         }
-        let late = request.connection < entry.ended_by;
-        entry.ended_by = entry.ended_by.max(request.connection);
-        late
+        // Another start of the producer may come by a connection that was there before.
+        let newest =
+            entry.ended_by.filter(|(p, e, _)| (*p, *e) == (producer, epoch)).map_or(0, |(.., by)| by);
+        entry.ended_by = Some((producer, epoch, newest.max(request.connection)));
+        request.connection < newest
     }
 
     fn prepare(&mut self, now: Now, token: Token, request: EndRequest, id: &Arc<str>, fx: &mut Effects) {

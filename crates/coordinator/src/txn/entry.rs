@@ -4,7 +4,7 @@ use super::markers::Round;
 use super::value::{TxnState, TxnValue};
 use crate::events::BatchId;
 use crate::requests::Token;
-use model::{Mono, ProducerEpoch};
+use model::{Mono, ProducerEpoch, ProducerId};
 use std::sync::Arc;
 
 /// An append under way.
@@ -49,8 +49,8 @@ pub(crate) struct Entry {
     pub(crate) failures: u32,
     /// Who initialised it last, where that is known.
     pub(crate) principal: Option<Arc<str>>,
-    /// The newest connection by which its producer asked for an end before TV2.
-    pub(crate) ended_by: u64,
+    /// Who asked for an end before TV2 last, and the newest connection by which that producer did.
+    pub(crate) ended_by: Option<(ProducerId, ProducerEpoch, u64)>,
     /// The entry in the timer set.
     pub(crate) armed: Option<Mono>,
 }
@@ -66,7 +66,7 @@ impl Entry {
             retry_at: None,
             failures: 0,
             principal: None,
-            ended_by: 0,
+            ended_by: None,
             armed: None,
         }
     }

@@ -92,8 +92,27 @@ fn a_failed_append_leaves_no_trace() {
     let group = bench.consumers();
     assert_eq!((group.epoch, group.members.len()), (1, 1));
     bench.auto = true;
+    // It is told all it has: what was undone may have had news for it.
+    assert_eq!(bench.ok(beat("b", 1)), (1, Some(Owned::from([(topic(1), vec![0, 1, 2, 3])]))));
     assert_eq!(bench.ok(beat("b", 1)), (1, None));
     assert_eq!(bench.ok(join("c")).0, 2);
+}
+
+/// The simulator found it: such a member had never taken its partitions, and nobody read them.
+#[test]
+fn who_comes_by_another_connection_is_told_what_it_has() {
+    let mut bench = bench(4);
+    let by = |connection: u64, request| ConsumerHeartbeatRequest { connection, ..request };
+    bench.ok(by(1, join("a")));
+    bench.ok(by(1, join("b")));
+    bench.ok(by(1, beat_with("a", 1, &[])));
+    assert_eq!(bench.ok(by(2, beat("b", 2))), (2, Some(Owned::new())));
+    bench.ok(by(1, beat_with("a", 2, &[(1, &[0, 1])])));
+    // A heartbeat that its first connection kept for long hears the news, and nobody reads that.
+    let has = Some(Owned::from([(topic(1), vec![2, 3])]));
+    assert_eq!(bench.ok(by(1, beat("b", 2))), (2, has.clone()));
+    assert_eq!(bench.ok(by(2, beat("b", 2))), (2, has));
+    assert_eq!(bench.ok(by(2, beat("b", 2))), (2, None));
 }
 
 #[test]
@@ -374,7 +393,8 @@ fn nothing_is_decided_before_the_topics_are_known() {
     let token = next.send_join(crate::common::join(""));
     assert_eq!(next.joined(token).error, ErrorCode::CoordinatorLoadInProgress);
     next.c.topics_changed(image(1, &[4]));
-    assert_eq!(next.ok(beat("a", 2)), (2, None));
+    assert_eq!(next.ok(beat("a", 2)), (2, Some(Owned::from([(topic(1), vec![0, 1])]))));
+    assert_eq!(next.ok(beat("b", 2)), (2, Some(Owned::from([(topic(1), vec![2, 3])]))));
     assert_eq!(next.ok(beat("b", 2)), (2, None));
 }
 

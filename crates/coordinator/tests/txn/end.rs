@@ -177,6 +177,9 @@ fn a_late_end_by_a_connection_that_was_given_up_is_refused_before_tv2() {
     b.connection = 1;
     assert_eq!(b.end1(who, true), refused(ProducerFenced));
     assert_eq!(b.state(), TxnState::Ongoing);
+    // Nor has the connection by which it comes: it may be older than that of the one before.
+    assert_eq!(b.end1(next, true).0, ErrorCode::None);
+    assert_eq!(b.state(), TxnState::CompleteCommit);
 }
 
 /// By the same connection nothing tells them apart, but there no request overtakes another. Kafka has no more to go by.

@@ -358,15 +358,21 @@ mod tests {
         (1..).filter(move |seed| wanted(&Swarm::draw(&mut Rng::new(*seed, 3))))
     }
 
-    #[test]
-    fn transactions_go_on_under_faults_and_all_of_them_end() {
+    /// Runs each twice, to the same trace, and counts what happened.
+    fn clean_twice(seeds: impl Iterator<Item = u64>) -> Sometimes {
         let mut sum = Sometimes::default();
-        for seed in seeds(|swarm| swarm.transactions && !swarm.loses_disk).take(3) {
+        for seed in seeds {
             let (one, other) = (run_seed(seed, 4_000, 3), run_seed(seed, 4_000, 3));
             assert_eq!(one.violations, [], "seed {seed}");
             assert_eq!(one.trace, other.trace, "seed {seed}");
             sum.add(&one.sometimes);
         }
+        sum
+    }
+
+    #[test]
+    fn transactions_go_on_under_faults_and_all_of_them_end() {
+        let sum = clean_twice(seeds(|swarm| swarm.transactions && !swarm.loses_disk).take(3));
         assert!(sum.txns_committed > 0 && sum.txns_aborted > 0 && sum.committed_reads > 0, "{sum:?}");
     }
 
@@ -379,13 +385,7 @@ mod tests {
 
     #[test]
     fn members_of_groups_come_and_go_under_faults_and_each_partition_has_one_at_the_end() {
-        let mut sum = Sometimes::default();
-        for seed in seeds(|swarm| swarm.members && !swarm.loses_disk).take(3) {
-            let (one, other) = (run_seed(seed, 4_000, 3), run_seed(seed, 4_000, 3));
-            assert_eq!(one.violations, [], "seed {seed}");
-            assert_eq!(one.trace, other.trace, "seed {seed}");
-            sum.add(&one.sometimes);
-        }
+        let sum = clean_twice(seeds(|swarm| swarm.members && !swarm.loses_disk).take(3));
         assert!(sum.partitions_handed_over > 0 && sum.member_commits > 0 && sum.member_reads > 0, "{sum:?}");
     }
 

@@ -87,6 +87,8 @@ pub(super) struct Member {
     commit_at: Micros,
     /// A commit of before may be on its way until then.
     unsure_until: Micros,
+    /// The connection that it uses; where no answer comes it takes another.
+    pub(super) connection: u64,
     lives: u32,
     /// The request under way.
     pub(super) asked: Option<Step>,
@@ -113,6 +115,7 @@ impl Member {
             beat_at: 0,
             commit_at: 0,
             unsure_until: 0,
+            connection: 1,
             lives: 0,
             asked: None,
             has_read: false,
@@ -266,6 +269,7 @@ impl Member {
     /// over, as it commits growing offsets only.
     pub(super) fn gave_up(&mut self, now: Micros, rng: &mut Rng) {
         self.says_all = true;
+        self.connection += 1;
         match self.asked.take() {
             Some(Step::Leave | Step::ConsumerLeave { .. }) => self.go_away(now + rng.below(2 * SECOND)),
             Some(Step::Commit(_)) => self.unsure_until = now + LATEST,

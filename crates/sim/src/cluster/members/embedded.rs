@@ -1,4 +1,5 @@
-//! The consumer protocol embedded in classic groups: what members tell their leader, and what it gives them.
+//! The consumer protocol embedded in classic groups: what members tell their leader, and what it gives them. Written apart
+//! from the coordinator's, so that a mistake of one side shows.
 use super::Part;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet};

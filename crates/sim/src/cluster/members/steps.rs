@@ -105,6 +105,7 @@ impl Members {
         let (group_id, instance_id) =
             (self.groups.get(member.group)?.name.to_owned(), member.instance.clone());
         let (member_id, generation_id) = (member.id.clone(), member.epoch);
+        let connection = member.connection;
         Some(match step {
             Step::Join => GroupRequest::Join(JoinRequest {
                 group_id,
@@ -143,12 +144,12 @@ impl Members {
                     topics: whole.then(topics),
                     rebalance_timeout_ms: if *whole { REBALANCE_MS } else { -1 },
                     owned: Some(self.by_id(owned)),
-                    ..beat(c, (group_id, member_id, instance_id), generation_id)
+                    ..beat(c, (group_id, member_id, instance_id), generation_id, connection)
                 }))
             }
             Step::ConsumerLeave { for_a_while } => {
                 let epoch = if *for_a_while { -2 } else { -1 };
-                let request = beat(c, (group_id, member_id, instance_id), epoch);
+                let request = beat(c, (group_id, member_id, instance_id), epoch, connection);
                 GroupRequest::ConsumerHeartbeat(Box::new(request))
             }
             Step::Commit(rows) => GroupRequest::Commit(CommitRequest {
@@ -215,6 +216,7 @@ fn beat(
     c: usize,
     (group_id, member_id, instance_id): (String, String, Option<String>),
     member_epoch: i32,
+    connection: u64,
 ) -> ConsumerHeartbeatRequest {
     ConsumerHeartbeatRequest {
         group_id,
@@ -224,6 +226,7 @@ fn beat(
         rebalance_timeout_ms: -1,
         client_id: format!("client-{c}"),
         client_host: "/127.0.0.1".to_owned(),
+        connection,
         must_have_id: true,
         ..ConsumerHeartbeatRequest::default()
     }
