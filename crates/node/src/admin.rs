@@ -66,8 +66,11 @@ impl Node {
         }
         let (reply, mut commands) = self.admit(now, &request);
         let last = commands.pop();
-        for command in &commands {
-            self.propose(now, command, Internal::Part);
+        // What is asked for is answered as done only where the log takes all of it.
+        if !commands.iter().all(|command| self.propose(now, command, Internal::Part)) {
+            let refused = Reply::Admin(AdminReply::Refused(ErrorCode::NotController));
+            self.fx.push(Effect::Reply(token, refused));
+            return self.settle(now);
         }
         match last {
             Some(command) => {
@@ -256,10 +259,11 @@ impl Node {
         if !self.leads_metadata() {
             return self.ask_for_ids(now);
         }
-        let command = cluster::allocate_producer_ids(&self.metadata.pending(), self.cfg.node_id);
-        let proposed = command.is_ok_and(|c| self.propose(now, &c, Internal::ProducerIds));
-        if !proposed {
-            self.refuse_ids();
+        match cluster::allocate_producer_ids(&self.metadata.pending(), self.cfg.node_id) {
+            Ok(command) => {
+                self.propose(now, &command, Internal::ProducerIds);
+            }
+            Err(_) => self.refuse_ids(),
         }
     }
 

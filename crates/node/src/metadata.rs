@@ -274,9 +274,14 @@ impl Node {
         }
     }
 
-    /// Proposes a command to the metadata group and lays it over the pending image.
+    /// Proposes a command to the metadata group and lays it over the pending image. Tells whether the log takes it; where it
+    /// does not, `who` is answered.
     pub(crate) fn propose(&mut self, now: Now, command: &Command, who: Internal) -> bool {
-        let Ok(before) = self.metadata.stage(command) else { return false };
+        let Ok(before) = self.metadata.stage(command) else {
+            let token = self.new_internal(who);
+            self.command_failed(now, token, ErrorCode::NotController);
+            return false;
+        };
         if let Some(topic) = cluster::lacks_witness(&self.metadata.pending(), command) {
             self.fx.push(Effect::Event(Event::NoWitness { topic }));
         }
@@ -289,7 +294,10 @@ impl Node {
         if proposed != Some(true) {
             self.metadata.unstage(before);
         }
-        proposed.is_some()
+        if proposed.is_none() {
+            self.command_failed(now, token, ErrorCode::NotController);
+        }
+        proposed == Some(true)
     }
 
     /// A group leads no more.

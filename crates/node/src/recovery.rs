@@ -205,9 +205,7 @@ impl Node {
             }
             Some(Ok(command)) if ask.accept => {
                 let reply = AdminReply::Recovery(Box::new(plan));
-                if !self.propose(now, &command, Internal::Admin(token, reply)) {
-                    self.answer_admin(token, AdminReply::Refused(ErrorCode::NotController));
-                }
+                self.propose(now, &command, Internal::Admin(token, reply));
             }
             _ => self.answer_admin(token, AdminReply::Recovery(Box::new(plan))),
         }

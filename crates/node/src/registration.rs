@@ -117,9 +117,10 @@ impl Node {
                 return self.fx.push(refused(ErrorCode::None));
             }
         }
-        if !self.leads_metadata() || !self.propose(now, &command, Internal::Peer(node, token)) {
-            self.fx.push(refused(ErrorCode::NotController));
+        if !self.leads_metadata() {
+            return self.fx.push(refused(ErrorCode::NotController));
         }
+        self.propose(now, &command, Internal::Peer(node, token));
     }
 
     /// The answer to a proposal by way of the leader.
