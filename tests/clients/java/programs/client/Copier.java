@@ -26,13 +26,16 @@ final class Copier extends Thread {
     /** Transactions that ended each way, of all workers. */
     final AtomicInteger committed;
     final AtomicInteger aborted;
+    /** How many transactions it has left to end; the next it leaves open. Below zero: it lives on. */
+    private int left;
     volatile boolean stop;
-    volatile boolean die;
+    volatile boolean owns;
     volatile Throwable failed;
 
-    Copier(Contract contract, int number, String source, String protocol, AtomicInteger committed, AtomicInteger aborted) {
+    Copier(Contract contract, int number, int left, String source, String protocol, AtomicInteger committed, AtomicInteger aborted) {
         super("copier-" + number);
         this.contract = contract;
+        this.left = left;
         this.source = source;
         this.target = source + "-out";
         this.protocol = protocol;
@@ -57,20 +60,21 @@ final class Copier extends Thread {
         for (int i = 0; i < count; i++) {
             sent.add(Transactions.record(topic, i % 4, i));
         }
-        contract.produce(sent);
         AtomicInteger committed = new AtomicInteger();
         AtomicInteger aborted = new AtomicInteger();
         List<Copier> workers = new ArrayList<>();
         for (int number = 0; number < 2; number++) {
-            workers.add(new Copier(contract, number, topic, protocol, committed, aborted));
+            workers.add(new Copier(contract, number, number == 0 ? 4 : -1, topic, protocol, committed, aborted));
         }
         try {
             workers.forEach(Thread::start);
-            Contract.until("some transactions", () -> healthy(workers) && committed.get() > 8);
-            workers.get(0).die = true;
+            // Else one of them has read all before the other has anything to die in.
+            Contract.until("both have partitions", () -> healthy(workers) && workers.stream().allMatch(w -> w.owns));
+            contract.produce(sent);
             workers.get(0).join(Contract.WAIT.toMillis());
             healthy(workers);
-            workers.set(0, new Copier(contract, 0, topic, protocol, committed, aborted));
+            Contract.expect(!workers.get(0).isAlive(), "the first worker did not die");
+            workers.set(0, new Copier(contract, 0, -1, topic, protocol, committed, aborted));
             workers.get(0).start();
             Contract.until("the group has read all", () -> healthy(workers) && copied(contract, topic, count));
         } finally {
@@ -122,6 +126,7 @@ final class Copier extends Thread {
             consumer.subscribe(List.of(source));
             while (!stop) {
                 ConsumerRecords<String, String> records = consumer.poll(Duration.ofMillis(200));
+                owns = !consumer.assignment().isEmpty();
                 if (records.isEmpty()) {
                     continue;
                 }
@@ -143,7 +148,7 @@ final class Copier extends Thread {
         try {
             if (random.nextInt(4) > 0) {
                 producer.sendOffsetsToTransaction(records.nextOffsets(), consumer.groupMetadata());
-                if (die) {
+                if (left-- == 0) {
                     producer.flush();
                     // Nobody ends this transaction but who comes next under its id.
                     producer.close(Duration.ZERO);
