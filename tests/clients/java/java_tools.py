@@ -1,6 +1,5 @@
 """Kafka's own command line tools: each tool is a check, driven as a user would."""
 
-import argparse
 import glob
 import json
 import os
@@ -13,17 +12,13 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "python"))
 
-from contract import expect, report  # noqa: E402
+from contract import Skipped, arguments, expect, run_named  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 WAIT = 120
 TOOLS = "org.apache.kafka.tools."
 # A small tool spends most of its time starting: these halve it.
 QUICK = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"]
-
-
-class Skipped(Exception):
-    """A check that these nodes cannot be put to; the reason."""
 
 
 class Tools:
@@ -522,29 +517,13 @@ CHECKS = {
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--bootstrap", required=True)
-    parser.add_argument("--records", type=int, default=10_000)
-    parser.add_argument("--check", default="all")
-    parser.add_argument("--topic-prefix", required=True)
-    parser.add_argument("--replicas", type=int, default=1, help="of each topic; on as many nodes")
+    parser = arguments()
     parser.add_argument("--jars", required=True)
     args = parser.parse_args()
     jar = os.path.basename(glob.glob(os.path.join(args.jars, "kafka-tools-[0-9]*.jar"))[0])
     version = jar.removeprefix("kafka-tools-").removesuffix(".jar")
-    print(json.dumps({"check": "version", "ok": True, "detail": version}), flush=True)
     tools = Tools(args)
-    fine = True
-    for name in CHECKS if args.check == "all" else [args.check]:
-        started = time.monotonic()
-        try:
-            CHECKS[name](tools, tools.topic(name))
-            fine &= report(name, None, True, "", started)
-        except Skipped as why:
-            print(json.dumps({"check": name, "skipped": str(why)}), flush=True)
-        except Exception as error:
-            fine &= report(name, None, False, f"{type(error).__name__}: {error}", started)
-    sys.exit(0 if fine else 1)
+    sys.exit(run_named(version, args, CHECKS, lambda check, topic: check(tools, topic)))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 
-from java_tools import HERE, Tools, expect, report, wait_for
+from java_tools import HERE, Tools, arguments, expect, run_named, wait_for
 
 WORKER = "org.apache.kafka.connect.cli.ConnectDistributed"
 STRINGS = "org.apache.kafka.connect.storage.StringConverter"
@@ -286,35 +286,22 @@ CHECKS = {"files": files, "mirror": mirror, "mirror-ours": mirror_ours}
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--bootstrap", required=True)
+    parser = arguments()
     parser.add_argument("--source", required=True, help="Apache Kafka, to copy from")
     parser.add_argument("--source-ours", required=True, help="a cluster of Plimsoll, to copy from")
     parser.add_argument("--source-replicas", type=int, default=1, help="of its topics")
     parser.add_argument("--pause-ms", type=int, default=1, help="after each line, where brokers die meanwhile")
-    parser.add_argument("--records", type=int, default=10_000)
-    parser.add_argument("--check", default="all")
-    parser.add_argument("--topic-prefix", required=True)
-    parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--jars", required=True)
     parser.add_argument("--connect-jars", required=True)
     args = parser.parse_args()
     jar = os.path.basename(glob.glob(os.path.join(args.connect_jars, "connect-runtime-*.jar"))[0])
     version = jar.removeprefix("connect-runtime-").removesuffix(".jar")
-    print(json.dumps({"check": "version", "ok": True, "detail": version}), flush=True)
     connect = Connect(args)
-    fine = True
     try:
-        for name in CHECKS if args.check == "all" else [args.check]:
-            started = time.monotonic()
-            try:
-                CHECKS[name](connect, f"{args.topic_prefix}-{name}")
-                fine &= report(name, None, True, "", started)
-            except Exception as error:
-                fine &= report(name, None, False, f"{type(error).__name__}: {error}", started)
+        status = run_named(version, args, CHECKS, lambda check, topic: check(connect, topic))
     finally:
         connect.close()
-    sys.exit(0 if fine else 1)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -441,14 +441,35 @@ def run_one(client, check, args, codec_name=None):
         return report(check, codec_name, False, detail, started)
 
 
-def main(make_client):
+def arguments():
+    """What every program of checks is started with."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--bootstrap", required=True)
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--check", default="all", help="one check, or all")
     parser.add_argument("--topic-prefix", required=True)
-    parser.add_argument("--replicas", type=int, default=1, help="of each topic that is created")
-    args = parser.parse_args()
+    parser.add_argument("--replicas", type=int, default=1, help="of each topic that is created, on as many nodes")
+    return parser
+
+
+def run_named(version, args, checks, run):
+    """Runs the checks that were asked for; `run` is given each and the beginning of its topics' names. The exit status."""
+    print(json.dumps({"check": "version", "ok": True, "detail": version}), flush=True)
+    fine = True
+    for name in checks if args.check == "all" else [args.check]:
+        started = time.monotonic()
+        try:
+            run(checks[name], f"{args.topic_prefix}-{name}")
+            fine &= report(name, None, True, "", started)
+        except Skipped as why:
+            print(json.dumps({"check": name, "skipped": str(why)}), flush=True)
+        except Exception as error:
+            fine &= report(name, None, False, f"{type(error).__name__}: {str(error)[:1500]}", started)
+    return 0 if fine else 1
+
+
+def main(make_client):
+    args = arguments().parse_args()
     client = make_client(args.bootstrap, args.replicas)
     print(json.dumps({"check": "version", "ok": True, "detail": client.version}), flush=True)
     fine = True

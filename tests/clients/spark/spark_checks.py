@@ -3,7 +3,6 @@
 What Spark wrote is read by another client, and what it read was written by one.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "python"))
 
-from contract import expect, report  # noqa: E402
+from contract import arguments, expect, run_named  # noqa: E402
 
 PARTITIONS = 3
 WAIT = 180
@@ -280,25 +279,11 @@ CHECKS = {"read-write": read_write, "stream": stream}
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--bootstrap", required=True)
-    parser.add_argument("--records", type=int, default=10_000)
-    parser.add_argument("--check", default="all")
-    parser.add_argument("--topic-prefix", required=True)
-    parser.add_argument("--replicas", type=int, default=1)
+    parser = arguments()
     parser.add_argument("--pause-ms", type=int, default=2, help="after each record of the stream's input")
     parser.add_argument("--jars", required=True)
     args = parser.parse_args()
-    print(json.dumps({"check": "version", "ok": True, "detail": version("pyspark")}), flush=True)
-    fine = True
-    for name in CHECKS if args.check == "all" else [args.check]:
-        started = time.monotonic()
-        try:
-            CHECKS[name](args, f"{args.topic_prefix}-{name}")
-            fine &= report(name, None, True, "", started)
-        except Exception as error:
-            fine &= report(name, None, False, f"{type(error).__name__}: {str(error)[:1500]}", started)
-    sys.exit(0 if fine else 1)
+    sys.exit(run_named(version("pyspark"), args, CHECKS, lambda check, topic: check(args, topic)))
 
 
 if __name__ == "__main__":
