@@ -82,8 +82,11 @@ struct Known {
     floors: BTreeMap<Part, i64>,
     /// The newest generation of which somebody has a share (classic).
     newest: Option<Said>,
-    /// Members that were told that they are out at this epoch (KIP-848).
+    /// Members whose heartbeats of this epoch were refused (KIP-848).
     fenced: BTreeMap<String, Said>,
+    /// Those of them that were not members any more. Of others the coordinator takes commits of an older epoch still, for what
+    /// they have had since (KIP-1251).
+    gone: BTreeMap<String, Said>,
 }
 
 /// What was seen, for the report of a run.
@@ -172,6 +175,7 @@ impl Model {
             (Step::Consumer { owned, .. }, Answer::Told(reply, parts)) => {
                 if sent.epoch == 0 {
                     known.fenced.remove(&sent.member);
+                    known.gone.remove(&sent.member);
                 }
                 known.judge_kept(oracle, &pending, by, owned);
                 if let Some(parts) = parts {
@@ -214,9 +218,12 @@ impl Known {
         let out = matches!(code, ErrorCode::UnknownMemberId | ErrorCode::FencedMemberEpoch);
         if out && by.is_newest && sent.epoch > 0 && matches!(sent.step, Step::Consumer { .. }) {
             let said = (sent.epoch, by.reign, now);
-            let before = self.fenced.entry(sent.member.clone()).or_insert(said);
-            if before.0 < said.0 {
-                *before = said;
+            let gone = (code == ErrorCode::UnknownMemberId).then_some(&mut self.gone);
+            for list in [Some(&mut self.fenced), gone].into_iter().flatten() {
+                let before = list.entry(sent.member.clone()).or_insert(said);
+                if before.0 < said.0 {
+                    *before = said;
+                }
             }
         }
     }
@@ -225,12 +232,13 @@ impl Known {
     /// which a newer one has been assigned.
     fn judge_fenced(&self, oracle: &mut Oracle, pending: &Pending, by: Teller) {
         let Pending { sent, arrived_at, .. } = pending;
+        let written = matches!(sent.step, Step::Commit(_));
+        let out = if written { &self.gone } else { &self.fenced };
         let said = match sent.kind {
-            Kind::Consumer => self.fenced.get(&sent.member).filter(|said| said.0 >= sent.epoch),
+            Kind::Consumer => out.get(&sent.member).filter(|said| said.0 >= sent.epoch),
             Kind::Classic => self.newest.as_ref().filter(|said| said.0 > sent.epoch),
         };
         let Some((epoch, reign, at)) = said.filter(|said| said.2 < *arrived_at) else { return };
-        let written = matches!(sent.step, Step::Commit(_));
         let answered = matches!(sent.step, Step::Beat | Step::Sync(_) | Step::Consumer { .. });
         if sent.epoch > 0 && (written || (answered && by.reign >= *reign)) {
             let detail = format!(

@@ -155,10 +155,26 @@ fn who_was_told_that_it_is_out_is_not_let_in_again_as_it_was() {
     bench.ask(Kind::Consumer, "a", 3, beat(parts()), LEADS, &out);
     bench.ask(Kind::Consumer, "a", 3, beat(parts()), LEADS, &told(3, None));
     assert_eq!(bench.found(), ["group-fenced-stays-fenced"]);
+    bench.ask(Kind::Consumer, "a", 3, commit(1), DEPOSED, &Answer::Done);
+    assert_eq!(bench.found().len(), 2);
     // It has joined again.
     bench.ask(Kind::Consumer, "a", 0, beat(BTreeSet::new()), LEADS, &told(3, None));
     bench.ask(Kind::Consumer, "a", 3, beat(BTreeSet::new()), LEADS, &told(3, None));
-    assert_eq!(bench.found().len(), 1);
+    assert_eq!(bench.found().len(), 2);
+}
+
+/// Both were long on their way, while their member went on to later epochs.
+#[test]
+fn a_commit_of_an_older_epoch_is_fine_where_only_a_heartbeat_of_that_epoch_was_refused() {
+    let out = Answer::Refused(ErrorCode::FencedMemberEpoch, String::new());
+    let mut bench = Bench::default();
+    bench.tell("a", 3, parts(), LEADS);
+    bench.tell("a", 5, parts(), LEADS);
+    bench.ask(Kind::Consumer, "a", 3, beat(parts()), LEADS, &out);
+    bench.ask(Kind::Consumer, "a", 3, commit(1), LEADS, &Answer::Done);
+    assert_eq!(bench.found(), [""; 0]);
+    bench.ask(Kind::Consumer, "a", 3, beat(parts()), LEADS, &told(5, None));
+    assert_eq!(bench.found(), ["group-fenced-stays-fenced"]);
 }
 
 #[test]
