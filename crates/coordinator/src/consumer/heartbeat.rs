@@ -3,11 +3,15 @@ use super::assignor::Assignor;
 use super::reconcile::{Report, Reported, is_subset};
 use super::records::{CurrentValue, SubscriptionValue, encode_target};
 use super::{
-    ConsumerGroup, JOIN_EPOCH, LEAVE_EPOCH, Member, STATIC_LEAVE_EPOCH, TopicFilter, Work, listed, regex,
+    ConsumerGroup, JOIN_EPOCH, LEAVE_EPOCH, Member, MemberState, STATIC_LEAVE_EPOCH, TopicFilter, Work,
+    listed, regex,
 };
 use crate::events::{CauseKind, GroupEvent};
 use crate::records::ConsumerKey;
 use model::{ErrorCode, TopicId};
+
+/// For how long after an assignment members come more often.
+const HURRIES_FOR_MS: i64 = 3_000;
 
 /// Texts of a record have 16-bit lengths.
 pub(crate) const MAX_ID: usize = 32_000;
@@ -234,9 +238,21 @@ impl ConsumerGroup {
             error_message: None,
             member_id: Some(id),
             member_epoch: current.epoch,
-            heartbeat_interval_ms: w.config.heartbeat_interval(&self.id),
+            heartbeat_interval_ms: self.interval(w, &current),
             assignment: (request.is_full() || is_new_way || !same).then(|| listed(&current.assigned)),
         })
+    }
+
+    /// When this member is to come again: soon where there may be news for it. Members come and go together, so that others
+    /// are likely to follow a change.
+    fn interval(&self, w: &Work<'_>, current: &CurrentValue) -> i32 {
+        let assigning = self.epoch.epoch > self.target_epoch.epoch;
+        let waits = MemberState::of(current.state) == MemberState::Unreleased;
+        let age = w.now.wall.saturating_sub(self.target_epoch.at_ms);
+        if assigning || waits || (0..HURRIES_FOR_MS).contains(&age) {
+            return w.config.hurried_interval(&self.id, self.members.len());
+        }
+        w.config.heartbeat_interval(&self.id)
     }
 
     fn seat(&self, request: &ConsumerHeartbeatRequest, max: i32) -> Result<Seat, Refused> {

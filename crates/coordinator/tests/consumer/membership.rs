@@ -98,6 +98,23 @@ fn a_failed_append_leaves_no_trace() {
     assert_eq!(bench.ok(join("c")).0, 2);
 }
 
+/// Each step of a rebalance waits for a heartbeat.
+#[test]
+fn members_come_sooner_while_there_may_be_news_for_them() {
+    let mut bench = bench(4);
+    let interval = |bench: &mut Bench, request| bench.beat(request).heartbeat_interval_ms;
+    // Others are likely to follow the first.
+    assert_eq!(interval(&mut bench, join("a")), 200);
+    bench.pass(3_000);
+    assert_eq!(interval(&mut bench, beat("a", 1)), 5_000);
+    assert_eq!(interval(&mut bench, join("b")), 200);
+    bench.pass(3_000);
+    assert_eq!(interval(&mut bench, beat("a", 1)), 5_000, "it says itself when it has given up");
+    assert_eq!(interval(&mut bench, beat("b", 2)), 200, "it waits for what a has");
+    bench.beat(beat_with("a", 2, &[(1, &[0, 1])]));
+    assert_eq!(interval(&mut bench, beat("b", 2)), 5_000);
+}
+
 /// The simulator found it: such a member had never taken its partitions, and nobody read them.
 #[test]
 fn who_comes_by_another_connection_is_told_what_it_has() {
