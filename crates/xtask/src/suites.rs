@@ -115,6 +115,9 @@ fn process_tests(context: &Context) -> Result<Outcome> {
         "--skip",
         upgrade::TESTS,
     ]);
+    if context.tier == Tier::Full {
+        command.env("PLIMSOLL_COMMITS", "36000000");
+    }
     let mut skipped = Vec::new();
     install::install(&context.root, Need::Debian(&["strace"]))?;
     if let Err(why) = process::run_quietly(Command::new("strace").args(["-c", "true"])) {

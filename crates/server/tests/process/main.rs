@@ -17,6 +17,7 @@ mod cluster_moves;
 mod cluster_reads;
 mod cluster_returns;
 mod commands;
+mod commits;
 mod compaction;
 mod consumer_groups;
 mod costs;
