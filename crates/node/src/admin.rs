@@ -37,8 +37,8 @@ pub(crate) enum Internal {
 
 /// For how long a node whose lease was lost still counts where there are too few others: Kafka's
 /// `broker.session.timeout.ms`. A machine that is busy for a moment must not make a creation fail that no client
-/// repeats.
-const SESSION: Duration = Duration::from_secs(9);
+/// repeats, nor be struck off the list of brokers that clients go by.
+pub(crate) const SESSION: Duration = Duration::from_secs(9);
 
 /// Tokens of this node have the highest bit set, those of the shell do not.
 pub(crate) const INTERNAL_BIT: u64 = 1 << 63;

@@ -46,6 +46,7 @@ pub(crate) fn partition_config(image: &Image, topic: &Topic) -> PartitionConfig 
             segment_bytes,
             // A record must be in a sealed file by the time it is to be compacted.
             segment_ms: cleaning.map_or(config.segment_ms, |c| config.segment_ms.min(c.max_lag_ms)),
+            cleaned: cleaning.is_some(),
             index_interval_bytes: u32::try_from(config.index_interval_bytes).unwrap_or_default(),
             // What is in the window is not compacted; of Kafka's log the last segment is not.
             window_bytes: if cleaning.is_some() { window.min(segment_bytes) } else { window },

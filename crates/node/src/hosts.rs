@@ -143,7 +143,8 @@ impl Node {
         let image = self.metadata.image();
         let seed = self.cfg.seed ^ (key.partition as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // Another one for each, also within a term.
-        let seed = seed ^ self.cfg.incarnation ^ self.next_internal.rotate_left(40);
+        let life = self.cfg.incarnation.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let seed = seed ^ life ^ self.next_internal.rotate_left(40);
         let machine = match self.host_kind(key)? {
             HostKind::Groups => Machine::Groups(GroupCoordinator::new(group_config(&image), seed)),
             HostKind::Transactions => {

@@ -51,6 +51,7 @@ impl Node {
                 self.peers.leaders.drop_topic(topic.id);
                 for partition in 0..topic.partitions.len() {
                     let key = GroupKey { topic: topic.id, partition: partition as i32 };
+                    self.drop_host(now, key, ErrorCode::NotCoordinator);
                     self.remove_group(key);
                 }
                 self.topic_gone(now, &topic.name);

@@ -387,4 +387,9 @@ impl Node {
     pub fn live_nodes(&self, now: Now) -> Vec<NodeId> {
         self.peers.liveness.live(now.mono)
     }
+
+    /// Those, and the nodes that were lost a moment ago.
+    pub fn recent_nodes(&self, now: Now) -> Vec<NodeId> {
+        self.peers.liveness.recent(now.mono, crate::admin::SESSION)
+    }
 }

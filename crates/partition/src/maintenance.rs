@@ -29,12 +29,7 @@ impl Partition {
         if self.phase != Phase::Running {
             return;
         }
-        if self.log.roll_due(now) {
-            self.log.roll(dir.fx());
-            if self.cfg.cleaning.is_some() {
-                self.log.leave_window_for_cleaning();
-            }
-        }
+        self.log.roll_if_due(now, dir.fx());
         if !self.cfg.machine && self.log.wants_checkpoint() {
             self.checkpoint(Bytes::new(), false, dir);
         }

@@ -155,13 +155,17 @@ pub(crate) fn judge_marker(known: &Known, marker: &Marker, check_epoch: bool) ->
     let last =
         known.marker.filter(|(last, _)| last.is_last && last.epoch == producer_epoch && !known.is_open);
     if let Some((last, pending)) = last {
-        if last.commit != marker.commit {
+        let otherwise = last.commit != marker.commit;
+        // Before TV2 it may be the end of the next transaction, which wrote nothing here. An abort does no harm then.
+        let wrote_nothing = otherwise && !marker.commit && marker.txn_version < OWN_EPOCHS;
+        if otherwise && !wrote_nothing {
             let message =
                 format!("producer {producer_id} ended its transaction of epoch {producer_epoch} otherwise");
             return MarkerDecision::Refused(AppendError::new(ErrorCode::InvalidTxnState, message));
         }
         // A newer coordinator that says the same shuts out the older one, where epochs alone do not.
-        if last.coordinator_epoch == coordinator_epoch || marker.txn_version >= OWN_EPOCHS {
+        let repeated = last.coordinator_epoch == coordinator_epoch || marker.txn_version >= OWN_EPOCHS;
+        if !otherwise && repeated {
             return MarkerDecision::Done { offset: last.offset, pending };
         }
     }
@@ -295,6 +299,8 @@ mod tests {
         );
         let abort = Marker { commit: false, ..marker(6, 3, 2) };
         assert_eq!(code(&ended, &abort), Err(ErrorCode::InvalidTxnState));
+        let aborted_before_tv2 = Marker { commit: false, ..marker(6, 3, 1) };
+        assert_eq!(code(&ended, &aborted_before_tv2), Ok(MarkerDecision::Append), "it wrote nothing here");
         let another = known(6, true, Some((6, 3, false)));
         assert_eq!(code(&another, &marker(6, 3, 2)), Err(ErrorCode::InvalidProducerEpoch));
         let followed = known(6, false, Some((6, 3, false)));

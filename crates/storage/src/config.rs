@@ -5,6 +5,9 @@ use crate::disk_op::FileSource;
 /// Physical size of one file of the pool, and of a segment where `segment_bytes` is larger.
 pub const FILE_BYTES: u64 = 32 << 20;
 
+/// A used file is worth keeping for the pool from this size on: little is to be added to it.
+pub const WORTH_POOLING: u64 = FILE_BYTES / 8 * 7;
+
 /// Settings of one log; changeable while it runs ([`crate::Log::set_config`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
@@ -14,13 +17,15 @@ pub struct LogConfig {
     pub file_bytes: u64,
     /// `segment.ms`: a file whose first entry is older is rolled at the next append.
     pub segment_ms: i64,
+    /// Compaction wants what `segment_ms` seals: it leaves the window at once.
+    pub cleaned: bool,
     /// `index.interval.bytes`: a row of the sparse index at least this far from the last.
     pub index_interval_bytes: u32,
     /// Sealed files leave the window above this many bytes (or earlier, when they are to be deleted).
     pub window_bytes: u64,
     /// A checkpoint is due this many bytes after the last.
     pub checkpoint_bytes: u64,
-    /// Where files after the first come from.
+    /// Where files after the first come from, unless `segment_bytes` leaves most of a pooled file empty.
     pub files: FileSource,
 }
 
@@ -30,6 +35,7 @@ impl Default for LogConfig {
             segment_bytes: 1 << 30,
             file_bytes: FILE_BYTES,
             segment_ms: 7 * 24 * 3600 * 1000,
+            cleaned: false,
             index_interval_bytes: 4096,
             window_bytes: 1 << 30,
             checkpoint_bytes: 64 << 20,

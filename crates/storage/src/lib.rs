@@ -49,7 +49,7 @@ pub use compact::{
     AbortedRange, CleanBounds, CleanEnd, CleanInput, CleanJob, CleanProgress, CleanRun, CleanStats, Cleaned,
     Dirtiness,
 };
-pub use config::{DirectoryConfig, FILE_BYTES, LogConfig};
+pub use config::{DirectoryConfig, FILE_BYTES, LogConfig, WORTH_POOLING};
 pub use directory::{DirEvent, Directory, GroupState, HardState, Mark, UNKNOWN_FLOOR, read_meta};
 pub use disk_op::{Completion, DiskError, DiskErrorKind, DiskOp, DiskRead, FileId, FileSource, OpToken};
 pub use entries::{ChainPlan, EntriesPlan, EntryRange};

@@ -4,7 +4,7 @@
 //! there is one, follows. Reading is in `log_read.rs`, checkpoints and deletion in `log_checkpoint.rs`.
 use crate::checkpoint::Checkpoint;
 use crate::compact::Compaction;
-use crate::config::LogConfig;
+use crate::config::{LogConfig, WORTH_POOLING};
 use crate::disk_op::{DiskOp, FileSource};
 use crate::epoch::EpochTable;
 use crate::error::Damage;
@@ -326,7 +326,8 @@ impl Log {
         assert_eq!(head.base_offset, self.next_offset, "offsets are dense");
         assert!(head.term >= self.last_term(), "terms never go back");
         let bytes = (FRAME_HEADER + payload.len()) as u64;
-        if self.must_roll(now, head, bytes) {
+        self.roll_if_due(now, fx);
+        if self.is_full(head, bytes) {
             self.roll(fx);
         }
         let (header, chain) = encode_header(head, &payload, self.last_chain);
@@ -360,25 +361,38 @@ impl Log {
         }
     }
 
-    fn must_roll(&self, now: Now, head: &EntryHead, bytes: u64) -> bool {
+    fn is_full(&self, head: &EntryHead, bytes: u64) -> bool {
         let Some(active) = self.active.as_deref().filter(|a| a.segment.size > 0) else { return false };
         let limit = self.cfg.segment_bytes.min(self.cfg.file_bytes).min(u64::from(u32::MAX));
         let span = head.next_offset() - active.segment.first_offset;
-        active.segment.size + bytes > limit || span > i64::from(i32::MAX) || self.roll_due(now)
+        active.segment.size + bytes > limit || span > i64::from(i32::MAX)
     }
 
-    /// Whether `segment.ms` says that the active file is to be rolled.
-    pub fn roll_due(&self, now: Now) -> bool {
-        self.active.as_deref().is_some_and(|a| {
+    /// Seals the active file where `segment.ms` says so.
+    pub fn roll_if_due(&mut self, now: Now, fx: &mut StorageFx) {
+        let due = self.active.as_deref().is_some_and(|a| {
             a.segment.has_data() && a.since >= 0 && now.wall.saturating_sub(a.since) >= self.cfg.segment_ms
-        })
+        });
+        if !due {
+            return;
+        }
+        self.roll(fx);
+        let sealed = self.segments.last().filter(|s| self.active.is_none() && s.size < WORTH_POOLING);
+        // The rest of a pooled file is room that is taken and that no figure shows.
+        if let Some(sealed) = sealed {
+            fx.ops.push(DiskOp::Cut { path: self.path(&sealed.name()), len: sealed.size });
+        }
+        if self.cfg.cleaned {
+            self.leave_window_for_cleaning();
+        }
     }
 
     /// The active file, open for writing: created, or opened at the first append after a start.
     fn open_active(&mut self, fx: &mut StorageFx) -> crate::FileId {
         let (index, offset) = (self.last_index + 1, self.next_offset);
         let (term, chain) = (self.last_term(), self.last_chain);
-        let source = if self.segments.is_empty() { FileSource::New } else { self.cfg.files };
+        let fills_it = self.cfg.segment_bytes >= WORTH_POOLING;
+        let source = if self.segments.is_empty() || !fills_it { FileSource::New } else { self.cfg.files };
         let dir = &self.dir;
         let path = |index| format!("{dir}/{}", log_name(index));
         match self.active.as_deref_mut() {

@@ -134,6 +134,22 @@ impl TailSlot {
 }
 
 impl TailSlot {
+    /// Forgets what lies wholly below `offset`.
+    pub(crate) fn forget_below(&self, offset: i64) {
+        let mut inner = self.cache.lock();
+        let slot = &mut inner.slots[self.slot as usize];
+        let (count, generation) =
+            (slot.entries.partition_point(|e| e.head.next_offset() <= offset), slot.generation);
+        let freed: usize = slot.entries.drain(..count).map(|e| e.charge).sum();
+        inner.used -= freed;
+        let mut rows = count;
+        inner.order.retain(|row| {
+            let gone = rows > 0 && *row == (self.slot, generation);
+            rows -= usize::from(gone);
+            !gone
+        });
+    }
+
     /// Entries [`low`, `high`), as far as they follow one another here and together are no longer than `max_bytes`
     /// as frames (the first one whatever its size); none where `low` is not here.
     pub(crate) fn entries(&self, low: u64, high: u64, max_bytes: usize) -> Vec<(EntryHead, Bytes)> {
@@ -230,6 +246,22 @@ mod tests {
         assert!(a.read(0, 9, 1).is_none() && a.read(3, 9, 1).is_some() && b.read(0, 9, 1).is_some());
         drop(b);
         assert_eq!(cache.used(), size);
+    }
+
+    #[test]
+    fn what_is_forgotten_leaves_the_others_their_turn() {
+        let size = ENTRY_BYTES + entry(0).len();
+        let cache = TailCache::new(size * 3);
+        let (a, b) = (cache.slot(), cache.slot());
+        a.take(0, 0);
+        a.take(3, 0);
+        a.take(6, 0);
+        a.forget_below(4);
+        assert!(a.read(0, 9, 1).is_none() && a.read(4, 9, 1).is_some());
+        assert_eq!(cache.used(), 2 * size);
+        b.take(0, 0);
+        b.take(3, 0);
+        assert!(a.read(3, 9, 1).is_none() && a.read(6, 9, 1).is_some() && b.read(0, 9, 1).is_some());
     }
 
     #[test]

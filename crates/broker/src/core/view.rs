@@ -124,13 +124,24 @@ impl Core {
 
     /// Every live broker that has the listener.
     pub(crate) fn endpoints(&self, listener: &str) -> Vec<EndpointView> {
-        let (image, live) = (self.image(), self.live_nodes());
+        self.endpoints_of(&self.live_nodes(), listener)
+    }
+
+    /// The brokers that Metadata names: also those that were lost less than 9 s ago, Kafka's session timeout, though none of
+    /// them leads anything. librdkafka forgets a broker that is not named, and waits for it for ever where it was a coordinator.
+    pub(crate) fn endpoints_for_metadata(&self, listener: &str) -> Vec<EndpointView> {
+        let now = self.now();
+        self.endpoints_of(&self.look(|node| node.recent_nodes(now)), listener)
+    }
+
+    fn endpoints_of(&self, nodes: &[NodeId], listener: &str) -> Vec<EndpointView> {
+        let image = self.image();
         let of = |n: &cluster::Node| {
             let endpoint = n.endpoints.iter().find(|e| e.listener == listener)?;
             let (host, port) = (endpoint.host.clone(), i32::from(endpoint.port));
             Some(EndpointView { node: n.id, host, port, rack: n.rack.clone() })
         };
-        image.nodes.values().filter(|n| live.contains(&n.id)).filter_map(|n| of(n)).collect()
+        image.nodes.values().filter(|n| nodes.contains(&n.id)).filter_map(|n| of(n)).collect()
     }
 
     /// The node that coordinates a group or a transactional id: the leader of its partition of `topic`.

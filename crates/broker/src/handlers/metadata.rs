@@ -51,7 +51,7 @@ pub(crate) async fn handle(
         cluster_authorized_operations: OPERATIONS_NOT_ASKED,
         ..Default::default()
     };
-    for e in shared.core.endpoints(&ctx.connection.listener) {
+    for e in shared.core.endpoints_for_metadata(&ctx.connection.listener) {
         let (node_id, port) = (e.node, e.port);
         let (host, rack) = (e.host.into(), e.rack.map(Str::from));
         response.brokers.push(MetadataResponseBroker { node_id, host, port, rack });

@@ -5,7 +5,7 @@
 use super::admin::Admin;
 use super::events::{Event, MS, Micros, Replied};
 use super::faults::Swarm;
-use super::members::Members;
+use super::members::{LATEST, Members};
 use super::oracle::{Oracle, Reign};
 use super::producer::{Batch, Producer, Style, produced};
 use super::reader;
@@ -85,6 +85,8 @@ pub(crate) struct Clients {
     pub(super) calls: u64,
     /// On their way to a node.
     pub(super) asks: BTreeMap<u64, Ask>,
+    /// When those of members were sent.
+    sent_at: BTreeMap<u64, Micros>,
     /// By token, who waits.
     waiting: BTreeMap<Token, (usize, u64)>,
     pub(super) next_value: Value,
@@ -143,6 +145,7 @@ impl Clients {
                 .collect(),
             calls: 0,
             asks: BTreeMap::new(),
+            sent_at: BTreeMap::new(),
             waiting: BTreeMap::new(),
             next_value: 1,
             think: swarm.think,
@@ -268,6 +271,9 @@ impl Clients {
         // A request may be lost on its way.
         if !world.rng.chance(1, self.lost) || self.draining {
             self.asks.insert(call, ask);
+            if let Role::Member = self.clients[c].role {
+                self.sent_at.insert(call, world.t);
+            }
             let after = world.some(3 * MS);
             world.later(slow.unwrap_or(after), Event::Request { client: c, call, machine });
         }
@@ -386,7 +392,10 @@ impl Clients {
         m: usize,
     ) {
         let Some(ask) = self.asks.remove(&call) else { return };
-        if world.machines[m].node.is_none() {
+        let sent_at = self.sent_at.remove(&call);
+        // A process that did not run for long has no connections any more.
+        let late = sent_at.is_some_and(|at| world.t.saturating_sub(at) > LATEST);
+        if late || world.machines[m].node.is_none() {
             return;
         }
         let token = Token(call);

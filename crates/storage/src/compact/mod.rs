@@ -331,6 +331,10 @@ impl Log {
     fn swap(&mut self, output: Output, fx: &mut StorageFx) {
         let Some(at) = self.place_of(&output) else { return };
         let Output { sources, segment, index } = output;
+        // Readers at the tail would get from memory what is gone.
+        if let Some(tail) = &self.tail {
+            tail.forget_below(segment.next_offset);
+        }
         let bytes = index.encode(&segment.indexed());
         fx.put(self.path(&segment.index_name()), bytes, PutKind::Index);
         let old: Vec<Segment> = self.segments.splice(at..at + sources.len(), [segment]).collect();

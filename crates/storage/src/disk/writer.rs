@@ -349,8 +349,9 @@ impl Writer {
         let read = readers.remove(path).is_some_and(|file| Arc::strong_count(&file) > 1);
         let len = std::fs::metadata(&full).map_or(0, |m| m.len());
         let size = crate::FILE_BYTES;
-        // A little is soon added; the active file of a topic that is deleted may have only begun.
-        let fits = recycle && !read && (size / 8 * 7..=size).contains(&len) && self.pool_bytes >= size;
+        // The active file of a topic that is deleted may have only begun.
+        let fits =
+            recycle && !read && (crate::WORTH_POOLING..=size).contains(&len) && self.pool_bytes >= size;
         let name = self.shared.new_name();
         let to = if fits { format!("{POOL}/{name}.used") } else { format!("{TRASH}/{name}") };
         let _ = std::fs::create_dir_all(self.shared.path(if fits { POOL } else { TRASH }));

@@ -154,6 +154,8 @@ fn the_last_value_of_each_key_stays_at_its_offset() {
     let i = input(&mut rig);
     let cleaned = clean(&mut rig, i).unwrap();
     assert_eq!(cleaned.stats.records.dropped, 33);
+    let plan = rig.log().read_plan(0, 41, 1 << 20).unwrap();
+    assert!(matches!(plan, ReadPlan::File(_)), "what is gone is not read from memory");
     let found = shown(&mut rig);
     let expected: Vec<(i64, String, Option<String>)> = (33..40)
         .map(|n| (n, format!("k{}", n % 7), Some(format!("v{n}"))))

@@ -174,6 +174,41 @@ fn an_old_file_is_rolled_by_time() {
     assert_eq!(rig.log().files().len(), 2);
 }
 
+/// What a file of the pool has behind the log's end is of no use to anybody.
+#[test]
+fn a_file_that_time_seals_keeps_no_room_that_it_does_not_use() {
+    let mut rig = Rig::with(TestDisk::default(), LogConfig { segment_ms: 100, ..LogConfig::default() });
+    rig.append(1);
+    rig.settle();
+    let last = rig.log().last_index();
+    let file = rig.log().file_with(last).unwrap();
+    let mut bytes = rig.disk.get(&file).unwrap().to_vec();
+    let size = bytes.len();
+    bytes.resize(1 << 20, 0);
+    rig.disk.set(&file, bytes);
+    rig.now.wall += 100;
+    rig.append(1);
+    rig.settle();
+    assert_eq!(rig.disk.get(&file).unwrap().len(), size);
+    rig.reopen().unwrap();
+    assert_eq!(rig.log().next_offset(), 2);
+}
+
+#[test]
+fn what_time_seals_leaves_the_window_of_a_compacted_log_also_while_it_is_appended_to() {
+    let config = LogConfig { segment_ms: 100, cleaned: true, ..LogConfig::default() };
+    for cleaned in [true, false] {
+        let mut rig = Rig::with(TestDisk::default(), LogConfig { cleaned, ..config.clone() });
+        rig.append(1);
+        rig.now.wall += 100;
+        rig.append(1);
+        rig.settle();
+        let last = rig.log().last_index();
+        rig.commit(last);
+        assert_eq!(rig.log().wants_checkpoint(), cleaned);
+    }
+}
+
 #[test]
 fn a_read_does_not_look_at_frames_that_are_not_written_yet() {
     let mut rig = Rig::with(TestDisk::default(), LogConfig::default());

@@ -14,7 +14,7 @@ pub(super) const REBALANCE_MS: i32 = 1_000;
 /// Between two heartbeats.
 const BEAT: Micros = 250 * MS;
 /// No request is on its way for longer.
-pub(super) const LATEST: Micros = 3 * SECOND;
+pub(crate) const LATEST: Micros = 3 * SECOND;
 
 /// Where a client is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ mod verify;
 use super::events::{MS, Micros};
 use crate::rng::Rng;
 use ::model::TopicId;
+pub(crate) use client::LATEST;
 use client::Member;
 use model::Model;
 use std::collections::BTreeMap;
