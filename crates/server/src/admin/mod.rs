@@ -6,6 +6,7 @@
 pub(crate) mod connect;
 mod consume;
 mod coordinated;
+mod failures;
 pub(crate) mod format;
 mod group;
 mod partition;

@@ -83,6 +83,36 @@ fn without_a_majority_of_the_metadata_the_status_is_shown_and_commands_say_why_t
 
 #[test]
 #[ignore = "needs a broker"]
+fn what_could_not_be_looked_at_is_counted_and_a_look_that_fails_has_changed_nothing() {
+    let mut nodes = Nodes::start(3);
+    create(&nodes, "single", 3, 1);
+    run(async {
+        let client = client(&nodes.addresses()).await;
+        let offsets = [(("single".to_owned(), 0), 0)].into();
+        client.commit("g", client_lite::Committer::NOBODY, &offsets).await.unwrap();
+    });
+    let all = at(&nodes.addresses(), &["txn", "find-hanging"]);
+    assert!(out(&all).starts_with("No transaction hangs; "), "{}", out(&all));
+    kill(&mut nodes, 2);
+    kill(&mut nodes, 3);
+    wait_until_missed(&nodes, 1, 2);
+    wait_until_missed(&nodes, 1, 3);
+    let address = nodes.address(1);
+    let partly = at(&address, &["txn", "find-hanging", "--topic", "single", "--timeout", "8"]);
+    let said = String::from_utf8_lossy(&partly.stderr).into_owned();
+    assert_eq!(partly.status.code(), Some(1), "{said}");
+    assert!(said.contains("2 of 3 partitions of single have no leader and were not looked at\n"), "{said}");
+    assert!(said.contains("error: transactions may hang that are not shown: 2 of 3"), "{said}");
+    assert_eq!(out(&partly), "No transaction hangs in the 1 partitions that were looked at.\n");
+    for command in [&["group", "describe", "g"][..], &["group", "members", "g"]] {
+        let said = refused(&address, &[command, &["--timeout", "6"]].concat());
+        assert!(said.contains("no leader") && said.contains("plimsoll cluster status"), "{said}");
+        assert!(!said.contains("carried out") && !said.contains("overloaded"), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "needs a broker"]
 fn a_silent_first_address_holds_nothing_up() {
     let nodes = Nodes::start(3);
     create(&nodes, "kept", 3, 3);

@@ -24,6 +24,7 @@ mod costs;
 mod damage;
 mod damaged_metadata;
 mod flood;
+mod group_commands;
 mod install;
 mod joining;
 mod kafka_dump_log;

@@ -3,6 +3,7 @@ use crate::commands::{plimsoll, said};
 use crate::server::{Server, wait_for};
 use crate::txn_client::{INVALID_TXN_STATE, NOT_COORDINATOR, PRODUCER_FENCED, Speaks, TxnClient};
 use serde_json::{Value, json};
+use std::process::Command;
 use wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use wire::{ApiKey, IncrementalAlterConfigsRequest, ResponseBody};
 
@@ -58,7 +59,9 @@ fn transactions_are_listed_described_and_ended_at_one_partition() {
     let places = json!([{ "topic": "t", "partition": 0 }, { "topic": "t", "partition": 1 }]);
     assert_eq!((&described[0]["partitions"], &described[0]["timeoutMs"]), (&places, &json!(60_000)));
     assert!(text(&server, &["describe", "pay-1"]).starts_with("pay-1  Ongoing\n"));
-    assert!(refusal(&server, &["describe", "nobody"]).contains("TRANSACTIONAL_ID_NOT_FOUND"));
+    let nobody = plimsoll(&server, &["txn", "describe", "nobody", "pay-1"], "");
+    assert!(!nobody.status.success() && nobody.stdout.starts_with(b"pay-1  Ongoing\n"));
+    assert!(said(&nobody).contains("TRANSACTIONAL_ID_NOT_FOUND"), "{}", said(&nobody));
 
     let producers = txn(&server, &["producers", "t", "0"]);
     let named = ["transactionalId", "principal", "clientId"].map(|key| producers[0][key].clone());
@@ -75,7 +78,11 @@ fn transactions_are_listed_described_and_ended_at_one_partition() {
         "{refused}"
     );
     assert!(refusal(&server, &["abort", "t", "0", "--start-offset", "77"]).contains("begin at"));
+    let which = refusal(&server, &["abort", "t", "0"]);
+    assert!(which.contains("--start-offset OFFSET, or --producer-id N --producer-epoch N"), "{which}");
     // Shown, not done.
+    let dry = plimsoll(&server, &[&["txn"][..], &abort, &["--force"]].concat(), "");
+    assert!(said(&dry).contains("Nothing was changed") && said(&dry).contains("torn"), "{}", said(&dry));
     assert_eq!(txn(&server, &[&abort[..], &["--force"]].concat())["executed"], false);
     assert_eq!(txn(&server, &["producers", "t", "0"]), producers);
     let by_producer = ["abort", "t", "0", "--producer-id", &producer, "--producer-epoch", "0"];
@@ -88,6 +95,23 @@ fn transactions_are_listed_described_and_ended_at_one_partition() {
     wait_for("the end of it", || (state(&server, "pay-1") == "CompleteCommit").then_some(()));
     assert_eq!(server.metric("plimsoll_transactions_ended_total{result=\"committed\"}"), 1);
     assert_eq!(server.metric("plimsoll_transaction_markers_waiting"), 0);
+}
+
+/// Nobody is left who would wait for what it held.
+#[test]
+#[ignore = "needs a broker"]
+fn a_deleted_topic_of_transactions_takes_its_coordinators_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"), &[]);
+    server.client().create("t", 1, &[]);
+    let mut gone = TxnClient::new(server.client(), "pay-1", Speaks::Tv2);
+    let who = gone.init(60_000);
+    assert_eq!(gone.produce(who, "t", 0, 0), 0);
+    assert_eq!(server.client().delete_topic("__transaction_state"), 0);
+    TxnClient::new(server.client(), "pay-2", Speaks::Tv2).init(60_000);
+    let listed = txn(&server, &["list"]);
+    let ids: Vec<&Value> = listed.as_array().unwrap().iter().map(|row| &row["transactionalId"]).collect();
+    assert_eq!(ids, [&json!("pay-2")]);
 }
 
 /// Everything that is coordinated is lost; what partitions have open stays.
@@ -141,7 +165,14 @@ fn what_hangs_is_named_with_its_owner_and_ended_by_an_operator_or_by_the_policy(
     assert_eq!((&of_u[0]["transactionalId"], of_u.as_array().unwrap().len()), (&json!("pay-2"), 1));
     assert!(stable("t") < high("t"));
     let start = found[0]["startOffset"].as_i64().unwrap().to_string();
-    txn(&server, &["abort", "t", "0", "--start-offset", &start, "--execute"]);
+    let address = server.kafka.to_string();
+    let mut elsewhere = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
+    elsewhere.args(["txn", "find-hanging", "--max-transaction-timeout", "0s", "-b", &address]);
+    let hint = said(&elsewhere.output().unwrap());
+    let next = format!("plimsoll txn abort t 0 --start-offset {start} -b {address} --execute");
+    assert!(hint.contains(&next), "{hint}");
+    let ended = plimsoll(&server, &["txn", "abort", "t", "0", "--start-offset", &start, "--execute"], "");
+    assert!(said(&ended).starts_with("Aborted at t-0: the transaction of producer"), "{}", said(&ended));
     assert_eq!(stable("t"), high("t"));
 
     // The broker finds the other one by itself, and names it.

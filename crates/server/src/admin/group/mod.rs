@@ -4,9 +4,11 @@ mod describe;
 mod found;
 mod list;
 mod members;
+mod offsets_csv;
 mod reset_offsets;
 
-use super::connect::within;
+use super::connect::Does;
+use super::coordinated::OF_GROUPS;
 use clap::{Args, Subcommand};
 
 /// List and describe consumer groups, move and delete their offsets.
@@ -39,10 +41,19 @@ enum GroupCommand {
 /// Runs the command.
 pub(crate) async fn run(args: GroupArgs) -> anyhow::Result<()> {
     match args.command {
-        GroupCommand::List(args) => within(args.connect.limit(), list::run(args)).await,
-        GroupCommand::Describe(args) => within(args.connect.limit(), describe::run(args)).await,
-        GroupCommand::Members(args) => within(args.connect.limit(), members::run(args)).await,
-        GroupCommand::Delete(args) => within(args.connect.limit(), delete::run(args)).await,
-        GroupCommand::ResetOffsets(args) => within(args.connect.limit(), reset_offsets::run(args)).await,
+        GroupCommand::List(args) => {
+            let connect = args.connect.clone();
+            connect.within_leaders_of(&[OF_GROUPS], Does::Look, list::run(args)).await
+        }
+        GroupCommand::Describe(args) => describe::run(args).await,
+        GroupCommand::Members(args) => {
+            let connect = args.connect.clone();
+            connect.within_leaders_of(&[OF_GROUPS], Does::Look, members::run(args)).await
+        }
+        GroupCommand::Delete(args) => delete::run(args).await,
+        GroupCommand::ResetOffsets(args) => {
+            let (connect, does) = (args.connect.clone(), Does::change_if(args.execute));
+            connect.within_leaders_of(&[OF_GROUPS], does, reset_offsets::run(args)).await
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::super::format::FormatArgs;
 use super::super::point::now_ms;
 use super::find_hanging::{document, table};
 use super::suspects::{Open, known_to_coordinator, open_at};
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use client_lite::{AbortMarker, Client};
 use serde_json::{Value, json};
@@ -22,16 +22,11 @@ transaction that hangs. One that its coordinator has open is refused: its client
 here all the same, and what it commits later is torn.")]
 pub(crate) struct AbortArgs {
     /// Topic.
-    topic: String,
+    pub(super) topic: String,
     /// Number of the partition.
     partition: i32,
-    /// The offset where the transaction begins.
-    #[arg(
-        long,
-        value_name = "OFFSET",
-        required_unless_present = "producer_id",
-        conflicts_with = "producer_id"
-    )]
+    /// The offset where the transaction begins; or give --producer-id and --producer-epoch.
+    #[arg(long, value_name = "OFFSET", conflicts_with = "producer_id")]
     start_offset: Option<i64>,
     /// The id of its producer.
     #[arg(long, value_name = "N", requires = "producer_epoch")]
@@ -47,7 +42,7 @@ pub(crate) struct AbortArgs {
     force: bool,
     /// Do it.
     #[arg(long)]
-    execute: bool,
+    pub(super) execute: bool,
     #[command(flatten)]
     pub(super) connect: ConnectArgs,
     #[command(flatten)]
@@ -56,6 +51,14 @@ pub(crate) struct AbortArgs {
 
 /// Runs the command.
 pub(crate) async fn run(args: AbortArgs) -> anyhow::Result<()> {
+    ensure!(
+        args.start_offset.is_some() || args.producer_id.is_some(),
+        "which transaction? Give --start-offset OFFSET, or --producer-id N --producer-epoch N\n  \
+         `plimsoll txn producers {} {}{}` shows what is open there",
+        args.topic,
+        args.partition,
+        args.connect.flag()
+    );
     let client = args.connect.client().await?;
     let open = chosen(&client, &args).await?;
     let producer = &open.producer;
@@ -86,10 +89,26 @@ pub(crate) async fn run(args: AbortArgs) -> anyhow::Result<()> {
         row.insert("executed".to_owned(), json!(args.execute));
     }
     args.format.print(&table(std::slice::from_ref(&open), now), &row)?;
-    if !args.execute {
-        eprintln!("Nothing was changed; add --execute to do it.");
-    }
+    eprintln!("{}", what_was_done(&args, &open));
     Ok(())
+}
+
+fn what_was_done(args: &AbortArgs, open: &Open) -> String {
+    let (topic, partition) = &open.place;
+    let (producer, start) = (open.producer.producer_id, open.producer.open_since_offset);
+    let torn = "if its coordinator has it open too, it is torn: what it commits later is missing here";
+    match (args.execute, args.force) {
+        (true, forced) => {
+            let done = format!(
+                "Aborted at {topic}-{partition}: the transaction of producer {producer} from offset {start} on."
+            );
+            if forced { format!("{done}\n--force: {torn}.") } else { done }
+        }
+        (false, true) => {
+            format!("Nothing was changed; add --execute to do it. --force asks no coordinator: {torn}.")
+        }
+        (false, false) => "Nothing was changed; add --execute to do it.".to_owned(),
+    }
 }
 
 /// The open transaction that the arguments name.
@@ -111,10 +130,11 @@ async fn chosen(client: &Client, args: &AbortArgs) -> anyhow::Result<Open> {
         starts => format!("those that are open there begin at {}", starts.join(", ")),
     };
     bail!(
-        "{}-{} has no such open transaction: {there}\n  `plimsoll txn producers {} {}` shows them",
+        "{}-{} has no such open transaction: {there}\n  `plimsoll txn producers {} {}{}` shows them",
         place.0,
         place.1,
         place.0,
-        place.1
+        place.1,
+        args.connect.flag()
     );
 }

@@ -1,5 +1,7 @@
 //! `plimsoll txn describe`.
-use super::super::connect::{ConnectArgs, advise};
+use super::super::connect::{ConnectArgs, Does, advise};
+use super::super::coordinated::OF_TRANSACTIONS;
+use super::super::failures::Failures;
 use super::super::format::FormatArgs;
 use super::super::point::{now_ms, show_point};
 use super::super::table::Table;
@@ -22,21 +24,31 @@ pub(crate) struct DescribeArgs {
     #[arg(required = true, value_name = "TRANSACTIONAL ID")]
     ids: Vec<String>,
     #[command(flatten)]
-    pub(super) connect: ConnectArgs,
+    connect: ConnectArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
 
-/// Runs the command.
+/// Runs the command. The ids that are there are shown before what failed of the others.
 pub(crate) async fn run(args: DescribeArgs) -> anyhow::Result<()> {
-    let client = args.connect.client().await?;
-    let (mut text, mut documents) = (String::new(), Vec::new());
-    for id in &args.ids {
-        let txn = client.describe_transaction(id).await.map_err(advise)?;
-        text.push_str(&show(&txn, now_ms()));
-        documents.push(document(&txn));
+    let (mut text, mut documents, mut failures) = (String::new(), Vec::new(), Failures::default());
+    let look = async {
+        let client = args.connect.client().await?;
+        for id in &args.ids {
+            let txn = client.describe_transaction(id).await.map_err(advise);
+            if let Some(txn) = failures.note(txn) {
+                text.push_str(&show(&txn, now_ms()));
+                documents.push(document(&txn));
+            }
+        }
+        Ok(())
+    };
+    let looked = args.connect.within_leaders_of(&[OF_TRANSACTIONS], Does::Look, look).await;
+    failures.note(looked);
+    if !documents.is_empty() {
+        args.format.print_or(&text, &json!(documents))?;
     }
-    args.format.print_or(&text, &json!(documents))
+    failures.end()
 }
 
 fn show(txn: &DescribedTransaction, now: i64) -> String {

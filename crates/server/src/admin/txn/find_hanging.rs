@@ -1,15 +1,17 @@
 //! `plimsoll txn find-hanging`.
-use super::super::connect::{ConnectArgs, advise};
+use super::super::connect::{ConnectArgs, Does, advise};
+use super::super::coordinated::OF_TRANSACTIONS;
 use super::super::format::FormatArgs;
-use super::super::places::named_places;
+use super::super::places::{Named, has_leader, named_places};
 use super::super::point::now_ms;
 use super::super::table::Table;
 use super::span::{parse_span, show_span};
 use super::suspects::{Open, hangs, old_at};
 use anyhow::ensure;
 use clap::Args;
-use client_lite::{Client, Place};
+use client_lite::{Cluster, Partition, Place};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Find transactions that partitions have open and no coordinator knows.
 #[derive(Debug, Args)]
@@ -24,11 +26,12 @@ transaction.max.timeout.ms, 15 minutes by default. Of each of them its coordinat
 open as well is left alone: its client ends it, or its timeout does. One that the coordinator does not know is shown:
 nobody will end it, and readers of committed records wait at its first offset. `plimsoll txn abort` ends it.
 
-A coordinator that cannot be reached is an error, never a reason to call a transaction hanging.")]
+A coordinator that cannot be reached is an error, never a reason to call a transaction hanging. Partitions without
+a leader cannot be looked at: how many of each topic is told, and the command ends with an error.")]
 pub(crate) struct FindHangingArgs {
     /// Look at a topic, or TOPIC:PARTITION,PARTITION; otherwise at all. May be repeated.
     #[arg(short, long = "topic", value_name = "TOPIC[:PARTITIONS]")]
-    topics: Vec<String>,
+    topics: Vec<Named>,
     /// Look at the replicas on this broker.
     #[arg(long, alias = "broker-id", value_name = "ID")]
     broker: Option<i32>,
@@ -36,57 +39,101 @@ pub(crate) struct FindHangingArgs {
     #[arg(long, default_value = "15m", value_name = "SPAN", value_parser = parse_span)]
     max_transaction_timeout: i64,
     #[command(flatten)]
-    pub(super) connect: ConnectArgs,
+    connect: ConnectArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
 
-/// Runs the command.
+/// What there was to look at, and what came of it.
+#[derive(Default)]
+struct Seen {
+    /// Partitions that were to be looked at, and have somebody to ask.
+    places: Vec<Place>,
+    /// Those that have no leader.
+    unseen: Vec<Place>,
+    found: Vec<Open>,
+}
+
+/// Runs the command. What was found is shown also where not all could be looked at, which is an error.
 pub(crate) async fn run(args: FindHangingArgs) -> anyhow::Result<()> {
-    let client = args.connect.client().await?;
-    let places = match args.topics.as_slice() {
-        [] => all_places(&client, args.broker).await?,
-        topics => named_places(&client, topics).await?,
-    };
-    let mut found = Vec::new();
-    for place in &places {
-        for open in old_at(&client, place, args.broker, args.max_transaction_timeout).await? {
-            if hangs(&client, &open, args.broker).await? {
-                found.push(open);
-            }
-        }
-    }
-    let now = now_ms();
-    let rows: Vec<Value> = found.iter().map(|open| document(open, now)).collect();
-    if found.is_empty() {
-        let sentence = format!("No transaction hangs; {} partitions were looked at.", places.len());
-        return args.format.say(&sentence, &json!(rows));
-    }
-    args.format.print(&table(&found, now), &json!(rows))?;
-    let (topic, partition) = &found[0].place;
-    let offset = found[0].producer.open_since_offset;
-    eprintln!("To end the first: plimsoll txn abort {topic} {partition} --start-offset {offset} --execute");
+    let mut seen = Seen::default();
+    let looked = look(&args, &mut seen);
+    let looked = args.connect.within_leaders_of(&[OF_TRANSACTIONS], Does::Look, looked).await;
+    show(&args, &seen, looked.is_ok())?;
+    tell_unseen(&seen);
+    looked?;
+    let (unseen, all) = (seen.unseen.len(), seen.unseen.len() + seen.places.len());
+    ensure!(
+        unseen == 0,
+        "transactions may hang that are not shown: {unseen} of {all} partitions were not looked at\n  \
+         `plimsoll cluster status` says why."
+    );
     Ok(())
 }
 
-/// All partitions that have a leader, or those with a replica on `broker`.
-async fn all_places(client: &Client, broker: Option<i32>) -> anyhow::Result<Vec<Place>> {
+async fn look(args: &FindHangingArgs, seen: &mut Seen) -> anyhow::Result<()> {
+    let client = args.connect.client().await?;
     let cluster = client.all_topics().await.map_err(advise)?;
-    if let Some(id) = broker {
+    if let Some(id) = args.broker {
         ensure!(cluster.broker(id).is_some(), "the cluster has no broker {id} that runs");
     }
-    let mut places = Vec::new();
-    for topic in &cluster.topics {
-        for partition in &topic.partitions {
-            let wanted = broker.is_none_or(|id| partition.replicas.contains(&id));
-            if wanted && broker.is_none() && partition.leader < 0 {
-                eprintln!("{}-{} has no leader and is left out", topic.name, partition.index);
-            } else if wanted {
-                places.push((topic.name.clone(), partition.index));
+    let wanted = match args.topics.as_slice() {
+        [] => all_places(&cluster, args.broker),
+        topics => named_places(&client, topics).await?,
+    };
+    let can_be_asked = |place: &Place| args.broker.is_some() || has_leader(&cluster, place);
+    (seen.places, seen.unseen) = wanted.into_iter().partition(can_be_asked);
+    for place in &seen.places {
+        for open in old_at(&client, place, args.broker, args.max_transaction_timeout).await? {
+            if hangs(&client, &open, args.broker).await? {
+                seen.found.push(open);
             }
         }
     }
-    Ok(places)
+    Ok(())
+}
+
+/// All partitions, or those with a replica on `broker`.
+fn all_places(cluster: &Cluster, broker: Option<i32>) -> Vec<Place> {
+    let mut places = Vec::new();
+    for topic in &cluster.topics {
+        let wanted = |p: &&Partition| broker.is_none_or(|id| p.replicas.contains(&id));
+        places.extend(topic.partitions.iter().filter(wanted).map(|p| (topic.name.clone(), p.index)));
+    }
+    places
+}
+
+/// Shows what hangs; and that nothing does, where all that could be asked was looked at.
+fn show(args: &FindHangingArgs, seen: &Seen, looked: bool) -> anyhow::Result<()> {
+    let now = now_ms();
+    let rows: Vec<Value> = seen.found.iter().map(|open| document(open, now)).collect();
+    let Some(first) = seen.found.first() else {
+        let count = seen.places.len();
+        let sentence = match (count, seen.unseen.len()) {
+            _ if !looked => return Ok(()),
+            (_, 0) => format!("No transaction hangs; {count} partitions were looked at."),
+            (0, _) => "No partition could be looked at.".to_owned(),
+            _ => format!("No transaction hangs in the {count} partitions that were looked at."),
+        };
+        return args.format.say(&sentence, &json!(rows));
+    };
+    args.format.print(&table(&seen.found, now), &json!(rows))?;
+    let ((topic, partition), offset) = (&first.place, first.producer.open_since_offset);
+    let flag = args.connect.flag();
+    eprintln!(
+        "To end the first: plimsoll txn abort {topic} {partition} --start-offset {offset}{flag} --execute"
+    );
+    Ok(())
+}
+
+/// A line for each topic that has partitions without a leader.
+fn tell_unseen(seen: &Seen) {
+    let mut topics: BTreeMap<&str, usize> = BTreeMap::new();
+    seen.unseen.iter().for_each(|(topic, _)| *topics.entry(topic).or_default() += 1);
+    for (topic, unseen) in topics {
+        let all = unseen + seen.places.iter().filter(|place| place.0 == topic).count();
+        eprintln!("{unseen} of {all} partitions of {topic} have no leader and were not looked at");
+    }
 }
 
 pub(super) fn table(found: &[Open], now: i64) -> Table {

@@ -1,6 +1,6 @@
 //! `plimsoll txn list`.
 use super::super::connect::{ConnectArgs, advise};
-use super::super::coordinated::all_were_asked;
+use super::super::coordinated::{OF_TRANSACTIONS, all_were_asked};
 use super::super::format::FormatArgs;
 use super::super::table::Table;
 use super::span::parse_span;
@@ -19,8 +19,15 @@ use serde_json::json;
 States: empty (a producer, no transaction yet), ongoing (open), prepare-commit and prepare-abort (decided, markers are on
 their way to the partitions), complete-commit and complete-abort (over).")]
 pub(crate) struct ListArgs {
-    /// Only ids in this state; may be repeated.
-    #[arg(short, long = "state", value_enum, value_name = "STATE")]
+    /// Only ids in these states, with commas between them; may be repeated.
+    #[arg(
+        short,
+        long = "state",
+        value_enum,
+        ignore_case = true,
+        value_delimiter = ',',
+        value_name = "STATE"
+    )]
     states: Vec<State>,
     /// Only the id of this producer; may be repeated.
     #[arg(long = "producer-id", value_name = "N")]
@@ -65,7 +72,7 @@ pub(crate) async fn run(args: ListArgs) -> anyhow::Result<()> {
     };
     let client = args.connect.client().await?;
     let found = client.list_transactions(&filter).await.map_err(advise)?;
-    let whole = all_were_asked(&client, "__transaction_state", "transactional ids").await;
+    let whole = all_were_asked(&client, OF_TRANSACTIONS, "transactional ids").await;
     let mut table = Table::new(&["TRANSACTIONAL ID", "#COORDINATOR", "#PRODUCER ID", "STATE"]);
     let mut rows = Vec::new();
     for txn in &found {

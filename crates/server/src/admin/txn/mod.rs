@@ -7,7 +7,8 @@ mod producers;
 mod span;
 mod suspects;
 
-use super::connect::within;
+use super::connect::Does;
+use super::coordinated::OF_TRANSACTIONS;
 use clap::{Args, Subcommand};
 
 /// List and describe transactions, find those that hang and end them.
@@ -48,10 +49,20 @@ enum TxnCommand {
 /// Runs the command.
 pub(crate) async fn run(args: TxnArgs) -> anyhow::Result<()> {
     match args.command {
-        TxnCommand::List(args) => within(args.connect.limit(), list::run(args)).await,
-        TxnCommand::Describe(args) => within(args.connect.limit(), describe::run(args)).await,
-        TxnCommand::Producers(args) => within(args.connect.limit(), producers::run(args)).await,
-        TxnCommand::FindHanging(args) => within(args.connect.limit(), find_hanging::run(args)).await,
-        TxnCommand::Abort(args) => within(args.connect.limit(), abort::run(args)).await,
+        TxnCommand::List(args) => {
+            let connect = args.connect.clone();
+            connect.within_leaders_of(&[OF_TRANSACTIONS], Does::Look, list::run(args)).await
+        }
+        TxnCommand::Describe(args) => describe::run(args).await,
+        TxnCommand::Producers(args) => {
+            let (connect, topic) = (args.connect.clone(), args.topic.clone());
+            connect.within_leaders_of(&[&topic], Does::Look, producers::run(args)).await
+        }
+        TxnCommand::FindHanging(args) => find_hanging::run(args).await,
+        TxnCommand::Abort(args) => {
+            let (connect, topic) = (args.connect.clone(), args.topic.clone());
+            let does = Does::change_if(args.execute);
+            connect.within_leaders_of(&[&topic, OF_TRANSACTIONS], does, abort::run(args)).await
+        }
     }
 }

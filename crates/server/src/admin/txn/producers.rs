@@ -19,7 +19,7 @@ open transaction begins: readers of committed records see no further than the lo
 only a Plimsoll broker tells.")]
 pub(crate) struct ProducersArgs {
     /// Topic.
-    topic: String,
+    pub(super) topic: String,
     /// Number of the partition.
     partition: i32,
     /// Ask the replica on this broker; otherwise the leader.

@@ -1,0 +1,40 @@
+//! Commands that take several names: what fails for one does not keep the others from being done, or shown.
+use anyhow::anyhow;
+
+/// What failed.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Vec<anyhow::Error>);
+
+impl Failures {
+    /// What was done, or nothing and the error is kept.
+    pub(crate) fn note<T>(&mut self, done: anyhow::Result<T>) -> Option<T> {
+        done.map_err(|error| self.0.push(error)).ok()
+    }
+
+    /// All that failed as one error, a line or more for each.
+    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+        match self.0.len() {
+            0 => Ok(()),
+            1 => Err(self.0.remove(0)),
+            _ => {
+                let each: Vec<String> = self.0.iter().map(|error| format!("{error:#}")).collect();
+                Err(anyhow!(each.join("\n")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_is_told() {
+        assert!(Failures::default().end().is_ok());
+        let mut failures = Failures::default();
+        assert_eq!(failures.note(Ok(7)), Some(7));
+        assert_eq!(failures.note::<()>(Err(anyhow!("no a"))), None);
+        assert_eq!(failures.note::<()>(Err(anyhow!("no b").context("b failed"))), None);
+        assert_eq!(failures.end().unwrap_err().to_string(), "no a\nb failed: no b");
+    }
+}
