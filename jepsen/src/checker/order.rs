@@ -22,9 +22,13 @@ pub(super) fn check(history: &History, logs: &Logs, verdict: &mut Verdict) {
 fn sessions(history: &History, logs: &Logs, verdict: &mut Verdict) {
     let mut last: HashMap<(u32, u32), (usize, u64, Option<u64>)> = HashMap::new();
     for send in &history.sends {
-        let Some(index) = logs.keys.get(&send.key).and_then(|log| log.first_index(send.value)) else {
-            continue;
+        let Some(log) = logs.keys.get(&send.key) else { continue };
+        // What a new epoch of its producer sent again stands earlier too, there behind what the leader of before lost.
+        let index = match send.outcome {
+            Outcome::Ok(Some(offset)) => log.index(offset),
+            _ => log.first_index(send.value),
         };
+        let Some(index) = index else { continue };
         let now = (index, send.value, send.txn);
         let Some((before, value, txn)) = last.insert((send.process, send.key), now) else {
             continue;

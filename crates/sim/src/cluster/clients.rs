@@ -201,7 +201,7 @@ impl Clients {
     fn forget(&mut self, world: &mut World, key: GroupKey) {
         self.keys.retain(|k| *k != key);
         self.txns.forget(key);
-        self.members.forget(key);
+        self.members.forget(world, key);
         for c in 0..self.clients.len() {
             if let Role::Producer(p) = &mut self.clients[c].role
                 && p.batch.take_if(|b| b.key == key).is_some()

@@ -56,7 +56,10 @@ impl Members {
     }
 
     /// The partition is deleted.
-    pub(crate) fn forget(&mut self, key: GroupKey) {
+    pub(crate) fn forget(&mut self, world: &World, key: GroupKey) {
+        if let Some(image) = newest_image(world) {
+            self.learn(&image);
+        }
         if let Some(name) = self.names.get(&key.topic) {
             self.model.forget(name);
         }
