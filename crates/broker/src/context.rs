@@ -201,6 +201,11 @@ pub(crate) enum Charge {
 }
 
 impl RequestContext {
+    /// Whether our own command line asks (KIP-511), which is told more in places that others have no use for.
+    pub(crate) fn is_our_command_line(&self) -> bool {
+        self.software.name == "plimsoll"
+    }
+
     /// What quotas charge for this request.
     pub(crate) fn quota_entity(&self) -> QuotaEntity {
         QuotaEntity { user: self.connection.principal.name.clone(), client_id: self.client_id.clone() }

@@ -141,9 +141,19 @@ pub(crate) fn transactions(shared: &Shared, snapshot: &mut Snapshot) {
     {
         let Some(topic) = image.topic_by_id(key.topic) else { continue };
         let place = labels([("topic", &*topic.name), ("partition", &key.partition.to_string())].into_iter());
-        let oldest = age(status.oldest.map(|open| open.begun_at));
-        snapshot.values.push((names::PARTITION_STABLE_LAG, place.clone(), status.lag as f64));
-        snapshot.values.push((names::PARTITION_TRANSACTION_AGE, place, oldest));
+        snapshot.values.push((names::PARTITION_STABLE_LAG, place, status.lag as f64));
+        let Some(oldest) = status.oldest else { continue };
+        let row = labels(
+            [
+                ("topic", &*topic.name),
+                ("partition", &key.partition.to_string()),
+                ("transactional_id", &oldest.transactional_id),
+                ("principal", &oldest.principal),
+                ("client_id", &oldest.client_id),
+            ]
+            .into_iter(),
+        );
+        snapshot.values.push((names::PARTITION_TRANSACTION_AGE, row, age(Some(oldest.begun_at))));
     }
 }
 

@@ -1,5 +1,5 @@
 //! ConsumerGroupDescribe (KIP-848): epochs, members, what they have and what they are to have.
-use super::describe_groups::{OWN_SOFTWARE, rebalance_log};
+use super::describe_groups::rebalance_log;
 use crate::context::{
     GROUP_OPERATIONS, OPERATIONS_NOT_ASKED, Operation, RequestContext, Resource, authorize,
     authorized_operations,
@@ -63,7 +63,7 @@ async fn describe(
 }
 
 fn encode(shared: &Shared, ctx: &RequestContext, group: DescribedConsumerGroup) -> DescribedGroup {
-    let error_message = if group.error.is_none() && ctx.software.name == OWN_SOFTWARE {
+    let error_message = if group.error.is_none() && ctx.is_our_command_line() {
         Some(Str::from(rebalance_log(&group.causes)))
     } else {
         group.error_message.map(Str::from)

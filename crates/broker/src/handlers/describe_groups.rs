@@ -14,10 +14,6 @@ use wire::{DescribeGroupsRequest, DescribeGroupsResponse, ResponseBody, Str};
 /// First version that knows GROUP_ID_NOT_FOUND and a text.
 const NOT_FOUND_FROM: i16 = 6;
 
-/// What our own command line calls itself (KIP-511). A successful answer has no use for its error text:
-/// there it is told why the group rebalanced.
-pub(super) const OWN_SOFTWARE: &str = "plimsoll";
-
 pub(crate) async fn handle(
     shared: &Rc<Shared>,
     ctx: &RequestContext,
@@ -54,7 +50,8 @@ fn encode(shared: &Shared, ctx: &RequestContext, group: DescribedGroup) -> out::
     let code = if missing && ctx.api_version < NOT_FOUND_FROM { ErrorCode::None } else { group.error };
     let error_message = if ctx.api_version < NOT_FOUND_FROM {
         None
-    } else if code.is_none() && ctx.software.name == OWN_SOFTWARE {
+    } else if code.is_none() && ctx.is_our_command_line() {
+        // A successful answer has no use for its error text.
         Some(Str::from(rebalance_log(&group.causes)))
     } else {
         group.error_message.map(Str::from)

@@ -13,10 +13,6 @@ use wire::{DescribeProducersRequest, DescribeProducersResponse, ResponseBody, St
 
 /// How long a partition may take to open.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What our own command line calls itself (KIP-511). A successful answer has no use for its error text: there it is told
-/// whose the open transactions are.
-const OWN_SOFTWARE: &str = "plimsoll";
-
 pub(crate) async fn handle(
     shared: &Rc<Shared>,
     ctx: &RequestContext,
@@ -36,7 +32,8 @@ pub(crate) async fn handle(
             match key.and_then(|key| describe(shared, key, &refused)) {
                 Ok((key, producers)) => {
                     row.active_producers = producers.into_iter().map(encode).collect();
-                    if ctx.software.name == OWN_SOFTWARE {
+                    // A successful answer has no use for its error text: there it is told whose the open transactions are.
+                    if ctx.is_our_command_line() {
                         let mut open = shared.core.look(|node| node.open_transactions(key));
                         open.retain(|t| {
                             authorize(

@@ -75,6 +75,16 @@ async fn init_transactional(
         Ok(_) => return Err(ErrorCode::UnknownServerError),
         Err(code) => return Err(code),
     };
+    if reply.error == ErrorCode::InvalidTransactionTimeout {
+        // The answer has no room for a text.
+        tracing::info!(
+            transactional_id = id,
+            client_id = %ctx.client_id,
+            asked_ms = request.transaction_timeout_ms,
+            most_ms = shared.core.image().broker_config().transaction_max_timeout_ms,
+            "a producer's transaction.timeout.ms is not between 1 and this broker's transaction.max.timeout.ms"
+        );
+    }
     match client_code(reply.error, ctx.api_version, FENCED_FROM) {
         ErrorCode::None => Ok((reply.producer_id, reply.producer_epoch)),
         code => Err(code),

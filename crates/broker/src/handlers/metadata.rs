@@ -51,7 +51,13 @@ pub(crate) async fn handle(
         cluster_authorized_operations: OPERATIONS_NOT_ASKED,
         ..Default::default()
     };
-    for e in shared.core.endpoints_for_metadata(&ctx.connection.listener) {
+    let listener = &ctx.connection.listener;
+    // An operator is told who is there at this moment.
+    let brokers = match ctx.is_our_command_line() {
+        true => shared.core.endpoints(listener),
+        false => shared.core.endpoints_for_metadata(listener),
+    };
+    for e in brokers {
         let (node_id, port) = (e.node, e.port);
         let (host, rack) = (e.host.into(), e.rack.map(Str::from));
         response.brokers.push(MetadataResponseBroker { node_id, host, port, rack });

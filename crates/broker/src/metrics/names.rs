@@ -100,7 +100,7 @@ metrics! {
     TRANSACTIONS_REFUSED = "plimsoll_transactions_refused", Kind::Gauge, [], "Appends that partitions refused since they were opened because too many transactions are open there, or too many wait for their coordinators.";
     ABORTED_BYTES = "plimsoll_aborted_transactions_bytes", Kind::Gauge, [], "Memory of the lists of aborted transactions of all replicas here: 32 bytes for each that can be read still.";
     PARTITION_STABLE_LAG = "plimsoll_partition_last_stable_lag_records", Kind::Gauge, ["topic", "partition"], "High watermark minus last stable offset of a partition led here; absent where no transaction is open.";
-    PARTITION_TRANSACTION_AGE = "plimsoll_partition_transaction_oldest_seconds", Kind::Gauge, ["topic", "partition"], "For how long the oldest open transaction of a partition led here has been open; absent without any.";
+    PARTITION_TRANSACTION_AGE = "plimsoll_partition_transaction_oldest_seconds", Kind::Gauge, ["topic", "partition", "transactional_id", "principal", "client_id"], "For how long the oldest open transaction of a partition led here has been open, and whose it is; absent without any.";
     TRANSACTIONAL_IDS = "plimsoll_transactional_ids", Kind::Gauge, ["state"], "Transactional ids that this node coordinates, by Kafka's name of their state.";
     COORDINATED_OPEN = "plimsoll_coordinated_transactions_open", Kind::Gauge, ["partition"], "Transactions that are open or ending, by the coordinator's partition of __transaction_state.";
     COORDINATED_AGE = "plimsoll_coordinated_transaction_oldest_seconds", Kind::Gauge, [], "For how long the oldest of these has been open; 0 without any.";
