@@ -36,6 +36,10 @@ impl Operator {
 impl Run {
     /// One node is cut off while clients go on; the others, which alone have what is acknowledged then, are lost.
     pub(crate) fn lose_all_but_one(&mut self) {
+        // What rots there and was not scrubbed yet would have no other copy to be mended from.
+        if self.world.rotten == Some(LEFT) {
+            return;
+        }
         let mut operator = Operator { at: LEFT, ..Operator::default() };
         if !self.spread_everything(&mut operator) {
             return;
