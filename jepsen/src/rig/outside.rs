@@ -59,7 +59,14 @@ impl Outside {
             let source = dir.join("RigClient.java");
             std::fs::write(&source, JAVA)?;
             let mut command = Command::new("java");
-            command.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]);
+            // Its file of figures would be that of a process of another rig, which has the same id in its own namespace.
+            command.args([
+                "-Xmx256m",
+                "-XX:TieredStopAtLevel=1",
+                "-XX:+UseSerialGC",
+                "-XX:-UsePerfData",
+                "-cp",
+            ]);
             command.arg(jars.join("*")).arg(source);
             programs.push(start("java", command, dir, work, OTHERS, recorder)?);
         }

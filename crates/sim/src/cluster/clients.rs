@@ -444,16 +444,21 @@ impl Clients {
                     self.over(world, c);
                 }
                 // A reader may ask for what is being deleted.
-                if !self.keys.contains(&key) {
-                    return;
-                }
-                let next = reader::read_at(world, oracle, m, key, from, at_follower, &mut BTreeMap::new());
-                if let (Some(next), Role::Reader(positions)) = (next, &mut self.clients[c].role) {
-                    self.reads += u64::from(next > from);
-                    let position = positions.entry(key).or_default();
-                    *position = next.max(*position);
+                if self.keys.contains(&key) {
+                    let next =
+                        reader::read_at(world, oracle, m, key, from, at_follower, &mut BTreeMap::new());
+                    self.has_read(c, key, from, next);
                 }
             }
+        }
+    }
+
+    /// A reader has read from `from` on, up to `next` if it read anything.
+    fn has_read(&mut self, c: usize, key: GroupKey, from: i64, next: Option<i64>) {
+        if let (Some(next), Role::Reader(positions)) = (next, &mut self.clients[c].role) {
+            self.reads += u64::from(next > from);
+            let position = positions.entry(key).or_default();
+            *position = next.max(*position);
         }
     }
 

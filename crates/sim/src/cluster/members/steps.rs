@@ -105,10 +105,9 @@ impl Members {
     fn request(&mut self, c: usize, step: &Step) -> Option<GroupRequest> {
         let names_itself = self.rng.chance(1, 2);
         let member = self.clients.get(&c)?;
-        let (group_id, instance_id) =
-            (self.groups.get(member.group)?.name.to_owned(), member.instance.clone());
-        let (member_id, generation_id) = (member.id.clone(), member.epoch);
-        let connection = member.connection;
+        let group_id = self.groups.get(member.group)?.name.to_owned();
+        let (member_id, instance_id) = (member.id.clone(), member.instance.clone());
+        let (generation_id, connection) = (member.epoch, member.connection);
         Some(match step {
             Step::Join => GroupRequest::Join(JoinRequest {
                 group_id,
