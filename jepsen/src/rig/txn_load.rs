@@ -423,16 +423,23 @@ impl Worker {
                 return Err(Stop::Over);
             }
         }
-        (self.earlier, self.earlier_committed) = (Some((by.0, by.1, true)), true);
+        self.ended(by, true);
         say(&self.shared, self.process, id, Step::Committed, None);
         Ok(())
+    }
+
+    /// A transaction of the producer that it was then has ended. One in which nothing happened ends without a request, and
+    /// leaves the epoch as it is: to repeat its end would be to end the next one.
+    fn ended(&mut self, by: (i64, i16), commit: bool) {
+        let asked = self.producer.identity() != by;
+        (self.earlier, self.earlier_committed) = (asked.then_some((by.0, by.1, commit)), commit);
     }
 
     async fn abort(&mut self, id: u64) -> Next {
         let by = self.producer.identity();
         match self.producer.abort().await {
             Ok(()) => {
-                (self.earlier, self.earlier_committed) = (Some((by.0, by.1, false)), false);
+                self.ended(by, false);
                 say(&self.shared, self.process, id, Step::Aborted, None);
                 self.rewind(&[]);
                 Next::On
