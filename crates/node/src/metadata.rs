@@ -193,7 +193,9 @@ impl Node {
             let deleted = image.tombstones.contains_key(&key.topic);
             let elsewhere = image.topic_by_id(key.topic).is_some() && !self.holds(key);
             if generation != present {
-                if !deleted && !elsewhere && generation == present + 1 {
+                // What an install had put aside is of use to a replica alone; its topic may be gone without a trace by now.
+                let goes_on = key == GroupKey::METADATA || self.holds(key);
+                if goes_on && generation == present + 1 {
                     self.installs.left_over(now.mono, key, generation);
                 } else {
                     self.dir.remove_dir(storage::generation_dir(key, generation));

@@ -1,5 +1,36 @@
 //! Commands that take several names: what fails for one does not keep the others from being done, or shown.
+use super::connect::{ConnectArgs, Does};
+use super::format::FormatArgs;
 use anyhow::anyhow;
+use client_lite::Client;
+use serde_json::{Value, json};
+
+/// Looks at each name and shows those that are there, as text or as documents, before what failed of the others. `topic`:
+/// the leaders of its partitions are asked.
+pub(crate) async fn show_each(
+    (connect, format): (&ConnectArgs, &FormatArgs),
+    topic: &str,
+    names: &[String],
+    describe: impl AsyncFn(&Client, &str) -> anyhow::Result<(String, Value)>,
+) -> anyhow::Result<()> {
+    let (mut text, mut documents, mut failures) = (String::new(), Vec::new(), Failures::default());
+    let look = async {
+        let client = connect.client().await?;
+        for name in names {
+            if let Some((one, document)) = failures.note(describe(&client, name).await) {
+                text.push_str(&one);
+                documents.push(document);
+            }
+        }
+        Ok(())
+    };
+    let looked = connect.within_leaders_of(&[topic], Does::Look, look).await;
+    failures.note(looked);
+    if !documents.is_empty() {
+        format.print_or(&text, &json!(documents))?;
+    }
+    failures.end()
+}
 
 /// What failed.
 #[derive(Debug, Default)]

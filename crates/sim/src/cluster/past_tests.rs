@@ -7,8 +7,9 @@ use super::run::run_seed;
 /// cluster whose first leader was lost between its id and its feature levels never had these (4681); two ids waited one
 /// after the other for the same deleted partition (5017); a late commit for a partition that its member had given up was
 /// taken when another member had it (1128); a command that the log did not take made the leader forget those that it took,
-/// and two requests for one topic were both answered as made (8484).
-const SEEDS: [u64; 7] = [364, 1128, 1234, 4630, 4681, 5017, 8484];
+/// and two requests for one topic were both answered as made (8484); what an install of a topic that was deleted meanwhile had
+/// put aside was kept for ten minutes, to go on (4670).
+const SEEDS: [u64; 8] = [364, 1128, 1234, 4630, 4670, 4681, 5017, 8484];
 
 /// The same of five nodes. A heartbeat that was long on its way took what its member was to read to a connection that it
 /// had given up (666, 845).

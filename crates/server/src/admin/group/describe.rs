@@ -1,7 +1,7 @@
 //! `plimsoll group describe`.
-use super::super::connect::{ConnectArgs, Does, advise};
+use super::super::connect::{ConnectArgs, advise};
 use super::super::coordinated::OF_GROUPS;
-use super::super::failures::Failures;
+use super::super::failures::show_each;
 use super::super::format::FormatArgs;
 use super::super::places::has_leader;
 use super::super::point::show_point;
@@ -46,23 +46,7 @@ impl Row {
 
 /// Runs the command. The groups that are there are shown before what failed of the others.
 pub(crate) async fn run(args: DescribeArgs) -> anyhow::Result<()> {
-    let (mut text, mut documents, mut failures) = (String::new(), Vec::new(), Failures::default());
-    let look = async {
-        let client = args.connect.client().await?;
-        for name in &args.names {
-            if let Some((one, document)) = failures.note(describe(&client, name).await) {
-                text.push_str(&one);
-                documents.push(document);
-            }
-        }
-        Ok(())
-    };
-    let looked = args.connect.within_leaders_of(&[OF_GROUPS], Does::Look, look).await;
-    failures.note(looked);
-    if !documents.is_empty() {
-        args.format.print_or(&text, &json!(documents))?;
-    }
-    failures.end()
+    show_each((&args.connect, &args.format), OF_GROUPS, &args.names, describe).await
 }
 
 /// The lag of all partitions of a group.

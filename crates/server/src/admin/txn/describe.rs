@@ -1,13 +1,13 @@
 //! `plimsoll txn describe`.
-use super::super::connect::{ConnectArgs, Does, advise};
+use super::super::connect::{ConnectArgs, advise};
 use super::super::coordinated::OF_TRANSACTIONS;
-use super::super::failures::Failures;
+use super::super::failures::show_each;
 use super::super::format::FormatArgs;
 use super::super::point::{now_ms, show_point};
 use super::super::table::Table;
 use super::span::show_span;
 use clap::Args;
-use client_lite::DescribedTransaction;
+use client_lite::{Client, DescribedTransaction};
 use serde_json::{Value, json};
 
 /// Show state, producer and partitions of transactional ids.
@@ -31,24 +31,12 @@ pub(crate) struct DescribeArgs {
 
 /// Runs the command. The ids that are there are shown before what failed of the others.
 pub(crate) async fn run(args: DescribeArgs) -> anyhow::Result<()> {
-    let (mut text, mut documents, mut failures) = (String::new(), Vec::new(), Failures::default());
-    let look = async {
-        let client = args.connect.client().await?;
-        for id in &args.ids {
-            let txn = client.describe_transaction(id).await.map_err(advise);
-            if let Some(txn) = failures.note(txn) {
-                text.push_str(&show(&txn, now_ms()));
-                documents.push(document(&txn));
-            }
-        }
-        Ok(())
-    };
-    let looked = args.connect.within_leaders_of(&[OF_TRANSACTIONS], Does::Look, look).await;
-    failures.note(looked);
-    if !documents.is_empty() {
-        args.format.print_or(&text, &json!(documents))?;
-    }
-    failures.end()
+    show_each((&args.connect, &args.format), OF_TRANSACTIONS, &args.ids, describe).await
+}
+
+async fn describe(client: &Client, id: &str) -> anyhow::Result<(String, Value)> {
+    let txn = client.describe_transaction(id).await.map_err(advise)?;
+    Ok((show(&txn, now_ms()), document(&txn)))
 }
 
 fn show(txn: &DescribedTransaction, now: i64) -> String {
