@@ -234,7 +234,8 @@ impl Lab {
         for node in &mut self.nodes {
             if let Some(status) = node.ended()? {
                 any = true;
-                self.ended.push(format!("node {} ended by itself {when}: {status}", node.id));
+                let by = node.may_end_by().map(|fault| format!(" after {fault}")).unwrap_or_default();
+                self.ended.push(format!("node {} ended by itself {when}{by}: {status}", node.id));
             }
         }
         Ok(any)

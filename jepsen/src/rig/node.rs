@@ -47,6 +47,8 @@ pub(crate) struct Node {
     boots: u32,
     child: Option<Child>,
     paused: bool,
+    /// What was done to its disk since it was started last that it may end by, as faults are named.
+    may_end_by: Option<&'static str>,
     /// Whether the next start is of the other version.
     is_older: bool,
 }
@@ -75,6 +77,7 @@ impl Node {
             boots: 0,
             child: None,
             paused: false,
+            may_end_by: None,
             is_older: true,
         };
         std::fs::write(node.config(), node.properties())?;
@@ -139,6 +142,7 @@ impl Node {
         command.arg(self.program()).args(["serve", "--config"]).arg(self.config());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.spawn().context("start a node")?);
+        self.may_end_by = None;
         Ok(())
     }
 
@@ -222,6 +226,11 @@ impl Node {
         Ok(status)
     }
 
+    /// What it may have ended by, as faults are named: a broker may notice a failed sync after the fault.
+    pub(crate) fn may_end_by(&self) -> Option<&'static str> {
+        self.may_end_by
+    }
+
     /// The power is gone; [`Node::power_on`] brings the machine back.
     pub(crate) fn power_off(&mut self) -> Result<()> {
         self.machine.pull_the_plug()?;
@@ -247,7 +256,10 @@ impl Node {
     }
 
     /// So many of the next syncs fail.
-    pub(crate) fn fail_syncs(&self, count: i64) -> Result<()> {
+    pub(crate) fn fail_syncs(&mut self, count: i64) -> Result<()> {
+        if count > 0 {
+            self.may_end_by = Some("sync-error");
+        }
         self.tell(SYNC_ERRORS, count)
     }
 
@@ -256,7 +268,8 @@ impl Node {
     }
 
     /// Takes all free blocks of the disk but `left` bytes.
-    pub(crate) fn fill_disk(&self, left: u64) -> Result<()> {
+    pub(crate) fn fill_disk(&mut self, left: u64) -> Result<()> {
+        self.may_end_by = Some("disk-full");
         let space = rustix::fs::statvfs(self.machine.root())?;
         let free = space.f_bfree * space.f_frsize;
         let file = File::create(self.filler())?;

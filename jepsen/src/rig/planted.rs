@@ -29,7 +29,7 @@ const fn of_txn(name: &'static str, faults: &'static [Fault]) -> Bug {
     Bug { name, faults, batch: 1, workload: Workload::Txn }
 }
 
-const BUGS: [Bug; 11] = [
+const BUGS: [Bug; 12] = [
     bug("AckBeforeSync", &[Fault::PowerAllSlow], 20),
     bug("FollowerAckBeforeSync", &[Fault::SlowSyncAll, Fault::PowerAll], 20),
     bug("ApplyBeforeCommit", &[Fault::Isolate, Fault::Kill], 5),
@@ -40,6 +40,7 @@ const BUGS: [Bug; 11] = [
     bug("HighWatermarkTooHigh", &[Fault::PowerAllSlow], 5),
     of_txn("LsoTooHigh", &[Fault::Delay]),
     of_txn("MarkerWithoutEpochCheck", &[Fault::Pause, Fault::Isolate]),
+    of_txn("LateEndTxnAccepted", &[Fault::Delay]),
     of_txn("CompleteBeforeMarkers", &[Fault::Kill, Fault::Isolate, Fault::KillAll]),
 ];
 

@@ -26,7 +26,7 @@ impl World {
         }
         let own = self.machines[m].id;
         let Some(asked) = self.machines[other].node.as_ref() else { return };
-        let (told, image) = (asked.whereabouts(own), asked.image());
+        let (told, image, leads) = (asked.whereabouts(own), asked.image(), asked.leads_metadata());
         // As the handshake does: who has not heard yet that the earlier directory is given up answers nothing.
         let known = image.nodes.get(&own).map(|node| &node.directories[..]).unwrap_or_default();
         let refused = !known.is_empty() && !known.contains(&self.machines[m].directory_id());
@@ -50,7 +50,8 @@ impl World {
         let founders: Vec<NodeId> = told.founders.iter().map(|r| r.node_id).collect();
         let address = (format!("node {}", other + 1), At::Node(heard));
         match decide(own, &Plan::Voters(founders), &[address]) {
-            Decision::Join(_) if told.replica != 0 => {
+            // As the shell does: where it is to be is what the leader answers that has registered this very directory.
+            Decision::Join(_) if leads && told.replica != 0 && !known.is_empty() => {
                 self.trace.add(format_args!("{m} joins as {}", told.replica));
                 self.sometimes.joined += 1;
                 let place = Membership {
@@ -61,7 +62,12 @@ impl World {
                 };
                 self.call(m, |node, now| node.join(now, place));
             }
-            Decision::Join(_) => self.ask_to_join(m, other),
+            Decision::Join(_) => {
+                let leader = told.leader.and_then(|id| self.machines.iter().position(|m| m.id == id));
+                if let Some(leader) = leader.filter(|leader| self.net.is_whole(m, *leader)) {
+                    self.ask_to_join(m, leader);
+                }
+            }
             Decision::Found(_) | Decision::Wait(_) => {}
         }
     }
