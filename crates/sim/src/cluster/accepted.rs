@@ -2,7 +2,6 @@
 use super::events::{Event, MS, SECOND};
 use super::run::Run;
 use super::verify::PATIENCE;
-use crate::disk::SimDisk;
 use cluster::PartitionTarget;
 use model::{ErrorCode, GroupKey, NodeId};
 use node::{AdminReply, AdminRequest, Node, RecoverAsk, Reply, Token};
@@ -207,16 +206,5 @@ impl Run {
             self.world.crash(LEFT, power, 50 * MS);
         }
         false
-    }
-}
-
-impl super::machine::Machine {
-    /// Another disk takes the place of the one that was here, with nothing on it.
-    fn lose_disk(&mut self) {
-        let faults = self.disk.faults;
-        self.disk = SimDisk::new();
-        self.disk.faults = faults;
-        self.directories += 1;
-        self.barred = true;
     }
 }

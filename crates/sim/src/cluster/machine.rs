@@ -114,9 +114,9 @@ impl Machine {
         self.clock.wall_off_ms = to_ms;
     }
 
-    /// The founders; those that are none find out.
+    /// The founders; those that are none find out, and who comes with another disk finds the cluster there.
     fn voters(&self) -> Vec<(u64, NodeId)> {
-        let founds = self.id as usize <= self.founders;
+        let founds = self.id as usize <= self.founders && self.directories == 0;
         if founds { (1..=self.founders as u64).map(|id| (id, id as NodeId)).collect() } else { Vec::new() }
     }
 
@@ -165,6 +165,15 @@ impl Machine {
         self.read_busy = false;
         self.node = Some(Node::open(self.config(), &self.disk, self.now(t))?);
         Ok(())
+    }
+
+    /// Another disk takes the place of the one that was here, with nothing on it.
+    pub(super) fn lose_disk(&mut self) {
+        let faults = self.disk.faults;
+        self.disk = SimDisk::new();
+        self.disk.faults = faults;
+        self.directories += 1;
+        self.barred = true;
     }
 
     /// The process ends; with `power` the machine does.

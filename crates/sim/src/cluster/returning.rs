@@ -1,5 +1,5 @@
 //! A node is unregistered while it is down, and returns with the directory that it had: what is in there does not count
-//! any more, and it begins anew under other ids.
+//! any more, and it begins anew under other ids. Or its disk was lost, and it returns with an empty one.
 use super::accepted::Operator;
 use super::events::{Event, MS, SECOND};
 use super::run::Run;
@@ -38,10 +38,16 @@ impl Run {
             self.world.machines[m].barred = false;
             return self.world.later(MS, Event::Start { machine: m });
         }
-        self.world.trace.add(format_args!("{m} returns, where it was {held}"));
         self.clients.settled = false;
+        // With `write.caching` a loss of power that follows is the second one for what only two had.
+        if !self.swarm.write_caching && self.world.rng.chance(1, 2) {
+            self.world.trace.add(format_args!("{m} returns with an empty disk, where it was {held}"));
+            self.world.machines[m].lose_disk();
+        } else {
+            self.world.trace.add(format_args!("{m} returns, where it was {held}"));
+            self.world.machines[m].returning = Some(held);
+        }
         self.world.machines[m].barred = false;
-        self.world.machines[m].returning = Some(held);
         let after = self.world.some(3 * SECOND);
         self.world.later(after, Event::Start { machine: m });
         for _ in 0..self.world.some(6) {

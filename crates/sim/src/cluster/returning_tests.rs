@@ -1,12 +1,13 @@
 //! A copy is lost while the node of the witness is down, and the copy that is to come instead goes to that node.
 use super::accepted::Operator;
 use super::even_tests::calm;
-use super::events::{Event, MS};
+use super::events::{Event, MS, SECOND};
 use super::run::Run;
 use super::world::World;
 use cluster::{NewTopic, Partition, PartitionTarget};
 use model::{GroupKey, NodeId};
-use node::AdminRequest;
+use node::{AdminRequest, Node};
+use storage::ReplicaKind;
 
 const TOPIC: &str = "pair";
 
@@ -85,4 +86,53 @@ fn a_witness_that_is_needed_votes_after_a_start_though_a_copy_is_to_take_its_pla
     start(&mut run, copies[1]);
     run.heal_and_verify();
     assert_eq!(run.oracle.violations, []);
+}
+
+/// What the replica of the metadata on `node` is, as the leader has it, once there is a new one.
+fn successor(run: &Run, node: NodeId) -> Option<ReplicaKind> {
+    let mut nodes = run.world.machines.iter().filter_map(|m| m.node.as_ref());
+    let told = nodes.find(|node| node.leads_metadata())?.whereabouts(node);
+    told.members.iter().find(|m| m.node_id == node && m.id == told.replica).map(|m| m.kind())
+}
+
+#[test]
+fn a_voter_with_an_empty_disk_counts_only_when_it_has_heard_that_it_is_let_in() {
+    let mut run = Run::new(12, 3, calm());
+    (0..3).for_each(|machine| run.world.later(MS, Event::Start { machine }));
+    let mut operator = Operator::default();
+    run.until(&mut operator, "all to be there", |run, _| {
+        run.world.machines.iter().all(|m| m.node.as_ref().is_some_and(Node::ready))
+    });
+    let leader =
+        |run: &Run| run.world.machines.iter().position(|m| m.node.as_ref().is_some_and(Node::leads_metadata));
+    let lost = (0..3).find(|m| leader(&run) != Some(*m)).unwrap();
+    let id = run.world.machines[lost].id;
+    stop(&mut run, id);
+    run.until(&mut operator, "the lost node to be unregistered", |run, operator| {
+        operator.at = run.world.ask_controller().unwrap_or(operator.at);
+        run.unregister(operator, id)
+    });
+    // It is let in, and the answer never reaches it.
+    run.world.machines[lost].lose_disk();
+    for other in (0..3).filter(|m| *m != lost) {
+        run.world.net.cut((lost, other));
+        run.world.net.cut((other, lost));
+    }
+    start(&mut run, id);
+    run.until(&mut operator, "its registration", |run, _| {
+        if let Some(leader) = leader(run) {
+            run.world.ask_to_join(lost, leader);
+        }
+        successor(run, id).is_some()
+    });
+    run.pass(5 * SECOND);
+    assert_eq!(successor(&run, id), Some(ReplicaKind::Learner), "nothing was heard from it");
+    // The other two are enough.
+    let first = leader(&run).unwrap();
+    run.world.crash(first, false, 100 * MS);
+    run.pass(SECOND);
+    assert!(run.until(&mut operator, "a leader after a crash", |run, _| leader(run).is_some()));
+    run.heal_and_verify();
+    assert_eq!(run.oracle.violations, []);
+    assert_eq!(successor(&run, id), Some(ReplicaKind::Voter));
 }
