@@ -56,6 +56,8 @@ impl Run {
             return;
         }
         self.world.trace.add(format_args!("all disks but that of {LEFT} are lost"));
+        let lost = others.iter().map(|other| self.world.machines[*other].directory_id());
+        let lost: Vec<[u8; 16]> = lost.collect();
         for other in &others {
             self.world.sometimes.disks_lost += 1;
             self.world.crash(*other, true, MS);
@@ -69,10 +71,10 @@ impl Run {
         self.clients.forget_all(&mut self.world);
         self.world.net.heal_all();
         self.world.go_on();
-        for other in others {
+        for (other, lost) in others.into_iter().zip(lost) {
             let node = self.world.machines[other].id;
             if !self.until(&mut operator, "a lost node to be unregistered", |run, operator| {
-                run.unregister(operator, node)
+                run.unregister(operator, node, lost)
             }) {
                 return;
             }
@@ -153,7 +155,8 @@ impl Run {
         })
     }
 
-    pub(super) fn unregister(&mut self, operator: &mut Operator, node: NodeId) -> bool {
+    /// Unregisters a node that is not to count with directory `lost` any more; whether it does not.
+    pub(super) fn unregister(&mut self, operator: &mut Operator, node: NodeId, lost: [u8; 16]) -> bool {
         let code = match &operator.answer {
             Some(AdminReply::Done(items)) => match items.first() {
                 Some(Err(error)) => Some(error.code),
@@ -161,10 +164,9 @@ impl Run {
             },
             _ => None,
         };
-        let there = self.asked(operator).is_none_or(|asked| {
-            let lost = asked.image().nodes.get(&node).map(|n| n.directories.clone());
-            lost.is_some_and(|ids| ids == [[node as u8; 16]])
-        });
+        let there = self
+            .asked(operator)
+            .is_none_or(|asked| asked.image().nodes.get(&node).is_some_and(|n| n.directories == [lost]));
         if !there || code == Some(ErrorCode::BrokerIdNotRegistered) {
             operator.answer = None;
             return !there;

@@ -19,6 +19,7 @@ impl Run {
         let id = self.world.machines[m].id;
         let held = self.world.machines[m].node.as_ref().map_or(0, Node::metadata_replica);
         (self.clients.draining, self.clients.settled) = (false, true);
+        let directory = self.world.machines[m].directory_id();
         let power = self.world.rng.chance(1, 2);
         self.world.machines[m].barred = true;
         self.world.crash(m, power, MS);
@@ -29,7 +30,7 @@ impl Run {
             // A partition that was made meanwhile may have no majority without it: whoever unregisters it then gives that
             // partition up, and has to say so by `partition recover`.
             spared = run.is_dispensable(m) == Some(false);
-            spared || run.unregister(operator, id)
+            spared || run.unregister(operator, id, directory)
         });
         if !gone {
             return;

@@ -63,7 +63,7 @@ fn a_witness_that_is_needed_votes_after_a_start_though_a_copy_is_to_take_its_pla
     stop(&mut run, copies[1]);
     run.until(&mut operator, "the lost copy to be given up", |run, operator| {
         operator.at = run.world.ask_controller().unwrap_or(operator.at);
-        run.unregister(operator, copies[1])
+        run.unregister(operator, copies[1], [copies[1] as u8; 16])
     });
     stop(&mut run, witness.node);
     run.until(&mut operator, "the witness to be wanted no more", |run, operator| match seen(run) {
@@ -110,7 +110,7 @@ fn a_voter_with_an_empty_disk_counts_only_when_it_has_heard_that_it_is_let_in() 
     stop(&mut run, id);
     run.until(&mut operator, "the lost node to be unregistered", |run, operator| {
         operator.at = run.world.ask_controller().unwrap_or(operator.at);
-        run.unregister(operator, id)
+        run.unregister(operator, id, [id as u8; 16])
     });
     // It is let in, and the answer never reaches it.
     run.world.machines[lost].lose_disk();
