@@ -72,13 +72,14 @@ pub struct GroupMember {
     generation: i32,
     leading: bool,
     assignment: Vec<Place>,
+    joins: u64,
 }
 
 impl GroupMember {
     /// A member that has not joined yet.
     pub fn new(client: Arc<Client>, options: MemberOptions) -> GroupMember {
         let (id, assignment) = (String::new(), Vec::new());
-        GroupMember { client, options, id, generation: -1, leading: false, assignment }
+        GroupMember { client, options, id, generation: -1, leading: false, assignment, joins: 0 }
     }
 
     /// What it was created with.
@@ -94,6 +95,12 @@ impl GroupMember {
     /// The generation last joined.
     pub fn generation(&self) -> i32 {
         self.generation
+    }
+
+    /// How often it was told its partitions. It may be in the same generation again: where a coordinator is lost before a
+    /// rebalance has ended, the next one knows nothing of that, and who joins is told what it had.
+    pub fn joins(&self) -> u64 {
+        self.joins
     }
 
     /// Whether this member assigns the partitions.
@@ -156,6 +163,7 @@ impl GroupMember {
         }
         check(|| format!("sync of group {}", self.options.group), answer.error_code, None)?;
         self.assignment = decode_assignment(&answer.assignment)?;
+        self.joins += 1;
         Ok(true)
     }
 

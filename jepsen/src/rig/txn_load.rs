@@ -90,8 +90,9 @@ struct Worker {
     rng: Rng,
     values: u64,
     txns: u64,
-    generation: i32,
-    /// First offset and the one after the last, of each partition that was polled in this transaction and generation.
+    /// How often it was told its partitions: what it reads begins anew where its group left off then.
+    joins: u64,
+    /// First offset and the one after the last, of each partition that was polled in this transaction since.
     polled: BTreeMap<Place, (i64, i64)>,
     /// Who ended the transaction before this one, and how.
     earlier: Option<(i64, i16, bool)>,
@@ -149,7 +150,7 @@ async fn live(shared: &Shared, process: u32, producer: TxnProducer, polls: bool)
         rng: Rng::new(u64::from(process)),
         values: 0,
         txns: 0,
-        generation: -1,
+        joins: 0,
         polled: BTreeMap::new(),
         earlier: None,
         earlier_committed: false,
@@ -157,7 +158,7 @@ async fn live(shared: &Shared, process: u32, producer: TxnProducer, polls: bool)
     let born = Instant::now();
     let lives = || shared.phase() == Phase::Work && born.elapsed() < LIFE;
     // A transaction that waits for its client to come into the group would mostly time out.
-    while polls && worker.generation < 0 && lives() {
+    while polls && worker.joins == 0 && lives() {
         if let Ok((_, found)) = worker.poll_raw().await {
             worker.rewind(&found);
         }
@@ -351,9 +352,9 @@ impl Worker {
     /// Polls; a poll that finds other partitions than the one before it in this transaction ends it.
     async fn poll(&mut self, _id: u64) -> Result<(u64, Vec<Consumed>), Stop> {
         let had = !self.polled.is_empty();
-        let before = self.generation;
+        let before = self.joins;
         let found = self.poll_raw().await.map_err(|_| Stop::Abort)?;
-        if had && before != self.generation {
+        if had && before != self.joins {
             // What was read before may be another one's now, and what was read now is read again.
             self.rewind(&found.1);
             return Err(Stop::Abort);
@@ -364,9 +365,9 @@ impl Worker {
     async fn poll_raw(&mut self) -> Result<(u64, Vec<Consumed>), ClientError> {
         let start = now();
         let found = self.consumer.poll().await;
-        let generation = self.consumer.member().map_or(-1, GroupMember::generation);
-        if generation != self.generation {
-            self.generation = generation;
+        let joins = self.consumer.member().map_or(0, GroupMember::joins);
+        if joins != self.joins {
+            self.joins = joins;
             self.polled.clear();
             self.shared.recorder.push(Line::Assign { time: now(), process: self.process });
         }
