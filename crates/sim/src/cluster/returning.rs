@@ -4,9 +4,21 @@ use super::accepted::Operator;
 use super::events::{Event, MS, SECOND};
 use super::run::Run;
 use super::world::World;
-use model::NodeId;
+use model::{GroupKey, NodeId};
 use node::Node;
 use storage::ReplicaKind;
+
+/// So many looks, at intervals of 300 ms, may find a partition without a leader.
+const MOST_WAITS: u32 = 30;
+
+/// Whether every partition has a live leader, as far as this node knows.
+fn all_led(node: &Node) -> bool {
+    let image = node.image();
+    let keys = image.topics().flat_map(|topic| {
+        (0..topic.partitions.len() as i32).map(|partition| GroupKey { topic: topic.id, partition })
+    });
+    keys.into_iter().all(|key| node.leader_of(key).1.is_some())
+}
 
 impl Run {
     /// One that the others can do without is stopped, unregistered and started again, while clients go on and others
@@ -24,13 +36,16 @@ impl Run {
         self.world.machines[m].barred = true;
         self.world.crash(m, power, MS);
         let mut operator = Operator::default();
-        let mut spared = false;
+        let (mut spared, mut waits) = (false, 0);
         let gone = self.until(&mut operator, "a stopped node to be unregistered", |run, operator| {
             operator.at = run.world.ask_controller().unwrap_or(operator.at);
             // A partition that was made meanwhile may have no majority without it: whoever unregisters it then gives that
             // partition up, and has to say so by `partition recover`.
-            spared = run.is_dispensable(m) == Some(false);
-            spared || run.unregister(operator, id, directory)
+            // As `plimsoll cluster replace-node` does: what is not led without it may need it, whatever is wanted.
+            let led = run.world.machines[operator.at].node.as_ref().is_some_and(all_led);
+            waits += u32::from(!led);
+            spared = waits > MOST_WAITS || run.is_dispensable(m) == Some(false);
+            spared || led && run.unregister(operator, id, directory)
         });
         if !gone {
             return;
