@@ -1,4 +1,6 @@
-//! When a group is stable: every member is at one generation (or member epoch), and together they have every partition.
+//! When a group is stable: every member is at one generation (or member epoch), and together they have every partition,
+//! none more than its share. A coordinator that lets all members in first and assigns later has them all at one epoch while
+//! the first of them has everything.
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -61,8 +63,10 @@ impl Board {
     }
 
     fn is_stable(&self) -> bool {
+        let share = self.partitions.div_ceil(self.members.len().max(1));
         self.counts.len() == 1
             && self.counts.values().all(|count| *count == (self.members.len(), self.partitions))
+            && self.members.iter().flatten().all(|(_, owned)| *owned <= share)
     }
 
     /// Since when the group is stable without a break.
@@ -105,6 +109,17 @@ mod tests {
         assert_eq!(board.stable_since(), None, "a partition is nobody's");
         board.settle(0, 2, 2, now);
         assert_eq!((board.stable_since(), board.generations()), (Some(now), 2));
+    }
+
+    #[test]
+    fn a_group_in_which_one_member_has_everything_is_not_stable() {
+        let (mut board, now) = (Board::new(2, 3), Instant::now());
+        board.settle(0, 1, 3, now);
+        board.settle(1, 1, 0, now);
+        assert_eq!(board.stable_since(), None);
+        board.settle(0, 2, 2, now);
+        board.settle(1, 2, 1, now);
+        assert_eq!(board.stable_since(), Some(now));
     }
 
     #[test]
