@@ -74,7 +74,7 @@ pub(crate) const GROUPS: &[Row] = &[
     Row {
         name: "groups-classic",
         what: "1,000 members of one classic group join at once, a topic of 1,000 partitions: from the first JoinGroup \
-               until all have synced at one generation and together have every partition. \
+               until all have synced at one generation and have every partition, none more than its share. \
                `group.initial.rebalance.delay.ms=0` on both, heartbeats every 500 ms: with the defaults of 3 s each \
                these waits are most of the time. A group of 100 members before it warms the broker",
         durability: Durability::Defaults,
@@ -86,8 +86,8 @@ pub(crate) const GROUPS: &[Row] = &[
     },
     Row {
         name: "groups-848",
-        what: "the same with the new protocol (KIP-848): until all are at one member epoch and together have every \
-               partition; heartbeats as the coordinator says",
+        what: "the same with the new protocol (KIP-848): until all are at one member epoch and have every \
+               partition, none more than its share; heartbeats as the coordinator says",
         durability: Durability::Defaults,
         partitions: 1000,
         load: Load::Join(&["--protocol", "consumer"]),

@@ -14,10 +14,10 @@ const MOST_WAITS: u32 = 30;
 /// Whether every partition has a live leader, as far as this node knows.
 fn all_led(node: &Node) -> bool {
     let image = node.image();
-    let keys = image.topics().flat_map(|topic| {
+    let mut keys = image.topics().flat_map(|topic| {
         (0..topic.partitions.len() as i32).map(|partition| GroupKey { topic: topic.id, partition })
     });
-    keys.into_iter().all(|key| node.leader_of(key).1.is_some())
+    keys.all(|key| node.leader_of(key).1.is_some())
 }
 
 impl Run {
@@ -55,8 +55,8 @@ impl Run {
             return self.world.later(MS, Event::Start { machine: m });
         }
         self.clients.settled = false;
-        // With `write.caching` a loss of power that follows is the second one for what only two had.
-        if !self.swarm.write_caching && self.world.rng.chance(1, 2) {
+        // Not with `write.caching` (`faults.rs`): a loss of power that follows is the second one for what only two had.
+        if self.world.rng.chance(1, 2) {
             self.world.trace.add(format_args!("{m} returns with an empty disk, where it was {held}"));
             self.world.machines[m].lose_disk();
         } else {

@@ -1,4 +1,5 @@
-//! A copy is lost while the node of the witness is down, and the copy that is to come instead goes to that node.
+//! A copy is lost while the node of the witness is down, and the copy that is to come instead goes to that node; a voter of
+//! the metadata returns with an empty disk, and does not hear that it is let in.
 use super::accepted::Operator;
 use super::even_tests::calm;
 use super::events::{Event, MS, SECOND};
