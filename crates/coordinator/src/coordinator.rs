@@ -97,7 +97,8 @@ impl GroupCoordinator {
 
     pub(crate) fn remove_group(&mut self, group_id: &str) -> Option<Group> {
         let mut group = self.groups.remove(group_id)?;
-        if let Some(at) = group.armed.take() {
+        if let Some(at) = group.armed {
+            group.armed = None;
             self.timers.remove(&(at, group.id.clone()));
         }
         Some(group)

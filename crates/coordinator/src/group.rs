@@ -101,11 +101,6 @@ pub(crate) struct Group {
     pub(crate) previous: GroupState,
     pub(crate) state_since: Option<WallMs>,
     pub(crate) generation: i32,
-    pub(crate) protocol_type: Option<String>,
-    /// No deadline of this group is earlier.
-    pub(crate) wanted: Option<Mono>,
-    /// The entry of the coordinator's timer set.
-    pub(crate) armed: Option<Mono>,
     /// None as long as nobody has joined.
     roster: Option<Box<Roster>>,
 }
@@ -114,6 +109,7 @@ pub(crate) struct Group {
 /// offsets, so they are not to pay for it: a group reads as one with an empty roster, and gets its own when it is written to.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
+    pub(crate) protocol_type: Option<String>,
     pub(crate) protocol: Option<String>,
     pub(crate) leader: Option<String>,
     pub(crate) members: IndexMap<String, Member>,
@@ -131,6 +127,10 @@ pub(crate) struct Roster {
     pub(crate) join_timer: Option<JoinTimer>,
     pub(crate) sync_timer: Option<Mono>,
     pub(crate) causes: VecDeque<RebalanceCause>,
+    /// No deadline of this group is earlier.
+    pub(crate) wanted: Option<Mono>,
+    /// The entry of the coordinator's timer set.
+    pub(crate) armed: Option<Mono>,
 }
 
 static NOBODY: LazyLock<Roster> = LazyLock::new(Roster::default);
@@ -158,9 +158,6 @@ impl Group {
             previous: GroupState::Empty,
             state_since: None,
             generation: 0,
-            protocol_type: None,
-            wanted: None,
-            armed: None,
             roster: None,
         }
     }
@@ -231,10 +228,11 @@ impl Group {
     }
 
     pub(crate) fn recompute_wanted(&mut self) {
-        let members = self.members.values().filter_map(|m| m.deadline);
-        let pending = self.pending_join.values().copied();
-        let join = self.join_timer.as_ref().map(JoinTimer::at);
-        self.wanted = members.chain(pending).chain(join).chain(self.sync_timer).min();
+        let Some(roster) = &mut self.roster else { return };
+        let members = roster.members.values().filter_map(|m| m.deadline);
+        let pending = roster.pending_join.values().copied();
+        let join = roster.join_timer.as_ref().map(JoinTimer::at);
+        roster.wanted = members.chain(pending).chain(join).chain(roster.sync_timer).min();
     }
 
     /// Every member's session runs anew, for a group without parked requests.

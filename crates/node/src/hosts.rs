@@ -464,8 +464,13 @@ impl Node {
 
 /// Records as one batch; `None` where they do not fit.
 pub(crate) fn encode(mut builder: BatchBuilder, now: Now, records: &[Record]) -> Option<BytesMut> {
+    builder.reserve_for(records.iter().map(|record| new_record(now, record)));
     for record in records {
-        builder.push(NewRecord::new(now.wall, Some(&record.key), record.value.as_deref()));
+        builder.push(new_record(now, record));
     }
     builder.finish().ok()
+}
+
+fn new_record(now: Now, record: &Record) -> NewRecord<'_> {
+    NewRecord::new(now.wall, Some(&record.key), record.value.as_deref())
 }

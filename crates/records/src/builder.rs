@@ -134,6 +134,18 @@ impl BatchBuilder {
         self
     }
 
+    /// Makes room for these records, to the byte if nothing else is pushed: a batch may live long in a cache.
+    pub fn reserve_for<'a>(&mut self, records: impl IntoIterator<Item = NewRecord<'a>>) {
+        let (mut base, mut room) = (None, 0);
+        for (delta, record) in (self.next_delta..).zip(records) {
+            let new_base = self.delete_horizon.unwrap_or(record.timestamp);
+            let base = *base.get_or_insert(if self.count == 0 { new_base } else { self.base_timestamp });
+            let len = body_len(&record, record.timestamp.wrapping_sub(base), delta);
+            room += varint::len(len as i64) + len;
+        }
+        self.out.reserve(room);
+    }
+
     /// Adds a record at the next offset.
     pub fn push(&mut self, record: NewRecord<'_>) -> &mut Self {
         self.push_at(self.next_delta, record)
@@ -148,7 +160,7 @@ impl BatchBuilder {
         self.max_timestamp = self.max_timestamp.max(record.timestamp);
         let timestamp_delta = record.timestamp.wrapping_sub(self.base_timestamp);
         let len = body_len(&record, timestamp_delta, delta);
-        self.out.reserve(len + 5);
+        self.out.reserve(varint::len(len as i64) + len);
         varint::put(&mut self.out, len as i64);
         put_body(&mut self.out, &record, timestamp_delta, delta);
         self.count += 1;

@@ -107,6 +107,19 @@ proptest! {
     }
 
     #[test]
+    fn a_batch_whose_records_are_known_takes_no_more_memory_than_its_bytes(
+        rows in proptest::collection::vec((0i64..1 << 50, bytes_up_to(300), proptest::option::of(bytes_up_to(3000))), 1..80),
+    ) {
+        let record = |i: usize| NewRecord::new(rows[i].0, Some(&rows[i].1), rows[i].2.as_deref());
+        let mut builder = BatchBuilder::new();
+        builder.reserve_for((0..rows.len()).map(record));
+        (0..rows.len()).for_each(|i| { builder.push(record(i)); });
+        let batch = builder.finish().unwrap();
+        // A vector at least doubles when it grows.
+        prop_assert!(batch.capacity() == batch.len() || batch.len() < 2 * HEADER_LEN, "{} of {}", batch.len(), batch.capacity());
+    }
+
+    #[test]
     fn recompressing_keeps_every_record(rows in proptest::collection::vec(record(), 1..8), from in codec(), to in codec()) {
         let batch = build(BatchBuilder::new().codec(from, None), &rows);
         let (out, walked) = records::recompress(&batch, to, None, &strict(CAP), 2 * CAP).unwrap();

@@ -65,8 +65,9 @@ impl Outside {
                 "-XX:TieredStopAtLevel=1",
                 "-XX:+UseSerialGC",
                 "-XX:-UsePerfData",
-                "-cp",
+                "-XX:-CreateCoredumpOnCrash",
             ]);
+            command.arg(format!("-XX:ErrorFile={}", dir.join("java.crash").display())).arg("-cp");
             command.arg(jars.join("*")).arg(source);
             programs.push(start("java", command, dir, work, OTHERS, recorder)?);
         }
@@ -122,6 +123,10 @@ impl Program {
                 Some(status) if status.success() => break None,
                 Some(status) => break Some(format!("the {} client ended with {status}", self.name)),
                 None if Instant::now() > end => {
+                    // Where it stands is told to its file of errors.
+                    let pid = rustix::process::Pid::from_child(&self.child);
+                    rustix::process::kill_process(pid, rustix::process::Signal::ABORT)?;
+                    std::thread::sleep(Duration::from_secs(1));
                     self.child.kill()?;
                     self.child.wait()?;
                     break Some(format!("the {} client did not end its final read", self.name));
