@@ -68,6 +68,26 @@ pub(crate) const TXN: &[Row] = &[
         beside_kafka: true,
         goals: &[(CpuPerKiloTxn, Ratio(0.4)), (CommitP99, Goal::None)],
     },
+    Row {
+        name: "txn-100ms-synced",
+        what: "`txn-100ms` with the defaults of each: ours syncs records and ends of transactions before it acknowledges",
+        durability: Durability::Defaults,
+        partitions: 10,
+        load: Load::TxnToIdempotent(&["--producers", "8", "--commit-ms", "100"]),
+        most_pairs: usize::MAX,
+        beside_kafka: true,
+        goals: &[(ToIdempotent, Goal::None), (Throughput, Goal::None)],
+    },
+    Row {
+        name: "txn-latency-synced",
+        what: "`txn-latency` with the defaults of each",
+        durability: Durability::Defaults,
+        partitions: 10,
+        load: Load::Txn(&["--producers", "8", "--commit-ms", "100", "--rate", "20"]),
+        most_pairs: usize::MAX,
+        beside_kafka: true,
+        goals: &[(CommitP99, Goal::None), (P99, Goal::None)],
+    },
 ];
 
 pub(crate) const GROUPS: &[Row] = &[
@@ -99,12 +119,22 @@ pub(crate) const GROUPS: &[Row] = &[
         name: "commits-10k",
         what: "10,000 OffsetCommits a second over 1,000 groups, one partition each, a connection for each group; latency \
                from the intended send",
-        durability: Durability::Defaults,
+        durability: Durability::PageCache,
         partitions: 10,
         load: Load::Commits(&["--rate", "10000"]),
         most_pairs: usize::MAX,
         beside_kafka: true,
         goals: &[(CpuPerKiloCommit, Ratio(0.4)), (P99, Goal::None)],
+    },
+    Row {
+        name: "commits-10k-synced",
+        what: "`commits-10k` with the defaults of each: ours syncs each commit before it acknowledges it",
+        durability: Durability::Defaults,
+        partitions: 10,
+        load: Load::Commits(&["--rate", "10000"]),
+        most_pairs: usize::MAX,
+        beside_kafka: true,
+        goals: &[(CpuPerKiloCommit, Goal::None), (P99, Goal::None)],
     },
     Row {
         name: "groups-memory",

@@ -185,6 +185,15 @@ impl Load {
         matches!(self, Produce(_) | Tail { .. } | Backlog { .. } | Latency(_) | Txn(_) | TxnToIdempotent(_))
     }
 
+    /// The internal topic that the load writes to, beside that of the row.
+    pub(crate) fn coordinators(self) -> Option<&'static str> {
+        match self {
+            Load::Txn(_) | Load::TxnToIdempotent(_) => Some("__transaction_state"),
+            Load::Commits(_) => Some("__consumer_offsets"),
+            _ => None,
+        }
+    }
+
     /// Whether each run finds the files of the one before.
     pub(crate) fn keeps_files(self) -> bool {
         matches!(self, Load::Start(Before::Clean | Before::Killed) | Load::OffsetsLoaded { .. })

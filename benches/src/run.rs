@@ -4,11 +4,11 @@ use crate::disk::{Disk, LITTLE_ROOM, ROOM, check_room};
 use crate::probes::{Ballast, Probes, append, probe};
 use crate::rows::{Figure, Load, Row, TOPICS};
 use crate::summary::{Summary, median};
-use crate::systems::{Kind, Setup, System};
+use crate::systems::{Durability, Kind, Setup, System};
 use crate::three;
 use crate::txn;
 use crate::usage::Usage;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -308,6 +308,20 @@ pub(crate) fn delete_topic(place: &Place, system: &System, topic: &str) {
         .status();
 }
 
+/// In rows of the page cache the coordinators' topics are there, too, as Kafka's are. They never follow the broker's
+/// `write.caching`, but for somebody who sets it on them.
+fn alike(place: &Place, row: &Row, system: &System) -> Result<()> {
+    let Some(topic) = row.load.coordinators() else { return Ok(()) };
+    if row.durability != Durability::PageCache || system.kind == Kind::Kafka {
+        return Ok(());
+    }
+    let mut command = Command::new(&place.plimsoll);
+    command.args(["topic", "alter-config", topic, "--set", "write.caching=true"]);
+    let set = command.args(["--bootstrap-server", &system.address()]).stdout(Stdio::null()).status()?;
+    ensure!(set.success(), "write.caching=true cannot be set on {topic}");
+    Ok(())
+}
+
 /// Disks of both kinds, one for each node.
 struct Disks([Vec<Disk>; 2]);
 
@@ -391,6 +405,7 @@ fn warm(place: &Place, row: &Row, system: &System, disks: &Disks, seconds: f64) 
     let load = |seconds| {
         disks.settle();
         let sample = one_run(place, row, system, "warm-up", seconds);
+        alike(place, row, system)?;
         delete_topic(place, system, "warm-up");
         std::thread::sleep(AFTER_DELETION);
         sample

@@ -576,6 +576,8 @@ pub struct NodeConfig {
     pub directory: DirectoryConfig,
     /// Feeds everything that chance decides.
     pub seed: u64,
+    /// The producer epoch that a new transactional id begins with: 0, but where tests want to see the epochs used up.
+    pub first_transactional_epoch: ProducerEpoch,
 }
 
 /// What is known of a partition held here without touching it.

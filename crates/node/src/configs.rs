@@ -4,6 +4,7 @@ use coordinator::GroupConfig;
 use coordinator::consumer::assignor::Assignor;
 use coordinator::consumer::{ConsumerConfig, GroupOverrides, MigrationPolicy};
 use coordinator::txn::{TxnConfig, TxnVersion};
+use model::ProducerEpoch;
 use partition::{CleaningConfig, PartitionConfig};
 use records::{Codec, CompressionTarget, TimestampBounds};
 use std::sync::Arc;
@@ -92,7 +93,7 @@ pub(crate) fn metadata_config(broker: &BrokerConfig) -> PartitionConfig {
 const MARKER_TIMEOUT_MS: i64 = 3_000;
 
 /// The settings of the coordinators of transactions.
-pub(crate) fn txn_config(image: &Image) -> TxnConfig {
+pub(crate) fn txn_config(image: &Image, first_epoch: ProducerEpoch) -> TxnConfig {
     let broker = image.broker_config();
     TxnConfig {
         max_timeout_ms: broker.transaction_max_timeout_ms,
@@ -100,6 +101,7 @@ pub(crate) fn txn_config(image: &Image) -> TxnConfig {
         expiration_interval_ms: i64::from(broker.transactional_id_check_interval_ms),
         version: TxnVersion::from_level(cluster::transaction_version(image)).unwrap_or_default(),
         marker_timeout_ms: MARKER_TIMEOUT_MS,
+        first_epoch,
         ..TxnConfig::default()
     }
 }

@@ -149,8 +149,9 @@ impl Node {
             HostKind::Groups => Machine::Groups(GroupCoordinator::new(group_config(&image), seed)),
             HostKind::Transactions => {
                 let term = self.open_group(key).map_or(0, |open| open.partition.term());
+                let config = txn_config(&image, self.cfg.first_transactional_epoch);
                 let seed = seed.rotate_left(32) ^ term;
-                Machine::Transactions(TxnCoordinator::new(txn_config(&image), seed))
+                Machine::Transactions(TxnCoordinator::new(config, seed))
             }
         };
         Some(Host {

@@ -112,7 +112,7 @@ impl Node {
             open.partition.set_config(config.clone());
         }
         let groups = crate::configs::group_config(&image);
-        let transactions = crate::configs::txn_config(&image);
+        let transactions = crate::configs::txn_config(&image, self.cfg.first_transactional_epoch);
         for host in self.hosts.values_mut() {
             match &mut host.machine {
                 Machine::Groups(c) => c.set_config(groups.clone()),

@@ -230,6 +230,7 @@ fn node_config(config: &ServerConfig) -> anyhow::Result<NodeConfig> {
     }
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(NodeConfig {
+        first_transactional_epoch: 0,
         node_id: config.node_id,
         fresh_cluster_id: config.cluster_id.clone().unwrap_or_else(|| model::TopicId(bytes(0)).to_string()),
         endpoints: Vec::new(),

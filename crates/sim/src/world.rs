@@ -61,6 +61,7 @@ impl World {
         let mut boot_id = [0u8; 16];
         boot_id[..8].copy_from_slice(&self.boots.to_be_bytes());
         NodeConfig {
+            first_transactional_epoch: 0,
             node_id: 1,
             fresh_cluster_id: "simulated-cluster-id00".to_owned(),
             endpoints: Vec::new(),

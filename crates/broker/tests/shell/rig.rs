@@ -43,6 +43,7 @@ pub(crate) fn node_config(id: i32, voters: Vec<(u64, i32)>) -> NodeConfig {
     let directory =
         DirectoryConfig { node_id: id, new_directory_id: [id as u8 + 2; 16], ..DirectoryConfig::default() };
     NodeConfig {
+        first_transactional_epoch: 0,
         node_id: id,
         fresh_cluster_id: TopicId([9; 16]).to_string(),
         endpoints: Vec::new(),

@@ -1,5 +1,6 @@
 //! The settings of a transaction coordinator.
 use super::value::TxnVersion;
+use model::ProducerEpoch;
 
 /// Limits and times, named after Kafka's keys where Kafka has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct TxnConfig {
     pub max_ids_per_principal: usize,
     /// `plimsoll.transaction.max.partitions`: partitions of one transaction; a further one is refused.
     pub max_partitions: usize,
+    /// The epoch that a new transactional id begins with: 0, but where tests want to see the epochs used up.
+    pub first_epoch: ProducerEpoch,
     /// Requests that wait for a producer id; a further one is told to come back.
     pub max_waiting: usize,
     /// Tombstones in one batch.
@@ -43,6 +46,7 @@ impl Default for TxnConfig {
             max_ids: 100_000,
             max_ids_per_principal: 50_000,
             max_partitions: 10_000,
+            first_epoch: 0,
             max_waiting: 10_000,
             expiration_batch: 1_000,
             timers_per_tick: 1_000,

@@ -117,8 +117,9 @@ impl TxnCoordinator {
         self.entries.insert(id.clone(), Entry::new());
         self.claim(id, request.principal);
         let created = TxnValue::created(producer_id);
-        let value = created.initialised(producer_id, 0, request.timeout_ms, now.wall);
-        let after = Some((token, Reply::Init(ProducerReply::of(producer_id, 0))));
+        let epoch = self.config.first_epoch;
+        let value = created.initialised(producer_id, epoch, request.timeout_ms, now.wall);
+        let after = Some((token, Reply::Init(ProducerReply::of(producer_id, epoch))));
         self.append(now, id, Step { value, last_epoch: -1, after }, fx);
     }
 

@@ -135,7 +135,7 @@ pub(crate) fn is_exhausted(epoch: ProducerEpoch) -> bool {
 }
 
 impl TxnValue {
-    /// A new transactional id; its first step gives it epoch 0.
+    /// A new transactional id; its first step gives it its first epoch.
     pub(crate) fn created(producer_id: ProducerId) -> TxnValue {
         TxnValue {
             producer_id,

@@ -3,7 +3,13 @@ use super::connect::{ConnectArgs, Does};
 use super::format::FormatArgs;
 use anyhow::anyhow;
 use client_lite::Client;
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::pin::pin;
+
+/// Names that are looked at side by side.
+const AT_ONCE: usize = 16;
 
 /// Looks at each name and shows those that are there, as text or as documents, before what failed of the others. `topic`:
 /// the leaders of its partitions are asked.
@@ -14,18 +20,23 @@ pub(crate) async fn show_each(
     describe: impl AsyncFn(&Client, &str) -> anyhow::Result<(String, Value)>,
 ) -> anyhow::Result<()> {
     let (mut text, mut documents, mut failures) = (String::new(), Vec::new(), Failures::default());
+    let mut found = BTreeMap::new();
     let look = async {
         let client = connect.client().await?;
-        for name in names {
-            if let Some((one, document)) = failures.note(describe(&client, name).await) {
-                text.push_str(&one);
-                documents.push(document);
-            }
+        // Side by side: a coordinator that does not answer holds nobody else back.
+        let one = async |(at, name): (usize, &String)| (at, describe(&client, name).await);
+        let mut all = pin!(stream::iter(names.iter().enumerate()).map(one).buffer_unordered(AT_ONCE));
+        while let Some((at, described)) = all.next().await {
+            found.extend(failures.note(described).map(|described| (at, described)));
         }
         Ok(())
     };
     let looked = connect.within_leaders_of(&[topic], Does::Look, look).await;
     failures.note(looked);
+    for (one, document) in found.into_values() {
+        text.push_str(&one);
+        documents.push(document);
+    }
     if !documents.is_empty() {
         format.print_or(&text, &json!(documents))?;
     }

@@ -169,6 +169,8 @@ pub(crate) struct Swarm {
     pub(crate) returns: bool,
     /// Clients with transactions.
     pub(crate) transactions: bool,
+    /// What transactional ids begin with: near the last one, their producer ids are used up.
+    pub(crate) first_epoch: i16,
     /// A compacted topic.
     pub(crate) compacts: bool,
     /// It keeps what deletes for longer than the run lasts.
@@ -218,6 +220,7 @@ impl Swarm {
             compacts: false,
             keeps_deletes: false,
             members: false,
+            first_epoch: 0,
         };
         if rng.chance(1, 2) {
             let piece = *rng.pick(&[256, 1_000, 262_144]).unwrap_or(&256);
@@ -258,6 +261,9 @@ impl Swarm {
         self.compacts = whole && rng.chance(1, 4);
         self.keeps_deletes = rng.chance(1, 2);
         self.members = whole && rng.chance(2, 5);
+        if self.transactions && rng.chance(1, 3) {
+            self.first_epoch = i16::MAX - 2 - rng.below(4) as i16;
+        }
     }
 }
 

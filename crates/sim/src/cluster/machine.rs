@@ -60,6 +60,8 @@ pub(crate) struct Machine {
     seed: u64,
     configs: BTreeMap<String, String>,
     founders: usize,
+    /// What a new transactional id begins with.
+    pub(super) first_epoch: i16,
     /// Disks that were here before.
     pub(super) directories: u8,
     /// It is known under the disk that it has lost: nobody would let it in.
@@ -93,6 +95,7 @@ impl Machine {
             seed,
             configs,
             founders,
+            first_epoch: 0,
             directories: 0,
             barred: false,
             returning: None,
@@ -151,6 +154,7 @@ impl Machine {
                 ..DirectoryConfig::default()
             },
             seed: own,
+            first_transactional_epoch: self.first_epoch,
         }
     }
 

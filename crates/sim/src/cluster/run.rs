@@ -122,6 +122,7 @@ impl Run {
         let mut world = World::new(seed, (nodes, founders), &configs(&swarm), swarm.latency);
         (world.turn_us, world.disk_us) = (swarm.turn_us, swarm.disk_us);
         world.rotten = swarm.rot;
+        world.machines.iter_mut().for_each(|machine| machine.first_epoch = swarm.first_epoch);
         world.markers_come_again = swarm.transactions;
         Run {
             world,

@@ -216,6 +216,11 @@ fn read(world: &mut World, m: usize, key: GroupKey, from: Offset) -> Got {
 }
 
 impl Clients {
+    /// The partitions of the compacted topic, where a seed has one.
+    pub(crate) fn table_keys(&self, world: &World) -> Vec<GroupKey> {
+        if self.tables.writers.is_empty() { Vec::new() } else { table_keys(world).unwrap_or_default() }
+    }
+
     /// What a writer or a consumer of the compacted topic does next.
     pub(crate) fn next_of_table(
         &mut self,
@@ -301,6 +306,7 @@ impl Run {
                 self.clients.tables.judge_records(&mut self.oracle, key, &records);
                 let table = records.into_iter().map(|(_, name, value)| (name, value)).collect();
                 self.judge_table(&format!("node {}", m + 1), key, &table, self.swarm.keeps_deletes);
+                self.judge_own_keys(m, key, (view.log_start, view.high_watermark));
                 whole = Some((m, view.high_watermark));
             }
             let Some((m, high)) = whole else { continue };

@@ -76,6 +76,12 @@ pub struct Sometimes {
     pub fenced_refused: u64,
     /// Requests of transactions that were over and arrived once more.
     pub sent_again: u64,
+    /// Of them ends before TV2 that came by a connection given up.
+    pub late_ends: u64,
+    /// Producer ids whose epochs were used up.
+    pub ids_used_up: u64,
+    /// Keys that transactions set in a compacted topic, by replica that was read.
+    pub own_keys: u64,
     /// Markers that did.
     pub markers_again: u64,
     /// Transactions that reached their timeout.
@@ -127,6 +133,9 @@ impl Sometimes {
         self.txns_aborted += o.txns_aborted;
         self.fenced_refused += o.fenced_refused;
         self.sent_again += o.sent_again;
+        self.late_ends += o.late_ends;
+        self.ids_used_up += o.ids_used_up;
+        self.own_keys += o.own_keys;
         self.markers_again += o.markers_again;
         self.txns_timed_out += o.txns_timed_out;
         self.committed_reads += o.committed_reads;

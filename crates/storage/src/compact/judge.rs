@@ -175,10 +175,17 @@ impl Judge {
         record.value.is_some() || !self.may_go(record.offset, header.delete_horizon())
     }
 
+    /// Whether readers of what is committed are told of the transaction that this marker ends: they leave out what its
+    /// producer wrote until they meet it, so it stays for as long as they are.
+    fn ends_a_listed_one(&self, header: &BatchHeader) -> bool {
+        let of = self.aborted.get(&header.producer_id);
+        of.is_some_and(|ranges| ranges.iter().any(|range| range.last_offset == header.base_offset))
+    }
+
     /// A marker stays for as long as there is data of its transaction, and then for as long as a tombstone would.
     fn judge_marker(&mut self, batch: &Bytes, header: &BatchHeader) -> Result<Verdict, BatchError> {
         let has_data = self.open.remove(&header.producer_id);
-        if header.base_offset >= self.end || has_data {
+        if header.base_offset >= self.end || has_data || self.ends_a_listed_one(header) {
             return Ok(Verdict::Same);
         }
         if header.record_count == 0 {

@@ -76,6 +76,7 @@ pub(super) struct Shared {
     pool_files: AtomicU64,
     names: AtomicU64,
     flushes: AtomicBool,
+    flushing: AtomicU64,
 }
 
 /// Files of the pool that are not ready have an extension.
@@ -126,6 +127,7 @@ impl Shared {
             pool_files: AtomicU64::new(pool_files),
             names: AtomicU64::new(now.as_nanos() as u64),
             flushes: AtomicBool::new(false),
+            flushing: AtomicU64::new(0),
         })
     }
 
@@ -150,6 +152,19 @@ impl Shared {
 
     pub(super) fn set_flushes(&self, flushes: bool) {
         self.flushes.store(flushes, Ordering::Relaxed);
+    }
+
+    /// Bytes on their way to the disk by flushes that have not ended.
+    pub(super) fn flushing(&self) -> u64 {
+        self.flushing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_flushing(&self, bytes: u64) {
+        self.flushing.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_flushing(&self, bytes: u64) {
+        self.flushing.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Files of the pool that are ready for use.

@@ -15,11 +15,23 @@ const MANY: usize = 8;
 /// And from so many on where it is not: thousands of syncs, one after the other, take longer than writing out
 /// what others left.
 const VERY_MANY: usize = 512;
+/// So much that is not the job's own a syncfs may write out. What `write.caching` has left in the page cache can be a
+/// gigabyte: a commit in a coordinator's log would wait for all of it.
+const LITTLE: u64 = 1 << 20;
 
 pub(super) struct SyncJob {
     pub(super) token: OpToken,
     pub(super) files: Vec<(String, Arc<File>)>,
     pub(super) dirs: BTreeSet<PathBuf>,
+    /// Bytes that it makes durable.
+    pub(super) bytes: u64,
+    /// Bytes of other files that wait for a later sync.
+    pub(super) others: u64,
+}
+
+/// Whether one syncfs is better than syncing this many files. `own`: the file system is the directory's own.
+fn all_at_once(own: bool, files: usize, others: u64) -> bool {
+    files >= if own && others <= LITTLE { MANY } else { VERY_MANY }
 }
 
 type Part = (Vec<(String, Arc<File>)>, mpsc::Sender<Result<(), DiskError>>);
@@ -71,7 +83,7 @@ impl Syncer {
     pub(super) fn run(self, jobs: &mpsc::Receiver<SyncJob>) {
         while let Ok(job) = jobs.recv() {
             let begun = Instant::now();
-            let token = job.token;
+            let (token, bytes) = (job.token, job.bytes);
             if self.behind {
                 self.shared.set_flushes(true);
             }
@@ -81,6 +93,7 @@ impl Syncer {
             }
             if self.behind {
                 self.shared.set_flushes(false);
+                self.shared.end_flushing(bytes);
             }
             let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             guard(&self.sink)(Completion::Synced { token, result, micros });
@@ -88,8 +101,8 @@ impl Syncer {
     }
 
     fn sync(&self, job: SyncJob) -> Result<(), DiskError> {
-        let many = if self.shared.own_mount { MANY } else { VERY_MANY };
-        if let Some(root) = self.root.as_ref().filter(|_| job.files.len() >= many) {
+        let at_once = all_at_once(self.shared.own_mount, job.files.len(), job.others);
+        if let Some(root) = self.root.as_ref().filter(|_| at_once) {
             return rustix::fs::syncfs(root).map_err(|e| io_error("sync", "the file system", &e.into()));
         }
         let mut files = job.files;
@@ -112,5 +125,17 @@ impl Syncer {
         }
         result?;
         job.dirs.iter().try_for_each(|dir| self.shared.sync_dir(dir))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syncfs_is_for_many_files_beside_which_little_waits() {
+        assert!(all_at_once(true, MANY, LITTLE) && !all_at_once(true, MANY - 1, 0));
+        assert!(!all_at_once(true, MANY, LITTLE + 1), "it would wait for what nobody asked to have synced");
+        assert!(!all_at_once(false, MANY, 0) && all_at_once(false, VERY_MANY, LITTLE + 1));
     }
 }

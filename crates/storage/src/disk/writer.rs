@@ -36,7 +36,8 @@ struct Row {
     handle: Option<Arc<File>>,
     /// Until the file exists.
     create: Option<FileSource>,
-    dirty: bool,
+    /// Bytes that no sync covers.
+    dirty: u64,
     name_dirty: bool,
     used: u64,
     /// Where it came from the pool: what lies from here on is of no use to anybody.
@@ -69,6 +70,8 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     out: Out,
     files: BTreeMap<FileId, Row>,
+    /// Bytes of all files that no sync covers.
+    dirty: u64,
     open: usize,
     clock: u64,
     /// Directories whose names are durable as far as this process changed them.
@@ -89,6 +92,7 @@ impl Writer {
             shared,
             out,
             files: BTreeMap::new(),
+            dirty: 0,
             open: 0,
             clock: 0,
             durable_dirs: BTreeSet::new(),
@@ -175,8 +179,7 @@ impl Writer {
     }
 
     fn add(&mut self, file: FileId, path: String, create: Option<FileSource>) {
-        let row =
-            Row { path, handle: None, create, dirty: false, name_dirty: true, used: 0, stale_from: None };
+        let row = Row { path, handle: None, create, dirty: 0, name_dirty: true, used: 0, stale_from: None };
         self.files.insert(file, row);
         if create.is_some() {
             // A reader of an older file of this name keeps that file.
@@ -266,7 +269,7 @@ impl Writer {
             let Some(row) = self.files.get_mut(file) else { continue };
             if let Some(handle) = row.handle.take() {
                 self.open -= 1;
-                if row.dirty {
+                if row.dirty > 0 {
                     sync_data(&handle, &row.path)?;
                 }
             }
@@ -280,7 +283,8 @@ impl Writer {
         let len = bufs.iter().map(|b| b.len() as u64).sum::<u64>();
         let Some(row) = self.files.get_mut(&file) else { return Ok(()) };
         let result = write_all(&handle, pos, bufs, row.padding(pos + len));
-        row.dirty = true;
+        row.dirty += len;
+        self.dirty += len;
         self.shared.count_written(len);
         result.map_err(|e| io_error("write", &row.path, &e))
     }
@@ -302,13 +306,13 @@ impl Writer {
     }
 
     fn sync(&mut self, files: Vec<FileId>, token: OpToken, behind: bool) {
-        let mut job = SyncJob { token, files: Vec::new(), dirs: BTreeSet::new() };
+        let mut job = SyncJob { token, files: Vec::new(), dirs: BTreeSet::new(), bytes: 0, others: 0 };
         for file in files {
             let Some(row) = self.files.get_mut(&file) else { continue };
             if let Some(handle) = &row.handle {
                 job.files.push((row.path.clone(), handle.clone()));
             }
-            row.dirty = false;
+            job.bytes += std::mem::take(&mut row.dirty);
             if std::mem::take(&mut row.name_dirty) {
                 let full = self.shared.path(&row.path);
                 let above = full.ancestors().skip(1).take_while(|d| d.starts_with(self.shared.root()));
@@ -325,6 +329,11 @@ impl Writer {
                 }
             }
         }
+        self.dirty = self.dirty.saturating_sub(job.bytes);
+        job.others = self.dirty + self.shared.flushing();
+        if behind {
+            self.shared.add_flushing(job.bytes);
+        }
         let jobs = if behind { &self.out.flush_jobs } else { &self.out.sync_jobs };
         let _ = jobs.send(job);
     }
@@ -333,7 +342,8 @@ impl Writer {
         let Some(row) = self.files.remove(&file) else { return Ok(()) };
         let Some(handle) = row.handle else { return Ok(()) };
         self.open -= 1;
-        if row.dirty {
+        self.dirty = self.dirty.saturating_sub(row.dirty);
+        if row.dirty > 0 {
             sync_data(&handle, &row.path)?;
         }
         Ok(())

@@ -272,12 +272,15 @@ fn records_of_aborted_transactions_go_and_markers_follow_their_data() {
     let (found, markers) = read(&mut rig);
     assert_eq!(found.iter().map(|r| r.offset).collect::<Vec<_>>(), [0, 2], "the value before counts");
     assert_eq!(markers, [last_offset, commit], "their data was there when the pass came by");
-    // The data is gone: the marker's time begins, ends, and the horizon is committed.
-    for (later, left) in [(0, 2), (2_000, 2), (0, 1)] {
+    // The data is gone, but readers are told of the transaction: what its producer writes later is left out by them until
+    // they meet its marker. Once they are not, the marker's time begins, ends, and the horizon is committed.
+    for (later, listed, left) in
+        [(0, true, 2), (2_000, true, 2), (0, true, 2), (0, false, 2), (2_000, false, 2), (0, false, 1)]
+    {
         rig.now.wall += later;
         put(&mut rig, "c", Some("3"));
         seal(&mut rig);
-        let i = with_aborted(&mut rig);
+        let i = if listed { with_aborted(&mut rig) } else { input(&mut rig) };
         if let Some(horizon) = clean(&mut rig, i).unwrap().horizon {
             rig.log().apply_clean_horizon(horizon);
         }

@@ -1,17 +1,19 @@
 //! One producer with a transactional id. Others may have the same id: who initialises it last fences the rest, who go on
 //! until they hear of it.
 use super::super::events::{MS, Micros, SECOND};
-use super::model::{Model, Producer, What};
+use super::model::{Model, Op, Producer, What};
 use crate::oracle::Value;
 use crate::rng::Rng;
 use bytes::BytesMut;
 use coordinator::InTransaction;
-use model::{ErrorCode, GroupKey};
+use model::{ErrorCode, GroupKey, LeaderEpoch};
 use records::{BatchBuilder, NewRecord};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Partitions of one transaction at most.
 const MOST_PARTITIONS: u64 = 4;
+/// Keys of one transactional id in a compacted topic.
+const KEYS: u64 = 4;
 
 /// One thing that a transaction consists of.
 #[derive(Clone, Debug)]
@@ -54,7 +56,7 @@ pub(super) enum Step {
     Produce { key: GroupKey, bytes: BytesMut, of: InTransaction },
     AddOffsets { producer: Producer },
     Offsets { offset: i64, of: InTransaction },
-    End { producer: Producer, commit: bool, v2: bool },
+    End { producer: Producer, commit: bool, v2: bool, connection: u64 },
 }
 
 /// What clients know and share.
@@ -62,9 +64,28 @@ pub(super) struct Shared<'a> {
     pub(super) model: &'a mut Model,
     pub(super) rng: &'a mut Rng,
     pub(super) keys: &'a [GroupKey],
+    /// Partitions of the compacted topic.
+    pub(super) tables: &'a [GroupKey],
     pub(super) next_value: &'a mut Value,
     pub(super) now: Micros,
     pub(super) draining: bool,
+}
+
+impl Shared<'_> {
+    fn has(&self, key: GroupKey) -> bool {
+        self.keys.contains(&key) || self.tables.contains(&key)
+    }
+
+    /// What a record is to say: in the compacted topic one of a few keys of the transactional id, which it may delete.
+    fn draw(&mut self, id: usize, key: GroupKey) -> Op {
+        let value = *self.next_value;
+        *self.next_value += 1;
+        if !self.tables.contains(&key) {
+            return ("t".to_owned(), Some(value));
+        }
+        let name = format!("{}{id}-{}", super::OWN_KEYS, self.rng.below(KEYS));
+        (name, (!self.rng.chance(1, 3)).then_some(value))
+    }
 }
 
 /// How an answer counts.
@@ -111,6 +132,14 @@ pub(super) struct TxnClient {
     pub(super) asked: Option<Step>,
     /// Requests of transactions that are over, to be sent again.
     pub(super) old: Vec<Step>,
+    /// Rises with every request that it gives up: it does not wait for the answer on that connection any more.
+    connection: u64,
+    /// An end before TV2 that it gave up, which is on its way still.
+    given_up: Option<Step>,
+    /// The coordinator that it asks for an end after that one: the node, and the epoch in which it leads.
+    pub(super) asked_in: Option<(usize, LeaderEpoch)>,
+    /// The one given up, and who answered the same on a newer connection.
+    pub(super) late_end: Option<(Step, (usize, LeaderEpoch))>,
 }
 
 impl TxnClient {
@@ -127,6 +156,10 @@ impl TxnClient {
             doing: None,
             asked: None,
             old: Vec::new(),
+            connection: 1,
+            given_up: None,
+            asked_in: None,
+            late_end: None,
         }
     }
 
@@ -138,8 +171,24 @@ impl TxnClient {
     /// What it had is forgotten, and it does nothing for a while.
     pub(super) fn give_up(&mut self, until: Micros) {
         (self.producer, self.expected, self.doing, self.asked) = (None, None, None, None);
+        (self.given_up, self.asked_in) = (None, None);
         self.sequences.clear();
         self.asleep_until = until;
+    }
+
+    /// No answer came: it goes on by another connection.
+    pub(super) fn gave_up(&mut self) {
+        self.connection += 1;
+        let asked = self.asked.take();
+        if let Some(end) = asked.filter(|step| matches!(step, Step::End { v2: false, .. })) {
+            self.given_up = Some(end);
+            self.asked_in = None;
+        }
+    }
+
+    /// Whether the end that it asks for was asked for before, by an older connection.
+    pub(super) fn repeats_end(&self) -> bool {
+        self.given_up.is_some()
     }
 
     /// The partition is deleted.
@@ -173,7 +222,7 @@ impl TxnClient {
             }
             self.doing = Some(self.begin(producer, shared));
         }
-        let v2 = self.v2;
+        let (v2, connection) = (self.v2, self.connection);
         loop {
             let doing = self.doing.as_mut()?;
             if doing.leaves_at.take_if(|left| doing.todo.len() <= *left).is_some() && !shared.draining {
@@ -187,19 +236,20 @@ impl TxnClient {
                 doing.ending = Some(doing.holds && shared.rng.chance(3, 4));
             }
             if let Some(commit) = doing.ending {
-                return Some((Step::End { producer, commit, v2 }, What::End(doing.number, commit)));
+                let end = Step::End { producer, commit, v2, connection };
+                return Some((end, What::End(doing.number, commit)));
             }
             let work = doing.todo.front()?.clone();
             match work {
                 Work::Add(mut keys) => {
-                    keys.retain(|key| shared.keys.contains(key));
+                    keys.retain(|key| shared.has(*key));
                     if keys.is_empty() {
                         doing.todo.pop_front();
                         continue;
                     }
                     return Some((Step::Add { producer, keys }, What::Add));
                 }
-                Work::Write(key) if doing.batch.is_none() && !shared.keys.contains(&key) => {
+                Work::Write(key) if doing.batch.is_none() && !shared.has(key) => {
                     doing.todo.pop_front();
                 }
                 Work::Write(key) => return Some(self.write(key, producer, shared)),
@@ -226,6 +276,9 @@ impl TxnClient {
         let mut keys = shared.keys.to_vec();
         keys.sort_by_key(|_| shared.rng.below(1 << 30));
         keys.truncate(1 + shared.rng.below(MOST_PARTITIONS) as usize);
+        if !shared.tables.is_empty() && shared.rng.chance(1, 3) {
+            keys.extend(shared.rng.pick(shared.tables));
+        }
         let offsets = shared.rng.chance(1, 3);
         let mut todo = VecDeque::new();
         if !self.v2 {
@@ -251,17 +304,18 @@ impl TxnClient {
         let of = self.of(producer);
         let sequence = self.sequences.get(&key).copied().unwrap_or(0);
         let doing = self.doing.as_mut().expect("the step of a transaction");
-        let number = doing.number;
+        let (number, id) = (doing.number, self.id);
         let batch = doing.batch.get_or_insert_with(|| {
             let count = 1 + shared.rng.below(3);
-            let values: Vec<Value> = (*shared.next_value..*shared.next_value + count).collect();
-            *shared.next_value += count;
+            let ops: Vec<Op> = (0..count).map(|_| shared.draw(id, key)).collect();
             let mut builder = BatchBuilder::new().producer(producer.0, producer.1, sequence).transactional();
-            for value in &values {
-                builder.push(NewRecord::new(1_700_000_000_000, Some(b"t"), Some(&value.to_be_bytes())));
+            for (name, value) in &ops {
+                let value = value.map(Value::to_be_bytes);
+                let value = value.as_ref().map(<[u8; 8]>::as_slice);
+                builder.push(NewRecord::new(1_700_000_000_000, Some(name.as_bytes()), value));
             }
             let bytes = builder.finish().expect("an uncompressed batch can always be built");
-            let write = shared.model.write(number, key, values);
+            let write = shared.model.write(number, key, ops);
             Batch { write, key, count: count as i32, bytes }
         });
         let step = Step::Produce { key, bytes: batch.bytes.clone(), of };
@@ -276,7 +330,12 @@ impl TxnClient {
                 (self.producer, self.expected) = (next, None);
                 self.sequences.clear();
             }
-            (Heard::Done, Step::End { commit, v2, .. }) => self.ended(*commit, *v2, next, shared),
+            (Heard::Done, Step::End { commit, v2, .. }) => {
+                if let (Some(end), Some(by)) = (self.given_up.take(), self.asked_in.take()) {
+                    self.late_end = Some((end, by));
+                }
+                self.ended(*commit, *v2, next, shared);
+            }
             (Heard::Done, _) => self.went_well(&step),
             (Heard::Abort | Heard::OutOfOrder, Step::End { .. })
             | (_, Step::Init { .. })

@@ -25,6 +25,9 @@ pub const CHECKERS: &[&str] = &[
     "txn-offsets",
 ];
 
+/// How the keys begin that transactions write to the compacted topic.
+const OWN_KEYS: &str = "own-";
+
 /// The topic of the offsets that transactions commit; nobody looks whether it exists.
 const PROGRESS: &str = "progress";
 

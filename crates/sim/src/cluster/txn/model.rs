@@ -12,11 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Producer id and epoch.
 pub(super) type Producer = (i64, i16);
 
+/// A key, and what it is set to; `None` deletes it.
+pub(super) type Op = (String, Option<Value>);
+
 /// One batch of a transaction.
 #[derive(Debug)]
 pub(super) struct Write {
     pub(super) key: GroupKey,
     pub(super) values: Vec<Value>,
+    /// What it sets and deletes, in the compacted topic, whose values come and go.
+    pub(super) ops: Vec<Op>,
     /// Where it was acknowledged.
     pub(super) base: Option<Offset>,
 }
@@ -38,10 +43,33 @@ pub(super) struct Txn {
     pub(super) committed: bool,
 }
 
+/// A key of the compacted topic that only transactions set.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnKey {
+    /// What was committed last, if anything was, and where that stands.
+    last: Option<(Offset, Option<Value>)>,
+    /// What stands after it, and may be committed.
+    may_be: Vec<Option<Value>>,
+}
+
+impl OwnKey {
+    /// Whether a replica may show this. `keeps`: what deletes a key is there still.
+    pub(super) fn allows(&self, shown: Option<Option<Value>>, keeps: bool) -> bool {
+        let committed = self.last.map(|(_, value)| value);
+        let deleted = || !keeps && (committed == Some(None) || self.may_be.contains(&None));
+        match shown {
+            Some(shown) => committed == Some(shown) || self.may_be.contains(&shown),
+            None => committed.is_none() || deleted(),
+        }
+    }
+}
+
 /// Since when every older producer of a transactional id is fenced.
 #[derive(Clone, Copy, Debug)]
 struct Fence {
     producer: Producer,
+    /// The producer id that took the place of the first when its epochs were used up.
+    next_id: Option<i64>,
     by: usize,
     /// Requests with higher numbers were sent later.
     calls: u64,
@@ -97,6 +125,8 @@ pub(crate) struct Model {
     /// Transactions with writes whose end may not be decided.
     open: BTreeSet<usize>,
     doomed: BTreeSet<GroupKey>,
+    /// Producers that got another id by an end.
+    pub(super) ids_used_up: u64,
     /// Requests of producers that were fenced, which were refused.
     pub(super) refused_fenced: u64,
 }
@@ -145,10 +175,13 @@ impl Model {
     }
 
     /// It is to write these values; the number of the write.
-    pub(super) fn write(&mut self, number: usize, key: GroupKey, values: Vec<Value>) -> usize {
+    pub(super) fn write(&mut self, number: usize, key: GroupKey, ops: Vec<Op>) -> usize {
+        let values: Vec<Value> = ops.iter().filter_map(|(_, value)| *value).collect();
         self.of_value.extend(values.iter().map(|value| (*value, number)));
+        let table = ops.iter().any(|(name, _)| name.starts_with(super::OWN_KEYS));
+        let (values, ops) = if table { (Vec::new(), ops) } else { (values, Vec::new()) };
         let writes = &mut self.all[number].writes;
-        writes.push(Write { key, values, base: None });
+        writes.push(Write { key, values, ops, base: None });
         writes.len() - 1
     }
 
@@ -175,6 +208,9 @@ impl Model {
     pub(crate) fn answered(&mut self, oracle: &mut Oracle, call: u64, calls: u64, reply: &Reply) {
         let Some(sent) = self.sent.remove(&call) else { return };
         self.judge_fence(oracle, call, &sent, reply);
+        if let Reply::Transaction(TxnReply::End(r)) = reply {
+            self.follow_id(&sent, r.producer_id);
+        }
         if !succeeded(reply) {
             return;
         }
@@ -183,13 +219,16 @@ impl Model {
                 let producer = (r.producer_id, r.producer_epoch);
                 let known = self.fences.get(&sent.id).map(|fence| fence.producer);
                 if known.is_none_or(|known| known.0 != producer.0 || known.1 < producer.1) {
-                    self.fences.insert(sent.id, Fence { producer, by: sent.client, calls });
+                    let fence = Fence { producer, next_id: None, by: sent.client, calls };
+                    self.fences.insert(sent.id, fence);
                 }
             }
             (What::Produce(number, write), Reply::Produce(Ok(done))) => {
                 let write = &mut self.all[number].writes[write];
                 write.base = Some(done.base_offset);
-                oracle.acked(write.key, -1, done.base_offset, &write.values);
+                if write.ops.is_empty() {
+                    oracle.acked(write.key, -1, done.base_offset, &write.values);
+                }
                 self.open.insert(number);
             }
             (What::Offsets(number), _) => {
@@ -202,12 +241,24 @@ impl Model {
         }
     }
 
+    /// An end may give its producer another id.
+    fn follow_id(&mut self, sent: &Sent, producer_id: i64) {
+        let Some(fence) = self.fences.get_mut(&sent.id) else { return };
+        let own =
+            sent.producer.is_some_and(|(id, epoch)| id == fence.producer.0 && epoch >= fence.producer.1);
+        if own && producer_id >= 0 && producer_id != fence.producer.0 {
+            fence.next_id = Some(producer_id);
+            self.ids_used_up += 1;
+        }
+    }
+
     fn judge_fence(&mut self, oracle: &mut Oracle, call: u64, sent: &Sent, reply: &Reply) {
         let Some(fence) = self.fences.get(&sent.id).filter(|fence| call > fence.calls) else { return };
         let Some(producer) = sent.producer else { return };
         let (id, epoch) = fence.producer;
         let retries = matches!(sent.what, What::Init) && fence.by == sent.client;
-        if (producer.0 == id && producer.1 >= epoch) || retries || matches!(sent.what, What::Again) {
+        let same = (producer.0 == id && producer.1 >= epoch) || fence.next_id == Some(producer.0);
+        if same || retries || matches!(sent.what, What::Again) {
             return;
         }
         if succeeded(reply) {
@@ -243,7 +294,12 @@ impl Model {
             if !value.client_version.raises_epoch() {
                 continue;
             }
-            let producer = (value.producer_id, value.producer_epoch);
+            let used_up = value.producer_epoch == 0 && value.previous_producer_id >= 0;
+            let producer = match value.previous_producer_id {
+                // The end that used up the epochs.
+                id if used_up && id != value.producer_id => (id, i16::MAX),
+                _ => (value.producer_id, value.producer_epoch),
+            };
             let fresh = !self.decided.contains_key(&producer);
             let before = *self.decided.entry(producer).or_insert(commit);
             if fresh && commit {
@@ -355,6 +411,29 @@ impl Model {
             let txn = &all[*number];
             !decided.contains_key(&after_end(txn)) && (txn.v2 || txn.asked.is_none())
         });
+    }
+
+    /// What transactions set their keys to in a partition of the compacted topic.
+    pub(super) fn own_keys(&self, key: GroupKey) -> BTreeMap<&str, OwnKey> {
+        let mut ops: Vec<(Offset, &Op, Option<bool>)> = Vec::new();
+        for txn in &self.all {
+            let fate = self.fate(txn);
+            for write in txn.writes.iter().filter(|write| write.key == key && fate != Some(false)) {
+                let Some(base) = write.base else { continue };
+                ops.extend((base..).zip(&write.ops).map(|(offset, op)| (offset, op, fate)));
+            }
+        }
+        ops.sort_by_key(|(offset, ..)| *offset);
+        let mut known: BTreeMap<&str, OwnKey> = BTreeMap::new();
+        for (at, (name, value), fate) in ops {
+            let own = known.entry(name).or_default();
+            if fate.is_some() {
+                *own = OwnKey { last: Some((at, *value)), may_be: Vec::new() };
+            } else {
+                own.may_be.push(*value);
+            }
+        }
+        known
     }
 
     /// Whether no other producer of the transactional id has come since, and no timeout.

@@ -20,7 +20,15 @@ pub(super) struct Found {
     pub(super) header: BatchHeader,
     /// What it ends, if it is a marker.
     pub(super) marker: Option<ControlKind>,
-    records: Vec<(Offset, Value)>,
+    records: Vec<Seen>,
+}
+
+/// A record as it was read.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) offset: Offset,
+    pub(super) name: String,
+    pub(super) value: Option<Value>,
 }
 
 fn found(runs: &[Bytes]) -> Vec<Found> {
@@ -36,7 +44,8 @@ fn found(runs: &[Bytes]) -> Vec<Found> {
                     continue;
                 }
                 let value = record.value.as_deref().and_then(|v| v.first_chunk()).copied();
-                values.push((record.offset, value.map(u64::from_be_bytes).unwrap_or_default()));
+                let name = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
+                values.push(Seen { offset: record.offset, name, value: value.map(u64::from_be_bytes) });
             }
             all.push(Found { header, marker, records: values });
         }
@@ -45,7 +54,7 @@ fn found(runs: &[Bytes]) -> Vec<Found> {
 }
 
 /// Leaves out what was aborted, as consumers do with the list that comes with the batches.
-fn committed(batches: &[Found], aborted: &[(ProducerId, Offset)]) -> Vec<(Offset, Value)> {
+fn committed(batches: &[Found], aborted: &[(ProducerId, Offset)]) -> Vec<Seen> {
     let mut coming = aborted.iter().peekable();
     let (mut out, mut values) = (BTreeSet::new(), Vec::new());
     for batch in batches {
@@ -58,7 +67,7 @@ fn committed(batches: &[Found], aborted: &[(ProducerId, Offset)]) -> Vec<(Offset
             }
             Some(_) => {}
             None if batch.header.is_transactional() && out.contains(&batch.header.producer_id) => {}
-            None => values.extend(&batch.records),
+            None => values.extend(batch.records.iter().cloned()),
         }
     }
     values
@@ -69,6 +78,8 @@ fn committed(batches: &[Found], aborted: &[(ProducerId, Offset)]) -> Vec<(Offset
 pub(super) struct Read {
     pub(super) next: Offset,
     pub(super) stable: Offset,
+    /// What is committed.
+    pub(super) records: Vec<Seen>,
 }
 
 /// Reads once on `m`; what may not be seen is a violation. `None` when refused or not ready.
@@ -78,7 +89,6 @@ pub(super) fn read(
     model: &mut Model,
     m: usize,
     (key, from, at_follower): (GroupKey, Offset, bool),
-    seen: &mut BTreeMap<Value, Offset>,
 ) -> Option<Read> {
     let input = FetchInput {
         offset: from,
@@ -98,22 +108,22 @@ pub(super) fn read(
     }
     let stable = ok.last_stable_offset;
     let runs = match ok.plan {
-        ReadPlan::Empty => return Some(Read { next: from, stable }),
+        ReadPlan::Empty => return Some(Read { next: from, stable, records: Vec::new() }),
         ReadPlan::Memory(runs) => runs,
         // What is damaged is another reader's business.
         ReadPlan::File(range) => storage::read_range(&world.machines[m].disk, &range).ok()?.batches,
     };
     let batches = found(&runs);
-    for (offset, value) in committed(&batches, &ok.aborted).into_iter().filter(|(offset, _)| *offset >= from)
-    {
-        if offset >= stable {
+    let mut records = committed(&batches, &ok.aborted);
+    records.retain(|record| record.offset >= from);
+    for Seen { offset, value, .. } in &records {
+        if *offset >= stable {
             oracle.violate("lso-too-high", format!("{key}@{offset} was readable at {stable}"));
         }
-        model.seen(oracle, key, offset, value);
-        seen.insert(value, offset);
+        value.iter().for_each(|value| model.seen(oracle, key, *offset, *value));
     }
     let next = batches.last().map_or(from, |batch| batch.header.next_offset());
-    Some(Read { next: next.max(from), stable })
+    Some(Read { next: next.max(from), stable, records })
 }
 
 /// In the order of the log no producer goes back to an older epoch. Where to go on.

@@ -16,7 +16,7 @@ use coordinator::{
     CommitPartition, CommitRequest, CommitTopic, FetchRequest, InTransaction, TopicPartitions,
     TxnCommitRequest, coordinator_partition_for,
 };
-use model::{ErrorCode, GroupKey, Offset};
+use model::{ErrorCode, GroupKey, LeaderEpoch, Offset};
 use node::{AdminRequest, GroupRequest, Reply, Token, TxnRequest};
 use std::collections::BTreeMap;
 
@@ -28,6 +28,8 @@ const IDS: usize = 3;
 pub(crate) enum TxnAsk {
     /// For the coordinator of this transactional id.
     Coordinator(String, TxnRequest),
+    /// The same, if who it is sent to leads that partition still as it did in this epoch.
+    CoordinatorOf(GroupKey, LeaderEpoch, String, TxnRequest),
     /// To append inside a transaction.
     Produce(GroupKey, BytesMut, InTransaction),
     /// To read what is committed, at a follower too.
@@ -91,7 +93,7 @@ impl Transactions {
     /// No answer came: the same is asked again.
     pub(crate) fn gave_up(&mut self, c: usize) {
         if let Some(client) = self.clients.get_mut(&c) {
-            client.asked = None;
+            client.gave_up();
         }
         if let Some(reader) = self.readers.get_mut(&c) {
             reader.asked = None;
@@ -107,6 +109,11 @@ pub(super) fn partition_of(world: &mut World, topic: &str, name: &str) -> Option
     let topic = image.topic(topic)?;
     let partition = coordinator_partition_for(name, topic.partitions.len() as i32);
     Some(GroupKey { topic: topic.id, partition })
+}
+
+/// The epoch in which a node leads a partition.
+fn epoch_of(world: &World, m: usize, key: GroupKey) -> Option<LeaderEpoch> {
+    world.machines[m].node.as_ref()?.replica_view(key)?.epoch
 }
 
 fn named(world: &mut World, key: GroupKey) -> Option<TopicPartition> {
@@ -125,6 +132,7 @@ impl Clients {
         if !self.draining && world.rng.chance(1, 15) {
             self.send_again(world, c);
         }
+        let tables = self.table_keys(world);
         let client = self
             .txns
             .clients
@@ -134,6 +142,7 @@ impl Clients {
             model: &mut self.txns.model,
             rng: &mut world.rng,
             keys: &self.keys,
+            tables: &tables,
             next_value: &mut self.next_value,
             now: world.t,
             draining: self.draining,
@@ -176,11 +185,51 @@ impl Clients {
             return Some((machine, Ask::Group(group, request)));
         }
         let request = request(world, &name, &group, step)?;
+        if matches!(step, Step::End { .. }) {
+            let client = self.txns.clients.get_mut(&c).filter(|client| client.repeats_end());
+            let epoch = epoch_of(world, machine, key);
+            client.into_iter().for_each(|client| client.asked_in = epoch.map(|epoch| (machine, epoch)));
+        }
         Some((machine, Ask::Transactional(TxnAsk::Coordinator(name, request))))
+    }
+
+    /// An end before TV2 that its client gave up, and asked for again by a newer connection, arrives at last (KAFKA-17754):
+    /// where the coordinator that answered the second is the same still, it must not end the transaction after that.
+    fn send_late_end(&mut self, world: &mut World, c: usize) -> Option<()> {
+        let client = self.txns.clients.get_mut(&c)?;
+        let (step, (machine, epoch)) = client.late_end.take()?;
+        let (name, group) = (super::name_of(client.id), super::group_of(client.id));
+        let id = client.id;
+        let key = partition_of(world, TRANSACTION_STATE, &name)?;
+        let request = request(world, &name, &group, &step)?;
+        let ask = Ask::Transactional(TxnAsk::CoordinatorOf(key, epoch, name, request));
+        self.send_late(world, (c, id, machine), &step, ask);
+        Some(())
+    }
+
+    fn send_late(
+        &mut self,
+        world: &mut World,
+        (c, id, machine): (usize, usize, usize),
+        step: &Step,
+        ask: Ask,
+    ) {
+        self.calls += 1;
+        let call = self.calls;
+        let what = if matches!(step, Step::Produce { .. }) { What::Again } else { What::Add };
+        let producer = producer_of(step);
+        self.txns.model.sent(call, Sent { client: c, id, producer, what });
+        self.txns.late += 1;
+        self.asks.insert(call, ask);
+        let after = world.some(2 * SECOND);
+        world.later(after, Event::Request { client: c, call, machine });
     }
 
     /// Something of a transaction that is over arrives once more, much later.
     fn send_again(&mut self, world: &mut World, c: usize) {
+        if world.rng.chance(1, 2) && self.send_late_end(world, c).is_some() {
+            return;
+        }
         let Some(client) = self.txns.clients.get(&c) else { return };
         // The end of the transaction before is the likeliest to be taken for that of the next.
         let end = client.old.iter().rev().find(|step| matches!(step, Step::End { .. }));
@@ -188,15 +237,7 @@ impl Clients {
         let step = if world.rng.chance(1, 2) { end.or(any) } else { any };
         let (Some(step), id) = (step.cloned(), client.id) else { return };
         let Some((machine, ask)) = self.route(world, c, id, &step) else { return };
-        self.calls += 1;
-        let call = self.calls;
-        let what = if matches!(step, Step::Produce { .. }) { What::Again } else { What::Add };
-        let producer = producer_of(&step);
-        self.txns.model.sent(call, Sent { client: c, id, producer, what });
-        self.txns.late += 1;
-        self.asks.insert(call, ask);
-        let after = world.some(2 * SECOND);
-        world.later(after, Event::Request { client: c, call, machine });
+        self.send_late(world, (c, id, machine), &step, ask);
     }
 
     fn next_committed(&mut self, world: &mut World, c: usize) -> Option<(usize, Ask)> {
@@ -212,7 +253,9 @@ impl Clients {
             self.txns.readers.get_mut(&c)?.asked = Some((id, floor));
             return Some((machine, Ask::Group(group.clone(), fetch_stable(group))));
         }
-        let key = *world.rng.pick(&self.keys)?;
+        let tables = self.table_keys(world);
+        let table = if world.rng.chance(1, 4) { world.rng.pick(&tables).copied() } else { None };
+        let key = table.or_else(|| world.rng.pick(&self.keys).copied())?;
         let end = self.txns.readers.get(&c)?.positions.get(&key).copied().unwrap_or(0);
         let from = if world.rng.chance(1, 4) { world.rng.below(end as u64 + 1) as i64 } else { end };
         if world.rng.chance(1, 4) {
@@ -237,13 +280,19 @@ impl Clients {
                 world.trace.add(format_args!("client {c} asks {m} {request:?}"));
                 world.call(m, |n, now| n.transaction(now, token, &name, request));
             }
+            TxnAsk::CoordinatorOf(key, epoch, ..) if epoch_of(world, m, key) != Some(epoch) => return false,
+            TxnAsk::CoordinatorOf(_, _, name, request) => {
+                world.trace.add(format_args!("client {c} asks {m} late {request:?}"));
+                world.sometimes.late_ends += 1;
+                world.call(m, |n, now| n.transaction(now, token, &name, request));
+            }
             TxnAsk::Produce(key, bytes, of) => {
                 let producer = (of.producer_id, of.producer_epoch);
                 world.trace.add(format_args!("client {c} produces to {m} {key} as {producer:?}"));
                 world.call(m, |n, now| n.produce_in_transaction(now, token, key, bytes, -1, of));
             }
             TxnAsk::Committed(key, from, at_follower) => {
-                if self.keys.contains(&key) {
+                if self.keys.contains(&key) || self.table_keys(world).contains(&key) {
                     self.read_committed(world, oracle, (c, m), key, from, at_follower);
                 }
                 return false;
@@ -261,10 +310,9 @@ impl Clients {
         from: Offset,
         at_follower: bool,
     ) {
-        let mut seen = BTreeMap::new();
-        let got = read(world, oracle, &mut self.txns.model, m, (key, from, at_follower), &mut seen);
+        let got = read(world, oracle, &mut self.txns.model, m, (key, from, at_follower));
         let (Some(got), Some(reader)) = (got, self.txns.readers.get_mut(&c)) else { return };
-        self.txns.reads += seen.len() as u64;
+        self.txns.reads += got.records.len() as u64;
         let position = reader.positions.entry(key).or_default();
         *position = got.next.max(*position);
     }
@@ -284,9 +332,16 @@ impl Clients {
             }
             return;
         }
+        let tables = self.table_keys(world);
         let Some(client) = self.txns.clients.get_mut(&c) else { return };
         let Some(step) = client.asked.take() else { return };
         let (code, next) = outcome(&reply);
+        let ends = matches!(step, Step::End { v2: false, commit: true, .. });
+        if ends && code.is_none() && !self.draining && world.rng.chance(1, 4) {
+            // As if the answer had not come.
+            client.asked = Some(step);
+            return client.gave_up();
+        }
         world.trace.add(format_args!("client {c} hears {code:?} {next:?}"));
         let mut heard = heard(code);
         if heard == Heard::OutOfOrder && client.v2 && self.txns.model.is_newest(client.id, client.producer) {
@@ -300,6 +355,7 @@ impl Clients {
             model: &mut self.txns.model,
             rng: &mut world.rng,
             keys: &self.keys,
+            tables: &tables,
             next_value: &mut self.next_value,
             now: world.t,
             draining: self.draining,
@@ -345,13 +401,13 @@ fn request(world: &mut World, name: &str, group: &str, step: &Step) -> Option<Tx
                 offsets_partition: TopicPartition::new(CONSUMER_OFFSETS, key.partition),
             })
         }
-        Step::End { producer, commit, v2 } => TxnRequest::End(EndRequest {
+        Step::End { producer, commit, v2, connection } => TxnRequest::End(EndRequest {
             transactional_id,
             producer_id: producer.0,
             producer_epoch: producer.1,
             commit: *commit,
             version: if *v2 { TxnVersion::V2 } else { TxnVersion::V0 },
-            connection: 0,
+            connection: *connection,
         }),
         Step::Produce { .. } | Step::Offsets { .. } => return None,
     })

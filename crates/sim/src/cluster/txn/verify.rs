@@ -64,6 +64,7 @@ impl Run {
         let counts = &mut self.world.sometimes;
         counts.txns_committed = ends.iter().filter(|end| **end == Some(true)).count() as u64;
         counts.txns_aborted = ends.iter().filter(|end| **end == Some(false)).count() as u64;
+        counts.ids_used_up = self.clients.txns.model.ids_used_up;
         counts.fenced_refused = model.refused_fenced;
         counts.sent_again = self.clients.txns.late;
         counts.committed_reads = self.clients.txns.reads;
@@ -104,7 +105,8 @@ impl Run {
         let (mut at, mut seen) = (start, Shown::new());
         while at < high {
             let model = &mut self.clients.txns.model;
-            let got = read(&mut self.world, &mut self.oracle, model, m, (key, at, true), &mut seen)?;
+            let got = read(&mut self.world, &mut self.oracle, model, m, (key, at, true))?;
+            seen.extend(got.records.iter().filter_map(|r| r.value.map(|value| (value, r.offset))));
             if got.stable < high {
                 let detail = format!("{key} on node {}: {} is stable of {high}", m + 1, got.stable);
                 self.oracle.violate("txn-outlives-timeout", detail);
@@ -115,6 +117,40 @@ impl Run {
             at = got.next;
         }
         Some(seen)
+    }
+
+    /// Of the keys that transactions set in the compacted topic, a replica shows what committed ones set last.
+    pub(crate) fn judge_own_keys(&mut self, m: usize, key: GroupKey, (start, high): (Offset, Offset)) {
+        let (mut at, mut table) = (start, BTreeMap::new());
+        while at < high {
+            let model = &mut self.clients.txns.model;
+            let Some(got) = read(&mut self.world, &mut self.oracle, model, m, (key, at, true)) else {
+                return;
+            };
+            table.extend(got.records.into_iter().map(|record| (record.name, record.value)));
+            if got.next <= at {
+                // It is not to be read there, which others judge.
+                return;
+            }
+            at = got.next;
+        }
+        let mut found = None;
+        let known = self.clients.txns.model.own_keys(key);
+        for (name, own) in &known {
+            let shown = table.get(*name).copied();
+            if !own.allows(shown, self.swarm.keeps_deletes) {
+                let detail = format!(
+                    "{key} on node {}: {name} is {own:?}, it shows {shown:?} from {start} to {high}",
+                    m + 1
+                );
+                let lost = shown.is_none_or(|value| value.is_none());
+                found = found.or(Some((if lost { "compacted-lost" } else { "deleted-key-revived" }, detail)));
+            }
+        }
+        self.world.sometimes.own_keys += known.len() as u64;
+        if let Some((checker, detail)) = found {
+            self.oracle.violate(checker, detail);
+        }
     }
 
     fn judge_order(&mut self, m: usize, key: GroupKey, (start, high): (Offset, Offset)) {

@@ -11,11 +11,15 @@ fn found(oracle: &mut Oracle) -> Vec<&'static str> {
     std::mem::take(&mut oracle.violations).into_iter().map(|v| v.checker).collect()
 }
 
+fn plain(value: Value) -> Op {
+    ("t".to_owned(), Some(value))
+}
+
 /// A transaction of producer 9 at epoch 4 with value 70 acknowledged at offset 20, and an offset.
 fn with_one(v2: bool) -> (Model, Oracle) {
     let (mut model, mut oracle) = (Model::default(), Oracle::default());
     let number = model.begin(0, FIRST, v2, true);
-    let write = model.write(number, KEY, vec![70]);
+    let write = model.write(number, KEY, vec![plain(70)]);
     answer(&mut model, &mut oracle, 1, What::Produce(number, write), Some(FIRST), &appended(20));
     (model, oracle)
 }
@@ -111,7 +115,7 @@ fn the_last_stable_offset_stays_below_what_is_open_and_does_not_go_back() {
 fn what_a_fenced_producer_sent_later_must_be_refused() {
     let (mut model, mut oracle) = with_one(true);
     let another = model.begin(0, FIRST, true, false);
-    let write = model.write(another, KEY, vec![72]);
+    let write = model.write(another, KEY, vec![plain(72)]);
     // Sent before the other one was initialised.
     model.sent(2, Sent { client: 2, id: 0, producer: Some(FIRST), what: What::Produce(another, write) });
     answer(&mut model, &mut oracle, 3, What::Init, None, &init(9, 6));
@@ -155,4 +159,61 @@ fn a_commit_that_was_answered_is_no_abort() {
     model.decided.insert((9, 5), false);
     answer(&mut model, &mut oracle, 2, What::End(0, true), Some(FIRST), &ended(9, 5));
     assert_eq!(found(&mut oracle), ["txn-torn"]);
+}
+
+/// A transaction that sets `own-0-1`, acknowledged at this offset, and what its client asked for in the end.
+fn with_own_key(
+    model: &mut Model,
+    oracle: &mut Oracle,
+    at: Offset,
+    value: Option<Value>,
+    ended: Option<bool>,
+) {
+    let number = model.begin(0, FIRST, false, false);
+    let write = model.write(number, KEY, vec![("own-0-1".to_owned(), value)]);
+    answer(model, oracle, at as u64, What::Produce(number, write), Some(FIRST), &appended(at));
+    if let Some(commit) = ended {
+        let what = What::End(number, commit);
+        model.sent(1_000 + at as u64, Sent { client: 0, id: 0, producer: Some(FIRST), what });
+    }
+    model.all[number].committed = ended == Some(true);
+}
+
+#[test]
+fn a_key_of_transactions_shows_what_the_last_committed_one_did() {
+    let (mut model, mut oracle) = (Model::default(), Oracle::default());
+    with_own_key(&mut model, &mut oracle, 10, Some(80), Some(true));
+    with_own_key(&mut model, &mut oracle, 20, Some(81), Some(false));
+    let own = model.own_keys(KEY)["own-0-1"].clone();
+    assert!(own.allows(Some(Some(80)), true));
+    assert!(!own.allows(Some(Some(81)), false) && !own.allows(None, false) && !own.allows(Some(None), false));
+    with_own_key(&mut model, &mut oracle, 30, None, Some(true));
+    let own = model.own_keys(KEY)["own-0-1"].clone();
+    assert!(own.allows(Some(None), true) && !own.allows(None, true) && own.allows(None, false));
+    assert!(!own.allows(Some(Some(80)), false), "a deleted key lives again");
+    // One whose end nobody knows may count, or not.
+    with_own_key(&mut model, &mut oracle, 40, Some(82), Some(true));
+    model.all.last_mut().unwrap().committed = false;
+    let own = model.own_keys(KEY)["own-0-1"].clone();
+    assert!(own.allows(Some(Some(82)), true) && own.allows(Some(None), true) && !own.allows(None, true));
+    assert_eq!(found(&mut oracle), [""; 0]);
+}
+
+#[test]
+fn an_end_that_uses_up_the_epochs_hands_its_producer_another_id() {
+    let (mut model, mut oracle) = (Model::default(), Oracle::default());
+    let last = (9, i16::MAX - 1);
+    answer(&mut model, &mut oracle, 1, What::Init, None, &init(last.0, last.1));
+    let number = model.begin(0, last, true, false);
+    answer(&mut model, &mut oracle, 2, What::End(number, true), Some(last), &ended(11, 0));
+    assert_eq!(model.ids_used_up, 1);
+    // It goes on under that id, which no Init told anybody.
+    let next = model.begin(0, (11, 0), true, false);
+    let write = model.write(next, KEY, vec![plain(90)]);
+    answer(&mut model, &mut oracle, 3, What::Produce(next, write), Some((11, 0)), &appended(50));
+    assert_eq!(found(&mut oracle), [""; 0]);
+    // Nobody else does.
+    let other = model.write(next, KEY, vec![plain(91)]);
+    answer(&mut model, &mut oracle, 4, What::Produce(next, other), Some((7, 0)), &appended(60));
+    assert_eq!(found(&mut oracle), ["txn-fenced-came-back"]);
 }
