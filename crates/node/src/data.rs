@@ -44,6 +44,9 @@ pub(crate) enum ReadFor {
     Chain(LookUp),
 }
 
+/// What metadata names where the epoch is not known, as Kafka's does.
+const UNKNOWN_EPOCH: LeaderEpoch = -1;
+
 impl Node {
     /// Appends the record set of one partition. Ends with [`Reply::Produce`]; with acks 0, too.
     pub fn produce(&mut self, now: Now, token: Token, key: GroupKey, records: BytesMut, acks: i16) {
@@ -235,9 +238,14 @@ impl Node {
     }
 
     /// The leader epoch to tell in metadata. Touches nothing: an untouched group will have its stored term
-    /// and one when it elects.
+    /// and one when it elects. -1, not known, for one that gave up what a full disk had no room for, until it leads: its term
+    /// may be in memory alone, and clients do not go back to an epoch below one that they were told.
     pub fn leader_epoch(&self, key: GroupKey) -> LeaderEpoch {
         match self.groups.get(&key) {
+            Some(Slot::Open(open)) if self.given_up.contains(&key) => {
+                open.partition.leader_epoch().unwrap_or(UNKNOWN_EPOCH)
+            }
+            _ if self.given_up.contains(&key) => UNKNOWN_EPOCH,
             Some(Slot::Open(open)) => open.partition.announced_epoch(),
             _ => {
                 let term = self.states.get(&key).map_or(1, |s| s.hard.term.max(1));
@@ -263,7 +271,7 @@ impl Node {
     pub fn partition_info(&self, key: GroupKey) -> Option<PartitionInfo> {
         let partition = &self.open_group(key)?.partition;
         Some(PartitionInfo {
-            leader_epoch: partition.announced_epoch(),
+            leader_epoch: self.leader_epoch(key),
             high_watermark: partition.high_watermark(),
             last_stable_offset: partition.last_stable_offset(),
             log_start: partition.log_start(),

@@ -73,6 +73,7 @@ impl Node {
             birth: birth(key, members),
         };
         self.states.insert(key, state);
+        self.given_up.insert(key);
         let Some(Slot::Open(open)) = self.groups.remove(&key) else { return false };
         open.partition.close(&mut self.dir);
         let mut waiting = open.waiting;

@@ -172,9 +172,10 @@ impl Node {
         }
     }
 
-    /// Whether a replica with others elsewhere is not to be opened yet, see [`Node::open_replica`].
+    /// Whether a replica is not to be opened yet, see [`Node::open_replica`]. One without others elsewhere, neither: a late
+    /// request of another node, for a marker, may name a topic that was deleted here.
     fn is_too_early(&self, key: GroupKey) -> bool {
-        !self.registered && key != GroupKey::METADATA && self.has_peers(key)
+        !self.registered && key != GroupKey::METADATA
     }
 
     fn run(&mut self, now: Now, key: GroupKey, touch: Touch) {
@@ -459,6 +460,7 @@ impl Node {
             None => {}
         }
         self.unnamed.remove(&key);
+        self.given_up.remove(&key);
         self.peers.moves.remove(&key);
         self.peers.awake.remove(&key);
         self.peers.campaigns.remove(&key);

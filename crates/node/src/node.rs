@@ -90,6 +90,8 @@ pub struct Node {
     pub(crate) found: Vec<(GroupKey, u32)>,
     /// Those of them that the state log does not name, for a kill came first; they go with their topics.
     pub(crate) unnamed: BTreeSet<GroupKey>,
+    /// Replicas that gave up what a full disk had no room for, in this life.
+    pub(crate) given_up: BTreeSet<GroupKey>,
     pub(crate) groups: BTreeMap<GroupKey, Slot>,
     pub(crate) topic_configs: BTreeMap<TopicId, Arc<PartitionConfig>>,
     pub(crate) hosts: BTreeMap<GroupKey, Host>,
@@ -165,7 +167,6 @@ impl Node {
         let (mut dir, states) = Directory::open(disk, cfg.directory.clone(), now)?;
         let states: BTreeMap<GroupKey, GroupState> = states.into_iter().map(|s| (s.key, s)).collect();
         let found = disk.list("groups").map_err(storage::OpenError::from)?;
-        let found = found.iter().filter_map(|name| parse_group_dir(name)).collect();
         let mut metadata = Metadata::new(cfg.node_id, cfg.static_configs.clone());
         settle_founders(&mut cfg, &mut dir, now);
         let (mut groups, mut suspicions) = (BTreeMap::new(), Vec::new());
@@ -190,7 +191,8 @@ impl Node {
             states,
             removals: BTreeMap::new(),
             unnamed: BTreeSet::new(),
-            found,
+            given_up: BTreeSet::new(),
+            found: found.iter().filter_map(|name| parse_group_dir(name)).collect(),
             groups,
             topic_configs: BTreeMap::new(),
             hosts: BTreeMap::new(),
