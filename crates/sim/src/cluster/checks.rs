@@ -95,7 +95,9 @@ impl Checks {
         view: &ReplicaView,
     ) {
         let (node, life) = (world.machines[m].id, world.machines[m].life);
-        let leader = if view.leads { Some(node) } else { view.leader };
+        // Who is alone elects itself before that is on its disk, and a full one takes it back; it serves no earlier.
+        let elected = view.epoch.is_some() || view.members.1 > 1;
+        let leader = if view.leads { Some(node).filter(|_| elected) } else { view.leader };
         if let Some(leader) = leader {
             let known = *self.leaders.entry((key, view.term)).or_insert(leader);
             if known != leader {
