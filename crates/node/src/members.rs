@@ -189,6 +189,7 @@ impl Node {
             Some(Slot::Failed(_)) | None => {}
         }
         self.open_replica(now, key);
+        self.leads_alone(now, key);
         self.look_at_members(now, key);
     }
 

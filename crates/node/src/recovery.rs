@@ -265,11 +265,13 @@ impl Node {
         Start::Reset { recovered, from_term: recovery.epoch, node: self.cfg.node_id }
     }
 
-    /// A replica was opened: where nobody else is a member, nobody else elects it.
+    /// A replica was opened, or is to get company: where nobody else is a member, nobody else elects it, and clients touch
+    /// nothing that is to have several replicas and that nobody leads.
     pub(crate) fn leads_alone(&mut self, now: Now, key: GroupKey) {
         let image = self.metadata.image();
         let alone = self.open_group(key).is_some_and(|open| open.partition.is_alone());
-        if alone && partition_of(&image, key).is_some_and(|p| p.recovery().is_some_and(|r| !r.done)) {
+        let lossy = partition_of(&image, key).is_some_and(|p| p.recovery().is_some_and(|r| !r.done));
+        if alone && (lossy || self.has_peers(key)) {
             self.touch(now, key, Touch::Open);
         }
     }

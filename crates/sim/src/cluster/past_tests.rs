@@ -9,8 +9,9 @@ use super::run::run_seed;
 /// taken when another member had it (1128); a command that the log did not take made the leader forget those that it took,
 /// and two requests for one topic were both answered as made (8484); what an install of a topic that was deleted meanwhile had
 /// put aside was kept for ten minutes, to go on (4670); a late marker had a replica begin anew before its node knew that the
-/// topic is deleted (7421); epochs that a full disk had no room for were told, and clients did not go back to lower ones (3376).
-const SEEDS: [u64; 10] = [364, 1128, 1234, 3376, 4630, 4670, 4681, 5017, 7421, 8484];
+/// topic is deleted (7421); epochs that a full disk had no room for were told, and clients did not go back to lower ones (3376); a replica
+/// that was alone still while others were to join it gave up on a full disk, and nobody had it elect itself again (6775).
+const SEEDS: [u64; 11] = [364, 1128, 1234, 3376, 4630, 4670, 4681, 5017, 6775, 7421, 8484];
 
 /// The same of five nodes. A heartbeat that was long on its way took what its member was to read to a connection that it
 /// had given up (666, 845).
