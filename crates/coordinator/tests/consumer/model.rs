@@ -82,6 +82,8 @@ struct World {
     /// Epoch of each member id that the group was ever seen with.
     epochs: BTreeMap<String, i32>,
     gone: BTreeSet<String>,
+    /// Ids of processes that ended before they heard that they are in: their request to join may be on its way still.
+    late: BTreeSet<String>,
 }
 
 impl World {
@@ -110,6 +112,7 @@ impl World {
             epoch: 0,
             epochs: BTreeMap::new(),
             gone: BTreeSet::new(),
+            late: BTreeSet::new(),
         }
     }
 
@@ -134,6 +137,9 @@ impl World {
     fn start_over(&mut self, at: usize) {
         self.restarts += 1;
         let client = &mut self.clients[at];
+        if !client.joined {
+            self.late.insert(client.id.clone());
+        }
         client.id = format!("m{at}-{}", self.restarts);
         client.epoch = 0;
         client.owned.clear();
@@ -242,7 +248,7 @@ impl World {
         }
         // One that has never heard that it is in may be joining still, under the same id.
         let joining = |id: &String| self.clients.iter().any(|c| c.id == *id && !c.joined);
-        self.gone.retain(|id| !joining(id));
+        self.gone.retain(|id| !joining(id) && !self.late.contains(id));
         assert!(now.keys().all(|id| !self.gone.contains(id)), "a fenced member is back: {now:?}");
         let mut owned = BTreeSet::new();
         for topic in group.members.iter().flat_map(|m| &m.assignment) {
@@ -347,6 +353,26 @@ proptest! {
     ) {
         run(&steps);
     }
+}
+
+/// A random history's finding: the process ends while it joins for the second time under an id of which it never heard
+/// that it had been in.
+#[test]
+fn a_late_join_of_a_process_that_ended_is_no_fenced_member() {
+    let beat = |client| Step::Beat { client, repeat: false };
+    run(&[
+        beat(0),
+        beat(2),
+        Step::Commit,
+        Step::Lose { client: 2, at_once: false },
+        Step::Commit,
+        Step::Obey(0),
+        Step::Obey(0),
+        Step::Pass(46_000),
+        beat(2),
+        Step::Restart { client: 2, polite: false },
+        Step::Commit,
+    ]);
 }
 
 #[test]
